@@ -1,0 +1,90 @@
+"""Canonical JSON after RFC 8785, and bounded plain-JSON trees. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+import rfc8785
+
+from agent_os.core.errors import ActionError
+
+MAX_DEPTH: Final = 64
+MAX_NODES: Final = 1_000_000
+_SAFE_INTEGER: Final = 2**53 - 1
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the RFC 8785 form of plain JSON. Raises ActionError for NaN, infinities and lone surrogates.
+
+    The C encoder gives the same bytes except for floats, integers over 2**53 and keys outside the Basic Multilingual
+    Plane (RFC 8785 sorts by UTF-16 units); those take the slower library path.
+    """
+    try:
+        if _plain(value):
+            return _encode(value).encode()
+        return rfc8785.dumps(_integers_as_text(value))
+    except (ValueError, UnicodeEncodeError, RecursionError) as error:
+        raise ActionError(f"cannot be made canonical JSON: {type(error).__name__}") from None
+
+
+def json_digest(value: Any) -> str:
+    """Return `sha256:` and the hex digest of the canonical form."""
+    return "sha256:" + hashlib.sha256(json_bytes(value)).hexdigest()
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if kind is int:
+        return -_SAFE_INTEGER <= value <= _SAFE_INTEGER
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _plain(item) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return all(map(_plain, value))
+    return False
+
+
+def _integers_as_text(value: Any) -> Any:
+    """Tag integers that IEEE 754 cannot hold, so that two different ones never share a digest."""
+    if isinstance(value, bool) or value is None or isinstance(value, (str, float)):
+        return value
+    if isinstance(value, int):
+        return value if -_SAFE_INTEGER <= value <= _SAFE_INTEGER else {"$integer": str(value)}
+    if isinstance(value, dict):
+        return {key: _integers_as_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_integers_as_text(item) for item in value]
+    raise ValueError(f"not JSON: {type(value).__name__}")
+
+
+def json_value(value: Any, *, field: str = "value") -> Any:
+    """Return a plain, bounded copy of a JSON tree (tuples become lists).
+
+    Raises ActionError for anything that is not JSON, deeper than MAX_DEPTH or of more than MAX_NODES nodes, so that
+    cyclic structures end too.
+    """
+    budget = [MAX_NODES]
+
+    def copy(item: Any, depth: int) -> Any:
+        budget[0] -= 1
+        if depth > MAX_DEPTH or budget[0] < 0:
+            raise ActionError("too deep or too large", field=field, hint=f"at most {MAX_DEPTH} levels")
+        if item is None or isinstance(item, (bool, int, str)):
+            return item
+        if isinstance(item, float):
+            if item != item or item in (float("inf"), float("-inf")):
+                raise ActionError("must be a finite number", field=field)
+            return item
+        if isinstance(item, (list, tuple)):
+            return [copy(child, depth + 1) for child in item]
+        if isinstance(item, dict) or hasattr(item, "keys"):
+            if not all(isinstance(key, str) for key in item):
+                raise ActionError("object keys must be strings", field=field)
+            return {key: copy(item[key], depth + 1) for key in item}
+        raise ActionError(f"is not JSON ({type(item).__name__})", field=field)
+
+    return copy(value, 0)

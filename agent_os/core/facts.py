@@ -1,0 +1,135 @@
+"""Facts: what else a decision needs, as data. Pure values.
+
+`None` means *missing*: a restricting rule that names a missing fact fires (law 3). `Facts.defaults()` is what
+`agentos policy decide` assumes: unlimited budgets, a public address, no findings, trusted arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from agent_os.core.decision import Grant, Obligation, Verdict
+from agent_os.core.label import TRUSTED, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """The program behind a connection, or the lack of one.
+
+    `path` is absolute; `ancestors` are the executables of its parent processes, nearest first; `digest` is
+    `sha256:…` or empty; `script` is the file an interpreter runs, or empty.
+    """
+
+    path: str
+    ancestors: tuple[str, ...] = ()
+    digest: str = ""
+    script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A span a detector found. `start`/`end` are character offsets into the text at `pointer` (RFC 6901)."""
+
+    type: str
+    start: int
+    end: int
+    score: float = 1.0
+    by: str = "pattern"
+    pointer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalVerdict:
+    """What an engine outside `decide` said of this action: a Rego package, an OPA server, a classifier.
+
+    It can only restrict. `error` set means that the engine failed, which denies.
+    """
+
+    engine: str
+    verdict: Verdict = Verdict.DENY
+    rules: tuple[str, ...] = ()
+    reason: str = ""
+    obligations: tuple[Obligation, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConcern:
+    """One thing the flow guard noticed about an argument.
+
+    `sink` is the sink class the policy's `flow:` section names (`authority_from_untrusted`, `secrets_to_untrusted`,
+    `effect_beyond_scope`, …), `argument` an RFC 6901 pointer, `source` where the value came from.
+    """
+
+    sink: str
+    argument: str = ""
+    source: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLeft:
+    """What is left of one budget: amounts by unit (`tokens`, `usd`, `calls`, `bytes`, `seconds`, `steps`)."""
+
+    budget: str
+    left: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything `decide` may know beside the policy and the action."""
+
+    now: float | None = None
+    """Unix seconds, UTC."""
+    workspace: str = "/workspace"
+    """Absolute canonical path that `under:` is relative to."""
+    executable: Executable | None = None
+    resolved_ips: tuple[str, ...] | None = None
+    labels: Mapping[str, Label] | None = None
+    """Labels of the action's arguments by RFC 6901 pointer; `""` is the whole action."""
+    context: Label | None = None
+    """The join of everything the agent has read so far."""
+    flow: tuple[FlowConcern, ...] | None = None
+    findings: tuple[Finding, ...] | None = None
+    detector_error: str = ""
+    budgets: tuple[BudgetLeft, ...] | None = None
+    rates: Mapping[str, float] | None = None
+    """Calls left in the window of each rate limit, by rule id."""
+    grants: tuple[Grant, ...] = ()
+    verdicts: tuple[ExternalVerdict, ...] = ()
+    depth: int = 0
+    """How many parents the acting agent has."""
+    children: int = 0
+    """How many live children the acting agent has."""
+    capabilities: tuple[Any, ...] | None = None
+    """`Capability` values of a sub-agent; None for a root agent, which holds what the policy allows."""
+    require_binary_identity: bool = True
+    registered_tools: frozenset[str] | None = None
+    """Names the registry knows; None where no registry stands behind the question."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    unavailable: frozenset[str] = frozenset()
+    """Policy sections whose engine is not installed or not running: what they govern is denied."""
+
+    @staticmethod
+    def defaults() -> Facts:
+        """Return the facts that `agentos policy decide` assumes where none are stated."""
+        return DEFAULTS
+
+    def with_stated(self, stated: Mapping[str, Any]) -> Facts:
+        """Return these facts with those stated beside an action's arguments in its wire form."""
+        return replace(self, **stated) if stated else self
+
+
+PUBLIC_ADDRESS: Final = "93.184.215.14"
+DEFAULTS: Final = Facts(
+    now=0.0,
+    resolved_ips=(PUBLIC_ADDRESS,),
+    labels={"": TRUSTED},
+    context=TRUSTED,
+    flow=(),
+    findings=(),
+    budgets=(),
+    rates={},
+)

@@ -1,0 +1,257 @@
+"""The ports: what the core asks of the world, as protocols. Nothing here imports an implementation.
+
+Implementations live in `effects/` and are wired by `runtime.py` alone. Every asynchronous port has a deadline set by
+its caller; a port that fails raises EffectError, and its caller denies (fail closed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from agent_os.core.action import Action
+from agent_os.core.decision import Decision, Grant
+from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
+from agent_os.core.label import UNTRUSTED, Label
+
+
+class Clock(Protocol):
+    """Time. `now` is Unix seconds UTC, `monotonic` seconds that never go back."""
+
+    def now(self) -> float: ...
+    def monotonic(self) -> float: ...
+
+
+class Ids(Protocol):
+    """Unique, unguessable identifiers: `new("apr")` -> `apr_…`."""
+
+    def new(self, prefix: str) -> str: ...
+
+
+class Rng(Protocol):
+    """Cryptographic randomness."""
+
+    def bytes(self, count: int) -> bytes: ...
+
+
+class Resolver(Protocol):
+    """Names to addresses."""
+
+    async def resolve(self, host: str, port: int) -> tuple[str, ...]:
+        """Return every address of a canonical host name; raises EffectError when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A labelled result or a typed failure.
+
+    `value` is plain JSON (or bytes). `error` is empty on success, else a short id such as `timeout`; `usage` is what
+    settles the reservation (`tokens`, `usd`, `bytes`, `seconds`).
+    """
+
+    value: Any = None
+    label: Label = UNTRUSTED
+    leaves: tuple[tuple[str, Label], ...] = ()
+    error: str = ""
+    detail: str = ""
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the effect was carried out."""
+        return not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Single use leave to execute one action under one set of facts. Minted by the monitor only."""
+
+    nonce: str
+    action_digest: str
+    facts_digest: str
+    idempotency_key: str
+    resolved_ips: tuple[str, ...] = ()
+    """The addresses that were judged: a network effector connects to these and no others."""
+    deadline: float = 0.0
+    """Monotonic seconds; 0: no deadline."""
+
+
+class Effector(Protocol):
+    """Carries out the actions of some kinds. `execute` is called by the monitor only."""
+
+    @property
+    def kinds(self) -> frozenset[str]: ...
+
+    async def execute(self, permit: Permit, action: Action) -> Outcome:
+        """Carry the action out. Raises EffectError; must not do anything the action does not say."""
+        ...
+
+
+class Detector(Protocol):
+    """Finds personal data and secrets in texts."""
+
+    @property
+    def entities(self) -> frozenset[str]:
+        """Entity names this detector can find here and now."""
+        ...
+
+    async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
+        """Return findings for texts by RFC 6901 pointer. Raises EffectError (the caller denies)."""
+        ...
+
+
+class RegoEngine(Protocol):
+    """Evaluates Rego layers over an action: embedded or an OPA server."""
+
+    async def evaluate(self, document: Mapping[str, Any], digest: str) -> tuple[ExternalVerdict, ...]:
+        """Return one verdict a layer. Never raises: a failure is a verdict with `error` set."""
+        ...
+
+
+class AuditSink(Protocol):
+    """Append-only, hash-chained record."""
+
+    def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
+        """Queue a record, in order of calls, and return an awaitable that ends when it is durable.
+
+        The record's `type`, `time` and the monitor's fields are the caller's; sequence number, chain hash and writer id
+        are the sink's. The awaitable raises EffectError when the record could not be made durable in time.
+        """
+        ...
+
+
+class BudgetStore(Protocol):
+    """Reservations against budgets, atomic across every process that shares the store."""
+
+    def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]: ...
+
+    async def reserve(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> bool:
+        """Reserve all amounts (budget -> unit -> amount) or none; False when one does not fit."""
+        ...
+
+    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> None:
+        """Replace a reservation by what was really used; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One ask, waiting for or answered by a person. `state`: waiting, approved, denied, expired, used."""
+
+    id: str
+    action: Mapping[str, Any]
+    action_digest: str
+    policy_digest: str
+    rules: tuple[str, ...]
+    reason: str
+    requested_at: float
+    expires_at: float
+    state: str = "waiting"
+    approvals: tuple[str, ...] = ()
+    needed: int = 1
+    answer: str = ""
+    preview: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ApprovalStore(Protocol):
+    """Asks and grants; durable, single use, expiring, bound to the final digest."""
+
+    async def request(self, approval: Approval) -> Approval:
+        """Store an ask; one already waiting for the same digest, rules and policy is returned instead."""
+        ...
+
+    async def get(self, approval_id: str) -> Approval | None: ...
+
+    async def list(self, state: str | None = "waiting") -> Sequence[Approval]: ...
+
+    async def answer(self, approval_id: str, *, approve: bool, approver: str, now: float, note: str = "") -> Approval:
+        """Record one person's answer. Raises ActionError if unknown, expired, answered or given twice by one person."""
+        ...
+
+    async def grants(self, action_digest: str, policy_digest: str, now: float) -> tuple[Grant, ...]:
+        """Return the live grants for exactly this action and policy."""
+        ...
+
+    async def use(self, grant_id: str, now: float) -> bool:
+        """Spend a single-use grant; False if it was spent, expired or revoked (atomic)."""
+        ...
+
+
+class Approver(Protocol):
+    """Someone who can answer an ask at once: a terminal prompt or an SDK callback."""
+
+    async def ask(self, approval: Approval) -> tuple[bool, str, str] | None:
+        """Return (approve, approver id, note), or None to leave it parked."""
+        ...
+
+
+class OutcomeStore(Protocol):
+    """Recorded outcomes by idempotency key, so that nothing is done twice."""
+
+    async def recall(self, key: str) -> Outcome | None: ...
+    async def record(self, key: str, outcome: Outcome) -> None: ...
+
+
+class PayloadStore(Protocol):
+    """Encrypted arguments, prompts and results beside the audit; opt-in."""
+
+    async def put(self, reference: str, payload: Mapping[str, Any]) -> None: ...
+    async def get(self, reference: str) -> Mapping[str, Any] | None: ...
+
+
+class Links(Protocol):
+    """Resolves symbolic links, so that a path judged is the path opened."""
+
+    def resolve(self, path: str) -> str:
+        """Return the canonical path of an absolute path with links resolved; parts that do not exist stay as they are.
+
+        Raises ActionError for loops and for magic links (`/proc/self/root`, `/proc/<pid>/fd/…`).
+        """
+        ...
+
+
+@runtime_checkable
+class FlowGuard(Protocol):
+    """Keeps labels and provenance of one session and judges the arguments of an action."""
+
+    def observe(self, action: Action, outcome: Outcome) -> Outcome: ...
+    def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What `perform` returns for an action that waits for a person."""
+
+    approval_id: str
+    decision: Decision
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An action that was let through the door but is carried out by someone who streams, such as the egress proxy.
+
+    The intent is already durable in the audit. Whoever holds it calls `Door.settle` exactly once.
+    """
+
+    action: Action
+    decision: Decision
+    permit: Permit
+
+
+class Door(Protocol):
+    """The monitor, as effects that stream see it: admit before the first byte, settle after the last."""
+
+    async def admit(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Admission:
+        """Decide, reserve and record the intent; return leave to carry out exactly this action.
+
+        `stated` are facts by name of the Facts field that only the caller can know (the executable of a peer, the
+        addresses that a name resolved to). Raises DeniedError with the decision for deny and for an ask nobody answered.
+        """
+        ...
+
+    async def settle(self, admission: Admission, outcome: Outcome) -> None:
+        """Record what happened and settle what was reserved; idempotent."""
+        ...

@@ -1,0 +1,98 @@
+"""Who acts and what they hold: principals and capabilities. Pure values.
+
+A capability can only be narrowed. `attenuate` returns a capability that every check of the parent also
+passes; there is no operation that widens one (law 11: a sub-agent can do nothing its parent could not do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from agent_os.core.errors import ActionError
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """On whose behalf an action happens. `parents` is the chain of agent ids, the root agent first."""
+
+    tenant: str = "default"
+    user: str = "anonymous"
+    agent: str = "main"
+    session: str = "-"
+    parents: tuple[str, ...] = ()
+
+    def child(self, agent: str) -> Principal:
+        """Return the principal of a sub-agent of this one."""
+        return replace(self, agent=agent, parents=(*self.parents, self.agent))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {
+            "tenant": self.tenant,
+            "user": self.user,
+            "agent": self.agent,
+            "session": self.session,
+            "parents": list(self.parents),
+        }
+
+    @staticmethod
+    def parse(data: Mapping[str, Any]) -> Principal:
+        """Return the principal of its wire form. Raises ActionError for unknown keys or wrong types."""
+        unknown = sorted(set(data) - {"tenant", "user", "agent", "session", "parents"})
+        if unknown:
+            raise ActionError(f"unknown key {unknown[0]!r}", field="principal")
+        parents = data.get("parents", ())
+        if not isinstance(parents, (list, tuple)) or not all(isinstance(parent, str) for parent in parents):
+            raise ActionError("must be a list of strings", field="principal.parents")
+        texts = {}
+        for key in ("tenant", "user", "agent", "session"):
+            value = data.get(key, getattr(ANONYMOUS, key))
+            if not isinstance(value, str) or not value:
+                raise ActionError("must be a non-empty string", field=f"principal.{key}")
+            texts[key] = value
+        return Principal(**texts, parents=tuple(parents))
+
+
+ANONYMOUS: Final = Principal()
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A right: a verb (an action kind, or `*`), a scope, and limits.
+
+    `scope` is a set of exact targets (tool names, hosts, path prefixes ending in `/`); `None` means every
+    target of the verb. `limits` are upper bounds by name (`tokens`, `usd`, `calls`, `seconds`).
+    """
+
+    verb: str
+    scope: frozenset[str] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def covers(self, verb: str, target: str) -> bool:
+        """Return whether the right extends to this verb and canonical target."""
+        if self.verb not in ("*", verb):
+            return False
+        if self.scope is None or target in self.scope:
+            return True
+        return any(entry.endswith("/") and (target.startswith(entry) or target == entry[:-1]) for entry in self.scope)
+
+    def attenuate(
+        self,
+        verb: str | None = None,
+        scope: frozenset[str] | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> Capability:
+        """Return a narrower capability; whatever asks for more raises ActionError."""
+        if verb is not None and self.verb not in ("*", verb):
+            raise ActionError(f"cannot widen {self.verb!r} to {verb!r}", field="capability.verb")
+        chosen = verb or self.verb
+        if scope is not None and any(not self.covers(chosen, entry) for entry in scope):
+            raise ActionError("asks for targets the parent does not hold", field="capability.scope")
+        merged = dict(self.limits)
+        for name, value in (limits or {}).items():
+            if value < 0:
+                raise ActionError("a limit cannot be negative", field=f"capability.limits.{name}")
+            merged[name] = min(value, merged.get(name, value))
+        return Capability(chosen, self.scope if scope is None else scope, merged)
