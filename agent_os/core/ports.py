@@ -248,7 +248,8 @@ class Door(Protocol):
         """Decide, reserve and record the intent; return leave to carry out exactly this action.
 
         `stated` are facts by name of the Facts field that only the caller can know (the executable of a peer, the
-        addresses that a name resolved to). Raises DeniedError with the decision for deny and for an ask nobody answered.
+        addresses that a name resolved to). Raises DeniedError with the decision for deny and
+        for an ask nobody answered.
         """
         ...
 

@@ -21,8 +21,8 @@ from agent_os.core.facts import Facts
 class Match:
     """One rule that matched an action (or failed while it was judged, which counts if it restricts).
 
-    `rule` is the rule's id (the path of its key in the file, for example `tools.send_payment.ask`), `reason` says in lower
-    case which fields decided, never their values; `advice` says what would have been allowed.
+    `rule` is the rule's id (the path of its key in the file, for example `tools.send_payment.ask`), `reason` says in
+    lower case which fields decided, never their values; `advice` says what would have been allowed.
     `audit_only` marks a restriction under `enforcement: audit`: recorded, not enforced.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any, Final
 
 import rfc8785
@@ -76,7 +77,7 @@ def json_value(value: Any, *, field: str = "value") -> Any:
         if item is None or isinstance(item, (bool, int, str)):
             return item
         if isinstance(item, float):
-            if item != item or item in (float("inf"), float("-inf")):
+            if not math.isfinite(item):
                 raise ActionError("must be a finite number", field=field)
             return item
         if isinstance(item, (list, tuple)):

@@ -1,0 +1,137 @@
+"""The `agentos` command: a table of verbs, each imported when it is used, and one place that turns errors into exits.
+
+Exit status: 0 done, 1 anything else, 2 usage, 3 denied by policy, 4 policy file invalid, 5 this machine cannot enforce
+it. Errors are lower case on stderr, one problem a line, with its fix; a traceback is a defect (set AGENTOS_DEBUG=1 to
+see one).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
+
+VERBS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("demo", "The guided tour: an agent does real work on real files under a policy, attacks included."),
+    "init": ("init", "Write a policy and a configuration for this folder."),
+    "run": ("run", "Run any program in the sandbox under a policy."),
+    "agent": ("agent", "Give the built-in agent a task under a policy."),
+    "policy": ("policy", "Check, test, explain, decide, diff, replay and learn policies."),
+    "privacy": ("privacy", "Find, redact and restore personal data and secrets."),
+    "audit": ("audit", "Read, verify and export the audit."),
+    "approvals": ("approvals", "List, show and answer what agents ask."),
+    "task": ("task", "Submit and control durable tasks."),
+    "ps": ("ps", "Show running agents as a tree."),
+    "kill": ("kill", "End an agent and everything it started."),
+    "worker": ("worker", "Run tasks from a queue on this machine."),
+    "schedule": ("schedule", "Add, list, pause, resume and remove schedules."),
+    "tools": ("tools", "Add, inspect, approve and remove tool packs."),
+    "models": ("models", "List models, pull the local one."),
+    "budget": ("budget", "Show what was spent and what is left."),
+    "net": ("net", "Watch what the network guard lets through."),
+    "secret": ("secret", "Set, list and remove secrets, bound to their destination."),
+    "keys": ("keys", "List and rotate the runtime's own keys."),
+    "diff": ("diff", "Show what a snapshot run changed."),
+    "commit": ("commit", "Apply what a snapshot run changed."),
+    "discard": ("discard", "Throw away what a snapshot run changed."),
+    "serve": ("serve", "Serve the model gateway on loopback."),
+    "doctor": ("doctor", "Say layer by layer what this machine can enforce."),
+}
+"""Verb -> (module in agent_os.cli, one line of help). A module has `app`, or a function named like the verb."""
+
+
+class _Verbs(TyperGroup):
+    """A group that imports a verb's module only when that verb is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in VERBS if _installed(name)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS or not _installed(cmd_name):
+            return None
+        module = importlib.import_module(f"agent_os.cli.{VERBS[cmd_name][0]}")
+        app = getattr(module, f"{cmd_name}_app", None) or getattr(module, "app", None)
+        if app is None:
+            app = typer.Typer(add_completion=False)
+            app.command(name=cmd_name)(getattr(module, cmd_name))
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help from the table, without importing any verb."""
+        formatter.write_usage("agentos", "[--version] VERB [ARGS]...")
+        formatter.write_paragraph()
+        formatter.write_text("One policy, one door: agents at work under a policy that holds.")
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, VERBS[name][1]) for name in self.list_commands(ctx)] or [("-", "none")])
+        with formatter.section("Options"):
+            formatter.write_dl(
+                [
+                    ("--version", "Show the version."),
+                    ("--install-completion", "Install completion for this shell."),
+                    ("--show-completion", "Print the completion script of this shell."),
+                    ("--help", "Show this message. `agentos VERB --help` says more."),
+                ]
+            )
+
+
+def _installed(name: str) -> bool:
+    path = os.path.join(os.path.dirname(__file__), VERBS[name][0] + ".py")
+    return os.path.exists(path)
+
+
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from agent_os import __version__  # noqa: PLC0415
+
+        typer.echo(f"agentos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help="Show the version."),
+) -> None:
+    """One policy, one door: agents at work under a policy that holds."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the status of DESIGN.md's table."""
+    try:
+        app(prog_name="agentos")
+    except AgentOSError as error:
+        if os.environ.get("AGENTOS_DEBUG"):
+            raise
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away: nothing more to say to it
+        sys.exit(0)
+    sys.exit(0)
+
+
+def fail(error: AgentOSError) -> NoReturn:
+    """Print an error the way every verb does and exit with its status."""
+    if isinstance(error, PolicyError):
+        for problem in error.problems:
+            typer.echo(f"agentos: {problem}", err=True)
+        sys.exit(4)
+    if isinstance(error, DeniedError):
+        typer.echo(f"agentos: denied: {error.decision.reason}", err=True)
+        if error.decision.advice:
+            typer.echo(f"         allowed instead: {error.decision.advice}", err=True)
+        sys.exit(3)
+    typer.echo(f"agentos: {error}", err=True)
+    sys.exit(5 if isinstance(error, EnforcementError) else 1)
