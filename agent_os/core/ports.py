@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from agent_os.core.action import Action
-from agent_os.core.decision import Decision, Grant
+from agent_os.core.decision import Decision, Grant, Obligation
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
 from agent_os.core.label import UNTRUSTED, Label
+from agent_os.core.manifest import ToolSpec
 
 
 class Clock(Protocol):
@@ -190,8 +191,59 @@ class Approver(Protocol):
 class OutcomeStore(Protocol):
     """Recorded outcomes by idempotency key, so that nothing is done twice."""
 
-    async def recall(self, key: str) -> Outcome | None: ...
-    async def record(self, key: str, outcome: Outcome) -> None: ...
+    async def recall(self, key: str) -> Outcome | None:
+        """Return the recorded outcome of a key, or None."""
+        ...
+
+    async def claim(self, key: str, action_digest: str) -> Outcome | None:
+        """Claim a key durably before its effect: None means go ahead, an Outcome that it was done before.
+
+        Raises EffectError("interrupted …") when the key was claimed earlier, by a holder that is gone, and no outcome
+        was recorded: an intent with no outcome is never rerun blindly. Raises ActionError when the key was claimed for
+        another action digest.
+        """
+        ...
+
+    async def record(self, key: str, outcome: Outcome) -> None:
+        """Store the outcome of a claimed key; the first one stays."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTool:
+    """What the registry knows of a tool: its semantics and the digest of its code and manifest."""
+
+    spec: ToolSpec
+    digest: str
+    server: str = ""
+
+
+class ToolRegistry(Protocol):
+    """Identity of tools: names to digests and semantics. The only source of a tool's identity."""
+
+    def find(self, tool: str, server: str = "") -> RegisteredTool | None:
+        """Return the tool of that exact name, or None."""
+        ...
+
+    def names(self) -> frozenset[str]:
+        """Return every registered name, `server/tool` for tools of a server."""
+        ...
+
+
+class PrivacyRouter(Protocol):
+    """Rewrites what leaves and restores what comes back, for one session."""
+
+    def texts(self, action: Action) -> Mapping[str, str]:
+        """Return the texts of an action to be scanned, by RFC 6901 pointer into its arguments."""
+        ...
+
+    def rewrite(self, action: Action, findings: Sequence[Finding], obligations: Sequence[Obligation]) -> Action:
+        """Return the action with the obligations carried out; raises EffectError where it cannot."""
+        ...
+
+    def restore(self, value: Any, action: Action) -> Any:
+        """Return a value that comes back from an action with originals put back where they are allowed."""
+        ...
 
 
 class PayloadStore(Protocol):
