@@ -1,0 +1,217 @@
+"""The `network_policies` and `network_middlewares` sections of a policy file. Pure values.
+
+A superset of the published NVIDIA OpenShell v1 schema, so that an existing policy or preset loads unchanged. Only the
+shape is judged here (types, unknown keys, numbers in range); what fields mean together is judged by
+`policy.network.checks`, because some combinations are errors, some warnings, and some differ between semantics.
+Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `endpoints[].uninspected` and, in
+strict semantics, matching of MCP tool arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+from typing_extensions import TypeAliasType
+
+DEFAULT_BODY_BYTES: Final = 65_536
+"""How much of a request body is read for inspection where an endpoint does not say."""
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AnyMatcher(_Model):
+    """Matches when one of several globs does."""
+
+    any: list[StrictStr] = Field(min_length=1, description="Globs; one must match. The list must not be empty.")
+
+
+class GlobMatcher(_Model):
+    """Matches one glob; the long form of a plain string."""
+
+    glob: StrictStr = Field(description="A glob over the whole value.")
+
+
+def _matcher_tag(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (dict, BaseModel)):
+        keys = set(value) if isinstance(value, dict) else set(type(value).model_fields)
+        return {frozenset({"any"}): "any", frozenset({"glob"}): "glob"}.get(frozenset(keys))
+    return None
+
+
+def _parameter_tag(value: Any) -> str | None:
+    return _matcher_tag(value) or ("nested" if isinstance(value, dict) and value else None)
+
+
+_MATCHER_ERROR: Final = (
+    "expected string glob or matcher object: a glob, {any: [glob, ...]} or {glob: ...}; unknown matcher keys are "
+    "refused, and an any: list must not be empty"
+)
+Matcher = Annotated[
+    Annotated[StrictStr, Tag("text")] | Annotated[AnyMatcher, Tag("any")] | Annotated[GlobMatcher, Tag("glob")],
+    Discriminator(_matcher_tag, custom_error_type="matcher", custom_error_message=_MATCHER_ERROR),
+]
+ParameterMatcher = TypeAliasType(
+    "ParameterMatcher",
+    Annotated[
+        Annotated[StrictStr, Tag("text")]
+        | Annotated[AnyMatcher, Tag("any")]
+        | Annotated[GlobMatcher, Tag("glob")]
+        | Annotated["dict[str, ParameterMatcher]", Tag("nested")],
+        Discriminator(_parameter_tag, custom_error_type="matcher", custom_error_message=_MATCHER_ERROR),
+    ],
+)
+
+
+class RequestRule(_Model):
+    """What a request must be for a rule to match; which fields count depends on the endpoint's protocol."""
+
+    method: StrictStr = Field("", description="HTTP method or `*`; for json-rpc and mcp the RPC method.")
+    path: StrictStr = Field("", description="Glob over the canonical request path; `*` stays within a segment.")
+    command: StrictStr = Field("", description="SQL command (`SELECT`, …) or `*`, for protocol sql.")
+    query: dict[str, Matcher] | None = Field(None, description="Query parameter -> matcher.")
+    operation_type: StrictStr = Field("", description="GraphQL: query, mutation, subscription or `*`.")
+    operation_name: StrictStr = Field("", description="GraphQL: glob over the operation's name.")
+    fields: list[StrictStr] | None = Field(None, description="GraphQL: globs over the selected root fields.")
+    tool: Matcher | None = Field(None, description="MCP: matcher over the tool's name in `tools/call`.")
+    params: dict[str, ParameterMatcher] | None = Field(
+        None, description="MCP: parameter -> matcher, nested or dotted (`arguments.scope`); arguments in strict only."
+    )
+
+
+class AllowRule(_Model):
+    """One entry of an endpoint's `rules`."""
+
+    allow: RequestRule = Field(description="The requests this entry allows.")
+
+
+class PersistedQuery(_Model):
+    """A registered GraphQL operation, trusted under its hash or id."""
+
+    operation_type: StrictStr = Field("", description="query, mutation or subscription.")
+    operation_name: StrictStr = Field("", description="Name of the operation.")
+    fields: list[StrictStr] | None = Field(None, description="Root fields it selects.")
+
+
+class JsonRpcOptions(_Model):
+    """How JSON-RPC bodies are read."""
+
+    max_body_bytes: Annotated[StrictInt, Field(ge=0, le=MAX_BODY_BYTES)] = Field(
+        0, description="Most bytes of a body to read; a longer one is denied. 0: the default."
+    )
+
+
+class McpOptions(JsonRpcOptions):
+    """How MCP bodies are read."""
+
+    strict_tool_names: StrictBool | None = Field(
+        None, description="Deny tool names outside letters, digits, `_`, `-`, `.` (default true)."
+    )
+    allow_all_known_mcp_methods: StrictBool | None = Field(
+        None, description="Allow every method; rules then narrow `tools/call` only (default false)."
+    )
+
+
+class CredentialBinding(_Model):
+    """Which stored credential may be used towards an endpoint, and nowhere else."""
+
+    provider: Annotated[StrictStr, Field(min_length=1)] = Field(description="Name of the credential's provider.")
+
+
+Port = Annotated[StrictInt, Field(ge=0, le=65535)]
+
+
+class Endpoint(_Model):
+    """One destination and, when it has a protocol, the requests allowed there."""
+
+    host: StrictStr = Field("", description="Name, IP literal or wildcard (`*.example.com`: one label, `**.`: many).")
+    port: Port = Field(0, description="Port; either this or `ports`.")
+    ports: list[Port] = Field(default_factory=list, description="Several ports.")
+    path: StrictStr = Field("", description="Glob that limits this entry to request paths.")
+    protocol: StrictStr = Field("", description="tcp, rest, websocket, graphql, sql, json-rpc or mcp; absent: opaque.")
+    tls: Literal["", "skip", "terminate", "passthrough"] = Field(
+        "", description="`skip`: never opened. The other two are deprecated: TLS is opened where inspection needs it."
+    )
+    enforcement: Literal["", "enforce", "audit"] = Field(
+        "", description="`audit` forwards violations and records them. Absent: enforce (openshell semantics: audit)."
+    )
+    access: Literal["", "read-only", "read-write", "full"] = Field("", description="A preset instead of `rules`.")
+    rules: list[AllowRule] | None = Field(None, description="Requests allowed.")
+    deny_rules: list[RequestRule] | None = Field(None, description="Requests denied, whatever allows them.")
+    allowed_ips: list[StrictStr] = Field(
+        default_factory=list, description="Addresses and CIDRs the name may resolve to; makes private ones reachable."
+    )
+    allow_encoded_slash: StrictBool = Field(False, description="Keep `%2F` in path segments instead of denying it.")
+    websocket_credential_rewrite: StrictBool = Field(False, description="Resolve placeholders in WebSocket texts.")
+    request_body_credential_rewrite: StrictBool = Field(False, description="Resolve placeholders in REST bodies.")
+    allow_uninspected_credentials: StrictBool = Field(
+        False, description="Accept that credentials may pass where nothing can be inspected."
+    )
+    persisted_queries: Literal["", "deny", "allow_registered"] = Field("", description="GraphQL queries by hash.")
+    graphql_persisted_queries: dict[str, PersistedQuery] | None = Field(None, description="Hash or id -> operation.")
+    graphql_max_body_bytes: Annotated[StrictInt, Field(ge=0, le=MAX_BODY_BYTES)] = Field(
+        0, description="Most bytes of a GraphQL body to read. 0: the default."
+    )
+    json_rpc: JsonRpcOptions | None = Field(None, description="Options of protocol json-rpc.")
+    mcp: McpOptions | None = Field(None, description="Options of protocol mcp.")
+    credential_signing: StrictStr = Field("", description="sigv4, sigv4:body or sigv4:no_body.")
+    signing_service: StrictStr = Field("", description="AWS service name, needed with `credential_signing`.")
+    signing_region: StrictStr = Field("", description="AWS region; absent: taken from the host name.")
+    credential_binding: CredentialBinding | None = Field(None, description="The credential that may be used here.")
+    uninspected: StrictStr = Field(
+        "", description="Why traffic that cannot be inspected may pass here all the same; recorded with each pass."
+    )
+
+    @property
+    def all_ports(self) -> tuple[int, ...]:
+        """The ports this entry covers; empty when none is given."""
+        return tuple(dict.fromkeys(port for port in (self.ports or [self.port]) if port))
+
+
+class Binary(_Model):
+    """A program that may use the endpoints of a network policy."""
+
+    path: StrictStr = Field(description="Absolute path of the executable; `*` within a directory, `**` across.")
+    inherit: StrictBool = Field(
+        False, description="Whether what this program starts may use the endpoints too (openshell semantics: always)."
+    )
+    digest: StrictStr = Field("", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Digest the executable must have.")
+    harness: StrictBool = Field(False, description="Deprecated, without effect.")
+
+
+class NetworkPolicy(_Model):
+    """Named destinations and the programs that may reach them."""
+
+    name: StrictStr = Field("", description="Name to show; absent: the key.")
+    description: StrictStr = Field("", description="Why this access is needed.")
+    endpoints: list[Endpoint] = Field(default_factory=list, description="Destinations.")
+    binaries: list[Binary] | None = Field(
+        None, description="Programs. Absent: any inside the sandbox (openshell semantics: none)."
+    )
+
+
+class EndpointSelector(_Model):
+    """Hosts a middleware is applied to."""
+
+    include: list[StrictStr] = Field(default_factory=list, description="Host patterns; at least one.")
+    exclude: list[StrictStr] = Field(default_factory=list, description="Host patterns taken out again.")
+
+
+class NetworkMiddleware(_Model):
+    """A transformation of requests towards some hosts, in `order`."""
+
+    name: StrictStr = Field("", description="Name to show; absent: the key.")
+    middleware: StrictStr = Field(description="Implementation: `openshell/regex` is built in.")
+    order: StrictInt = Field(0, description="Position; no two may share one.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Options of the implementation.")
+    on_error: Literal["", "fail_closed", "fail_open"] = Field("", description="Absent: fail_closed.")
+    endpoints: EndpointSelector | None = Field(None, description="Hosts it applies to; needed.")
+
+
+NetworkPolicies = dict[str, NetworkPolicy]
+NetworkMiddlewares = dict[str, NetworkMiddleware]
