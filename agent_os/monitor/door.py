@@ -1,0 +1,502 @@
+"""`Monitor.perform`: the one door. Admit -> execute -> settle, in the order of law 8.
+
+    canonicalise -> registry -> labels and provenance -> detectors -> decide -> rewrites, decided again (bounded)
+      -> approval of the final digest, or Pending -> reserve -> intent in the audit -> permit
+      -> execute -> label the outcome -> settle -> outcome in the audit
+
+Threats: a check beside the effect instead of in front of it; a caller that brings its own approval; an effect that no
+record precedes; a rewrite that is not judged again; a crash between intent and outcome. Every way out of `admit` that is
+not an `Admission` leaves a record and raises or parks; an exception inside a guard denies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from agent_os.core import canonical
+from agent_os.core.action import Action, FsDelete, FsList, FsRead, FsWrite, ToolCall
+from agent_os.core.decision import Decision, Grant, Obligation, Verdict
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
+from agent_os.core.facts import Facts
+from agent_os.core.label import UNTRUSTED
+from agent_os.core.manifest import Effect
+from agent_os.core.ports import Admission, Approval, Outcome, Pending, Permit
+from agent_os.core.principal import Capability, Principal
+from agent_os.monitor import record
+from agent_os.monitor.gather import Needs, Session, gather
+from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
+from agent_os.policy import Policy, decide
+
+Body = Callable[[Action], Awaitable[Any]]
+"""What a trusted in-process wrapper does once its action is permitted; it gets the final action."""
+
+REWRITES: Final = frozenset({"redact", "pseudonymise", "route", "local-only", "clamp"})
+_PURE_READS: Final = frozenset({"fs.read", "fs.list", "memory.read"})
+"""Reads inside the workspace need not wait for their intent to be durable (law 8)."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """An admitted action under way: what `settle` needs to close it."""
+
+    reference: str
+    budgets: Mapping[str, Mapping[str, float]]
+    key: str
+    durable: asyncio.Future[None] | None = None
+
+
+class Monitor:
+    """The reference monitor of one session. Children of it share its ports and can only hold less."""
+
+    def __init__(
+        self, policy: Policy, ports: Ports, session: Session, *, needs: Needs | None = None, approval_s: float = 0.0
+    ) -> None:
+        self._policy = policy
+        self._ports = ports
+        self._needs = needs or Needs()
+        self._approval_s = approval_s or APPROVAL_TIMEOUT_S
+        self._flights: dict[str, _Flight] = {}
+        self._keyed: dict[str, asyncio.Future[Outcome | Pending]] = {}
+        self.session = session
+
+    # ---- what the session is ----------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf this monitor acts; actions from data cannot name another."""
+        return self.session.principal
+
+    @property
+    def ports(self) -> Ports:
+        """The ports this monitor was built from (for the composition root)."""
+        return self._ports
+
+    def reload(self, policy: Policy, needs: Needs) -> None:
+        """Put another policy in force for every decision from now on; grants of the old revision end with it."""
+        self._policy, self._needs = policy, needs
+
+    def child(self, agent: str, capabilities: tuple[Capability, ...], session: Session | None = None) -> Monitor:
+        """Return the monitor of a sub-agent: same policy and ports, its own session, at most these capabilities.
+
+        Raises ActionError for a capability that this monitor's session does not hold itself.
+        """
+        held = self.session.capabilities
+        if held is not None:
+            for wanted in capabilities:
+                if not any(_contains(own, wanted) for own in held):
+                    raise ActionError("asks for more than its parent holds", field=f"capabilities.{wanted.verb}")
+        base = session or Session(self.principal, self.session.workspace, self.session.flow, self.session.privacy)
+        base.principal = self.principal.child(agent)
+        base.capabilities = capabilities
+        return Monitor(self._policy, self._ports, base, needs=self._needs, approval_s=self._approval_s)
+
+    # ---- the door ---------------------------------------------------------------------------------------------------
+
+    async def perform(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        body: Body | None = None,
+        key: str = "",
+        stated: Mapping[str, Any] | None = None,
+    ) -> Outcome | Pending:
+        """Do one action, or leave it parked for a person.
+
+        `body` carries it out where the effect is a trusted in-process function; otherwise the effector of its kind
+        does. `key` is an idempotency key: a recorded outcome is returned without deciding or doing anything again.
+        Raises DeniedError (denied), ActionError (malformed), EffectError (the world, or an interrupted intent).
+        """
+        if not key:
+            return await self._perform(action, body, "", stated)
+        running = self._keyed.get(key)
+        if running is None:
+            running = asyncio.ensure_future(self._perform(action, body, key, stated))
+            self._keyed[key] = running
+            running.add_done_callback(lambda _: self._keyed.pop(key, None))
+        return await asyncio.shield(running)
+
+    async def _perform(
+        self, action: Action | Mapping[str, Any], body: Body | None, key: str, stated: Mapping[str, Any] | None
+    ) -> Outcome | Pending:
+        if key and self._ports.outcomes is not None:
+            known = await self._ports.outcomes.recall(key)
+            if known is not None:
+                return known
+        admitted = await self._admit(action, key=key, stated=stated)
+        if isinstance(admitted, Pending):
+            return admitted
+        if isinstance(admitted, Outcome):
+            return admitted
+        outcome = await self._execute(admitted, body)
+        return await self._close(admitted, outcome)
+
+    async def admit(
+        self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
+    ) -> Admission:
+        """Open the door for an effect that streams; its holder calls `settle` once (core/ports.py: Door)."""
+        admitted = await self._admit(action, key=key, stated=stated)
+        if isinstance(admitted, Admission):
+            return admitted
+        if isinstance(admitted, Pending):
+            raise DeniedError(
+                replace(admitted.decision, reason=f"waits for approval {admitted.approval_id}: {admitted.decision.reason}")
+            )
+        raise EffectError("this idempotency key was used: its outcome is recorded")
+
+    async def settle(self, admission: Admission, outcome: Outcome) -> None:
+        """Close an admitted action: settle what was reserved and record what happened; idempotent."""
+        if admission.permit.nonce in self._flights:
+            await self._close(admission, outcome)
+
+    # ---- admit ------------------------------------------------------------------------------------------------------
+
+    async def _admit(
+        self, given: Action | Mapping[str, Any], *, key: str, stated: Mapping[str, Any] | None
+    ) -> Admission | Pending | Outcome:
+        action = self._identify(self._canonical(given))
+        action, decision, facts = await self._decide(action, stated)
+        reference = self._ports.ids.new("act")
+        if decision.verdict is Verdict.ASK:
+            answered = await self._answered(action, decision, facts, reference)
+            if isinstance(answered, Pending):
+                return answered
+            decision = answered
+        if decision.verdict is not Verdict.ALLOW:
+            self._deny(action, decision, reference)
+        amounts = _amounts(decision.obligations)
+        if key and self._ports.outcomes is not None:
+            known = await self._ports.outcomes.claim(key, action.digest)
+            if known is not None:
+                return known
+        await self._reserve(action, decision, reference, amounts)
+        return await self._intend(action, decision, facts, reference, amounts, key)
+
+    def _canonical(self, given: Action | Mapping[str, Any]) -> Action:
+        principal = self.session.principal
+        if not isinstance(given, Action):
+            given = Action.parse(given, workspace=self.session.workspace, principal=principal)
+        elif given.principal != principal:
+            given = given.rewritten(principal=principal)  # who acts is the session's to say, never the action's
+        if self._ports.links is not None and isinstance(given, FsRead | FsWrite | FsList | FsDelete):
+            resolved = self._ports.links.resolve(given.path)
+            if resolved != given.path:
+                given = given.rewritten(path=resolved)
+        return given
+
+    def _identify(self, action: Action) -> Action:
+        """Give a tool call its identity from the registry, and resolve the paths among its arguments."""
+        if not isinstance(action, ToolCall):
+            return action.rewritten(tool_digest="") if action.tool_digest else action
+        tool = self._ports.registry.find(action.tool, action.server)
+        if tool is None:
+            refusal = Decision(
+                Verdict.DENY,
+                ("runtime.tool-not-registered",),
+                "the registry knows no tool of this name",
+                policy_digest=self._policy.digest,
+            )
+            self._deny(action, refusal, self._ports.ids.new("act"))
+        args: dict[str, Any] | None = None
+        for name, argument in tool.spec.arguments.items():
+            if argument.type == "path" and isinstance(action.args.get(name), str) and action.args[name]:
+                path = canonical.path(action.args[name], root=self.session.workspace, field=f"args.{name}")
+                if self._ports.links is not None:
+                    path = self._ports.links.resolve(path)
+                args = {**(args or action.args), name: path}
+        if args is None and action.tool_digest == tool.digest:
+            return action
+        return action.rewritten(tool_digest=tool.digest, args=action.args if args is None else args)
+
+    async def _decide(self, action: Action, stated: Mapping[str, Any] | None) -> tuple[Action, Decision, Facts]:
+        """Decide, carry out rewrites, decide the rewritten action again; bounded (law 9). Deny is final, asks add up."""
+        asked: dict[str, str] = {}
+        done: set[tuple[str, str]] = set()
+        audit_only: tuple[str, ...] = ()
+        for _ in range(REWRITE_ROUNDS_MAX):
+            facts = await gather(self._ports, self._needs, self.session, action, stated)
+            decision = decide(self._policy, action, facts)
+            audit_only = (*audit_only, *decision.audit_only)
+            if decision.verdict is Verdict.DENY:
+                return action, decision, facts
+            if decision.verdict is Verdict.ASK:
+                asked.update(dict.fromkeys(decision.rules, decision.reason))
+            todo = [item for item in decision.obligations if item.kind in REWRITES]
+            todo = [item for item in todo if (item.kind, item.rule) not in done]
+            if not todo:
+                return action, _accumulated(decision, asked, audit_only), facts
+            if self.session.privacy is None:
+                return action, self._refusal("runtime.rewrite", "no privacy router carries out the rewrite"), facts
+            try:
+                changed = self.session.privacy.rewrite(action, facts.findings or (), todo)
+            except AgentOSError as error:
+                return action, self._refusal("runtime.rewrite", f"the rewrite failed: {type(error).__name__}"), facts
+            done.update((item.kind, item.rule) for item in todo)
+            if changed.digest == action.digest:
+                return action, _accumulated(decision, asked, audit_only), facts
+            action = changed
+        return action, self._refusal("runtime.rewrite-rounds", "rewrites did not settle"), facts
+
+    def _refusal(self, rule: str, reason: str) -> Decision:
+        return Decision(Verdict.DENY, (rule,), reason, policy_digest=self._policy.digest)
+
+    async def _answered(self, action: Action, decision: Decision, facts: Facts, reference: str) -> Decision | Pending:
+        """Look a grant up for exactly this action, or ask; return the decision with the asks discharged, or Pending."""
+        ports, now = self._ports, self._ports.clock.now()
+        if ports.approvals is None:
+            return self._refusal("runtime.no-approvals", "a person must approve this and no approval store is open")
+        used = await self._use_grants(action, decision, now)
+        if used:
+            return replace(decision, verdict=Verdict.ALLOW)
+        wanted = Approval(
+            id=ports.ids.new("apr"),
+            action=record.describe(action, ports.keyed_digest),
+            action_digest=action.digest,
+            policy_digest=self._policy.digest,
+            rules=decision.rules,
+            reason=decision.reason,
+            requested_at=now,
+            expires_at=now + self._approval_s,
+            needed=_people(decision.obligations),
+            preview={"kind": action.kind, "target": action.target, "arguments": action.arguments, "advice": decision.advice},
+        )
+        approval = await ports.approvals.request(wanted)
+        said = record.describe(action, ports.keyed_digest)
+        asked = record.decided("asked", action, decision, reference=reference, now=now, said=said)
+        await ports.audit.append({**asked, "approval": approval.id})
+        if ports.approver is not None:
+            answer = await ports.approver.ask(approval)
+            if answer is not None:
+                approve, who, note = answer
+                await ports.approvals.answer(approval.id, approve=approve, approver=who, now=ports.clock.now(), note=note)
+                if not approve:
+                    return self._refusal("runtime.approval-denied", "a person denied this" + (f": {note}" if note else ""))
+                if await self._use_grants(action, decision, ports.clock.now()):
+                    return replace(decision, verdict=Verdict.ALLOW)
+        return Pending(approval.id, decision, approval.expires_at)
+
+    async def _use_grants(self, action: Action, decision: Decision, now: float) -> bool:
+        """Spend grants that together discharge every ask rule; all or nothing."""
+        if self._ports.approvals is None:
+            return False
+        grants = await self._ports.approvals.grants(action.digest, self._policy.digest, now)
+        chosen: list[Grant] = []
+        for rule in decision.rules:
+            match = next(
+                (grant for grant in grants if grant.discharges(rule, action.digest, self._policy.digest, now)), None
+            )
+            if match is None:
+                return False
+            if match not in chosen:
+                chosen.append(match)
+        for grant in chosen:
+            if not await self._ports.approvals.use(grant.id, now):
+                return False
+        return bool(chosen)
+
+    async def _reserve(
+        self, action: Action, decision: Decision, reference: str, amounts: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        if not amounts:
+            return
+        store = self._ports.budgets
+        try:
+            granted = store is not None and await store.reserve(reference, amounts)
+        except AgentOSError:
+            granted = False
+        if not granted:
+            why = "a budget is spent" if store is not None else "no budget store is open"
+            refusal = replace(self._refusal("runtime.budget", why), obligations=decision.obligations)
+            self._deny(action, refusal, reference)
+
+    async def _intend(
+        self,
+        action: Action,
+        decision: Decision,
+        facts: Facts,
+        reference: str,
+        amounts: Mapping[str, Mapping[str, float]],
+        key: str,
+    ) -> Admission:
+        """Write the intent, wait until it is durable where the effect is outside, mint the permit."""
+        ports = self._ports
+        said = record.describe(action, ports.keyed_digest)
+        intent = record.intent(action, decision, reference=reference, now=facts.now or 0.0, said=said)
+        if key:
+            intent["key"] = key
+        try:
+            durable = ports.audit.append(intent)
+            if ports.payloads is not None:
+                await ports.payloads.put(reference, {"action": action.to_json()})
+            if self._waits(action):
+                await durable
+            else:
+                _unheard(durable)
+        except AgentOSError as error:
+            if amounts and ports.budgets is not None:
+                await ports.budgets.settle(reference, {})
+            refusal = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
+            raise DeniedError(refusal) from error
+        permit = Permit(
+            nonce=reference,
+            action_digest=action.digest,
+            facts_digest=_facts_digest(facts),
+            idempotency_key=key or reference,
+            resolved_ips=facts.resolved_ips or (),
+            deadline=ports.clock.monotonic() + ports.execute_timeout_s,
+        )
+        self._flights[reference] = _Flight(reference, amounts, key)
+        return Admission(action, decision, permit)
+
+    def _waits(self, action: Action) -> bool:
+        if action.kind in _PURE_READS:
+            return False
+        if isinstance(action, ToolCall):
+            tool = self._ports.registry.find(action.tool, action.server)
+            return tool is None or tool.spec.effect is not Effect.READ or tool.spec.sandboxed
+        return True
+
+    def _deny(self, action: Action, decision: Decision, reference: str) -> None:
+        """Record a denial and raise it. A record that fails does not turn the denial into anything else."""
+        said = record.describe(action, self._ports.keyed_digest)
+        now = self._ports.clock.now()
+        try:
+            _unheard(
+                self._ports.audit.append(
+                    record.decided("denied", action, decision, reference=reference, now=now, said=said)
+                )
+            )
+        except AgentOSError:
+            pass
+        raise DeniedError(decision)
+
+    # ---- execute and settle -----------------------------------------------------------------------------------------
+
+    async def _execute(self, admission: Admission, body: Body | None) -> Outcome:
+        """Carry an admitted action out, exactly once for its permit."""
+        permit, action = admission.permit, admission.action
+        if permit.nonce not in self._flights or permit.action_digest != action.digest:
+            raise IntegrityError("a permit that was not minted for this action")
+        timeout = self._ports.execute_timeout_s
+        try:
+            if body is not None:
+                value = await asyncio.wait_for(body(action), timeout)
+                return value if isinstance(value, Outcome) else Outcome(value)
+            effector = self._ports.effectors.get(action.kind)
+            if effector is None:
+                return Outcome(error="no-effector", detail=f"nothing carries out {action.kind} here")
+            return await asyncio.wait_for(effector.execute(permit, action), timeout)
+        except TimeoutError:
+            return Outcome(error="timeout", detail=f"not finished after {timeout:g} s")
+        except EffectError as error:
+            return Outcome(error="failed", detail=str(error))
+        except IntegrityError:
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._close(admission, Outcome(error="cancelled")))
+            raise
+        except Exception as error:
+            await self._close(admission, Outcome(error="raised", detail=type(error).__name__))
+            raise
+
+    async def _close(self, admission: Admission, outcome: Outcome) -> Outcome:
+        flight = self._flights.pop(admission.permit.nonce, None)
+        if flight is None:
+            raise IntegrityError("an action was settled twice")
+        ports, action, session = self._ports, admission.action, self.session
+        if session.privacy is not None and outcome.ok:
+            outcome = replace(outcome, value=session.privacy.restore(outcome.value, action))
+        if session.flow is not None:
+            outcome = _observed(session.flow.observe, action, outcome)
+        if flight.budgets and ports.budgets is not None:
+            await ports.budgets.settle(flight.reference, _used(flight.budgets, outcome))
+        if flight.key and ports.outcomes is not None:
+            await ports.outcomes.record(flight.key, outcome)
+        if ports.payloads is not None:
+            await ports.payloads.put(flight.reference + ".out", {"value": _jsonable(outcome.value), "error": outcome.error})
+        done = record.finished(flight.reference, outcome, now=ports.clock.now(), size=_size(outcome.value))
+        _unheard(ports.audit.append(done))
+        return outcome
+
+
+# ---- small pure parts -----------------------------------------------------------------------------------------------
+
+
+def _contains(own: Capability, wanted: Capability) -> bool:
+    if own.verb not in ("*", wanted.verb):
+        return False
+    if own.scope is None:
+        return True
+    return wanted.scope is not None and all(own.covers(wanted.verb, target) for target in wanted.scope)
+
+
+def _accumulated(decision: Decision, asked: Mapping[str, str], audit_only: tuple[str, ...]) -> Decision:
+    unique = tuple(dict.fromkeys(audit_only))
+    if not asked:
+        return decision if unique == decision.audit_only else replace(decision, audit_only=unique)
+    rules = tuple(dict.fromkeys((*asked, *(decision.rules if decision.verdict is Verdict.ASK else ()))))
+    reason = "; ".join(dict.fromkeys(asked.values()))
+    return replace(decision, verdict=Verdict.ASK, rules=rules, reason=reason, audit_only=unique)
+
+
+def _amounts(obligations: tuple[Obligation, ...]) -> dict[str, dict[str, float]]:
+    """Return budget -> unit -> amount of the reserve obligations; several on one budget add up."""
+    amounts: dict[str, dict[str, float]] = {}
+    for obligation in obligations:
+        if obligation.kind == "reserve":
+            units = amounts.setdefault(str(obligation.params["budget"]), {})
+            for unit, amount in obligation.params.get("amounts", {}).items():
+                units[unit] = units.get(unit, 0.0) + float(amount)
+    return amounts
+
+
+def _used(reserved: Mapping[str, Mapping[str, float]], outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Return what to charge: what the outcome says was used, or the whole reservation where it says nothing."""
+    return {
+        budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
+        for budget, units in reserved.items()
+    }
+
+
+def _people(obligations: tuple[Obligation, ...]) -> int:
+    needed = [int(item.params.get("people", 1)) for item in obligations if item.kind == "approve"]
+    return max(needed, default=1)
+
+
+def _facts_digest(facts: Facts) -> str:
+    executable = facts.executable.path if facts.executable else None
+    return canonical.json_digest([facts.now, facts.workspace, facts.resolved_ips, executable, facts.depth])
+
+
+def _observed(observe: Callable[[Action, Outcome], Outcome], action: Action, outcome: Outcome) -> Outcome:
+    try:
+        return observe(action, outcome)
+    except Exception:  # an outcome the guard cannot label is untrusted as a whole
+        return replace(outcome, label=UNTRUSTED, leaves=())
+
+
+def _unheard(durable: Awaitable[None]) -> None:
+    """Let a record become durable on its own; its failure is the sink's to remember (it then refuses the next one)."""
+    if isinstance(durable, asyncio.Future):
+        durable.add_done_callback(lambda future: future.cancelled() or future.exception())
+    else:
+        task = asyncio.ensure_future(durable)
+        task.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | bytes) else -1
+
+
+def _jsonable(value: Any) -> Any:
+    try:
+        return canonical.json_value(value)
+    except ActionError:
+        return {"$type": type(value).__name__}

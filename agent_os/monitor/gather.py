@@ -1,0 +1,141 @@
+"""Facts for one decision: asks the ports for what this policy needs to know of this action, each within a deadline.
+
+Fail closed: a port that fails, times out or is absent leaves its fact missing (None), an error text in it, or its section
+in `unavailable`; `decide` then lets restricting rules fire. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_os.core.action import Action, NetConnect
+from agent_os.core.errors import AgentOSError
+from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
+from agent_os.core.label import TRUSTED, Label
+from agent_os.core.ports import FlowGuard, PrivacyRouter
+from agent_os.core.principal import Capability, Principal
+from agent_os.monitor.wiring import DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which facts a policy can ask for at all; what it cannot ask for is not gathered."""
+
+    findings: frozenset[str] = frozenset()
+    """Action kinds whose content the policy wants scanned."""
+    verdicts: bool = False
+    budgets: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    unavailable: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Session:
+    """What one agent carries through its run. Mutable, owned by one monitor."""
+
+    principal: Principal
+    workspace: str = "/workspace"
+    flow: FlowGuard | None = None
+    privacy: PrivacyRouter | None = None
+    capabilities: tuple[Capability, ...] | None = None
+    children: int = 0
+
+
+_NO_VERDICTS: tuple[ExternalVerdict, ...] = ()
+
+
+async def gather(
+    ports: Ports, needs: Needs, session: Session, action: Action, stated: Mapping[str, Any] | None
+) -> Facts:
+    """Return the facts `decide` needs. `stated` are facts only the caller of the door can know."""
+    stated = stated or {}
+    labels, context, flow = _flow(session, action)
+    findings: tuple[Finding, ...] | None = ()
+    error = ""
+    if action.kind in needs.findings:
+        findings, error = await _scan(ports, session, action)
+    addresses: tuple[str, ...] | None = stated.get("resolved_ips")
+    if addresses is None and isinstance(action, NetConnect):
+        addresses = await _resolve(ports, action)
+    budgets: tuple[BudgetLeft, ...] | None = ()
+    if needs.budgets:
+        budgets = _budgets(ports, needs.budgets)
+    return Facts(
+        now=ports.clock.now(),
+        workspace=session.workspace,
+        executable=stated.get("executable"),
+        resolved_ips=addresses,
+        labels=labels,
+        context=context,
+        flow=flow,
+        findings=findings,
+        detector_error=error,
+        budgets=budgets,
+        rates={},
+        verdicts=await _verdicts(ports, action) if needs.verdicts else _NO_VERDICTS,
+        depth=len(action.principal.parents),
+        children=session.children,
+        capabilities=session.capabilities,
+        require_binary_identity=stated.get("require_binary_identity", True),
+        registered_tools=ports.registry.names(),
+        data=needs.data,
+        unavailable=needs.unavailable,
+    )
+
+
+def _flow(session: Session, action: Action) -> tuple[Mapping[str, Label] | None, Label | None, Any]:
+    if session.flow is None:
+        return {"": TRUSTED}, TRUSTED, ()
+    try:
+        return session.flow.facts(action)
+    except AgentOSError:
+        raise
+    except Exception:  # a guard that fails leaves its facts missing: every rule that names them fires
+        return None, None, None
+
+
+async def _scan(ports: Ports, session: Session, action: Action) -> tuple[tuple[Finding, ...] | None, str]:
+    if ports.detector is None or session.privacy is None:
+        return None, "no detector is installed"
+    try:
+        texts = session.privacy.texts(action)
+        found: Sequence[Finding] = ()
+        if texts:
+            found = await asyncio.wait_for(ports.detector.scan(texts), DETECT_TIMEOUT_S)
+        return tuple(found), ""
+    except TimeoutError:
+        return None, "the detector took too long"
+    except Exception as error:
+        return None, f"the detector failed: {type(error).__name__}"
+
+
+async def _resolve(ports: Ports, action: NetConnect) -> tuple[str, ...] | None:
+    if ":" in action.host or action.host.replace(".", "").isdigit():
+        return (action.host,)  # canonical.host leaves no other spelling of an address
+    if ports.resolver is None:
+        return None
+    try:
+        return await asyncio.wait_for(ports.resolver.resolve(action.host, action.port), RESOLVE_TIMEOUT_S)
+    except Exception:  # no address is a missing fact: the network section denies
+        return None
+
+
+async def _verdicts(ports: Ports, action: Action) -> tuple[ExternalVerdict, ...]:
+    if ports.rego is None:
+        return (ExternalVerdict("rego", error="no engine is installed"),)
+    try:
+        return await asyncio.wait_for(ports.rego.evaluate(action.to_json(), action.digest), REGO_TIMEOUT_S)
+    except Exception as error:
+        return (ExternalVerdict("rego", error=f"the engine failed: {type(error).__name__}"),)
+
+
+def _budgets(ports: Ports, names: tuple[str, ...]) -> tuple[BudgetLeft, ...] | None:
+    if ports.budgets is None:
+        return None
+    try:
+        return ports.budgets.left(names)
+    except Exception:  # an unreadable budget is a missing fact
+        return None

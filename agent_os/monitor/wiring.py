@@ -1,0 +1,59 @@
+"""What a monitor is made of: one frozen record of ports, built by the composition root. Pure.
+
+A part that is absent is None, and what the policy asks of an absent part is denied (fail closed): see `gather`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent_os.core.ports import (
+    ApprovalStore,
+    Approver,
+    AuditSink,
+    BudgetStore,
+    Clock,
+    Detector,
+    Effector,
+    Ids,
+    Links,
+    OutcomeStore,
+    PayloadStore,
+    RegoEngine,
+    Resolver,
+    ToolRegistry,
+)
+
+DETECT_TIMEOUT_S: Final = 10.0
+RESOLVE_TIMEOUT_S: Final = 5.0
+REGO_TIMEOUT_S: Final = 2.0
+EXECUTE_TIMEOUT_S: Final = 600.0
+REWRITE_ROUNDS_MAX: Final = 4
+APPROVAL_TIMEOUT_S: Final = 900.0
+"""Terminal behaviour of each: docs/limits.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as one monitor may reach it."""
+
+    clock: Clock
+    ids: Ids
+    audit: AuditSink
+    registry: ToolRegistry
+    keyed_digest: Callable[[str], str]
+    """HMAC of a value under the audit's digest key: what the audit holds instead of the value."""
+    effectors: Mapping[str, Effector] = field(default_factory=dict)
+    """Action kind -> who carries it out."""
+    links: Links | None = None
+    resolver: Resolver | None = None
+    detector: Detector | None = None
+    rego: RegoEngine | None = None
+    budgets: BudgetStore | None = None
+    approvals: ApprovalStore | None = None
+    approver: Approver | None = None
+    outcomes: OutcomeStore | None = None
+    payloads: PayloadStore | None = None
+    execute_timeout_s: float = EXECUTE_TIMEOUT_S
