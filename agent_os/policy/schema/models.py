@@ -1,0 +1,153 @@
+"""`models` and `budgets`: which language models may be called, how calls are routed, and what they may cost. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from agent_os.policy.schema.base import Amount, Count, Duration, Enforcement, Part, Text, Who
+
+Destination = Literal["local", "private", "external"]
+
+
+class Price(Part):
+    """US dollars per million tokens."""
+
+    input: Amount = Field(default=0.0, description="Tokens sent.")
+    output: Amount = Field(default=0.0, description="Tokens answered.")
+    cached: Amount | None = Field(default=None, description="Tokens read from the provider's cache; absent: as input.")
+    reasoning: Amount | None = Field(default=None, description="Reasoning tokens; absent: as output.")
+
+
+class Provider(Part):
+    """Where models are served."""
+
+    kind: Literal[
+        "openai", "anthropic", "azure", "nvidia", "vllm", "ollama", "litellm", "local", "langchain", "scripted"
+    ]
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
+        default=None, description="Root of the API; https unless the host is local."
+    )
+    secret: Text | None = Field(default=None, description="Name of the secret that holds the key; never the key.")
+    model: Text | None = Field(default=None, description="The model asked for when a call names none of `models`.")
+    models: list[Text] = Field(
+        default_factory=list, description="Model names or globs it serves; empty: its `model` only."
+    )
+    destination: Destination | None = Field(
+        default=None, description="How far away it is for the privacy section; local kinds are local, others external."
+    )
+    region: Text | None = Field(default=None, description="Where data is processed.")
+    tier: Text | None = Field(default=None, description="Price tier, a key of `tiers`.")
+    price: Price | None = Field(default=None, description="Exact prices; wins over the tier.")
+    context_tokens: Count | None = Field(default=None, description="Longest context.")
+    capabilities: list[Literal["tools", "images", "json", "reasoning", "embeddings", "stream"]] = Field(
+        default_factory=list, description="What it can do; empty: not stated, matches every need."
+    )
+    timeout: Duration = Field(default=120.0, description="Deadline of a call.")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="Retries with backoff.")
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Calls at once.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers sent with each call; never secrets.")
+
+
+class RouteWhen(Part):
+    """What a route is for; all that is given must hold, lists are OR."""
+
+    finds: list[Text] = Field(default_factory=list, description="Entities found in the prompt (HEALTH, PERSON, …).")
+    labels: list[Text] = Field(default_factory=list, description="Label tags or `secret`/`readers` on the context.")
+    model: list[Text] = Field(default_factory=list, description="Model names or aliases asked for; globs.")
+    purpose: list[Text] = Field(default_factory=list, description="Purpose of the call, as the runtime states it.")
+    who: Who | None = Field(default=None, description="Only for these principals.")
+    min_input_tokens: Count | None = Field(default=None, description="Only prompts of at least this size.")
+
+
+class Route(Part):
+    """The first route that matches says where a call goes."""
+
+    when: RouteWhen | None = Field(default=None, description="Conditions; absent: always.")
+    use: list[Text] | Text | None = Field(default=None, description="Provider names, in order of preference.")
+    model: Text | None = Field(default=None, description="The model asked of the provider.")
+    tier: Text | None = Field(default=None, description="Price tier of the call, a key of `tiers`.")
+    max_tokens: Count | None = Field(default=None, description="Clamp on the answer's length.")
+    max_usd: Amount | None = Field(default=None, description="Most one call may cost.")
+    regions: list[Text] = Field(default_factory=list, description="Only providers in these regions.")
+    ask: bool = Field(default=False, description="A person is asked first.")
+    deny: bool = Field(default=False, description="The call is denied.")
+    reason: Text | None = Field(default=None, description="What is told.")
+
+    @model_validator(mode="after")
+    def _aim(self) -> Route:
+        if (self.use is None) == (not self.deny):
+            raise ValueError("needs exactly one of use, deny")
+        return self
+
+
+class Models(Part):
+    """Which models may be called. A call is allowed when a route leads to a provider that serves it."""
+
+    providers: dict[Text, Provider] = Field(default_factory=dict, description="Providers by name.")
+    routes: list[Route] = Field(default_factory=list, description="Routes, first match wins; none: providers in order.")
+    aliases: dict[Text, Text] = Field(default_factory=dict, description="Names that agents use -> `provider/model`.")
+    allow: list[Text] | None = Field(
+        default=None, description="Model names or globs that may be asked for; absent: any."
+    )
+    deny: list[Text] = Field(default_factory=list, description="Model names or globs that may not be asked for.")
+    tiers: dict[Text, Amount] = Field(
+        default_factory=lambda: {"free": 0.0, "medium": 3.0, "high": 6.0, "premium": 45.0, "ultra": 150.0},
+        description="US dollars per million tokens by tier.",
+    )
+    max_tokens: Count | None = Field(default=None, description="Clamp on every answer's length.")
+    provider_tools: list[Text] = Field(
+        default_factory=list, description="Tools executed by the provider that may be offered; none by default."
+    )
+    cache: bool = Field(default=False, description="Answer identical calls of one principal from a label-aware cache.")
+    inspect_answers: bool = Field(default=True, description="Judge tool calls, links and images in answers.")
+
+    @model_validator(mode="after")
+    def _names(self) -> Models:
+        for index, route in enumerate(self.routes):
+            for name in [route.use] if isinstance(route.use, str) else route.use or []:
+                if name not in self.providers:
+                    known = ", ".join(sorted(self.providers)) or "none"
+                    raise ValueError(f"routes[{index}].use names no provider of this file (known: {known})")
+            if route.tier is not None and route.tier not in self.tiers:
+                raise ValueError(f"routes[{index}].tier is no key of tiers (known: {', '.join(self.tiers)})")
+        for name, provider in self.providers.items():
+            if provider.tier is not None and provider.tier not in self.tiers:
+                raise ValueError(f"providers.{name}.tier is no key of tiers (known: {', '.join(self.tiers)})")
+        return self
+
+
+class Budget(Part):
+    """What may be used in a window; reserved before a call, settled after it."""
+
+    name: Text | None = Field(default=None, description="A name; absent: `per/window`, for example user/year.")
+    per: Literal["tenant", "user", "team", "agent", "session", "task", "model", "tier", "tool"] = Field(
+        description="Whom it is counted for."
+    )
+    window: Literal["run", "hour", "day", "week", "month", "year", "total"] = Field(description="When it starts anew.")
+    tokens: Amount | None = Field(default=None, description="Tokens in and out.")
+    usd: Amount | None = Field(default=None, description="US dollars.")
+    calls: Amount | None = Field(default=None, description="Calls of models and tools.")
+    bytes: Amount | None = Field(default=None, description="Bytes sent out.")
+    seconds: Amount | None = Field(default=None, description="Wall time.")
+    steps: Amount | None = Field(default=None, description="Steps of an agent.")
+    tier: list[Text] | Text | None = Field(default=None, description="Only calls of these tiers.")
+    model: list[Text] | Text | None = Field(default=None, description="Only calls of these models; globs.")
+    tool: list[Text] | Text | None = Field(default=None, description="Only calls of these tools; globs.")
+    who: Who | None = Field(default=None, description="Only for these principals.")
+    warn_at: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, description="Warn at this share used.")
+    on_exceeded: Literal["deny", "ask", "downgrade"] = Field(
+        default="deny", description="`downgrade`: to the next cheaper tier, else deny."
+    )
+    enforcement: Enforcement = Field(default="enforce", description="`audit`: exceeding is recorded only.")
+
+    @model_validator(mode="after")
+    def _unit(self) -> Budget:
+        if all(getattr(self, unit) is None for unit in UNITS):
+            raise ValueError("needs at least one of " + ", ".join(UNITS))
+        return self
+
+
+UNITS = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
+Budgets = list[Budget]
