@@ -1,0 +1,28 @@
+"""Every built-in tool, and how they are bound to a door. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from agent_os.agents.builtin_files import FILE_TOOLS
+from agent_os.agents.builtin_world import WORLD_TOOLS
+from agent_os.agents.tool_door import BuiltinTool, ToolDoor
+from agent_os.agents.toolbox import Toolbox, code_of
+from agent_os.core.ports import RegisteredTool
+
+BUILTIN_TOOLS: Final[tuple[BuiltinTool, ...]] = (*FILE_TOOLS, *WORLD_TOOLS)
+
+
+def register_builtin_tools(
+    toolbox: Toolbox, door: ToolDoor, tools: Iterable[BuiltinTool] = BUILTIN_TOOLS
+) -> tuple[RegisteredTool, ...]:
+    """Register built-in tools whose inner effects go through `door`; return them as registered."""
+    return tuple(_register(toolbox, door, tool) for tool in tools)
+
+
+def _register(toolbox: Toolbox, door: ToolDoor, tool: BuiltinTool) -> RegisteredTool:
+    async def run(args: Mapping[str, Any]) -> Any:
+        return await tool.run(door, args)
+
+    return toolbox.register(tool.spec, run, code=code_of(tool.run))

@@ -1,0 +1,161 @@
+"""The tools of one runtime: who they are (registry) and how a permitted call of one is carried out (effector).
+
+Implements `core.ports.ToolRegistry` and the effector of `tool.call`. Pure but for calling the tools themselves; opens
+nothing. Threats: a caller that says which tool it is (identity comes from here alone); a second tool registered under
+a known name; arguments of a shape that the tool never declared; a tool that returns more than anyone can carry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+from agent_os.core import canonical
+from agent_os.core.action import Action, ToolCall
+from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.label import UNTRUSTED
+from agent_os.core.manifest import ToolSpec
+from agent_os.core.ports import Outcome, Permit, RegisteredTool
+
+TOOLS_MAX: Final = 4096
+SCHEMA_ERRORS_SHOWN: Final = 3
+Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
+"""A tool's body: takes the judged arguments, returns plain JSON (or bytes), or raises EffectError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    tool: RegisteredTool
+    run: Run
+    check: Any
+
+
+class Toolbox:
+    """Registered tools, by exact name."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of action this effector carries out."""
+        return frozenset({"tool.call"})
+
+    def register(self, spec: ToolSpec, run: Run, *, code: bytes, server: str = "") -> RegisteredTool:
+        """Make a tool known under its name; `code` is whatever identifies its implementation.
+
+        Registering the same spec and code again is allowed (the newest `run` serves); another digest under a known name
+        raises ActionError, as does a schema that is none.
+        """
+        name = canonical.name(f"{server}/{spec.name}" if server else spec.name, field="tool")
+        digest = tool_digest(spec, code)
+        known = self._entries.get(name)
+        if known is not None and known.tool.digest != digest:
+            raise ActionError("a different tool is registered under this name", field="tool", hint=name)
+        if known is None and len(self._entries) >= TOOLS_MAX:
+            raise ActionError(f"more than {TOOLS_MAX} tools", field="tool")
+        entry = _Entry(RegisteredTool(spec, digest, server), run, _validator(spec))
+        self._entries[name] = entry
+        return entry.tool
+
+    def find(self, tool: str, server: str = "") -> RegisteredTool | None:
+        """Return the tool of that exact name, or None."""
+        entry = self._entries.get(f"{server}/{tool}" if server else tool)
+        return entry.tool if entry else None
+
+    def names(self) -> frozenset[str]:
+        """Return every registered name, `server/tool` for tools of a server."""
+        return frozenset(self._entries)
+
+    def check(self, tool: str, args: Mapping[str, Any], server: str = "") -> None:
+        """Raise ActionError naming the argument when `args` do not fit the tool's declared schema."""
+        entry = self._entry(f"{server}/{tool}" if server else tool)
+        if entry.check is None:
+            return
+        problems = sorted(entry.check.iter_errors(dict(args)), key=lambda problem: list(map(str, problem.path)))
+        if problems:
+            said = "; ".join(_said(problem) for problem in problems[:SCHEMA_ERRORS_SHOWN])
+            raise ActionError(said, field="args", hint=f"see the schema of {tool}")
+
+    async def execute(self, permit: Permit, action: Action) -> Outcome:
+        """Run the tool with the judged arguments. Raises EffectError for unknown tools and for results too large."""
+        if not isinstance(action, ToolCall):
+            raise EffectError(f"tools cannot carry out {action.kind}")
+        entry = self._entry(action.target)
+        if action.tool_digest and action.tool_digest != entry.tool.digest:
+            raise EffectError("the tool changed after the call was judged")
+        self.check(action.tool, action.args, action.server)
+        value = await entry.run(action.args)
+        value = value if isinstance(value, bytes) else canonical.json_value(value, field="result")
+        size = len(value) if isinstance(value, bytes) else len(canonical.json_bytes(value))
+        if size > entry.tool.spec.output_bytes_max:
+            raise EffectError(f"the result is larger than {entry.tool.spec.output_bytes_max} bytes")
+        return Outcome(value, UNTRUSTED, usage={"bytes": float(size)})
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise EffectError("no such tool is registered")
+        return entry
+
+
+def tool_digest(spec: ToolSpec, code: bytes) -> str:
+    """Return the digest of a tool: its semantics and its code."""
+    form = canonical.json_bytes([spec.model_dump(mode="json"), hashlib.sha256(code).hexdigest()])
+    return "sha256:" + hashlib.sha256(form).hexdigest()
+
+
+def code_of(function: Any) -> bytes:
+    """Return bytes that change when a Python function's code changes (not when what it calls changes)."""
+    function = getattr(function, "__func__", function)
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    digest = hashlib.sha256(name.encode())
+    if isinstance(code, CodeType):
+        _hash_code(code, digest)
+    return digest.digest()
+
+
+def _hash_code(code: CodeType, digest: Any) -> None:
+    digest.update(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _hash_code(constant, digest)
+        else:
+            digest.update(repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant).encode())
+
+
+def _validator(spec: ToolSpec) -> Any:
+    if spec.input_schema is None:
+        return None
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 40 ms, and not every runtime has tools
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+
+    try:
+        Draft202012Validator.check_schema(spec.input_schema)
+    except SchemaError as error:
+        raise ActionError(f"is no JSON Schema: {error.validator}", field=f"{spec.name}.input_schema") from None
+    return Draft202012Validator(spec.input_schema)
+
+
+def _said(problem: Any) -> str:
+    """Say what is wrong with which argument, without its value."""
+    place = ".".join(str(part) for part in problem.absolute_path) or "arguments"
+    match problem.validator:
+        case "required":
+            missing = [name for name in problem.validator_value if name not in problem.instance]
+            return f"{place}: missing {', '.join(missing)}"
+        case "additionalProperties":
+            known = problem.schema.get("properties", {})
+            extra = [str(name) for name in problem.instance if name not in known]
+            return f"{place}: unknown {', '.join(sorted(extra)[:SCHEMA_ERRORS_SHOWN])}"
+        case "type":
+            return f"{place}: must be {problem.validator_value}"
+        case keyword:
+            return f"{place}: does not satisfy {keyword}"
