@@ -1,0 +1,1 @@
+"""Storage of one installation: its state directory, keys and `state.db`. Effects: reached through ports only."""
