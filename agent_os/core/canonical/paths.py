@@ -1,7 +1,12 @@
-"""File paths. Pure: links are resolved through a function the caller hands in."""
+"""File paths. Pure: links are resolved through a function the caller hands in.
+
+Threat: another spelling of a protected file (`..`, `//`, decomposed Unicode, a magic link such as `/proc/self/root/etc`
+that is no symbolic link but reaches anywhere), or a name that reads differently from what it is.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any, Final
 
@@ -10,6 +15,11 @@ from agent_os.core.errors import ActionError
 
 MAX_PATH_BYTES: Final = 4096
 """PATH_MAX of Linux."""
+_MAGIC: Final = re.compile(
+    r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:root|cwd|exe|fd|map_files|ns)(?:/.*)?"
+    r"|/dev/(?:fd(?:/.*)?|stdin|stdout|stderr)"
+)
+"""What proc(5) calls magic links: they reach open files and other roots past every check on names."""
 
 
 def path(value: Any, *, root: str, field: str = "path") -> str:
@@ -17,7 +27,7 @@ def path(value: Any, *, root: str, field: str = "path") -> str:
 
     A relative path is taken against `root` (absolute). `..` never climbs above `/`; whether the result lies in the
     workspace is for the policy to say. Raises ActionError for NUL, control and bidirectional characters, lone
-    surrogates, lengths over MAX_PATH_BYTES, and `~` at the start (nobody expands it).
+    surrogates, lengths over MAX_PATH_BYTES, magic links, and `~` at the start (nobody expands it).
     """
     if not isinstance(value, str) or not value:
         raise ActionError("must be a non-empty string", field=field)
@@ -43,4 +53,11 @@ def path(value: Any, *, root: str, field: str = "path") -> str:
         result = "/" + "/".join(parts)
     if len(result.encode()) >= MAX_PATH_BYTES:
         raise ActionError(f"longer than {MAX_PATH_BYTES} bytes", field=field)
+    if result.startswith(("/proc/", "/dev/")) and is_magic_link(result):
+        raise ActionError("passes through a magic link", field=field, hint="name the file itself")
     return result
+
+
+def is_magic_link(canonical: str) -> bool:
+    """Whether a canonical path names, or passes through, a magic link of proc(5)."""
+    return _MAGIC.fullmatch(canonical) is not None
