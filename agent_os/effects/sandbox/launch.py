@@ -1,0 +1,347 @@
+"""Starts sandboxes through the launcher and keeps watch over them from outside: signals, quotas, the end.
+
+Everything here runs in the supervisor, which no sandboxed program can reach: it holds the control socket (whose loss ends
+the sandbox), a process handle, the wall clock and the pollers for what the kernel cannot count for this user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.effects.sandbox.cgroups import RunGroup
+from agent_os.guards.confine.plan import SandboxPlan
+
+LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+START_TIMEOUT_SECONDS: Final = 20.0
+END_TIMEOUT_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 0.1
+MESSAGE_BYTES_MAX: Final = 65536
+MESSAGE_FDS_MAX: Final = 128
+PROCESSES_COUNTED_MAX: Final = 4096
+
+_HINTS: Final = {
+    "namespaces": "user name spaces cannot be made here: see `agentos doctor`",
+    "id maps": "user name spaces are restricted here: see `agentos doctor`",
+    "private-root": "the kernel refused this mount; as root, the file system must support idmapped mounts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. `returncode` as a shell shows it (128 + signal); `reason` is set when we ended it."""
+
+    returncode: int
+    signal: int = 0
+    reason: str = ""
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    wall_seconds: float = 0.0
+
+
+class Launcher:
+    """A launcher process; one can start any number of sandboxes. It ends when closed or when this process ends."""
+
+    def __init__(self, python: str = sys.executable) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={"PATH": "/usr/bin:/bin"},
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def request(self, form: dict[str, Any], descriptors: Sequence[int]) -> None:
+        """Hand one request over; the answer comes on its control socket."""
+        data = json.dumps(form).encode()
+        try:
+            socket.send_fds(self._channel, [struct.pack("=I", len(data))], list(descriptors))
+            self._channel.sendall(data)
+        except OSError as error:
+            raise EffectError(f"the sandbox launcher is gone: {error.strerror}") from error
+
+    def close(self) -> None:
+        """End the launcher; sandboxes that run go on under their supervisor."""
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_TIMEOUT_SECONDS)
+
+
+class Running:
+    """One sandbox, from its request to its end. Made by `launch`; used on one event loop."""
+
+    def __init__(self, plan: SandboxPlan, control: socket.socket, group: RunGroup | None) -> None:
+        loop = asyncio.get_running_loop()
+        self.plan, self._control, self._group, self._loop = plan, control, group, loop
+        self.pid = 0
+        self.terminal: int | None = None
+        self.listeners: list[tuple[str, socket.socket]] = []
+        self.started: asyncio.Future[None] = loop.create_future()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[Ended] = loop.create_future()
+        self._pidfd = -1
+        self._reason = ""
+        self._exit: dict[str, Any] | None = None
+        self._begun = time.monotonic()
+        self._watch: asyncio.Task[None] | None = None
+        self._expected = _listener_count(plan)
+        control.setblocking(False)
+        loop.add_reader(control.fileno(), self._readable)
+
+    # -- what the launcher and the init say ---------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                data, descriptors, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._loop.remove_reader(self._control.fileno())
+                self._loop.create_task(self._finish())
+                return
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            self._message(json.loads(data), descriptors)
+
+    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        kind = message.get("type")
+        if kind == "started":
+            self.pid, self._pidfd = int(message["pid"]), descriptors[0]
+            if not self._expected and not self.started.done():
+                self.started.set_result(None)
+        elif kind == "listeners":
+            for entry, descriptor in zip(message["names"], descriptors, strict=True):
+                self.listeners.append((str(entry["kind"]), socket.socket(fileno=descriptor)))
+            if len(self.listeners) >= self._expected and not self.started.done():
+                self.started.set_result(None)
+        elif kind == "terminal":
+            self.terminal = descriptors[0]
+        elif kind == "ready":
+            if not self.ready.done():
+                self.ready.set_result(None)
+            self._watch = self._loop.create_task(self._watch_over())
+        elif kind == "error":
+            self._failed(message)
+        elif kind == "exit":
+            self._exit = message
+
+    def _failed(self, message: dict[str, Any]) -> None:
+        stage, number = str(message["stage"]), int(message["errno"])
+        if stage == "exec":
+            self._exit = {"status": (126 if number not in (2, 20) else 127) << 8, "cpu_seconds": 0.0, "max_rss_kib": 0}
+            error: Exception = EffectError(f"cannot run the program: {os.strerror(number).lower()}")
+        else:
+            words = f"{os.strerror(number).lower()} {message['detail']}".strip() if number else message["detail"]
+            hint = _HINTS.get(stage.split(":")[0], "")
+            error = EnforcementError([stage], f"{words}; {hint}" if hint else words)
+        for future in (self.started, self.ready):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+
+    # -- what we say --------------------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Let a guarded run begin: the guard now listens on every listener."""
+        self._control.send(b'{"type": "go"}')
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program's process group."""
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps({"type": "signal", "number": int(number)}).encode())
+
+    def kill(self, reason: str = "") -> None:
+        """End everything inside at once; `reason` is what the end is reported with."""
+        self._reason = self._reason or reason
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        else:
+            self._control.shutdown(socket.SHUT_RDWR)
+
+    async def stop(self, reason: str) -> None:
+        """Ask the program to end (SIGTERM), then end it."""
+        self._reason = self._reason or reason
+        self.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.ended), GRACE_SECONDS)
+            return
+        self.kill(reason)
+
+    async def wait(self) -> Ended:
+        """Return how the run ended; everything inside is dead by then."""
+        return await asyncio.shield(self.ended)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._pidfd >= 0:
+            await self._dead()
+        failure = None
+        for future in (self.started, self.ready):
+            if not future.done():
+                future.set_exception(EnforcementError(["sandbox"], "the sandbox ended while it was being built"))
+                future.exception()
+            failure = failure or future.exception()
+        reason = self._reason
+        if self._group is not None:
+            if not reason and self._group.memory_failures() and self._killed():
+                reason = "memory limit"
+            await asyncio.to_thread(self._group.close)
+        for _kind, listener in self.listeners:
+            listener.close()
+        self._control.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        if not self.ended.done():
+            self.ended.set_result(self._outcome(reason))
+
+    def _killed(self) -> bool:
+        return self._exit is None or os.waitstatus_to_exitcode(int(self._exit["status"])) in (-9, 137)
+
+    async def _dead(self) -> None:
+        dead: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, lambda: dead.done() or dead.set_result(None))
+        try:
+            await asyncio.wait_for(dead, END_TIMEOUT_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        finally:
+            self._loop.remove_reader(self._pidfd)
+
+    def _outcome(self, reason: str) -> Ended:
+        wall = time.monotonic() - self._begun
+        if self._exit is None:
+            return Ended(137, 9, reason or "killed", wall_seconds=wall)
+        code = os.waitstatus_to_exitcode(int(self._exit["status"]))
+        number = -code if code < 0 else 0
+        rss = int(self._exit["max_rss_kib"]) * 1024
+        return Ended(128 + number if number else code, number, reason, float(self._exit["cpu_seconds"]), rss, wall)
+
+    # -- quotas -------------------------------------------------------------------------------------------------
+
+    async def _watch_over(self) -> None:
+        limits = self.plan.limits
+        free = _free_bytes(self.plan.workspace)
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if limits.wall_seconds and time.monotonic() - self._begun > limits.wall_seconds:
+                await self.stop("wall-clock limit")
+                return
+            if limits.disk_bytes and free - _free_bytes(self.plan.workspace) > limits.disk_bytes:
+                self.kill("disk limit")
+                return
+            if self.plan.memory_by == "poller" and limits.memory_bytes:
+                used = await asyncio.to_thread(resident_bytes, self.pid)
+                if used > limits.memory_bytes:
+                    self.kill("memory limit")
+                    return
+
+
+def _listener_count(plan: SandboxPlan) -> int:
+    # The init decides about IPv6; a run is taken as started when at least the IPv4 set is there.
+    network = plan.network
+    if network.mode != "guarded":
+        return 0
+    return len(network.tcp_ports) + (2 if network.dns else 0) + (1 if network.proxy_port else 0)
+
+
+def _free_bytes(path: str) -> int:
+    try:
+        info = os.statvfs(path)
+    except OSError:
+        return 0
+    return info.f_bavail * info.f_frsize
+
+
+def resident_bytes(init: int) -> int:
+    """Return the resident memory of a sandbox's processes, shared pages counted once a process (an upper bound)."""
+    total, queue, seen = 0, [init], 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    while queue and seen < PROCESSES_COUNTED_MAX:
+        pid = queue.pop()
+        seen += 1
+        try:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                fields = file.read().split()
+            if pid != init:
+                total += int(fields[1]) * page
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                    queue += [int(child) for child in file.read().split()]
+        except (OSError, ValueError, IndexError):
+            continue
+    return total
+
+
+async def launch(
+    launcher: Launcher,
+    plan: SandboxPlan,
+    argv: Sequence[str],
+    *,
+    stdio: Sequence[int] = (),
+    terminal: tuple[int, int] | None = None,
+    on_listeners: Callable[[Running], Any] | None = None,
+) -> Running:
+    """Start `argv` under `plan` and return it once the program runs.
+
+    `stdio`: three descriptors for the program (they stay the caller's to close); or `terminal`: (rows, columns) of a
+    terminal made inside. `on_listeners` (sync or async) is called when a guarded run's listeners are there, before the
+    program starts. Raises EnforcementError if a layer cannot be enforced, EffectError if the program cannot be run.
+    """
+    if plan.unenforced:
+        reasons = "; ".join(f"{layer}: {plan.missing[layer]}" for layer in plan.unenforced)
+        raise EnforcementError(list(plan.unenforced), reasons)
+    if not argv:
+        raise EffectError("no program was named")
+    group = RunGroup(plan.limits) if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by else None
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    running = Running(plan, ours, group)
+    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": list(group.procs) if group else []}
+    form["plan"].pop("seccomp_rules")
+    if terminal is not None:
+        form["terminal"] = {"rows": terminal[0], "columns": terminal[1]}
+    with theirs:
+        launcher.request(form, [theirs.fileno(), *stdio])
+    try:
+        await asyncio.wait_for(asyncio.shield(running.started), START_TIMEOUT_SECONDS)
+        if plan.network.mode == "guarded":
+            if on_listeners is None:
+                raise EnforcementError(["network"], "a guarded run was started without its guard")
+            result = on_listeners(running)
+            if asyncio.iscoroutine(result):
+                await result
+            running.go()
+        await asyncio.wait_for(asyncio.shield(running.ready), START_TIMEOUT_SECONDS)
+    except BaseException as error:
+        running.kill("not started")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(running.wait(), END_TIMEOUT_SECONDS)
+        if isinstance(error, TimeoutError):
+            raise EnforcementError(["sandbox"], f"not built within {START_TIMEOUT_SECONDS:.0f} s") from None
+        raise
+    return running
+
