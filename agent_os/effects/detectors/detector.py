@@ -1,0 +1,96 @@
+"""The detector: pattern finders, names and (if installed) a language model, composed behind the port `Detector`.
+
+Findings of a text are remembered under a keyed digest of it, bounded, so that the earlier messages of a conversation are
+not scanned again; the key is drawn at start and never leaves the process, so the memory cannot be probed for a text by its
+hash. Fails closed: a text that is too long, or a recogniser that raises, is an EffectError, which its caller turns into a
+denial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from agent_os.core.errors import EffectError
+from agent_os.core.facts import Finding
+from agent_os.effects.detectors.personal_finder import PersonalFinder
+from agent_os.effects.detectors.secret_finder import SecretFinder
+from agent_os.guards.privacy.spans import resolve
+
+TEXT_CHARS_MAX: Final = 64 * 1024 * 1024
+CACHE_TEXTS_MAX: Final = 4096
+CACHE_TEXT_CHARS_MIN: Final = 64
+FINDINGS_MAX: Final = 2_000_000
+
+Recogniser = Callable[[str, str], Sequence[Finding]]
+"""Takes a text and its lower case of the same length; returns findings, overlaps allowed."""
+
+
+def lower_same_length(text: str) -> str:
+    """Return the text in lower case with every offset unchanged (U+0130 and the like keep their case)."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(low if len(low := char.lower()) == 1 else char for char in text)
+
+
+class LocalDetector:
+    """Finds personal data and secrets in this process. `recognisers` are added to the pattern finders."""
+
+    def __init__(self, recognisers: Mapping[str, tuple[frozenset[str], Recogniser]] | None = None) -> None:
+        self._secrets, self._personal = SecretFinder(), PersonalFinder()
+        self._more = dict(recognisers or {})
+        self._key = os.urandom(32)
+        self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
+
+    @property
+    def entities(self) -> frozenset[str]:
+        """Every entity name this detector can find here and now."""
+        more = (names for names, _ in self._more.values())
+        return self._secrets.kinds.union(self._personal.kinds, *more)
+
+    async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
+        """Return findings for texts by RFC 6901 pointer. Raises EffectError."""
+        found: list[Finding] = []
+        for pointer, text in texts.items():
+            found.extend(replace(item, pointer=pointer) if pointer else item for item in self.scan_text(text))
+        return found
+
+    def scan_text(self, text: str) -> tuple[Finding, ...]:
+        """Return the findings of one text, without overlaps, in order. Raises EffectError."""
+        if len(text) > TEXT_CHARS_MAX:
+            raise EffectError(f"text of more than {TEXT_CHARS_MAX} characters: not scanned")
+        if len(text) < CACHE_TEXT_CHARS_MIN:
+            return self._scan(text)
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=24).digest()
+        known = self._cache.get(digest)
+        if known is not None:
+            self._cache.move_to_end(digest)
+            return known
+        result = self._scan(text)
+        self._cache[digest] = result
+        if len(self._cache) > CACHE_TEXTS_MAX:
+            self._cache.popitem(last=False)
+        return result
+
+    def _scan(self, text: str) -> tuple[Finding, ...]:
+        try:
+            lowered = lower_same_length(text)
+            found = list(self._secrets.find(text, lowered))
+            clean, low = text, lowered
+            if "\\" in text:  # escapes written out (`\n` in a JSON string) end words; same length, same offsets
+                for escape in ("\\n", "\\r", "\\t"):
+                    clean = clean.replace(escape, " \n")
+                low = lowered if clean is text else lower_same_length(clean)
+            found.extend(self._personal.find(clean, low))
+            for name, (_, recognise) in self._more.items():
+                found.extend(replace(item, by=name) if item.by == "pattern" else item for item in recognise(clean, low))
+        except (RecursionError, MemoryError, ValueError, IndexError, KeyError, TypeError) as error:
+            raise EffectError(f"a recogniser failed: {type(error).__name__}") from error
+        if len(found) > FINDINGS_MAX:
+            raise EffectError(f"more than {FINDINGS_MAX} findings in one text")
+        return tuple(resolve(found, text=text))
