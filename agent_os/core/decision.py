@@ -42,7 +42,9 @@ class Obligation:
     rule: str = ""
 
 
-OBLIGATIONS = frozenset({"reserve", "redact", "pseudonymise", "route", "rate", "log", "local-only", "clamp", "scan"})
+OBLIGATIONS = frozenset(
+    {"reserve", "redact", "pseudonymise", "route", "rate", "log", "local-only", "clamp", "scan", "approve"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,17 @@ no allow means deny; deny > ask > allow; an errored restriction counts, an error
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Obligation, Verdict
-from agent_os.core.errors import Place
+from agent_os.core.errors import Place, Problem
 from agent_os.core.facts import Facts
+
+if TYPE_CHECKING:
+    from agent_os.policy.reader import Document
+    from agent_os.policy.schema import PolicyFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class Match:
 
     `rule` is the rule's id (the path of its key in the file, for example `tools.send_payment.ask`), `reason` says in
     lower case which fields decided, never their values; `advice` says what would have been allowed.
-    `audit_only` marks a restriction under `enforcement: audit`: recorded, not enforced.
+    `audit_only` marks a restriction under `enforcement: audit`: recorded, not enforced. An allow with `grants=False`
+    carries obligations and allows nothing by itself (matches of guard sections never grant, whatever it says).
     """
 
     effect: Verdict
@@ -33,10 +38,14 @@ class Match:
     obligations: tuple[Obligation, ...] = ()
     errored: bool = False
     audit_only: bool = False
+    grants: bool = True
 
 
 class Section(Protocol):
-    """A compiled section of one layer."""
+    """A compiled section of one layer.
+
+    It may also have `advise(action, facts) -> str`: asked when nothing allowed, says what would have been.
+    """
 
     @property
     def name(self) -> str:
@@ -60,7 +69,43 @@ class Origin:
     place: Place
     layer: int = 0
     pack: str = ""
+    path: str = ""
+    """The key path in that file."""
+    effect: str = ""
+    """`allow`, `ask` or `deny`; empty where it depends on the action."""
 
 
 Origins = Mapping[str, Origin]
 """Rule id -> origin."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What `compile_<section>(section, context)` may know beside its section, and where it declares rules and problems.
+
+    `prefix` (a pack or a layer) stands in front of every rule id; `data` holds the `data:` sets that could be read;
+    `semantics` is `strict` or `openshell`. A section calls `rule()` for every rule id it can ever answer with.
+    """
+
+    document: Document
+    file: PolicyFile
+    semantics: str = "strict"
+    prefix: str = ""
+    pack: str = ""
+    layer: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+    rules: dict[str, Origin] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def rule(self, path: str, effect: Verdict | None = None, *, id: str = "") -> str:
+        """Declare the rule that stands at a key path and return its id (`id`, or the path, after the prefix)."""
+        name = self.prefix + (id or path)
+        if name in self.rules:
+            self.problem(path, f"there are two rules with the id {name!r}", "give one of them another id")
+        origin = Origin(self.document.place(path), self.layer, self.pack, path, effect.value if effect else "")
+        self.rules[name] = origin
+        return name
+
+    def problem(self, path: str, message: str, hint: str = "", code: str = "policy-invalid") -> None:
+        """Record something wrong at a key path; loading fails with every problem found."""
+        self.problems.append(Problem(f"{path} {message}", self.document.place(path), hint, code))

@@ -34,10 +34,10 @@ class Test(Part):
         description="A glob over the whole text. In an allow `*` stops at `/` (use `**`); in an ask or deny not.",
     )
     regex: Text | None = Field(default=None, description="An RE2 pattern over the whole text (linear time).")
-    min: int | float | None = Field(default=None, description="Least number, inclusive.")
-    max: int | float | None = Field(default=None, description="Greatest number, inclusive.")
-    above: int | float | None = Field(default=None, description="The number must be greater than this.")
-    below: int | float | None = Field(default=None, description="The number must be less than this.")
+    min: float | None = Field(default=None, description="Least number, inclusive.")
+    max: float | None = Field(default=None, description="Greatest number, inclusive.")
+    above: float | None = Field(default=None, description="The number must be greater than this.")
+    below: float | None = Field(default=None, description="The number must be less than this.")
     in_: list[Scalar] | Reference | None = Field(
         default=None, alias="in", description="One of these values, or of a set of `data:` (data.suppliers.iban)."
     )
