@@ -154,6 +154,12 @@ class Approval:
     needed: int = 1
     answer: str = ""
     preview: Mapping[str, Any] = field(default_factory=dict)
+    requester: str = ""
+    """The user on whose behalf it is asked."""
+    separate: bool = False
+    """The policy wants another person than the requester to answer."""
+    approvers: tuple[str, ...] = ()
+    """Who may answer: users and `group:` names; empty means anyone who may use this installation."""
 
 
 class ApprovalStore(Protocol):
@@ -167,8 +173,20 @@ class ApprovalStore(Protocol):
 
     async def list(self, state: str | None = "waiting") -> Sequence[Approval]: ...
 
-    async def answer(self, approval_id: str, *, approve: bool, approver: str, now: float, note: str = "") -> Approval:
-        """Record one person's answer. Raises ActionError if unknown, expired, answered or given twice by one person."""
+    async def answer(
+        self,
+        approval_id: str,
+        *,
+        approve: bool,
+        approver: str,
+        now: float,
+        note: str = "",
+        groups: frozenset[str] = frozenset(),
+    ) -> Approval:
+        """Record one person's answer; `groups` are the `group:` names the approver was authenticated for.
+
+        Raises ActionError if unknown, expired, answered already, given twice by one person, or not theirs to give.
+        """
         ...
 
     async def grants(self, action_digest: str, policy_digest: str, now: float) -> tuple[Grant, ...]:
@@ -206,6 +224,12 @@ class OutcomeStore(Protocol):
 
     async def record(self, key: str, outcome: Outcome) -> None:
         """Store the outcome of a claimed key; the first one stays."""
+        ...
+
+    async def release(self, key: str) -> None:
+        """Give a claim of this process back because nothing was done under it (denied after the claim); else
+        nothing.
+        """
         ...
 
 

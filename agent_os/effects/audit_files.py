@@ -34,6 +34,10 @@ _SEGMENT: Final = re.compile(r"\A\d{15}\.jsonl\Z")
 _WRITER: Final = re.compile(r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 
+class WriterBusyError(EffectError):
+    """Another process writes this chain."""
+
+
 def segment_name(first: int) -> str:
     """Return the file name of the segment whose first record is `first`."""
     return f"{first:015d}.jsonl"
@@ -130,7 +134,7 @@ class AuditFiles:
         except OSError:
             os.close(self._lock)
             self._lock = -1
-            raise EffectError(f"audit writer {self.writer!r} is in use by another process") from None
+            raise WriterBusyError(f"audit writer {self.writer!r} is in use by another process") from None
         try:
             self._recover()
         except OSError as error:

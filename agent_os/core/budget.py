@@ -1,0 +1,71 @@
+"""What a budget is: how much of which units may be used, by whom, in which window. Pure values.
+
+A budget of the policy names whom it is counted for (`per`) and when it starts anew (`window`); an *account* is one
+counter of it: budget, subject, period. Periods are UTC calendar periods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from agent_os.core.errors import ActionError
+from agent_os.core.principal import Principal
+
+UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
+WINDOWS: Final = ("run", "hour", "day", "week", "month", "year", "total")
+STATED: Final = frozenset({"team", "model", "tier", "tool"})
+"""Subjects that a principal does not have: they stand after a colon in the budget's name (`model/day:gpt-5`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget of a policy: limits by unit, `per` a subject kind, `window` one of WINDOWS."""
+
+    name: str
+    per: str
+    window: str
+    limits: Mapping[str, float] = field(default_factory=dict)
+    warn_at: float = 0.0
+    """Share used from which a warning is due; 0: never."""
+
+    def account(self, principal: Principal, now: float, *, run: str = "", stated: str = "") -> str:
+        """Return the account that a use by this principal at this time (Unix seconds) is counted on.
+
+        `run` names the run for `window: run`; `stated` the team, model, tier or tool. Raises ActionError without them.
+        """
+        if self.per in STATED:
+            if not stated:
+                raise ActionError(f"budget {self.name!r} is per {self.per} and none was stated", field="budget")
+            subject = f"{principal.tenant}/{stated}"
+        elif self.per == "tenant":
+            subject = principal.tenant
+        elif self.per == "user":
+            subject = f"{principal.tenant}/{principal.user}"
+        elif self.per == "agent":
+            subject = "/".join((principal.tenant, principal.user, *principal.parents, principal.agent))
+        elif self.per in ("session", "task"):
+            subject = f"{principal.tenant}/{principal.user}/{principal.session}"
+        else:
+            raise ActionError(f"unknown subject {self.per!r}", field="budget.per")
+        return f"{self.name}|{self.per}={subject}|{period(self.window, now, run)}"
+
+
+def period(window: str, now: float, run: str = "") -> str:
+    """Return the name of the period of a window at a time: `2026`, `2026-11`, `2026-W47`, `2026-11-21`, `…T10`."""
+    if window == "total":
+        return "total"
+    if window == "run":
+        if not run:
+            raise ActionError("a budget of a run needs the run's id", field="budget.window")
+        return f"run={run}"
+    moment = datetime.fromtimestamp(now, UTC)
+    if window == "week":
+        year, week, _ = moment.isocalendar()
+        return f"{year}-W{week:02d}"
+    pattern = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}.get(window)
+    if pattern is None:
+        raise ActionError(f"unknown window {window!r} (one of {', '.join(WINDOWS)})", field="budget.window")
+    return moment.strftime(pattern)

@@ -1,0 +1,127 @@
+"""Reading an audit: writers, verified reports, records, and following a log that grows. Read-only.
+
+Checkpoints are read before the segments, so that a log that is being written meanwhile can only be ahead of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.audit.chain import parse_line
+from agent_os.audit.checkpoint import Checkpoint, Verify, parse_checkpoint
+from agent_os.audit.verify import Report, verify
+from agent_os.core.errors import EffectError, IntegrityError
+from agent_os.effects.audit_files import checkpoint_places, read_anchors, read_lines, segments_of
+
+TAIL_BYTES: Final = 4 << 20
+"""How much of the last segment `tail` looks at."""
+
+
+def writers(state: Path) -> list[str]:
+    """Return the names of the writers that have a log, or checkpoints of one."""
+    found: set[str] = set()
+    for folder, suffix in ((state / "audit", ""), (state / "checkpoints", ".jsonl")):
+        if folder.is_dir():
+            found.update(path.name.removesuffix(suffix) for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(name for name in found if not name.endswith(".new"))
+
+
+def report(state: Path, writer: str, check: Verify, elsewhere: Path | None = None) -> Report:
+    """Verify one writer's log against the checkpoints of every place. Raises EffectError when it cannot be read."""
+    try:
+        anchors = read_anchors(writer, checkpoint_places(state, writer, elsewhere), check)
+        directory = state / "audit" / writer
+        segments = segments_of(directory) if directory.is_dir() else []
+        return verify(writer, [(path.name, read_lines(path)) for path in segments], anchors)
+    except OSError as error:
+        raise EffectError(f"audit cannot be read: {error.strerror}: {error.filename}") from None
+
+
+def checkpoints(state: Path, writer: str) -> list[Checkpoint]:
+    """Return the stored checkpoints of a writer beside its log, unverified, oldest first."""
+    place = checkpoint_places(state, writer)[1]
+    kept = []
+    for line in read_lines(place) if place.exists() else ():
+        try:
+            kept.append(parse_checkpoint(line))
+        except IntegrityError:
+            continue
+    return kept
+
+
+def records(state: Path, writer: str | None = None) -> Iterator[Mapping[str, Any]]:
+    """Yield records of one writer in order, or of all merged by time. Lines that are no records are passed over."""
+    names = [writer] if writer is not None else writers(state)
+    streams = [_records(state / "audit" / name) for name in names]
+    return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_time)
+
+
+def _records(directory: Path) -> Iterator[Mapping[str, Any]]:
+    for path in segments_of(directory) if directory.is_dir() else ():
+        for raw in read_lines(path):
+            line = parse_line(raw)
+            if line is not None:
+                yield line.record
+
+
+def _time(record: Mapping[str, Any]) -> float:
+    moment = record.get("time")
+    return float(moment) if isinstance(moment, (int, float)) else 0.0
+
+
+def tail(state: Path, writer: str | None, count: int) -> list[Mapping[str, Any]]:
+    """Return the last records of one writer, or of all, oldest first."""
+    found: list[Mapping[str, Any]] = []
+    for name in [writer] if writer is not None else writers(state):
+        directory = state / "audit" / name
+        for path in segments_of(directory)[-2:] if directory.is_dir() else ():
+            offset = max(0, path.stat().st_size - TAIL_BYTES)
+            lines = (parse_line(raw) for raw in read_lines(path, offset))
+            found.extend(line.record for line in lines if line is not None)
+    found.sort(key=lambda record: (_time(record), record.get("seq", 0)))
+    return found[-count:] if count > 0 else []
+
+
+class Follower:
+    """What was added to the logs since the last look; `poll` is called again and again."""
+
+    def __init__(self, state: Path, writer: str | None = None) -> None:
+        self._state, self._writer = state, writer
+        self._offsets: dict[Path, int] = {}
+        for path in self._files():
+            self._offsets[path] = path.stat().st_size
+
+    def _files(self) -> Iterator[Path]:
+        for name in [self._writer] if self._writer is not None else writers(self._state):
+            directory = self._state / "audit" / name
+            if directory.is_dir():
+                yield from segments_of(directory)[-2:]
+
+    def poll(self) -> list[Mapping[str, Any]]:
+        """Return records that became whole since the last call, in time order."""
+        fresh: list[Mapping[str, Any]] = []
+        for path in self._files():
+            offset = self._offsets.get(path, 0)
+            for raw in read_lines(path, offset):
+                if not raw.endswith(b"\n"):
+                    break
+                offset += len(raw)
+                line = parse_line(raw)
+                if line is not None:
+                    fresh.append(line.record)
+            self._offsets[path] = offset
+        return sorted(fresh, key=_time)
+
+
+def find(state: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> Iterator[Mapping[str, Any]]:
+    """Yield the records that `wanted` picks, of every writer."""
+    return (record for record in records(state) if wanted(record))
+
+
+def pretty(record: Mapping[str, Any]) -> str:
+    """Return a record as indented JSON."""
+    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,214 @@
+"""Budgets in `state.db`: reserved before, settled after, never overspent by what two processes did at once.
+
+Amounts are kept as whole millionths, rounded up, so that sums are exact. A reservation counts in full until it is
+settled; `settle` replaces it by what was really used, which may be more (it is then recorded, and nothing further
+fits). **A holder that died:** its reservations are settled at the full amount, because the effect may have happened.
+That is done when a reservation does not fit, at open, and by `sweep`. Threat: an agent that runs many calls at once,
+or crashes on purpose, to spend more than it was given.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from agent_os.core.budget import STATED, Budget
+from agent_os.core.errors import ActionError
+from agent_os.core.facts import BudgetLeft
+from agent_os.core.principal import Principal
+from agent_os.effects.stores import holders
+from agent_os.effects.stores.database import Database
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS account(
+  account TEXT NOT NULL, unit TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+  most INTEGER NOT NULL DEFAULT 0, at REAL NOT NULL, PRIMARY KEY(account, unit)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reservation(
+  id TEXT NOT NULL, account TEXT NOT NULL, unit TEXT NOT NULL, budget TEXT NOT NULL, amount INTEGER NOT NULL,
+  holder TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY(id, account, unit)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS reservation_holder ON reservation(holder)
+"""
+SCALE: Final = 1_000_000
+AMOUNT_MAX: Final = 2**62 // SCALE
+SWEEP_SECONDS: Final = 1.0
+"""A reservation that does not fit looks for dead holders at most this often."""
+
+
+def whole(amount: float, *, field: str = "amount") -> int:
+    """Return an amount in millionths, rounded up. Raises ActionError for a negative, infinite or huge one."""
+    if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not math.isfinite(amount):
+        raise ActionError("must be a finite number", field=field)
+    if amount < 0 or amount > AMOUNT_MAX:
+        raise ActionError("must not be negative or beyond what is countable", field=field)
+    return math.ceil(round(amount * SCALE, 3))
+
+
+class SqliteBudgets:
+    """The counters. A session sees them through `view`, which implements `core.ports.BudgetStore`."""
+
+    def __init__(self, database: Database, holder: str, *, now: Callable[[], float] = time.time) -> None:
+        self.database, self.holder, self.now = database, holder, now
+        self._swept_at = 0.0
+
+    def view(self, budgets: Sequence[Budget], principal: Principal, *, run: str = "") -> BudgetView:
+        """Return the store as one session sees it: the policy's budgets, counted for this principal and run."""
+        return BudgetView(self, {budget.name: budget for budget in budgets}, principal, run)
+
+    def sweep(self, connection: sqlite3.Connection) -> int:
+        """Settle what dead holders reserved, at the full amount; return how many reservations that were."""
+        known = {row[0] for row in connection.execute("SELECT id FROM holder").fetchall()}
+        owing = {row[0] for row in connection.execute("SELECT DISTINCT holder FROM reservation").fetchall()}
+        dead = holders.gone(connection)
+        count = sum(self.settle_fully(connection, holder) for holder in (*dead, *(owing - known)))
+        for holder in dead:
+            holders.leave(connection, holder)
+        return count
+
+    def settle_fully(self, connection: sqlite3.Connection, holder: str) -> int:
+        """Charge everything a holder has reserved; return how many rows that were."""
+        rows = connection.execute("SELECT account, unit, amount FROM reservation WHERE holder=?", (holder,)).fetchall()
+        for account, unit, amount in rows:
+            connection.execute(
+                "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=?",
+                (amount, amount, self.now(), account, unit),
+            )
+        connection.execute("DELETE FROM reservation WHERE holder=?", (holder,))
+        return len(rows)
+
+    def reserve(
+        self, connection: sqlite3.Connection, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
+    ) -> bool:
+        """Reserve (account, unit, budget, amount, limit) all or none, inside the caller's transaction."""
+        known = connection.execute("SELECT 1 FROM reservation WHERE id=? LIMIT 1", (reservation,)).fetchone()
+        if known is not None:
+            raise ActionError("is in use already", field="reservation")
+        if self._take(connection, reservation, wanted):
+            return True
+        if time.monotonic() - self._swept_at < SWEEP_SECONDS:
+            return False
+        self._swept_at = time.monotonic()
+        return bool(self.sweep(connection)) and self._take(connection, reservation, wanted)
+
+    def _take(
+        self, connection: sqlite3.Connection, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
+    ) -> bool:
+        now = self.now()
+        for position, (account, unit, budget, amount, most) in enumerate(wanted):
+            fitted = connection.execute(
+                "UPDATE account SET reserved=reserved+?1, most=?2, at=?3"
+                " WHERE account=?4 AND unit=?5 AND used+reserved+?1<=?2",
+                (amount, most, now, account, unit),
+            ).rowcount
+            if not fitted and amount <= most:
+                fitted = connection.execute(
+                    "INSERT OR IGNORE INTO account VALUES(?,?,0,?,?,?)", (account, unit, amount, most, now)
+                ).rowcount
+            if not fitted:
+                for back_account, back_unit, _, back, _ in wanted[:position]:
+                    connection.execute(
+                        "UPDATE account SET reserved=reserved-? WHERE account=? AND unit=?",
+                        (back, back_account, back_unit),
+                    )
+                connection.execute("DELETE FROM reservation WHERE id=?", (reservation,))
+                return False
+            connection.execute(
+                "INSERT INTO reservation VALUES(?,?,?,?,?,?,?)",
+                (reservation, account, unit, budget, amount, self.holder, now),
+            )
+        return True
+
+    def settle(self, connection: sqlite3.Connection, reservation: str, used: Mapping[str, Mapping[str, float]]) -> None:
+        """Replace a reservation by what was used; what cannot be a usage is charged as the whole reservation."""
+        rows = connection.execute(
+            "SELECT account, unit, budget, amount FROM reservation WHERE id=?", (reservation,)
+        ).fetchall()
+        for account, unit, budget, amount in rows:
+            try:
+                spent = whole(used.get(budget, {}).get(unit, 0.0))
+            except ActionError:
+                spent = amount
+            connection.execute(
+                "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=?",
+                (amount, spent, self.now(), account, unit),
+            )
+        if rows:
+            connection.execute("DELETE FROM reservation WHERE id=?", (reservation,))
+
+    def accounts(self, prefix: str = "") -> list[dict[str, Any]]:
+        """Return every account whose name begins with `prefix`: account, unit, used, reserved, limit, at."""
+        rows = self.database.read(
+            lambda connection: connection.execute(
+                "SELECT account, unit, used, reserved, most, at FROM account ORDER BY account, unit"
+            ).fetchall()
+        )
+        return [
+            {
+                "account": account,
+                "unit": unit,
+                "used": used / SCALE,
+                "reserved": reserved / SCALE,
+                "limit": most / SCALE,
+                "at": at,
+            }
+            for account, unit, used, reserved, most, at in rows
+            if account.startswith(prefix)
+        ]
+
+
+class BudgetView:
+    """One session's budgets: implements `core.ports.BudgetStore`. Names are the policy's (`user/year`,
+    `model/day:x`).
+    """
+
+    def __init__(self, store: SqliteBudgets, budgets: Mapping[str, Budget], principal: Principal, run: str) -> None:
+        self._store, self._budgets, self._principal, self._run = store, budgets, principal, run
+
+    def _find(self, name: str) -> tuple[Budget, str]:
+        budget, stated = self._budgets.get(name), ""
+        if budget is None:
+            base, _, stated = name.partition(":")
+            budget = self._budgets.get(base)
+            if budget is None or budget.per not in STATED:
+                raise ActionError(f"no budget is called {name!r}", field="budget")
+        return budget, budget.account(self._principal, self._store.now(), run=self._run, stated=stated)
+
+    def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]:
+        """Return what is left of each budget by unit, reservations counted as used. Raises ActionError, EffectError."""
+        found = [(name, *self._find(name)) for name in budgets]
+
+        def read(connection: sqlite3.Connection) -> tuple[BudgetLeft, ...]:
+            answers = []
+            for name, budget, account in found:
+                spent = dict(
+                    connection.execute("SELECT unit, used+reserved FROM account WHERE account=?", (account,)).fetchall()
+                )
+                left = {unit: max(0.0, most - spent.get(unit, 0) / SCALE) for unit, most in budget.limits.items()}
+                answers.append(BudgetLeft(name, left))
+            return tuple(answers)
+
+        return self._store.database.read(read)
+
+    async def reserve(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> bool:
+        """Reserve all amounts (budget -> unit -> amount) or none; units without a limit are not counted.
+
+        False when one does not fit. Raises ActionError for an unknown budget, a bad amount or a reservation in use.
+        """
+        wanted = []
+        for name, units in amounts.items():
+            budget, account = self._find(name)
+            for unit, amount in units.items():
+                counted = whole(amount, field=f"{name}.{unit}")
+                if unit in budget.limits:
+                    wanted.append((account, unit, name, counted, whole(budget.limits[unit])))
+        if not wanted:
+            return True
+        return await self._store.database.run(lambda connection: self._store.reserve(connection, reservation, wanted))
+
+    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> None:
+        """Replace a reservation by what was really used ({} releases it); unknown or settled ones are passed over."""
+        await self._store.database.run(lambda connection: self._store.settle(connection, reservation, amounts))

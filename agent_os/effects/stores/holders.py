@@ -1,0 +1,68 @@
+"""Which processes hold something in `state.db` (reservations, claimed keys), and whether they still live.
+
+A holder is a process of this machine: pid, its start time and the boot. Threat: a pid reused after a crash or a
+restart of the machine that passes for the dead holder.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from typing import Final
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS holder(
+  id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID
+"""
+
+
+def boot() -> str:
+    """Return the id of this boot of this machine."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def started(pid: int) -> str:
+    """Return when a process started (ticks since boot), or an empty string when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def register(connection: sqlite3.Connection) -> str:
+    """Enter this process and return its holder id."""
+    holder = "hld_" + secrets.token_hex(8)
+    pid = os.getpid()
+    connection.execute("INSERT INTO holder VALUES(?,?,?,?,?)", (holder, pid, started(pid), boot(), time.time()))
+    return holder
+
+
+def gone(connection: sqlite3.Connection) -> list[str]:
+    """Return the ids of holders whose process has ended."""
+    here = boot()
+    rows = connection.execute("SELECT id, pid, started, boot FROM holder").fetchall()
+    return [holder for holder, pid, start, booted in rows if booted != here or started(pid) != start]
+
+
+def alive(connection: sqlite3.Connection, holder: str) -> bool:
+    """Return whether a holder's process still runs."""
+    row = connection.execute("SELECT pid, started, boot FROM holder WHERE id=?", (holder,)).fetchone()
+    return row is not None and row[2] == boot() and started(row[0]) == row[1]
+
+
+def pids(connection: sqlite3.Connection) -> set[int]:
+    """Return the pids of the live holders."""
+    here = boot()
+    rows = connection.execute("SELECT pid, started, boot FROM holder").fetchall()
+    return {pid for pid, start, booted in rows if booted == here and started(pid) == start}
+
+
+def leave(connection: sqlite3.Connection, holder: str) -> None:
+    """Remove a holder at its orderly end."""
+    connection.execute("DELETE FROM holder WHERE id=?", (holder,))
