@@ -1,8 +1,9 @@
 """The tool manifest (`tool.yaml`): what a tool's call means, as its publisher states it and an operator accepts it.
 
 Registry = code and digest; manifest = semantics; policy `tools:` = permission. A tool without a manifest is treated as
-the worst case (`Manifest.worst_case`): every argument is authority, every result untrusted, the effect `execute`.
-Pure: pydantic values, no I/O.
+the worst case (`ToolSpec.worst_case`): every argument is authority, every result untrusted, the effect `execute`;
+`guards/flow/derive.py` drafts something narrower from a schema, for a person to accept.
+A manifest describes a tool and never a task. Pure: pydantic values, no I/O.
 """
 
 from __future__ import annotations
@@ -42,27 +43,42 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ArgumentType = Literal[
+    "any", "path", "url", "host", "email", "iban", "id", "name", "text", "number", "date", "password", "code"
+]
+Voucher = Literal["prompt", "trusted-result", "own-creation", "known-principal"]
+
+
 class Argument(_Part):
-    """One argument of a tool."""
+    """One argument of a tool. An object or a list is judged leaf by leaf with the role of the argument it stands in."""
 
     role: Role = Role.AUTHORITY
-    type: Literal["any", "path", "url", "host", "email", "iban", "id", "text", "number", "date", "password"] = "any"
+    type: ArgumentType = "any"
     description: str = ""
-    vouched_by: tuple[Literal["prompt", "trusted-result", "own-creation", "known-principal"], ...] = (
-        "prompt",
-        "trusted-result",
-        "own-creation",
+    vouched_by: tuple[Voucher, ...] = Field(
+        default=("prompt", "trusted-result", "own-creation", "known-principal"),
+        description="what may vouch for the value: the user's prompt, a trusted result field that the prompt leads to, "
+        "something this session created itself, an authenticated principal the user has dealt with before",
     )
 
 
 class Result(_Part):
-    """How a part of a tool's result is labelled; keys of `results` are JSON paths such as `$.items[*].sender`."""
+    """How a part of a tool's result is labelled.
+
+    Keys of `results` are paths such as `$[*].sender`, `$.items[*].id`, `$.*` and, for the keys of an object, `$.*~`; the
+    longest one that fits a leaf holds, and what no path fits is untrusted.
+    """
 
     integrity: Literal["untrusted", "known", "trusted"] = "untrusted"
     confidentiality: Literal["public", "readers", "secret"] = "public"
     identity: bool = Field(default=False, description="an authenticated identity: who said it, not what may be done")
     handle: bool = Field(default=False, description="a short id that later calls may use")
     readers: tuple[str, ...] = ()
+    mine_if: str = Field(
+        default="",
+        description="name of a sibling field; where it holds the principal, this part was the principal's own doing "
+        "and names people the principal has dealt with",
+    )
 
 
 class Needs(_Part):
@@ -82,6 +98,12 @@ class ToolSpec(_Part):
     name: str
     description: str = ""
     effect: Effect = Effect.EXECUTE
+    verbs: tuple[str, ...] = Field(
+        default=(), description="words by which a person asks for this effect; default: those of the tool's name"
+    )
+    objects: tuple[str, ...] = Field(
+        default=(), description="words for what the effect is done to; default: those of the tool's name and arguments"
+    )
     arguments: dict[str, Argument] = Field(default_factory=dict)
     results: dict[str, Result] = Field(default_factory=dict)
     reversible: bool = False
@@ -89,11 +111,19 @@ class ToolSpec(_Part):
     sandboxed: bool = Field(default=False, description="runs as a tool server in the sandbox, not in this process")
     input_schema: dict[str, Any] | None = None
     output_bytes_max: int = Field(default=1_000_000, ge=1)
+    derived: bool = Field(default=False, description="a draft made from names, accepted by nobody")
 
     @staticmethod
     def worst_case(name: str) -> ToolSpec:
         """Return the semantics assumed of a tool nobody described."""
         return ToolSpec(name=name)
+
+    def argument(self, name: str) -> Argument:
+        """Return what an argument is for; one the manifest does not name is authority."""
+        return self.arguments.get(name, UNDESCRIBED)
+
+
+UNDESCRIBED = Argument()
 
 
 class Manifest(_Part):

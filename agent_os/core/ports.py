@@ -290,10 +290,31 @@ class Links(Protocol):
 
 @runtime_checkable
 class FlowGuard(Protocol):
-    """Keeps labels and provenance of one session and judges the arguments of an action."""
+    """Keeps labels and provenance of one session and judges the arguments of an action.
 
-    def observe(self, action: Action, outcome: Outcome) -> Outcome: ...
-    def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]: ...
+    Order of calls: `prompt` for each message of the user; for each action `facts` before `decide`, then, only if it was
+    carried out, `observe`. What an action returned is known to later actions and to no earlier one.
+    """
+
+    def prompt(self, text: str) -> None:
+        """Take a message of the user: trusted text. The effects it asks for are the scope of the session."""
+        ...
+
+    def untrusted(self, text: str, source: str) -> None:
+        """Take text that reaches the model beside the results of actions (a memory, a tool's description, a file name)."""
+        ...
+
+    def observe(self, action: Action, outcome: Outcome) -> Outcome:
+        """Take the outcome of an action that was carried out; return it with its labels, per JSON leaf."""
+        ...
+
+    def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]:
+        """Return labels of the arguments by RFC 6901 pointer, the join of the context, and FlowConcern values."""
+        ...
+
+    def child(self, task: str) -> FlowGuard:
+        """Return the guard of a sub-agent: it knows what this one knows, and its scope lies within this one's."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

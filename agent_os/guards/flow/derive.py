@@ -1,0 +1,198 @@
+"""A draft of a tool's semantics from its name, schema and the names of arguments and fields. Pure.
+
+For tools nobody described. The draft is the worst case wherever names say nothing: an unknown verb is an effect, an
+argument that does not read like a text or a date is authority, a field that does not read like an id, a number or a
+directory's address is untrusted. Annotations of the server (`readOnlyHint`) are not believed: they are its own words.
+A person accepts a draft (`agentos tools approve`) before its publisher's wishes count for more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
+from agent_os.guards.flow import lexicon
+from agent_os.guards.flow.scope import name_words
+
+_READ: Final = frozenset(
+    "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
+    " compute verify validate analyze analyse summarize summarise download is has estimate recommend compare preview"
+    " translate convert extract scan monitor track explain tell filter sort ls cat grep head tail stat select watch"
+    " detect locate ask_ load parse who whoami today current".split()
+)
+_PAY: Final = frozenset("pay transfer refund reimburse wire buy purchase order donate withdraw deposit invest trade sell"
+                        " checkout payment money transaction transactions payout remit".split())
+_SEND: Final = frozenset("send email mail message dm reply respond post publish tweet notify forward broadcast invite sms"
+                         " share announce comment chat call submit push slack".split())
+_EXECUTE: Final = frozenset("run execute exec eval shell bash python command install deploy spawn terminal script code"
+                            " launch".split())
+_CREDENTIAL: Final = frozenset("password passphrase credential credentials token key secret login mfa 2fa permission"
+                               " permissions role access pin".split())
+_SHARED: Final = frozenset("calendar event meeting channel member user participant participants wiki page public team group"
+                           " issue pull merge repo repository branch workspace webpage website blog".split())
+
+_TEXT_ARGS: Final = frozenset(
+    "body content text message subject title description summary comment note notes reason details caption bio"
+    " abstract label question answer prompt instructions remark memo markdown html template feedback review"
+    " agenda topic heading tags tag category priority status type kind mood color colour format language unit units"
+    " data_ snippet paragraph signature greeting purpose symptoms transcript changes body_text".split()
+)
+_NUMBER_ARGS: Final = frozenset(
+    "amount quantity count number_of num limit size price duration minutes hours days n page offset top k rating"
+    " score weight height temperature level volume percent percentage capacity guests nights adults max min"
+    " quantity_ length width brightness speed value amount_cents total budget age year month".split()
+)
+_DATE_ARGS: Final = frozenset("date time start end day datetime when deadline due until from_date to_date check checkin"
+                              " checkout timestamp begin birthday schedule_time".split())
+_SELECTOR_ARGS: Final = frozenset("query q search keyword keywords filter sort order_by fields pattern term city country"
+                                  " location currency symbol".split())
+
+_TRUSTED_FIELDS: Final = frozenset("id ids uuid status state type kind permission currency read all_day recurring".split())
+_PEOPLE_FIELDS: Final = frozenset("participants participant attendees attendee members member recipients recipient cc bcc"
+                                  " owner shared assignee assignees to users user".split())
+_IDENTITY_FIELDS: Final = frozenset("sender from author creator organizer organiser reporter username posted_by".split())
+_DIRECTORY: Final = frozenset("contact contacts user users employee employees customer customers directory people person"
+                              " member members supplier suppliers vendor vendors profile account accounts client clients"
+                              " channel channels payee payees beneficiary beneficiaries team teams friend friends".split())
+_ADDRESS_FIELDS: Final = frozenset("email mail iban account phone name username handle user address account_number".split())
+_SECRET_FIELDS: Final = frozenset("password passphrase secret token api_key apikey credential credentials ssn passport"
+                                  " credit_card card_number cvv pin private_key access_key otp".split())
+_LISTS: Final = frozenset("channels users members names contacts folders labels categories groups teams projects rooms".split())
+
+_TRUSTED: Final = Result(integrity="trusted")
+_HANDLE: Final = Result(integrity="trusted", handle=True)
+_IDENTITY: Final = Result(integrity="known", identity=True)
+_SECRET: Final = Result(integrity="trusted", confidentiality="secret")
+_SECRET_TEXT: Final = Result(integrity="untrusted", confidentiality="secret")
+
+
+@lru_cache(maxsize=4096)
+def spec(name: str, description: str = "") -> ToolSpec:
+    """Return the draft for a tool known by its name (and description, which only ever makes it graver)."""
+    return ToolSpec(name=name, description=description, effect=effect_of(name), derived=True)
+
+
+def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = "") -> ToolSpec:
+    """Return the draft for a tool with a JSON Schema of its input, as an MCP server or a framework gives it."""
+    draft = spec(name, description)
+    properties = (schema or {}).get("properties", {})
+    if not isinstance(properties, Mapping):
+        return draft
+    arguments = {str(key): argument(draft.effect, str(key), None) for key in properties}
+    return draft.model_copy(update={"arguments": arguments, "input_schema": dict(schema or {})})
+
+
+@lru_cache(maxsize=4096)
+def effect_of(name: str) -> Effect:
+    """Return the effect class that a tool's name speaks of; the gravest class its words allow."""
+    found = name_words(name)
+    words = set(found)
+    verb = next((word for word in found if word in _READ or word in lexicon.VERB_GROUPS), "")
+    reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
+    if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
+        return Effect.READ
+    if words & _EXECUTE and not words & _PAY:
+        return Effect.EXECUTE
+    if words & (_CREDENTIAL - {"key", "access", "pin"}) or ("key" in words and words & {"api", "ssh", "create", "add"}):
+        return Effect.CREDENTIAL
+    if words & _PAY:
+        return Effect.PAY
+    if words & _SEND:
+        return Effect.SEND
+    if not verb:
+        return Effect.EXECUTE
+    return Effect.WRITE_SHARED if words & _SHARED else Effect.WRITE_OWN
+
+
+def argument(effect: Effect, name: str, value: Any) -> Argument:
+    """Return the draft of one argument: payload only where its name says text, number or date, else authority."""
+    if isinstance(value, bool) or value is None:
+        return Argument(role=Role.PAYLOAD)
+    return _argument(effect, name, isinstance(value, (int, float)))
+
+
+@lru_cache(maxsize=8192)
+def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
+    words = name_words(name)
+    found = {*words, name.lower(), *(lexicon.singular(word) for word in words)}
+    last = words[-1] if words else ""
+    if found & {"url", "uri", "link", "href", "website", "webhook", "endpoint", "domain", "host", "site"}:
+        return Argument(role=Role.AUTHORITY, type="url")
+    if effect is Effect.EXECUTE:
+        return Argument(role=Role.AUTHORITY, type="code")
+    if effect is Effect.READ:
+        return Argument(role=Role.SELECTOR)
+    if last in ("id", "ids", "uuid", "guid") or name.lower() == "id" or name.endswith(("Id", "ID", "Ids", "id_")):
+        return Argument(role=Role.HANDLE, type="id")
+    for kind in ("email", "iban", "password", "path"):
+        if kind in found:
+            return Argument(role=Role.AUTHORITY, type=_TYPES[kind])
+    if found & {"recipient", "to", "cc", "bcc", "participant", "attendee", "receiver", "payee", "beneficiary", "account"}:
+        return Argument(role=Role.AUTHORITY, type="name")
+    if last in _DATE_ARGS or found & {"date", "datetime", "time"}:
+        return Argument(role=Role.PAYLOAD, type="date")
+    if last in _TEXT_ARGS or found & {"description", "content", "body"}:
+        return Argument(role=Role.PAYLOAD, type="text")
+    if is_number and (found & _NUMBER_ARGS or words[:1] == ["num"]):
+        return Argument(role=Role.PAYLOAD, type="number")
+    if last in _SELECTOR_ARGS and effect is not Effect.PAY:
+        return Argument(role=Role.PAYLOAD, type="text")
+    if found & {"filename", "file"}:
+        return Argument(role=Role.AUTHORITY, type="path")
+    return Argument(role=Role.AUTHORITY)
+
+
+_TYPES: Final[dict[str, ArgumentType]] = {"email": "email", "iban": "iban", "password": "password", "path": "path"}
+_NUMERIC_TEXT: Final = re.compile(r"^-?\d+(?:\.\d+)?$")
+_DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)?$")
+
+
+def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
+    """Return the draft label of one leaf of a result, or None for untrusted."""
+    if path.endswith("~"):
+        return None
+    if isinstance(value, (bool, int, float)) or value is None:
+        return _HANDLE if _is_id(name) else _SECRET if _is_secret(name) else _TRUSTED
+    found = _field(name)
+    if _is_secret(name):
+        return _SECRET_TEXT
+    if _is_id(name):
+        return _HANDLE
+    if _DATE_TEXT.match(value):
+        return _TRUSTED
+    if found & _IDENTITY_FIELDS:
+        return _IDENTITY
+    words = set(name_words(tool.name))
+    reads = tool.effect is Effect.READ
+    if found & _PEOPLE_FIELDS and reads and " " not in value:
+        return _TRUSTED
+    if reads and found & _ADDRESS_FIELDS and words & _DIRECTORY:
+        return _TRUSTED
+    if reads and path == "$[*]" and words & (_DIRECTORY | _LISTS) and value.count(" ") < 3:
+        return _HANDLE
+    if found & _TRUSTED_FIELDS and " " not in value and len(value) <= 40:
+        return _TRUSTED
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _field(name: str) -> frozenset[str]:
+    return frozenset({*name_words(name), name.lower()})
+
+
+@lru_cache(maxsize=4096)
+def _is_id(name: str) -> bool:
+    words = name_words(name)
+    return bool(words) and words[-1] in ("id", "ids", "uuid", "guid", "iban_", "number_")
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    words = name_words(name)
+    joined = "_".join(words)
+    return bool(set(words) & {"password", "passphrase", "secret", "passport", "cvv", "ssn", "otp"}) or any(
+        term in joined for term in ("api_key", "credit_card", "card_number", "private_key", "access_token", "social_security")
+    )

@@ -1,0 +1,219 @@
+"""Results, leaf by leaf: labels by the manifest's paths, and the records the leaves stand in. Pure.
+
+A result is walked once, iteratively and within bounds; text that is JSON or YAML of a container is read as what it
+stands for, since many tools print their structures. Text that only looks like a structure gains nothing by it: where a
+manifest declares no path, a leaf is untrusted whatever its shape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import yaml
+
+from agent_os.core.label import UNTRUSTED, Confidentiality, Integrity, Label
+from agent_os.core.manifest import Result, ToolSpec
+from agent_os.guards.flow import derive
+
+LEAVES_MAX: Final = 200_000
+"""Leaves of one result that are labelled one by one; the rest is indexed as one untrusted text."""
+DEPTH_MAX: Final = 64
+"""Nesting that is walked; deeper parts are indexed as untrusted text."""
+PARSED_CHARS_MAX: Final = 400_000
+"""Longest text result that is tried as JSON or YAML; a longer one is one untrusted leaf."""
+NAME_CHARS_MAX: Final = 96
+"""A trusted or handle leaf longer than this, or with a line break, is prose and loses its trust."""
+NAME_WORDS_MAX: Final = 8
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(slots=True)
+class Record:
+    """One object of a result (or one entry of a list): what a row is to a table."""
+
+    call: int
+    group: str
+    fields: dict[str, Scalar] = field(default_factory=dict)
+    trusted: set[str] = field(default_factory=set)
+    lists: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Leaf:
+    """One scalar of a result, with its label and where it stands."""
+
+    pointer: str
+    column: str
+    name: str
+    value: Scalar
+    label: Label
+    result: Result | None
+    record: Record
+    in_list: bool = False
+
+
+def structured(value: Any) -> Any:
+    """Return what a text result stands for when it is JSON or YAML of an object or a list; else the value itself."""
+    if not isinstance(value, str) or len(value) > PARSED_CHARS_MAX:
+        return value
+    text = value.strip()
+    if text[:1] in "{[":
+        try:
+            parsed = json.loads(text)
+            return parsed if isinstance(parsed, (dict, list)) else value
+        except (ValueError, RecursionError):
+            return value
+    if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or "\n" not in text:
+        return value
+    try:
+        parsed = yaml.load(text, Loader=_SafeLoader)  # noqa: S506  (a safe loader, in C where there is one)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return value
+    return parsed if isinstance(parsed, (dict, list)) else value
+
+
+class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A safe loader that leaves dates as the text they are and refuses aliases (billion laughs)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+_SafeLoader.yaml_implicit_resolvers = {
+    key: [(tag, pattern) for tag, pattern in pairs if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")]
+    for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def walk(value: Any, spec: ToolSpec, call: int, source: str) -> Iterator[Leaf | str]:
+    """Yield the labelled leaves of a result; a plain string stands for a part too deep or too large to walk."""
+    find = rule_finder(spec)
+    root = Record(call, "$")
+    stack: list[tuple[Any, str, str, str, Record, bool, int]] = [(value, "", "$", "", root, False, 0)]
+    seen: set[int] = set()
+    left = LEAVES_MAX
+    while stack:
+        item, pointer, path, name, record, in_list, depth = stack.pop()
+        if isinstance(item, (dict, list, tuple)):
+            if depth >= DEPTH_MAX or left <= 0 or id(item) in seen:
+                yield _flat(item)
+                continue
+            seen.add(id(item))
+        if isinstance(item, dict):
+            keyed = find(f"{path}.*~", "~", None)
+            own = record if keyed else Record(call, path)
+            for key, child in reversed(item.items()):
+                text = str(key)
+                at = own
+                if keyed is not None:
+                    at = Record(call, path)
+                    left -= 1
+                    yield _leaf(pointer + "/" + _escape(text), f"{path}.*~", "", text, keyed, at, source, False)
+                elif not _identifier(text):
+                    yield text  # an object's keys can be written by an attacker too
+                step = f"{path}.*" if keyed else f"{path}.{text if text.isidentifier() else '?'}"
+                stack.append((child, f"{pointer}/{_escape(text)}", step, text, at, False, depth + 1))
+        elif isinstance(item, (list, tuple)):
+            record.lists[name] = len(item)
+            for index in range(len(item) - 1, -1, -1):
+                child = item[index]
+                at = Record(call, f"{path}[*]") if not isinstance(child, dict) and path == "$" else record
+                stack.append((child, f"{pointer}/{index}", f"{path}[*]", name, at, path != "$", depth + 1))
+        else:
+            left -= 1
+            yield _leaf(pointer, path, name, item, find(path, name, item), record, source, in_list)
+
+
+def _leaf(
+    pointer: str, path: str, name: str, item: Any, rule: Result | None, record: Record, source: str, in_list: bool
+) -> Leaf:
+    value: Scalar = item if item is None or isinstance(item, (str, int, float, bool)) else str(item)
+    label = label_of(rule, value, source)
+    field_name = name or "~"
+    if not in_list:
+        record.fields[field_name] = value
+        if label.integrity is Integrity.TRUSTED:
+            record.trusted.add(field_name)
+    return Leaf(pointer, path, field_name, value, label, rule, record, in_list)
+
+
+@lru_cache(maxsize=512)
+def _label(rule: Result, source: str, trusted: bool) -> Label:
+    integrity = Integrity[rule.integrity.upper()] if trusted else Integrity.UNTRUSTED
+    confidentiality = Confidentiality[rule.confidentiality.upper()]
+    tags = frozenset({"secret"}) if confidentiality is Confidentiality.SECRET else frozenset()
+    return Label(integrity, confidentiality, frozenset(rule.readers), tags, (source,))
+
+
+@lru_cache(maxsize=512)
+def _untrusted(source: str) -> Label:
+    return UNTRUSTED.join(Label(Integrity.UNTRUSTED, sources=(source,)))
+
+
+def label_of(rule: Result | None, value: Scalar, source: str) -> Label:
+    """Return a leaf's label: the manifest's, unless a name turns out to be prose, which is untrusted."""
+    if rule is None:
+        return _untrusted(source)
+    return _label(rule, source, not isinstance(value, str) or is_name(value))
+
+
+def is_name(value: str) -> bool:
+    """Return whether a text has the shape of a name, an address or an id, and not that of prose."""
+    return len(value) <= NAME_CHARS_MAX and "\n" not in value and value.count(" ") < NAME_WORDS_MAX
+
+
+def _identifier(text: str) -> bool:
+    return len(text) <= 40 and text.replace("_", "").replace("-", "").replace(" ", "").isalnum()
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _flat(item: Any) -> str:
+    try:
+        return json.dumps(item, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError, TypeError):
+        return "\x00unreadable"
+
+
+Finder = Callable[[str, str, Any], Result | None]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(paths: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return patterns for paths, the most specific first."""
+
+    def specific(path: str) -> tuple[int, int]:
+        return (-path.count("*"), len(path))
+
+    compiled = []
+    for path in sorted(paths, key=specific, reverse=True):
+        pattern = re.escape(path).replace(r"\[\*\]", r"\[\*\]").replace(r"\.\*\*", r"(?:[.\[].*)?").replace(r"\.\*", r"\.[^.\[]+")
+        compiled.append((re.compile(pattern), path))
+    return tuple(compiled)
+
+
+def rule_finder(spec: ToolSpec) -> Finder:
+    """Return what finds the rule of a leaf by its path, name and value; for a drafted manifest, the draft's guess."""
+    if spec.derived:
+        return lambda path, name, value: derive.result(spec, path, name, value)
+    if not spec.results:
+        return lambda path, name, value: None
+    rules = tuple((pattern, spec.results[path]) for pattern, path in _compiled(tuple(spec.results)))
+    known: dict[str, Result | None] = {}
+
+    def find(path: str, _name: str, _value: Any) -> Result | None:
+        if path not in known:
+            known[path] = next((result for pattern, result in rules if pattern.fullmatch(path)), None)
+        return known[path]
+
+    return find

@@ -1,0 +1,140 @@
+"""Generic words for effects and for what they are done to, in groups. Data only; nothing here names a tool or a task.
+
+Used twice with the same meaning: on the words of a prompt (what does the user ask for?) and on the words of a tool's
+name (what does the tool do?). A prompt's verb and a tool's verb fit when they share a group.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERBS: Final[dict[str, str]] = {
+    "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
+    " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
+    " relay transmit communicate push say remind request",
+    "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
+    " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
+    " setup build enter issue form produce remind bookmark mark post import define clone",
+    "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
+    " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
+    " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
+    " reassign reorder configure toggle resolve upgrade renew transition save store push resize swap alter finish"
+    " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate",
+    "delete": "delete remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
+    " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
+    "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
+    " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact",
+    "book": "book reserve reservation rent order buy hire booking purchase make get schedule reschedule checkin",
+    "share": "share give grant invite add send publish allow authorize authorise collaborate permit forward export let"
+    " upload transfer",
+    "invite": "invite add onboard enrol enroll include register join welcome create subscribe",
+    "execute": "run execute install deploy start launch restart build test compile stop kill apply migrate play turn"
+    " reboot shutdown trigger invoke activate perform simulate train call enable disable lock unlock open close"
+    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use",
+    "read": "get list search read fetch find check query view show lookup count describe look see browse visit"
+    " summarize summarise tell recommend suggest give analyze analyse review compare download retrieve inspect"
+    " calculate compute verify validate translate convert extract scan monitor track watch examine identify know"
+    " determine estimate locate discover explain display load preview filter sort parse",
+}
+"""Group -> verbs in their base form. A verb may stand in several groups."""
+
+OBJECTS: Final[dict[str, str]] = {
+    "email": "email mail inbox newsletter mailbox correspondence e-mail",
+    "message": "message dm msg chat slack text reply comment question note conversation thread post announcement"
+    " notification greeting feedback sms whatsapp teams discord",
+    "event": "event appointment meeting calendar reminder invitation lunch dinner breakfast call session slot"
+    " interview participant attendee standup sync party agenda meetup rsvp",
+    "file": "file document doc docx xlsx pptx txt pdf csv md json spreadsheet sheet folder report list drive directory"
+    " attachment presentation slide readme notebook archive path minutes",
+    "money": "money transaction payment transfer refund bill invoice rent amount fee bank subscription debit salary"
+    " difference cash dollar euro usd eur price cost iban account balance fund wage share debt loan charge order"
+    " purchase donation tip expense payroll deposit",
+    "user": "user member person people colleague contact profile info information address account employee customer"
+    " client name phone settings personal details friend subscriber lead guest team teammate record data",
+    "channel": "channel room group forum server workspace community board",
+    "web": "website webpage page site url blog article link web form wiki",
+    "lodging": "hotel room accommodation stay hostel apartment airbnb lodging night suite motel",
+    "restaurant": "restaurant table dinner lunch cafe bistro diner meal seat",
+    "vehicle": "car rental vehicle ride taxi uber truck suv van bike driver",
+    "travel": "flight ticket train plane airline bus trip seat itinerary cruise journey",
+    "credential": "password passphrase pin credential token key secret login username passcode 2fa mfa",
+    "task": "task todo issue ticket bug card story project item milestone epic incident case reminder request"
+    " assignment backlog checklist",
+    "code": "repo repository branch commit pull code pr merge script function package module release pipeline build"
+    " workflow tag patch program test app application bug service container",
+    "product": "product cart item basket wishlist order shipment parcel inventory stock catalog coupon",
+    "schedule": "schedule standing recurring cron alarm timer reminder routine job automation trigger",
+    "device": "device light lamp thermostat lock door camera heater tv speaker alarm appliance temperature garage"
+    " window blind curtain switch plug oven fan vacuum",
+    "memory": "memory preference fact note knowledge remember",
+    "database": "database table row column record sql query schema index entry db",
+    "health": "prescription patient medication doctor appointment dose medical diagnosis treatment clinic",
+    "crypto": "wallet crypto bitcoin ethereum coin nft stock share portfolio trade position bond",
+    "review": "review rating feedback comment score testimonial",
+    "permission": "permission access role right privilege visibility sharing policy",
+}
+"""Group -> nouns in the singular."""
+
+IMPLIED: Final[dict[str, str]] = {
+    "email": "email", "mail": "email", "message": "message", "dm": "message", "text": "message", "reply": "message email",
+    "pay": "money", "refund": "money", "reimburse": "money", "wire": "money", "donate": "money", "repay": "money",
+    "invite": "user event channel", "reschedule": "event", "post": "message channel web", "tweet": "message web",
+    "share": "file permission", "deploy": "code", "commit": "code", "push": "code", "merge": "code", "remember": "memory",
+    "transfer": "money", "forward": "email message", "buy": "product money crypto", "purchase": "product money",
+    "order": "product money", "rent": "vehicle", "notify": "message email", "remind": "event task schedule",
+    "compile": "code", "execute": "code", "install": "code", "subscribe": "user channel", "publish": "web message",
+    "message_": "message", "sell": "crypto product", "unlock": "device", "lock": "device",
+}  # fmt: skip
+"""Verb -> object groups that it implies by itself."""
+
+IRREGULAR: Final[dict[str, str]] = {
+    "people": "person", "children": "child", "minutes": "minutes", "details": "details", "settings": "settings",
+    "news": "news", "address": "address", "access": "access", "business": "business", "companies": "company",
+    "addresses": "address", "passes": "pass", "data": "data", "movies": "movie", "cookies": "cookie",
+}  # fmt: skip
+
+UNIVERSAL: Final = frozenset(
+    "each every all both them these those everyone everybody multiple any several respective everything others"
+    " various whoever whichever many individual individually".split()
+)
+"""Words that make an effect repeatable."""
+
+NO_EFFECT_BEFORE: Final = frozenset("i we they he she it who which".split())
+"""A base-form verb straight after one of these is a statement, not a request."""
+
+MOST: Final = frozenset(
+    "most largest biggest highest best latest newest maximum max top longest last greatest richest top-rated"
+    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest".split()
+)
+LEAST: Final = frozenset(
+    "least smallest lowest cheapest oldest earliest fewest minimum min shortest first worst lightest closest"
+    " nearest soonest".split()
+)
+DEAREST: Final = frozenset("expensive priciest dearest costliest".split())
+"""Words of choice, by the direction they point in (`oldest`, `earliest`, `first` are least in time)."""
+
+
+def singular(word: str) -> str:
+    """Return a noun's singular by the common rules of English spelling."""
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ses", "xes", "ches", "shes", "zes")):
+        return word[:-2] if not word.endswith("ses") or word.endswith("sses") else word[:-1]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def _groups(table: dict[str, str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for group, members in table.items():
+        for member in members.split():
+            found.setdefault(member, set()).add(group)
+    return {word: frozenset(groups) for word, groups in found.items()}
+
+
+VERB_GROUPS: Final = _groups(VERBS)
+OBJECT_GROUPS: Final = _groups(OBJECTS)
+NONE: Final[frozenset[str]] = frozenset()

@@ -1,0 +1,137 @@
+"""Texts, strictly and loosely normalised, and the tokens in them. Pure.
+
+Two normal forms, because the two questions asked of a text are opposite. *Vouching* (does the prompt name this value?)
+is strict: only case, compatibility forms and outer space are ignored, so that a look-alike letter is another value.
+*Tainting* (does this value stand in untrusted text?) is loose: look-alikes, marks, zero-width characters, spacing,
+percent, HTML, hex, escape and base64 encodings and reversal all count as the same value. An attacker who spells a value
+differently thus gains nothing on either side.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote
+
+DECODE_DEPTH_MAX: Final = 3
+"""Encodings inside encodings that are followed; deeper text stays as it is written."""
+DECODED_CHARS_MAX: Final = 200_000
+"""Longest run that is tried as base64 or hex; a longer one is not decoded (its value is then vouched for by nobody)."""
+
+_LOOK_ALIKES: Final = str.maketrans(
+    "аеорсухіјѕԁԛԝһкмтвнзѵԍɡɩοαρνικτυχεγηωβꜱᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ",
+    "aeopcyxijsdqwhkmtbh3vggioapviktuxeynwbsabcdeghijklmnoprtuvwyz",
+)
+_DASHES: Final = str.maketrans({code: "-" for code in "‐‑‒–—―−﹣－"} | {code: "." for code in "。．｡․"} | {"＠": "@"})
+_WORD: Final = re.compile(r"[^\W_]+")
+_SPACED: Final = re.compile(r"(?:(?<![^\W_])[^\W_]{1,2}[\W_]{1,3}){4,}[^\W_]{1,2}(?![^\W_])")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){6,}")
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+EMAIL: Final = re.compile(r"[a-z0-9._%+'-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+", re.I)
+URL: Final = re.compile(
+    r"(?:[a-z][a-z0-9+.-]{1,12}://|//|www\.)[^\s<>\"'`)\]}|]+"
+    r"|(?<![@\w.-])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"
+    r"(?:com|org|net|io|ai|dev|app|co|info|biz|me|ru|cn|de|fr|uk|eu|us|ly|xyz|top|site|online|link|click|example|test|ch|nl|in|shop|cloud|gov|edu)"
+    r"(?![\w@.-]*@)(?::\d{1,5})?(?:/[^\s<>\"'`)\]}|]*)?(?![\w-])",
+    re.I,
+)
+IPV4_URL: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?/[^\s<>\"'`)\]}|]*")
+
+
+def strict(text: str) -> str:
+    """Return the form in which vouching compares: NFKC, case folded, outer and repeated space gone."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def loose(text: str) -> str:
+    """Return the form in which tainting compares: look-alikes folded, marks and invisible characters gone."""
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFKD", text).casefold().translate(_DASHES)
+    if text.isascii():
+        return text
+    text = "".join(char for char in text if unicodedata.category(char) not in ("Mn", "Cf", "Me"))
+    return text.translate(_LOOK_ALIKES)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in its loose form, in order."""
+    return _WORD.findall(loose(text))
+
+
+def spaced_out(text: str) -> list[str]:
+    """Return words hidden by spacing (`e v i l @ x`): runs of one- and two-letter words, joined."""
+    return ["".join(_WORD.findall(match)) for match in _SPACED.findall(loose(text))]
+
+
+def decoded(text: str, depth: int = DECODE_DEPTH_MAX) -> Iterator[str]:
+    """Yield what encodings inside a text decode to: percent, HTML, escapes, hex and base64, nested to a bound."""
+    if depth <= 0:
+        return
+    found: list[str] = []
+    if "%" in text:
+        found.append(unquote(text))
+    if "&" in text and ";" in text:
+        found.append(html.unescape(text))
+    if "\\u" in text or "\\x" in text:
+        found.append(_ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), text))
+    for match in _HEX.findall(text):
+        compact = re.sub(r"[\s:]", "", match)
+        if len(compact) <= DECODED_CHARS_MAX and len(compact) % 2 == 0:
+            found.append(_printable(bytes.fromhex(compact)))
+    for match in _BASE64.findall(text):
+        if len(match) <= DECODED_CHARS_MAX:
+            found.append(_from_base64(match))
+    for item in found:
+        if item and item != text:
+            yield item
+            yield from decoded(item, depth - 1)
+
+
+def _from_base64(run: str) -> str:
+    body = run.rstrip("=").replace("-", "+").replace("_", "/")
+    if len(body) % 4 == 1:
+        body = body[:-1]
+    try:
+        return _printable(base64.b64decode(body + "=" * (-len(body) % 4)))
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _printable(data: bytes) -> str:
+    """Return bytes as text if they are text, else nothing."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return ""
+    odd = sum(not (char.isprintable() or char.isspace()) for char in text)
+    return text if odd * 10 <= len(text) else ""
+
+
+def urls(text: str) -> list[str]:
+    """Return every web address in a text: with a scheme, starting with `www.`, a bare host name, Markdown and HTML alike."""
+    if "." not in text and "://" not in text:
+        return []
+    return [match.rstrip(".,;:!?") for match in [*URL.findall(text), *IPV4_URL.findall(text)]]
+
+
+def host_of(url: str) -> str:
+    """Return the host of a web address as written, without scheme, user, port and path; empty if there is none."""
+    rest = loose(url.strip())
+    rest = re.sub(r"^[a-z][a-z0-9+.-]*:", "", rest).lstrip("/\\")
+    rest = re.split(r"[/\\?#]", rest, maxsplit=1)[0].rsplit("@", 1)[-1]
+    host = re.sub(r":\d*$", "", rest).strip("[].")
+    return host.removeprefix("www.")
+
+
+def emails(text: str) -> list[str]:
+    """Return every e-mail address in a text, in its loose form."""
+    return EMAIL.findall(loose(text)) if "@" in text or "＠" in text else []

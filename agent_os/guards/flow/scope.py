@@ -1,0 +1,258 @@
+"""The effect scope: which effects the trusted prompt asks for. Deterministic planner, pure.
+
+The scope is a function of the user's words and a tool's semantics alone, so it is frozen before the first untrusted read
+by construction: nothing that a tool returns can widen it. The planner reads requests (a verb in its base form, in a
+sentence, with what it is to be done to) with a small generic lexicon; a tool is in scope when a request's verb and
+object fit the tool's. What the lexicon does not understand is out of scope, and asks.
+Quoted text is what the user wants carried, not what the user asks for, and is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from agent_os.core.manifest import Effect, ToolSpec
+from agent_os.guards.flow import lexicon, normal
+
+PROMPT_CHARS_MAX: Final = 200_000
+"""Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
+
+_SENTENCE: Final = re.compile(r"(?<=[.!?;:])\s+(?=[\"'(\w])|\n+|(?<=\w)\.(?=[A-Z])")
+_TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*")
+_QUOTED: Final = re.compile(r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)")
+_FILENAME: Final = re.compile(r"\b[\w-]+\.(?:docx?|xlsx?|pptx?|txt|pdf|csv|md|json|ya?ml|py|js|ts|html|png|jpe?g|zip|log|xml)\b", re.I)
+_COLON_TEXT: Final = re.compile(
+    r"\b(?:message|text|question|note|comment|reply|content|body|saying|says)\b[^:\n.]{0,60}:\s(?!\s*\d[.)])", re.I
+)
+_NEGATION: Final = frozenset("not don't dont never without cannot can't won't".split())
+_POSITIVE_AFTER_NEGATION: Final = frozenset("forget hesitate fail only".split())
+_DETERMINER: Final = frozenset("a an the this my our that his her their".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing the user asks for: the verb as written, the object groups and words around it, and whether it repeats."""
+
+    verb: str
+    groups: frozenset[str]
+    objects: frozenset[str]
+    words: frozenset[str]
+    repeats: bool
+    to_me: bool
+    days: frozenset[tuple[int, int]] = frozenset()
+    """Month and day of each date in the sentence: what the effect's dates are pinned to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Why a tool's effect is in scope: the request's verb, and how often (0: without limit)."""
+
+    verb: str
+    times: int
+    days: frozenset[tuple[int, int]] = frozenset()
+
+
+class Scope:
+    """What the prompts of one session ask for. Grows with each message of the user and with nothing else."""
+
+    def __init__(self, within: Scope | None = None) -> None:
+        self.requests: list[Request] = []
+        self._objects: set[str] = set()
+        self._words: set[str] = set()
+        self._within = within
+        self._cache: dict[str, Leave | None] = {}
+
+    def extend(self, prompt: str) -> None:
+        """Add the requests of one trusted message."""
+        self._cache.clear()
+        prompt = prompt[:PROMPT_CHARS_MAX]
+        names_file = bool(_FILENAME.search(prompt))
+        has_email = bool(normal.emails(prompt))
+        stripped = _without_carried(prompt)
+        for sentence in _SENTENCE.split(stripped):
+            tokens = [token.strip(".'’-/").lower() for token in _TOKEN.findall(sentence)]
+            tokens = [token for token in tokens if token]
+            nouns = {lexicon.singular(token) for token in tokens} | {part for token in tokens for part in token.split("-")}
+            objects = {group for noun in nouns for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
+            if _FILENAME.search(sentence) or (names_file and "⟨" in sentence):
+                objects.add("file")
+            if has_email and "@" in sentence:
+                objects.add("email")
+            self._objects |= objects
+            self._words |= nouns
+            self._requests(sentence, tokens, frozenset(objects), frozenset(nouns))
+
+
+    def _requests(self, sentence: str, tokens: list[str], objects: frozenset[str], nouns: frozenset[str]) -> None:
+        repeats = bool(lexicon.UNIVERSAL & nouns) or any(
+            token != lexicon.singular(token) and lexicon.singular(token) in lexicon.OBJECT_GROUPS for token in tokens
+        ) or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
+        days = days_in(sentence)
+        pairs = zip(tokens, [*tokens[1:], ""], strict=False)
+        for index, (token, following) in enumerate(pairs):
+            verb, groups = _verb(token, following)
+            if not groups or not _requested(tokens, index):
+                continue
+            to_me = following in ("me", "us")
+            self.requests.append(Request(verb, groups, objects, nouns, repeats, to_me, days))
+
+    def leave(self, spec: ToolSpec) -> Leave | None:
+        """Return why the tool's effect is in scope, or None. Reading always is."""
+        if spec.effect is Effect.READ:
+            return Leave("read", 0)
+        if spec.name not in self._cache:
+            own = self._leave(spec)
+            if own is not None and self._within is not None and self._within.leave(spec) is None:
+                own = None
+            self._cache[spec.name] = own
+        return self._cache[spec.name]
+
+    def _leave(self, spec: ToolSpec) -> Leave | None:
+        verbs, verb_groups, objects, object_groups = profile(spec)
+        matched: list[Request] = []
+        for request in self.requests:
+            same_word = request.verb in verbs
+            if not same_word and not request.groups & verb_groups:
+                continue
+            if request.to_me and spec.effect is not Effect.EXECUTE:
+                continue
+            if self._object_fits(request, same_word, spec, objects, object_groups):
+                matched.append(request)
+        if not matched:
+            return None
+        times = 0 if any(request.repeats for request in matched) else len(matched)
+        pinned = all(request.days for request in matched)
+        days = frozenset(day for request in matched for day in request.days) if pinned else frozenset()
+        return Leave(matched[0].verb, times, days)
+
+    def _object_fits(
+        self, request: Request, same_word: bool, spec: ToolSpec, objects: frozenset[str], groups: frozenset[str]
+    ) -> bool:
+        implied = frozenset(lexicon.IMPLIED.get(request.verb, "").split())
+        if implied & groups or request.words & objects:
+            return True
+        if not groups and not objects:
+            return same_word  # a tool named by its verb alone
+        here = request.objects - _of_verb(request)
+        if here & groups:
+            return True
+        if spec.effect is Effect.SEND and "send" in request.groups and not (here and implied):
+            return True  # whom it goes to is authority and is judged as such
+        if not here:  # "make one", "cancel it": what was spoken of elsewhere
+            return bool(self._objects & groups or self._words & objects)
+        return False
+
+
+def profile(spec: ToolSpec) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
+    """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
+    named = name_words(spec.name)
+    verbs = {lexicon.singular(verb) if verb not in lexicon.VERB_GROUPS else verb for verb in spec.verbs}
+    if not verbs:
+        verbs = {word for word in named[:2] if word in lexicon.VERB_GROUPS} or set(named[:1])
+        if named and named[0] in lexicon.VERB_GROUPS:
+            verbs = {named[0]}
+    groups = {group for verb in verbs for group in lexicon.VERB_GROUPS.get(verb, lexicon.NONE)} - {"read"}
+    words = set(spec.objects)
+    if not words:
+        words = {lexicon.singular(word) for word in named if word not in verbs and word not in _FILLERS}
+        if not words:
+            words = {lexicon.singular(part) for name in spec.arguments for part in name_words(name)} - _FILLERS
+    object_groups = {group for word in words for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    return frozenset(verbs), frozenset(groups), frozenset(words), frozenset(object_groups)
+
+
+_FILLERS: Final = frozenset("to from in of the a an for by with on at new all my id is direct api tool scheduled".split())
+
+
+def name_words(name: str) -> list[str]:
+    """Return the words of an identifier: `sendEmail`, `send_email`, `mail.send-email` alike."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]
+
+
+def _verb(token: str, following: str) -> tuple[str, frozenset[str]]:
+    if token == "set" and following == "up":
+        return "create", lexicon.VERB_GROUPS["create"]
+    if token == "reservation":
+        return "reserve", lexicon.VERB_GROUPS["reserve"]
+    groups = lexicon.VERB_GROUPS.get(token)
+    if groups is None and "-" in token:
+        token = token.replace("-", "")
+        groups = lexicon.VERB_GROUPS.get(token)
+    return token, (groups or lexicon.NONE) - {"read"}
+
+
+def _requested(tokens: list[str], index: int) -> bool:
+    """Return whether the base-form verb at a place is a request rather than a statement, a noun or a prohibition."""
+    before = tokens[max(0, index - 4) : index]
+    if _NEGATION & set(before[-3:]) and not _POSITIVE_AFTER_NEGATION & set(before):
+        return False
+    last = before[-1] if before else ""
+    if last in lexicon.NO_EFFECT_BEFORE:
+        return False
+    if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
+        return False
+    if last == "usually" or {"remind", "reminder"} & set(before[-3:]) and last == "to":
+        return False
+    if last in _DETERMINER and tokens[index] != "reservation":
+        return False  # "the message", "my order": a noun
+    return not (last == "to" and len(before) > 1 and before[-2] in ("how", "link", "when", "where", "used", "going"))
+
+
+def _of_verb(request: Request) -> frozenset[str]:
+    """Return object groups that stand in the sentence only because its verb is a noun as well (`text`, `book`)."""
+    others = {group for word in request.words - {request.verb} for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    return request.objects - others - {"file", "email"}
+
+
+def _without_carried(prompt: str) -> str:
+    """Return a prompt without what the user only wants carried: quoted text, and text after `the following message:`."""
+
+    def mark(match: re.Match[str]) -> str:
+        inner = next(group for group in match.groups() if group)
+        kept = _FILENAME.findall(inner)
+        return "⟨" + (" ".join(kept) if kept else " ".join(normal.emails(inner))) + "⟩"
+
+    prompt = _QUOTED.sub(mark, prompt)
+    found = _COLON_TEXT.search(prompt)
+    while found:
+        end = prompt.find("\n", found.end())
+        stop = len(prompt) if end < 0 else end
+        prompt = prompt[: found.end()] + " " + prompt[stop:] if stop - found.end() > 0 else prompt
+        found = _COLON_TEXT.search(prompt, found.end() + 1)
+    return prompt
+
+
+_MONTHS: Final = "january february march april may june july august september october november december".split()
+_MONTH: Final = r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_DAYS: Final = (
+    (re.compile(r"\b\d{4}-(\d{2})-(\d{2})\b"), "md"),
+    (re.compile(rf"\b{_MONTH}\.? (\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)", re.I), "md"),
+    (re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?{_MONTH}\b", re.I), "dm"),
+)
+
+
+def days_in(text: str) -> frozenset[tuple[int, int]]:
+    """Return (month, day) of every date in a text that names a day."""
+    found = set()
+    for pattern, order in _DAYS:
+        for one, two in pattern.findall(text):
+            month, day = (one, two) if order == "md" else (two, one)
+            number = int(month) if month.isdigit() else 1 + next(
+                index for index, name in enumerate(_MONTHS) if name.startswith(month.lower()[:3])
+            )
+            if 1 <= number <= 12 and 1 <= int(day) <= 31:
+                found.add((number, int(day)))
+    return frozenset(found)
+
+
+def within_days(days: frozenset[tuple[int, int]], asked: frozenset[tuple[int, int]]) -> bool:
+    """Return whether every day lies among, or between the first and last of, those asked for (a night over is within)."""
+
+    def ordinal(day: tuple[int, int]) -> int:
+        return day[0] * 31 + day[1]
+
+    allowed = sorted(map(ordinal, asked))
+    return all(allowed[0] <= ordinal(day) <= allowed[-1] + 1 for day in days) if allowed else True

@@ -1,0 +1,144 @@
+"""Selection over labelled records: operators for programs, and the check that a choice was the one asked for. Pure.
+
+`argmin`, `argmax`, `filter_by`, `first`, `count` and `join_on` run over values whose selecting fields are trusted, so that
+what they return is the runtime's choice and not a text's: "book the cheapest" needs no approval. They refuse to
+choose by an untrusted field. `is_extreme` recognises such a choice after the fact, when a model made it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent_os.core.errors import ActionError
+from agent_os.core.label import Integrity, Label, Labeled
+from agent_os.guards.flow import lexicon
+
+_NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za-z€$£]{0,4})\s*$")
+_DATE: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
+_EPOCH: Final = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  (dates of results are compared, never shown)
+_PRICES: Final = frozenset("price cost fee rate amount total fare charge rent".split())
+_TIMES: Final = frozenset("date time timestamp created updated modified start end at day when sent received due".split())
+_SCORES: Final = frozenset("rating score stars rank review ratings".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The words of a prompt, read for choices (`the largest file`, `the cheapest`)."""
+
+    words: tuple[str, ...]
+
+    def directions(self) -> dict[str, str]:
+        """Return word of choice -> `most`, `least`; empty when the prompt leaves nothing to choose."""
+        found: dict[str, str] = {}
+        for index, word in enumerate(self.words):
+            following = self.words[index + 1] if index + 1 < len(self.words) else ""
+            before = self.words[index - 1] if index else ""
+            if word in lexicon.DEAREST:
+                found[word] = "least" if before == "least" else "most"
+            elif word in lexicon.MOST and following not in lexicon.DEAREST and word != "last":
+                found[word] = "most"
+            elif word in ("last", "recent") or (word in lexicon.MOST and following == "recent"):
+                found["latest"] = "most"
+            elif word in lexicon.LEAST and following not in lexicon.DEAREST:
+                found[word] = "least"
+        return found
+
+
+def is_extreme(value: Any, attribute: str, numbers: Mapping[Any, float], choice: Choice) -> bool:
+    """Return whether `value` has the extreme number that some word of choice asks for and the attribute can answer."""
+    names = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", attribute).lower()))
+    names |= {lexicon.singular(name) for name in names}
+    for word, direction in choice.directions().items():
+        if not _answers(word, names):
+            continue
+        own = numbers[value]
+        if own == (max if direction == "most" else min)(numbers.values()) and len(set(numbers.values())) > 1:
+            return True
+    return False
+
+
+def _answers(word: str, names: set[str]) -> bool:
+    if word in ("cheapest", *lexicon.DEAREST):
+        return bool(names & _PRICES)
+    if word in ("latest", "newest", "oldest", "earliest", "soonest", "nearest", "first"):
+        return bool(names & _TIMES) or "id" in names
+    if word in ("best", "worst", "greatest"):
+        return bool(names & _SCORES)
+    return not names & {"id"}
+
+
+def number_of(value: Any) -> float | None:
+    """Return what a field can be ordered by: a number, an amount with its unit, or a date; else None."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    match = _NUMBER.match(value)
+    if match:
+        return float(match[1].replace(",", ""))
+    if _DATE.match(value.strip()):
+        try:
+            moment = datetime.datetime.fromisoformat(value.strip().replace("Z", "+00:00")).replace(tzinfo=None)
+            return (moment - _EPOCH).total_seconds()
+        except ValueError:
+            return None
+    return None
+
+
+Row = Mapping[str, Labeled[Any]]
+
+
+def argmax(rows: Sequence[Row], by: str) -> Row:
+    """Return the row whose trusted field `by` is largest. Raises ActionError for no rows or an untrusted field."""
+    return max(_checked(rows, by), key=lambda row: _key(row, by))
+
+
+def argmin(rows: Sequence[Row], by: str) -> Row:
+    """Return the row whose trusted field `by` is smallest. Raises ActionError for no rows or an untrusted field."""
+    return min(_checked(rows, by), key=lambda row: _key(row, by))
+
+
+def filter_by(rows: Sequence[Row], by: str, keep: Callable[[Any], bool]) -> list[Row]:
+    """Return the rows whose trusted field `by` satisfies a predicate of the program."""
+    return [row for row in _checked(rows, by, empty=True) if keep(row[by].value)]
+
+
+def first(rows: Sequence[Row]) -> Row:
+    """Return the first row. Raises ActionError for none."""
+    if not rows:
+        raise ActionError("there are no rows to choose from", field="rows")
+    return rows[0]
+
+
+def count(rows: Sequence[Row]) -> Labeled[int]:
+    """Return how many rows there are: a trusted number when each row's handle is."""
+    return Labeled(len(rows), Label.join_all(labeled.label for row in rows for labeled in list(row.values())[:1]))
+
+
+def join_on(left: Sequence[Row], right: Sequence[Row], by: str) -> list[Row]:
+    """Return rows of both sides that agree in the trusted field `by`; the right side's fields win."""
+    known = {row[by].value: row for row in _checked(right, by, empty=True)}
+    return [{**row, **known[row[by].value]} for row in _checked(left, by, empty=True) if row[by].value in known]
+
+
+def _checked(rows: Iterable[Row], by: str, *, empty: bool = False) -> list[Row]:
+    found = list(rows)
+    if not found and not empty:
+        raise ActionError("there are no rows to choose from", field="rows")
+    for row in found:
+        if by not in row:
+            raise ActionError("a row lacks this field", field=by)
+        if row[by].label.integrity is not Integrity.TRUSTED:
+            raise ActionError("a choice by an untrusted field is the text's, not yours", field=by)
+    return found
+
+
+def _key(row: Row, by: str) -> Any:
+    number = number_of(row[by].value)
+    return row[by].value if number is None else number

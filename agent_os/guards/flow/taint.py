@@ -1,0 +1,85 @@
+"""The index of untrusted text: "does this value stand in anything untrusted?", answered without a rescan. Pure.
+
+Incremental: adding text costs time linear in that text, asking costs time linear in the value asked about and nothing in
+the amount of text seen. Errs on the side of yes: a value of several words counts as present when each pair of its
+neighbouring words stood side by side somewhere. Past TAINT_CHARS_MAX the index says yes to everything (fail closed).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent_os.guards.flow import normal
+
+TAINT_CHARS_MAX: Final = 32_000_000
+"""Untrusted characters of one session; beyond, every value counts as tainted and only the prompt vouches."""
+SOURCES_MAX: Final = 4096
+"""Words whose first source is remembered for the person who approves; later ones are tainted all the same."""
+
+
+class TaintIndex:
+    """Owned by one session; grows only."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+        self._pairs: set[int] = set()
+        self._urls: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+        self._chars = 0
+        self.saturated = False
+
+    def copy(self) -> TaintIndex:
+        """Return an index that starts with everything this one knows."""
+        other = TaintIndex()
+        other._words, other._pairs = set(self._words), set(self._pairs)
+        other._urls, other._sources = dict(self._urls), dict(self._sources)
+        other._chars, other.saturated = self._chars, self.saturated
+        return other
+
+    def add(self, text: str, source: str) -> None:
+        """Index untrusted text and everything that encodings in it hide."""
+        self._chars += len(text)
+        if self._chars > TAINT_CHARS_MAX:
+            self.saturated = True
+            return
+        self._index(text, source)
+        for hidden in normal.decoded(text):
+            self._index(hidden, source)
+
+    def _index(self, text: str, source: str) -> None:
+        found = normal.words(text)
+        self._words.update(found)
+        self._pairs.update(map(hash, zip(found, found[1:], strict=False)))
+        for joined in normal.spaced_out(text):
+            self._words.add(joined)
+        if len(self._sources) < SOURCES_MAX:
+            for word in found:
+                if len(word) > 3:
+                    self._sources.setdefault(word, source)
+        for url in normal.urls(text):
+            self._urls.setdefault(normal.host_of(url), source)
+
+    def holds(self, value: str) -> bool:
+        """Return whether the value, or its reversal, may stand in untrusted text."""
+        if self.saturated:
+            return True
+        return self._holds(value) or self._holds(value[::-1])
+
+    def _holds(self, value: str) -> bool:
+        found = normal.words(value)
+        if not found:
+            return False
+        if not self._words.issuperset(found):
+            return "".join(found) in self._words
+        return all(hash(pair) in self._pairs for pair in zip(found, found[1:], strict=False))
+
+    def holds_host(self, host: str) -> bool:
+        """Return whether a web address with this host stands in untrusted text."""
+        return self.saturated or host in self._urls
+
+    def source_of(self, value: str) -> str:
+        """Return where the value's rarest word first came from, or nothing."""
+        for word in sorted(normal.words(value), key=len, reverse=True):
+            if word in self._sources:
+                return self._sources[word]
+        return ""
