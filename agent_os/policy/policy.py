@@ -117,6 +117,19 @@ class Policy:
                 if section is not None:
                     yield section, layer, unit
 
+    def offers(self, tool: str, server: str = "") -> bool:
+        """Return whether some call of this tool could be allowed; False means that showing it to a model is pointless.
+
+        Only ever used to hide: a tool that is offered is still judged call by call.
+        """
+        target = f"{server}/{tool}" if server else tool
+        for layer in self.compiled:
+            sections = [governed.section for governed in layer.by_kind.get("tool.call", ())]
+            answers = [section.offers(target, tool) for section in sections if hasattr(section, "offers")]
+            if not any(answers) and not layer.trial and (answers or not layer.abstains):
+                return False
+        return True
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and other.digest == self.digest
 

@@ -103,6 +103,14 @@ class ToolsSection:
                 matches.append(rule.errored)
         return matches
 
+    def offers(self, target: str, tool: str) -> bool:
+        """Return whether some call of a tool could be let through: an allow names it, and no unconditional deny."""
+        rules = [rule for rule in self._find(target, tool) if isinstance(rule, _Rule)]
+        always = (rule for rule in rules if rule.match.effect is Verdict.DENY and rule.check is None)
+        if any(rule.who is None and not rule.match.audit_only for rule in always):
+            return False
+        return any(rule.match.effect is Verdict.ALLOW for rule in rules)
+
     def advise(self, action: Action, facts: Facts) -> str:
         """Say what would have been allowed for this tool, or which tools are."""
         if not isinstance(action, ToolCall):

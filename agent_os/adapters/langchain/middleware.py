@@ -1,0 +1,286 @@
+"""What only a LangChain middleware can do for a session: hide, catch what nobody wrapped, ask, pass the prompt on.
+
+It is not the boundary (`tools.py` and `model.py` are). It hides forbidden tools from the model; puts tools that other
+middlewares brought (todo lists, file systems, sub-agents) through the door as `tool.call`s of their name; wraps a raw
+model that a fallback put in; and, with `approvals="interrupt"`, pauses the graph for a person instead of answering
+"waits".
+
+Threats: a hidden tool that the model names anyway (its call is judged like any other); a tool that nobody wrapped; an
+approval that the agent gives itself (answers come through `Command(resume=…)`, which the application sends, and bind
+to one digest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal, cast
+
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain.agents.middleware.types import AgentState, ToolCallRequest
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.runtime import Runtime
+from langgraph.types import Command, interrupt
+
+from agent_os.adapters.langchain.messages import jsonable
+from agent_os.adapters.langchain.model import GovernedModel, govern_model
+from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
+from agent_os.adapters.langchain.tools import (
+    GovernedTool,
+    denial_text,
+    inferred_spec,
+    offered,
+    outcome_of,
+    pending_text,
+    plain_value,
+    replaced,
+)
+from agent_os.adapters.langchain.tracing import silence_tracing
+from agent_os.core.action import Action, ToolCall
+from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.manifest import Effect, ToolSpec
+from agent_os.core.ports import Outcome, Pending
+
+ANSWERS_MAX: Final = 8
+"""Times one call may be paused for a person in one run of its node."""
+UNWRAPPED: Final = "unwrapped"
+"""The server name of a tool nobody wrapped whose own name is taken."""
+Answer = ToolMessage | Command[Any]
+
+
+class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
+    """The middleware of a session for `create_agent`.
+
+    `approvals` is "message" (an unanswered ask comes back as a tool message) or "interrupt" (the graph pauses; resume
+    it with `Command(resume={"type": "approve" | "reject" | "edit", "by": "person@…", "note": "…", "args": {…}})`;
+    needs a checkpointer). `prompt` passes the newest user message to the session as its trusted prompt: off for
+    sub-agents, whose task another model wrote.
+    """
+
+    def __init__(
+        self, session: Session, *, approvals: Literal["message", "interrupt"] = "message", prompt: bool = True
+    ) -> None:
+        super().__init__()
+        silence_tracing()
+        self._session, self._approvals, self._prompt = session, approvals, prompt
+
+    # ---- the prompt -------------------------------------------------------------------------------------------------
+
+    def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Tell the session what its user asked."""
+        if self._prompt:
+            asked = [message for message in state["messages"] if isinstance(message, HumanMessage)]
+            if asked:
+                self._session.prompt(asked[-1].text)
+        return None
+
+    async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Tell the session what its user asked."""
+        return self.before_agent(state, runtime)
+
+    # ---- models -----------------------------------------------------------------------------------------------------
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Hide forbidden tools, and govern a model that nobody wrapped."""
+        return handler(self._governed(request))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Hide forbidden tools, and govern a model that nobody wrapped."""
+        return await handler(self._governed(request))
+
+    def _governed(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        shown = [tool for tool in request.tools if not isinstance(tool, BaseTool) or offered(self._session, tool.name)]
+        changes: dict[str, Any] = {}
+        if len(shown) != len(request.tools):
+            changes["tools"] = shown
+        if not isinstance(request.model, GovernedModel):
+            changes["model"] = govern_model(self._session, request.model)
+        return request.override(**changes) if changes else request
+
+    # ---- tools ------------------------------------------------------------------------------------------------------
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Answer]) -> Answer:
+        """Carry a call out through the door; pause for a person where that is asked for."""
+        for _ in range(ANSWERS_MAX):
+            answer = handler(request) if _is_governed(request) else self._through_sync(request, handler)
+            changed = self._asked_person(request, answer)
+            if changed is None:
+                return answer
+            if isinstance(changed, ToolMessage):
+                return changed
+            request = changed
+        return answer
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
+    ) -> Answer:
+        """Carry a call out through the door; pause for a person where that is asked for."""
+        for _ in range(ANSWERS_MAX):
+            answer = await (handler(request) if _is_governed(request) else self._through_async(request, handler))
+            asked = self._person(request, answer)
+            if asked is None:
+                return answer
+            await self._session.loop.call(self._answer(*asked))
+            changed = self._after(request, *asked)
+            if isinstance(changed, ToolMessage):
+                return changed
+            request = changed
+        return answer
+
+    def _through_sync(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Answer]) -> Answer:
+        kept: list[Answer] = []
+
+        def body(final: Action) -> Outcome:
+            kept.append(handler(_with_args(request, cast("ToolCall", final).args)))
+            return outcome_of(kept[-1])
+
+        try:
+            return _answer(request, perform_sync(self._session, self._action(request), body), kept)
+        except (DeniedError, ActionError, EffectError) as error:
+            return _refused(request, error)
+
+    async def _through_async(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
+    ) -> Answer:
+        kept: list[Answer] = []
+
+        async def body(final: Action) -> Outcome:
+            kept.append(await handler(_with_args(request, cast("ToolCall", final).args)))
+            return outcome_of(kept[-1])
+
+        try:
+            return _answer(request, await perform_async(self._session, self._action(request), body), kept)
+        except (DeniedError, ActionError, EffectError) as error:
+            return _refused(request, error)
+
+    def _action(self, request: ToolCallRequest) -> ToolCall:
+        """Return the `tool.call` of a tool nobody wrapped, registered as the worst case.
+
+        Where its name is taken by another tool it is `unwrapped/NAME`: it cannot pass for that one.
+        """
+        name, server, toolbox = request.tool_call["name"], "", self._session.toolbox
+        if isinstance(request.tool, BaseTool):
+            spec, code = _unwrapped_spec(request.tool), _code_of(request.tool)
+            try:
+                toolbox.register(spec, _only_here, code=code)
+            except ActionError:
+                server = UNWRAPPED
+                toolbox.register(spec, _only_here, code=code, server=server)
+        return ToolCall(
+            tool=name,
+            server=server,
+            args=jsonable(request.tool_call["args"]),
+            principal=self._session.principal,
+            call_id=request.tool_call.get("id") or "",
+        )
+
+    # ---- people -----------------------------------------------------------------------------------------------------
+
+    def _asked_person(self, request: ToolCallRequest, answer: Answer) -> ToolCallRequest | ToolMessage | None:
+        asked = self._person(request, answer)
+        if asked is None:
+            return None
+        self._session.loop.run(self._answer(*asked))
+        return self._after(request, *asked)
+
+    def _person(self, request: ToolCallRequest, answer: Answer) -> tuple[str, Mapping[str, Any]] | None:
+        """Pause the graph for a call that waits; return the approval's id and the application's answer on resume."""
+        said = answer.artifact if isinstance(answer, ToolMessage) and isinstance(answer.artifact, Mapping) else {}
+        waiting = said.get("agentos", {}).get("pending") if isinstance(said.get("agentos"), Mapping) else None
+        if waiting is None or self._approvals != "interrupt":
+            return None
+        call = request.tool_call
+        resumed = interrupt(
+            {
+                "type": "approval",
+                "approval": waiting,
+                "tool": call["name"],
+                "args": call["args"],
+                "rules": said["agentos"].get("rules", []),
+                "reason": said["agentos"].get("reason", ""),
+            }
+        )
+        if not isinstance(resumed, Mapping) or resumed.get("type") not in ("approve", "reject", "edit"):
+            raise ActionError("must be {'type': 'approve' | 'reject' | 'edit', 'by': …}", field="resume")
+        return waiting, resumed
+
+    async def _answer(self, approval: str, resumed: Mapping[str, Any]) -> None:
+        ports = self._session.monitor.ports
+        if ports.approvals is None:
+            raise EffectError("no approval store is open")
+        await ports.approvals.answer(
+            approval,
+            approve=resumed["type"] == "approve",
+            approver=str(resumed.get("by") or self._session.principal.user),
+            now=ports.clock.now(),
+            note=str(resumed.get("note", "")),
+        )
+
+    @staticmethod
+    def _after(request: ToolCallRequest, approval: str, resumed: Mapping[str, Any]) -> ToolCallRequest | ToolMessage:
+        """Return the call to make now: the same (approved), a changed one (judged anew), or the person's refusal."""
+        if resumed["type"] == "edit":
+            return _with_args(request, resumed.get("args", {}))
+        if resumed["type"] == "approve":
+            return request
+        note = f": {resumed['note']}" if resumed.get("note") else ""
+        return _message(request, f"a person denied this call{note}. Do not repeat it.", {"denied": approval})
+
+
+def _is_governed(request: ToolCallRequest) -> bool:
+    return isinstance(request.tool, GovernedTool)
+
+
+def _with_args(request: ToolCallRequest, args: Mapping[str, Any]) -> ToolCallRequest:
+    if args == request.tool_call["args"]:
+        return request
+    return request.override(tool_call={**request.tool_call, "args": dict(args)})
+
+
+def _answer(request: ToolCallRequest, done: Outcome | Pending, kept: list[Answer]) -> Answer:
+    if isinstance(done, Pending):
+        artifact = {"pending": done.approval_id, **done.decision.to_json()}
+        return _message(request, pending_text(done), artifact)
+    if not done.ok:
+        return _refused(request, EffectError(done.detail or done.error))
+    if not kept:
+        return _message(request, str(done.value), {}, status="success")
+    raw = kept[-1]
+    return raw if plain_value(raw) == done.value else cast("Answer", replaced(raw, done.value))
+
+
+def _refused(request: ToolCallRequest, error: Exception) -> ToolMessage:
+    if isinstance(error, DeniedError):
+        return _message(request, denial_text(error.decision), error.decision.to_json())
+    return _message(request, f"error: {error}", {"error": type(error).__name__})
+
+
+def _message(
+    request: ToolCallRequest, text: str, said: Mapping[str, Any], status: Literal["success", "error"] = "error"
+) -> ToolMessage:
+    return ToolMessage(
+        text,
+        tool_call_id=request.tool_call.get("id") or "",
+        name=request.tool_call["name"],
+        status=status,
+        artifact={"agentos": dict(said)},
+    )
+
+
+def _unwrapped_spec(tool: BaseTool) -> ToolSpec:
+    try:
+        return inferred_spec(tool)
+    except (ActionError, ValueError):  # a schema with parts that have no JSON form (injected state)
+        return ToolSpec(name=tool.name, effect=Effect.EXECUTE)
+
+
+def _code_of(tool: BaseTool) -> bytes:
+    return f"{type(tool).__module__}.{type(tool).__qualname__}:{tool.name}".encode()
+
+
+async def _only_here(_: Mapping[str, Any]) -> Any:
+    raise EffectError("this tool runs inside its agent only")

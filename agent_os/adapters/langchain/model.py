@@ -1,0 +1,418 @@
+"""A chat model behind the door.
+
+`GovernedModel` is a `BaseChatModel` around the real one: each call is a `model.call` for the monitor, and the inner
+model is called as the body of a permitted one, with the messages that were judged (redacted or pseudonymised ones
+where the policy says so), without callbacks and without caches. Answers come back restored, streams included.
+
+Threats: a summary, a fallback or a sub-agent that calls a model past the middleware (every model is wrapped); tools
+that the provider executes on its own machines (denied unless the policy names them); a stream that shows what the
+whole answer would not; a tracer or callback that gets the raw prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool
+from pydantic import ConfigDict, Field
+
+from agent_os.adapters.langchain.messages import (
+    message_usage,
+    neutral_message,
+    neutral_messages,
+    restored_message,
+    rewritten_messages,
+)
+from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
+from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
+from agent_os.core import canonical
+from agent_os.core.action import Action, ModelCall, ToolCall
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.facts import DEFAULTS
+from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.policy import decide
+
+CHARS_PER_TOKEN: Final = 3
+MESSAGE_OVERHEAD_TOKENS: Final = 8
+_PROVIDER_ARGUMENTS: Final = (
+    "mcp_servers",
+    "web_search_options",
+    "container",
+    "extra_body",
+    "extra_headers",
+    "extra_query",
+)
+"""Call arguments through which a provider executes tools or is told more than the messages say."""
+_CLIENT_TOOL_TYPES: Final = ("function", "custom")
+
+
+class GovernedModel(BaseChatModel):
+    """A chat model whose calls go through the monitor.
+
+    `inner` is the model inside. `routes` are other models by `provider/model` (or model) that the policy may route to.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    session: Any = Field(exclude=True, repr=False)
+    inner: Any = Field(exclude=True, repr=False)
+    routes: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    purpose: str = ""
+    cache: Any = False
+
+    # ---- what LangChain asks of a model -----------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "agent-os"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"inner": getattr(self.inner, "_llm_type", "unknown")}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return cast("LangSmithParams", self.inner._get_ls_params(stop=stop, **kwargs))
+
+    def bind_tools(
+        self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools as the inner model does. Raises DeniedError for a provider-executed tool no rule allows."""
+        for given in tools:
+            if isinstance(given, dict):
+                self._check_provider_tool(given)
+        bound = self.inner.bind_tools(tools, **kwargs)
+        return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(**getattr(bound, "kwargs", {})))
+
+    def generate(
+        self, messages: list[list[BaseMessage]], stop: Any = None, callbacks: Any = None, **kwargs: Any
+    ) -> Any:
+        """Generate answers; tracers among the callbacks are left out."""
+        return super().generate(messages, stop, without_tracers(callbacks), **kwargs)
+
+    async def agenerate(
+        self, messages: list[list[BaseMessage]], stop: Any = None, callbacks: Any = None, **kwargs: Any
+    ) -> Any:
+        """Generate answers; tracers among the callbacks are left out."""
+        return await super().agenerate(messages, stop, without_tracers(callbacks), **kwargs)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """Stream an answer; tracers among the callbacks are left out."""
+        yield from super().stream(input, _without_tracers(config), **kwargs)
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """Stream an answer; tracers among the callbacks are left out."""
+        async for chunk in super().astream(input, _without_tracers(config), **kwargs):
+            yield chunk
+
+    # ---- whole answers ----------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+
+        def body(final: Action) -> Outcome:
+            call = self._call(cast("ModelCall", final), action, messages, kwargs)
+            answer = call.model.invoke(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs)
+            return _kept(answer, kept)
+
+        return _result(perform_sync(self.session, action, body), kept)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+
+        async def body(final: Action) -> Outcome:
+            call = self._call(cast("ModelCall", final), action, messages, kwargs)
+            answer = await call.model.ainvoke(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs)
+            return _kept(answer, kept)
+
+        return _result(await perform_async(self.session, action, body), kept)
+
+    # ---- streams ----------------------------------------------------------------------------------------------------
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        action = self._asked(messages, kwargs)
+        admission: Admission = self.session.loop.run(self.session.monitor.admit(action))
+        flow = _Stream(self.session, admission, action)
+        try:
+            call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
+            for chunk in call.model.stream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+                for out in flow.feed(chunk):
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(_token(out), chunk=out)
+                    yield out
+            flow.ended = True
+            for out in flow.flush():
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(_token(out), chunk=out)
+                yield out
+        finally:
+            self.session.loop.run(self.session.monitor.settle(admission, flow.outcome()))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        action = self._asked(messages, kwargs)
+        admission: Admission = await self.session.loop.call(self.session.monitor.admit(action))
+        flow = _Stream(self.session, admission, action)
+        try:
+            call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
+            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+                for out in flow.feed(chunk):
+                    if run_manager is not None:
+                        await run_manager.on_llm_new_token(_token(out), chunk=out)
+                    yield out
+            flow.ended = True
+            for out in flow.flush():
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(_token(out), chunk=out)
+                yield out
+        finally:
+            settling = self.session.loop.call(self.session.monitor.settle(admission, flow.outcome()))
+            await asyncio.shield(asyncio.ensure_future(settling))
+
+    # ---- from a call to an action and back --------------------------------------------------------------------------
+
+    def _asked(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> ModelCall:
+        """Return the action of a call. Raises ActionError, and DeniedError for provider-executed tools."""
+        for given in kwargs.get("tools") or ():
+            if isinstance(given, Mapping):
+                self._check_provider_tool(given)
+        for name in _PROVIDER_ARGUMENTS:
+            if kwargs.get(name) or getattr(self.inner, name, None):
+                self._check_named(f"provider/{name}")
+        neutral = neutral_messages(messages)
+        provider, model = model_name(self.inner)
+        size = len(canonical.json_bytes(neutral))
+        return ModelCall(
+            model=model,
+            provider=provider,
+            messages=neutral,
+            tools=tuple(_tool_name(given) for given in kwargs.get("tools") or ()),
+            input_tokens=size // CHARS_PER_TOKEN + MESSAGE_OVERHEAD_TOKENS * len(neutral),
+            max_tokens=_max_tokens(self.inner, kwargs),
+            purpose=self.purpose,
+            principal=self.session.principal,
+        )
+
+    def _call(
+        self, final: ModelCall, asked: ModelCall, messages: list[BaseMessage], kwargs: Mapping[str, Any]
+    ) -> _Call:
+        """Return how to call which model for an action as it was finally judged."""
+        model, sent = self.inner, dict(kwargs)
+        if (final.provider, final.model) != (asked.provider, asked.model):
+            model = self.routes.get(f"{final.provider}/{final.model}", self.routes.get(final.model))
+            if model is None:
+                raise EffectError(f"the policy routes this call to {final.provider}/{final.model}, which is not here")
+        if final.max_tokens != asked.max_tokens:
+            sent["max_tokens"] = final.max_tokens
+        return _Call(model, rewritten_messages(messages, final.messages), sent)
+
+    def _check_provider_tool(self, given: Mapping[str, Any]) -> None:
+        kind = given.get("type")
+        if kind in _CLIENT_TOOL_TYPES or (kind is None and _tool_name(given)):
+            return
+        self._check_named(f"provider/{kind if isinstance(kind, str) else 'unnamed'}")
+
+    def _check_named(self, name: str) -> None:
+        """Raise DeniedError unless a rule that names this provider-executed tool allows it (a wildcard does not)."""
+        policy = self.session.monitor.policy
+        action = ToolCall(tool=name, args={}, principal=self.session.principal)
+        decision = decide(policy, action, DEFAULTS)
+        if decision.allowed and any(name in rule for rule in decision.rules):
+            return
+        reason = "the model's provider would execute this tool outside every guard, and no rule names it"
+        advice = f"a rule tools.{name}.allow"
+        raise DeniedError(Decision(Verdict.DENY, decision.rules, reason, policy_digest=policy.digest, advice=advice))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    model: Any
+    messages: list[BaseMessage]
+    kwargs: dict[str, Any]
+
+
+class _Stream:
+    """One streamed answer: passes chunks on, or holds them where originals must be put back first.
+
+    Where the policy rewrote the prompt, the answer may hold placeholders, split at any character and over any chunks:
+    it is held and restored whole. Where nothing was rewritten, chunks pass as they come.
+    """
+
+    def __init__(self, session: Session, admission: Admission, asked: Action) -> None:
+        self._session, self._final = session, admission.action
+        self._hold = session.monitor.session.privacy is not None and admission.action.digest != asked.digest
+        self._whole: AIMessageChunk | None = None
+        self.ended = False
+
+    def feed(self, chunk: BaseMessage) -> list[ChatGenerationChunk]:
+        """Take one chunk of the inner model and return what may be shown now."""
+        if not isinstance(chunk, AIMessageChunk):
+            chunk = AIMessageChunk(**chunk.model_dump(exclude={"type"}))
+        self._whole = chunk if self._whole is None else self._whole + chunk
+        return [] if self._hold else [ChatGenerationChunk(message=chunk)]
+
+    def flush(self) -> list[ChatGenerationChunk]:
+        """Return what was held, restored, after the last chunk."""
+        if not self._hold or self._whole is None:
+            return []
+        privacy = self._session.monitor.session.privacy
+        said = neutral_message(_message(self._whole))
+        restored = said if privacy is None else privacy.restore(said, self._final)
+        message = restored_message(_message(self._whole), restored)
+        chunk = AIMessageChunk(
+            content=message.content,
+            id=self._whole.id,
+            tool_calls=message.tool_calls,
+            usage_metadata=self._whole.usage_metadata,
+            response_metadata=self._whole.response_metadata,
+            chunk_position="last",
+        )
+        return [ChatGenerationChunk(message=chunk)]
+
+    def outcome(self) -> Outcome:
+        """Return what the stream came to, so far."""
+        if self._whole is None:
+            return Outcome(None) if self.ended else Outcome(error="broken-off", detail="the stream gave nothing")
+        message = _message(self._whole)
+        done = Outcome(neutral_message(message), usage=message_usage(message))
+        return done if self.ended else replace(done, error="broken-off", detail="the stream ended early")
+
+
+def govern_model(
+    session: Session, model: Any, *, routes: Mapping[str, Any] | None = None, **options: Any
+) -> GovernedModel:
+    """Return a governed chat model of a LangChain chat model or of its name (`openai:gpt-5`, `nvidia:…`).
+
+    `options` go to LangChain's `init_chat_model`. Raises EffectError naming the package to install.
+    """
+    silence_tracing()
+    if isinstance(model, GovernedModel):
+        return model
+    if isinstance(model, str):
+        model = named_model(model, **options)
+    if not isinstance(model, BaseChatModel):
+        raise ActionError("must be a LangChain chat model or its name", field="model")
+    profile = getattr(model, "profile", None)
+    return GovernedModel(
+        session=session,
+        inner=_quiet(model),
+        routes={name: _quiet(other) for name, other in (routes or {}).items()},
+        profile=profile,
+        disable_streaming=model.disable_streaming,
+    )
+
+
+def named_model(name: str, **options: Any) -> BaseChatModel:
+    """Return the LangChain chat model of a name such as `openai:gpt-5`. Raises EffectError naming what to install."""
+    from langchain.chat_models import init_chat_model  # noqa: PLC0415
+
+    try:
+        return cast("BaseChatModel", init_chat_model(name, **options))
+    except ImportError as error:
+        package = getattr(error, "name", None) or f"langchain-{name.split(':', maxsplit=1)[0]}"
+        raise EffectError(f"the model needs a package: pip install {package.replace('_', '-')}") from None
+    except ValueError as error:
+        raise ActionError(f"is no known model: {str(error).splitlines()[0]}", field="model") from None
+
+
+def model_name(inner: Any) -> tuple[str, str]:
+    """Return (provider, model) of a LangChain chat model."""
+    said = inner._get_ls_params()
+    provider = str(said.get("ls_provider") or getattr(inner, "_llm_type", "unknown"))
+    model = said.get("ls_model_name") or getattr(inner, "model_name", None) or getattr(inner, "model", None) or provider
+    return canonical.name(provider, field="provider"), canonical.name(str(model), field="model")
+
+
+def _quiet(model: BaseChatModel) -> BaseChatModel:
+    """Return a model without callbacks and cache of its own: nothing beside the door sees a prompt."""
+    return model.model_copy(update={"callbacks": None, "cache": False})
+
+
+def _without_tracers(config: RunnableConfig | None) -> RunnableConfig | None:
+    if config is None or "callbacks" not in config:
+        return config
+    return cast("RunnableConfig", {**config, "callbacks": without_tracers(config["callbacks"])})
+
+
+def _tool_name(given: Any) -> str:
+    if isinstance(given, Mapping):
+        function = given.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else given.get("name") or given.get("type")
+        return str(name or "")
+    return str(getattr(given, "name", None) or getattr(given, "__name__", ""))
+
+
+def _max_tokens(inner: Any, kwargs: Mapping[str, Any]) -> int:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        for value in (kwargs.get(name), getattr(inner, name, None)):
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+    return 0
+
+
+def _kept(answer: Any, kept: list[AIMessage]) -> Outcome:
+    if not isinstance(answer, AIMessage):
+        raise EffectError("the model answered with something else than a message")
+    kept.append(answer)
+    return Outcome(neutral_message(answer), usage=message_usage(answer))
+
+
+def _result(done: Outcome | Pending, kept: Iterable[AIMessage]) -> ChatResult:
+    if isinstance(done, Pending):
+        raise DeniedError(
+            replace(done.decision, reason=f"waits for approval {done.approval_id}: {done.decision.reason}")
+        )
+    if not done.ok:
+        raise EffectError(f"model.call: {done.detail or done.error}")
+    answers = list(kept)
+    if not answers:
+        raise EffectError("model.call: nothing was answered")
+    return ChatResult(generations=[ChatGeneration(message=restored_message(answers[-1], done.value))])
+
+
+def _message(chunk: AIMessageChunk) -> AIMessage:
+    return AIMessage(
+        content=chunk.content,
+        tool_calls=chunk.tool_calls,
+        invalid_tool_calls=chunk.invalid_tool_calls,
+        additional_kwargs=chunk.additional_kwargs,
+        usage_metadata=chunk.usage_metadata,
+        response_metadata=chunk.response_metadata,
+        id=chunk.id,
+    )
+
+
+def _token(chunk: ChatGenerationChunk) -> str:
+    return chunk.message.content if isinstance(chunk.message.content, str) else ""
