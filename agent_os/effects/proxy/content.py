@@ -1,0 +1,127 @@
+"""Content stages: what bodies pass through under policy. Each has a deadline, and a stage that fails denies.
+
+A stage sees whole bodies (bounded by `Limits.body_inspect_bytes`); what is streamed passes only the meters here: size, growth of
+compressed bodies, type. Threat: archive bombs, bodies too large to look at, content of a kind the policy never meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent_os.core.action import NetRequest
+from agent_os.effects.proxy.limits import Limits
+
+CODINGS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""Content codings the guard can open -> zlib window bits."""
+
+
+class ContentError(Exception):
+    """A body is refused; `rule` names the stage or meter."""
+
+    def __init__(self, rule: str, reason: str, status: int = 403) -> None:
+        self.rule, self.reason, self.status = rule, reason, status
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body as a stage sees it: decoded of its content coding. `direction` is "request" or "response"."""
+
+    direction: str
+    host: str
+    port: int
+    content_type: str
+    body: bytes
+    action: NetRequest | None = None
+
+
+class Stage(Protocol):
+    """An inspector of bodies."""
+
+    @property
+    def name(self) -> str:
+        """Names the stage in denials."""
+        ...
+
+    def wants(self, direction: str, host: str, content_type: str) -> bool:
+        """Whether it must see such a body; then the body is read whole before it goes on."""
+        ...
+
+    async def inspect(self, content: Content) -> str:
+        """Return an empty string to let the body pass, or why not (never a value of it)."""
+        ...
+
+
+async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) -> None:
+    """Show a body to every stage that wants it. Raises ContentError; a stage that fails or is late refuses."""
+    for stage in stages:
+        try:
+            if not stage.wants(content.direction, content.host, content.content_type):
+                continue
+            async with asyncio.timeout(limits.stage_seconds):
+                why = await stage.inspect(content)
+        except TimeoutError:
+            raise ContentError(f"content.{stage.name}", "the inspection took too long") from None
+        except Exception as error:
+            raise ContentError(f"content.{stage.name}", f"the inspection failed: {type(error).__name__}") from None
+        if why:
+            raise ContentError(f"content.{stage.name}", why)
+
+
+def wanted(stages: Sequence[Stage], direction: str, host: str, content_type: str) -> bool:
+    """Whether any stage wants such a body; a stage that cannot say wants it (and then refuses it)."""
+    for stage in stages:
+        try:
+            if stage.wants(direction, host, content_type):
+                return True
+        except Exception:
+            return True
+    return False
+
+
+def decode(body: bytes, coding: str, limits: Limits) -> bytes:
+    """Return a body without its content coding. Raises ContentError for unknown codings and bombs."""
+    coding = coding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in CODINGS:
+        raise ContentError("content.coding", "the content coding cannot be inspected", 415)
+    meter = Inflation(coding, limits, keep=True)
+    meter.feed(body)
+    return b"".join(meter.kept)
+
+
+class Inflation:
+    """Follows a compressed body and refuses when it grows beyond bounds (archive bombs)."""
+
+    def __init__(self, coding: str, limits: Limits, *, keep: bool = False) -> None:
+        self._bits = CODINGS.get(coding.strip().lower())
+        self._opener = zlib.decompressobj(self._bits) if self._bits else None
+        self._limits, self._keep = limits, keep
+        self._in = self._out = 0
+        self.kept: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Count one piece. Raises ContentError past `inflate_bytes`, or past `inflate_ratio` once over 1 MiB."""
+        if self._opener is None:
+            return
+        self._in += len(data)
+        try:
+            while data:
+                piece = self._opener.decompress(data, 1 << 18)
+                self._out += len(piece)
+                if self._keep:
+                    self.kept.append(piece)
+                if self._out > self._limits.inflate_bytes or (
+                    self._out > 1 << 20 and self._out > self._limits.inflate_ratio * self._in
+                ):
+                    raise ContentError("content.inflation", "the compressed body grows beyond the limit", 413)
+                data = self._opener.unconsumed_tail
+                if self._opener.eof and self._opener.unused_data:
+                    data, self._opener = self._opener.unused_data, zlib.decompressobj(self._bits or 31)
+        except zlib.error:
+            raise ContentError("content.coding", "the body is not of its content coding", 502) from None

@@ -1,0 +1,180 @@
+"""The live table of flows and the flow log: what went where, on whose behalf, with which verdict. No payload, no header.
+
+One JSON line a flow at its end (and one an alert at once) in `flows/<day>.jsonl`, 0600, bounded; the last FLOW_HISTORY_MAX stay
+in memory for `agentos net top`. A log that cannot be written is counted and shown, and does not stop traffic: the audit of the
+monitor is the record that must be there before anything happens.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent_os.core.principal import Principal
+from agent_os.effects.proxy.identity import Peer
+from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX
+from agent_os.effects.proxy.stream import Stream
+
+_numbers = itertools.count(1)
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """One connection of a client, from accept to close."""
+
+    door: str
+    principal: Principal
+    label: str
+    client: Stream
+    started: float
+    number: int = field(default_factory=lambda: next(_numbers))
+    upstream: Stream | None = None
+    peer: Peer | None = None
+    host: str = ""
+    port: int = 0
+    addresses: tuple[str, ...] = ()
+    connected: str = ""
+    mode: str = "opening"
+    verdict: str = ""
+    rules: tuple[str, ...] = ()
+    reason: str = ""
+    requests: int = 0
+    denied: int = 0
+    deadline: float = 0.0
+    on_deadline: str = ""
+    idle_since: float = 0.0
+    idle_limit: float = 0.0
+    ended: str = ""
+    last: str = ""
+    task: Any = None
+    recheck: Callable[[], bool] | None = None
+    """After a policy reload: whether this connection is still allowed."""
+
+    def to_json(self, now: float) -> dict[str, Any]:
+        """Return one row of the live table."""
+        upstream = self.upstream
+        program = self.peer.executable.path if self.peer is not None and self.peer.executable is not None else ""
+        return {
+            "flow": self.number, "door": self.door, "agent": self.principal.agent, "user": self.principal.user,
+            "session": self.principal.session, "sandbox": self.label, "program": program,
+            "pid": self.peer.pid if self.peer is not None else 0, "host": self.host, "port": self.port,
+            "address": self.connected, "mode": self.mode, "verdict": self.verdict, "rules": list(self.rules),
+            "requests": self.requests, "denied": self.denied, "last": self.last,
+            "bytes_up": upstream.sent if upstream is not None else 0,
+            "bytes_down": upstream.received if upstream is not None else 0,
+            "seconds": round(now - self.started, 3), "ended": self.ended, "reason": self.reason,
+        }  # fmt: skip
+
+
+class FlowTable:
+    """Live flows, the recent past, and the log on disk."""
+
+    def __init__(self, folder: Path | None, now: Callable[[], float]) -> None:
+        self.live: dict[int, Flow] = {}
+        self.by_agent: dict[tuple[str, str, str], int] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=FLOW_HISTORY_MAX)
+        self.counts = {"flows": 0, "requests": 0, "denied": 0, "alerts": 0, "log_errors": 0}
+        self.carried: dict[tuple[str, str, str], int] = {}
+        """Bytes by (agent, session, destination), for byte limits."""
+        self._folder, self._now = folder, now
+        self._written = 0
+        self._file: Any = None
+        self._day = ""
+
+    def open(self, flow: Flow) -> None:
+        """Enter a flow."""
+        self.live[flow.number] = flow
+        key = _agent(flow.principal)
+        self.by_agent[key] = self.by_agent.get(key, 0) + 1
+        self.counts["flows"] += 1
+
+    def held_by(self, principal: Principal) -> int:
+        """Return how many connections an agent has open."""
+        return self.by_agent.get(_agent(principal), 0)
+
+    def close(self, flow: Flow, now: float) -> None:
+        """Take a flow out and log it; idempotent."""
+        if self.live.pop(flow.number, None) is None:
+            return
+        key = _agent(flow.principal)
+        left = self.by_agent.get(key, 1) - 1
+        if left > 0:
+            self.by_agent[key] = left
+        else:
+            self.by_agent.pop(key, None)
+        row = {"type": "flow", **flow.to_json(now)}
+        self.history.append(row)
+        self._log(row)
+
+    def note(self, kind: str, flow: Flow | None, **details: Any) -> None:
+        """Log an event at once: a request, a denial, an alert. Names and ids only, never values."""
+        row: dict[str, Any] = {"type": kind}
+        if flow is not None:
+            row.update(flow=flow.number, agent=flow.principal.agent, session=flow.principal.session, host=flow.host)
+        row.update(details)
+        if kind == "alert":
+            self.counts["alerts"] += 1
+            self.history.append(row)
+        self._log(row)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return what `agentos net top` shows."""
+        return {
+            "live": [flow.to_json(now) for flow in list(self.live.values())],
+            "recent": list(self.history)[-50:],
+            "counts": dict(self.counts),
+        }
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self._folder is None:
+            return
+        moment = dt.datetime.fromtimestamp(self._now(), dt.UTC)
+        day = moment.strftime("%Y-%m-%d")
+        try:
+            if self._file is None or day != self._day:
+                self._reopen(day)
+            if self._written > FLOW_LOG_BYTES_MAX:
+                self.counts["log_errors"] += 1
+                return
+            line = json.dumps({"time": moment.isoformat(timespec="milliseconds"), **row}, separators=(",", ":")) + "\n"
+            self._file.write(line)
+            self._written += len(line)
+        except OSError:
+            self.counts["log_errors"] += 1
+
+    def _reopen(self, day: str) -> None:
+        if self._folder is None:
+            return
+        if self._file is not None:
+            self._file.close()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{day}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._file, self._day = os.fdopen(descriptor, "w", encoding="utf-8", buffering=8192), day
+        self._written = os.fstat(descriptor).st_size
+
+    def flush(self) -> None:
+        """Write buffered lines out."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError:
+                self.counts["log_errors"] += 1
+
+    def shut(self) -> None:
+        """Close the log."""
+        if self._file is not None:
+            self.flush()
+            self._file.close()
+            self._file = None
+
+
+def _agent(principal: Principal) -> tuple[str, str, str]:
+    return principal.user, principal.session, principal.agent

@@ -1,0 +1,319 @@
+"""Who is calling: peer -> process -> executable, bound to the sandbox it should come from.
+
+Peer of a unix socket: SO_PEERCRED. Peer of a TCP socket: its address pair in the network namespace's `/proc/<pid>/net/tcp`
+-> socket inode -> the process that holds it -> `/proc/<pid>/exe`. The first use of a path pins its file (device, inode,
+mtime, size, SHA-256): a program replaced later is not the program that policy allows. Threat: a program that uses another's
+rights. Limits, said in SECURITY.md: LD_PRELOAD and interpreter options run foreign code under a permitted executable;
+what a process says of itself (its command line) can only restrict (the script), never grant. What still holds then is
+the destination, the request and the credential binding. A peer that cannot be established yields None, and policy denies
+wherever it names binaries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent_os.core.errors import EffectError
+from agent_os.core.facts import Executable
+from agent_os.core.principal import ANONYMOUS, Principal
+from agent_os.effects.proxy.limits import ANCESTORS_MAX, EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
+
+_INTERPRETER: Final = re.compile(r"(python[0-9.]*|node|nodejs|deno|bun|bash|dash|sh|zsh|perl[0-9.]*|ruby[0-9.]*|php[0-9.]*|lua[0-9.]*)")
+_TAKES_VALUE: Final = {"python": {"-W", "-X", "-Q", "--check-hash-based-pycs"}, "node": {"-r", "--require", "--import", "--loader"}}
+_INLINE: Final = {"-c", "-e", "-m", "-p", "-", "--eval", "--print"}
+_ESTABLISHED: Final = "01"
+
+
+class ForeignPeerError(EffectError):
+    """The peer is not one this listener serves."""
+
+
+@dataclass(frozen=True, eq=False)
+class ListenerIdentity:
+    """On whose behalf a listener serves, and how its peers are recognised.
+
+    `sandbox_pid`: host pid of a process in the sandbox's network namespace, 0 for this host's own. `token`: what a client
+    must send as the password of Proxy-Authorization or SOCKS5. `uid`: the only user whose processes may connect.
+    `executables`: whether to look up the peer's program; without it the fact is stated as missing.
+    """
+
+    principal: Principal = ANONYMOUS
+    sandbox_pid: int = 0
+    token: str = field(default="", repr=False)
+    uid: int | None = None
+    executables: bool = True
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An established peer. `changed` is set when its program is not the file that was pinned for its path."""
+
+    pid: int
+    uid: int
+    executable: Executable | None
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    device: int
+    inode: int
+    mtime: int
+    size: int
+
+
+class Identities:
+    """Looks peers up; keeps pins for the life of the guard and a bounded cache of processes."""
+
+    def __init__(self) -> None:
+        self._pins: dict[tuple[int, str], tuple[_File, str]] = {}
+        self._digests: OrderedDict[_File, str] = OrderedDict()
+        self._processes: OrderedDict[tuple[int, int], tuple[Executable | None, bool]] = OrderedDict()
+        self._likely: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    def identify(self, connection: socket.socket, identity: ListenerIdentity) -> Peer | None:
+        """Return the peer of an accepted connection, or None when it cannot be established.
+
+        Raises ForeignPeerError for a peer of another sandbox or user.
+        """
+        if connection.family == socket.AF_UNIX:
+            found: tuple[int, int] | None = _unix_peer(connection)
+            if found is not None and identity.sandbox_pid and not _same_namespace(found[0], identity.sandbox_pid):
+                raise ForeignPeerError("the peer is not in this sandbox")
+        else:
+            found = self._tcp_peer(connection, identity.sandbox_pid, wanted=identity.executables)
+        if found is None:
+            return None
+        pid, uid = found
+        if identity.uid is not None and uid != identity.uid:
+            raise ForeignPeerError("the peer belongs to another user")
+        if not identity.executables or pid <= 0:
+            return Peer(pid, uid, None)
+        executable, changed = self._executable(pid, identity.sandbox_pid)
+        return Peer(pid, uid, executable, changed)
+
+    # ---- TCP: address pair -> inode -> process -------------------------------------------------------------------
+
+    def _tcp_peer(self, connection: socket.socket, sandbox_pid: int, *, wanted: bool) -> tuple[int, int] | None:
+        local, remote = connection.getsockname(), connection.getpeername()
+        found = _socket_of_pair(sandbox_pid, connection.family, remote, local)
+        if found is None:
+            return None
+        inode, uid = found
+        if not wanted:
+            return 0, uid
+        pid = self._holder(inode, sandbox_pid)
+        return None if pid is None else (pid, uid)
+
+    def _holder(self, inode: int, sandbox_pid: int) -> int | None:
+        """Return the process that holds a socket; recently seen processes are asked first."""
+        target = f"socket:[{inode}]"
+        for pid, start in reversed(self._likely):
+            if _start_time(pid) == start and _holds(pid, target):
+                return pid
+        namespace = _namespace(sandbox_pid or os.getpid())
+        holders = [pid for pid in _pids() if _namespace(pid) == namespace and _holds(pid, target)]
+        if not holders:
+            return None
+        if len({_exe_name(pid) for pid in holders}) > 1:
+            return None  # shared by different programs: nobody can say who wrote the bytes
+        pid = holders[0]
+        self._likely[(pid, _start_time(pid))] = None
+        self._likely.move_to_end((pid, _start_time(pid)))
+        while len(self._likely) > 16:
+            self._likely.popitem(last=False)
+        return pid
+
+    # ---- process -> executable -----------------------------------------------------------------------------------
+
+    def _executable(self, pid: int, sandbox_pid: int) -> tuple[Executable | None, bool]:
+        start = _start_time(pid)
+        name = _exe_name(pid)
+        if not start or not name:
+            return None, False
+        held = self._processes.get((pid, start))
+        if held is not None and held[0] is not None and held[0].path == name:
+            return held
+        answer = self._examine(pid, name, sandbox_pid)
+        if _start_time(pid) != start or _exe_name(pid) != name:
+            return None, False  # it exec'ed or was replaced while we looked
+        self._processes[(pid, start)] = answer
+        while len(self._processes) > PROCESS_CACHE_MAX:
+            self._processes.popitem(last=False)
+        return answer
+
+    def _examine(self, pid: int, name: str, sandbox_pid: int) -> tuple[Executable | None, bool]:
+        if name.endswith(" (deleted)"):
+            return Executable(name.removesuffix(" (deleted)"), (), "", ""), True
+        try:
+            digest, record = self._digest(f"/proc/{pid}/exe")
+        except OSError:
+            return None, False
+        pin = self._pins.setdefault((sandbox_pid, name), (record, digest))
+        changed = pin[1] != digest
+        script = _script(pid, name)
+        return Executable(name, _ancestors(pid, sandbox_pid), f"sha256:{digest}", script), changed
+
+    def _digest(self, path: str) -> tuple[str, _File]:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            record = _File(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+            held = self._digests.get(record)
+            if held is None:
+                if status.st_size > EXECUTABLE_BYTES_MAX:
+                    raise OSError("executable is too large to hash")
+                held = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                self._digests[record] = held
+                while len(self._digests) > PROCESS_CACHE_MAX:
+                    self._digests.popitem(last=False)
+        return held, record
+
+
+def _unix_peer(connection: socket.socket) -> tuple[int, int] | None:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", raw)
+    return (pid, uid) if pid > 0 else None
+
+
+def _socket_of_pair(
+    sandbox_pid: int, family: int, source: tuple[str, int], destination: tuple[str, int]
+) -> tuple[int, int] | None:
+    """Return (inode, uid) of the socket with this local and remote address in a network namespace."""
+    want = f"{_hex_address(family, source)} {_hex_address(family, destination)} {_ESTABLISHED}"
+    mapped = family == socket.AF_INET6 and source[0].startswith("::ffff:")
+    names = ("tcp6", "tcp") if family == socket.AF_INET6 else ("tcp", "tcp6")
+    for name in names:
+        wanted = want
+        if name == "tcp6" and family == socket.AF_INET:
+            wanted = f"{_hex_mapped(source)} {_hex_mapped(destination)} {_ESTABLISHED}"
+        elif name == "tcp" and family == socket.AF_INET6:
+            if not mapped:
+                continue
+            plain = [(host.removeprefix("::ffff:"), port) for host, port in (source[:2], destination[:2])]
+            wanted = " ".join(_hex_address(socket.AF_INET, pair) for pair in plain) + f" {_ESTABLISHED}"
+        try:
+            with open(f"/proc/{sandbox_pid or 'self'}/net/{name}", "rb") as file:
+                table = file.read()
+        except OSError:
+            continue
+        at = table.find(wanted.encode())
+        if at >= 0:
+            fields = table[at : table.find(b"\n", at)].split()
+            inode, uid = int(fields[8]), int(fields[6])
+            if inode:
+                return inode, uid
+    return None
+
+
+def _hex_address(family: int, pair: tuple[str, int]) -> str:
+    raw = socket.inet_pton(family, pair[0].split("%")[0])
+    words = [raw[at : at + 4][::-1].hex() for at in range(0, len(raw), 4)]
+    return f"{''.join(words).upper()}:{pair[1]:04X}"
+
+
+def _hex_mapped(pair: tuple[str, int]) -> str:
+    return _hex_address(socket.AF_INET6, ("::ffff:" + pair[0], pair[1]))
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
+
+
+def _same_namespace(pid: int, sandbox_pid: int) -> bool:
+    """Whether two processes share their network, mount and pid namespaces' network (the sandbox's mark)."""
+    own = _namespace(sandbox_pid)
+    return bool(own) and _namespace(pid) == own
+
+
+def _holds(pid: int, target: str) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    for name in reversed(names):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"{folder}/{name}") == target:
+                return True
+    return False
+
+
+def _exe_name(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def _status(pid: int) -> list[bytes]:
+    """The fields of /proc/<pid>/stat after the name, which may hold anything."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def _start_time(pid: int) -> int:
+    fields = _status(pid)
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def _ancestors(pid: int, sandbox_pid: int) -> tuple[str, ...]:
+    """Executables of the parents, nearest first, up to the sandbox's first process (or the machine's)."""
+    found: list[str] = []
+    for _ in range(ANCESTORS_MAX):
+        fields = _status(pid)
+        parent = int(fields[1]) if len(fields) > 1 else 0
+        if parent <= 1 or pid == sandbox_pid:
+            break
+        if sandbox_pid and not _same_namespace(parent, sandbox_pid):
+            break
+        name = _exe_name(parent)
+        if not name:
+            break
+        found.append(name)
+        pid = parent
+    return tuple(found)
+
+
+def _script(pid: int, executable: str) -> str:
+    """The file an interpreter says it runs, as an absolute path in its own view; empty if none is named."""
+    program = os.path.basename(executable)
+    if not _INTERPRETER.fullmatch(program):
+        return ""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read(65536).split(b"\0")[1:]
+        folder = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+    takes = _TAKES_VALUE.get(program.rstrip("0123456789."), set())
+    skip = False
+    for raw in arguments:
+        word = os.fsdecode(raw)
+        if skip:
+            skip = False
+        elif word in takes:
+            skip = True
+        elif word in _INLINE:
+            return ""
+        elif word and not word.startswith("-"):
+            return os.path.normpath(os.path.join(folder, word))
+    return ""

@@ -1,0 +1,69 @@
+"""Every bound of the egress guard in one place; docs/limits.md says what happens at each. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+READ_HIGH_BYTES: Final = 256 * KIB
+"""Unread bytes a stream holds before it stops reading from its socket (pull mode)."""
+WRITE_HIGH_BYTES: Final = 256 * KIB
+WRITE_LOW_BYTES: Final = 64 * KIB
+HELLO_BYTES_MAX: Final = 20 * KIB
+"""A TLS ClientHello (post-quantum ones are about 2 KiB)."""
+SOCKS_BYTES_MAX: Final = 600
+"""The longest SOCKS5 negotiation message: a 255 byte name, 255 byte user and password."""
+ADDRESSES_MAX: Final = 32
+"""Addresses of one name that are judged; a name with more is refused."""
+SYNTHETIC_NAMES_MAX: Final = 4096
+"""Distinct names one sandbox may look up: what a DNS exfiltration channel could carry is bounded by this."""
+DNS_MESSAGE_BYTES_MAX: Final = 1232
+DNS_TCP_QUERIES_MAX: Final = 64
+LEAF_CONTEXTS_MAX: Final = 1024
+PROCESS_CACHE_MAX: Final = 4096
+ANCESTORS_MAX: Final = 32
+EXECUTABLE_BYTES_MAX: Final = 1024 * MIB
+FLOW_HISTORY_MAX: Final = 512
+FLOW_LOG_BYTES_MAX: Final = 64 * MIB
+INFORMATIONAL_MAX: Final = 8
+"""1xx responses before a final one."""
+CHUNK_LINE_BYTES_MAX: Final = 64
+TRAILER_BYTES_MAX: Final = 8 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds an operator may set; seconds and bytes."""
+
+    head_bytes: int = 16 * KIB
+    """Request or response line with all fields; more is 431 (request) or 502 (response)."""
+    head_seconds: float = 15.0
+    """From the first byte of a head to its last (slow-loris): 408 and close."""
+    handshake_seconds: float = 15.0
+    connect_seconds: float = 15.0
+    idle_seconds: float = 300.0
+    """Without a byte in either direction: close."""
+    keep_alive_seconds: float = 75.0
+    """A connection between two requests: close."""
+    total_seconds: float = 24 * 3600.0
+    body_inspect_bytes: int = 4 * MIB
+    """A request body that policy must read whole; a longer one is 413."""
+    request_bytes: int = 0
+    """Largest request body; 0: no limit of the guard's."""
+    response_bytes: int = 0
+    """Largest response body; 0: no limit of the guard's."""
+    inflate_ratio: int = 200
+    inflate_bytes: int = 256 * MIB
+    """A compressed body may grow by this factor and to this size (archive bombs): abort."""
+    message_bytes: int = 1 * MIB
+    """A WebSocket message that policy must read; a longer one closes with 1009."""
+    connections: int = 8192
+    connections_per_agent: int = 4096
+    drain_seconds: float = 10.0
+    stage_seconds: float = 5.0
+    """Deadline of one content stage for one body: past it the body is refused."""
+    destination_bytes: int = 0
+    """Bytes up and down per agent and destination until the guard stops; 0: no limit of the guard's."""

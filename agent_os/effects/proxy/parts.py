@@ -1,0 +1,44 @@
+"""What every connection of one guard shares: ports, rules, caches. Wired by `guard.py` from what the runtime hands in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.ports import Clock, Door, Resolver
+from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
+from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.credentials import SecretStore
+from agent_os.effects.proxy.flows import FlowTable
+from agent_os.effects.proxy.identity import Identities
+from agent_os.effects.proxy.limits import Limits
+from agent_os.effects.proxy.rules import EgressRules
+from agent_os.effects.proxy.upstream import CorporateProxy
+
+
+@dataclass(slots=True)
+class Parts:
+    """The shared world of one guard; `rules` is replaced on reload."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    door: Door
+    resolver: Resolver
+    rules: EgressRules
+    limits: Limits
+    authority: CertificateAuthority
+    contexts: UpstreamContexts
+    identities: Identities
+    flows: FlowTable
+    secrets: SecretStore | None = None
+    stages: Sequence[Stage] = ()
+    observe: bool = False
+    corporate: CorporateProxy | None = None
+    draining: bool = False
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def refusal(self, rule: str, reason: str, advice: str = "") -> Decision:
+        """Return a denial of the guard's own (framing, disagreement of names, limits)."""
+        return Decision(Verdict.DENY, (rule,), reason, policy_digest=self.rules.digest, advice=advice)

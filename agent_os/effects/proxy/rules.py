@@ -1,0 +1,65 @@
+"""What the guard asks of a compiled policy, as a port. Values only; composed in `agent_os/runtime/network.py`.
+
+The guard never interprets policy itself. Verdicts come from the Door; this port only says how a destination is to be
+looked at (inspected or passed through), which names may be answered, and what to tell an agent that asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from agent_os.core.action import Action
+from agent_os.core.decision import Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """How traffic to one host and port is handled.
+
+    `inspect`: TLS is terminated and every request judged. `body`: request bodies are read whole before they are judged.
+    `messages`: WebSocket text messages are judged one by one. `secrets`: names that may be put in towards here.
+    `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
+    """
+
+    inspect: bool = True
+    body: bool = False
+    messages: bool = True
+    tls_minimum: str = "1.2"
+    pins: tuple[str, ...] = ()
+    client_certificate: tuple[str, str] = ("", "")
+    secrets: frozenset[str] = frozenset()
+    content_types: tuple[str, ...] = ()
+    request_bytes: int = 0
+    response_bytes: int = 0
+    total_bytes: int = 0
+    why: str = ""
+
+
+INSPECT_ALL: Final = Treatment(body=True, why="no rule says otherwise")
+
+
+class EgressRules(Protocol):
+    """The network side of one policy revision."""
+
+    @property
+    def digest(self) -> str:
+        """The policy's digest."""
+        ...
+
+    def resolvable(self, host: str) -> bool:
+        """Whether any rule could allow a connection to this canonical name."""
+        ...
+
+    def treatment(self, host: str, port: int) -> Treatment:
+        """Return how traffic to a destination is handled (strictest of all rules that could apply)."""
+        ...
+
+    def reachable(self) -> Sequence[Mapping[str, Any]]:
+        """Return what may be reached, as plain JSON for `policy.local`."""
+        ...
+
+    def judge(self, action: Action, stated: Mapping[str, Any]) -> Decision:
+        """Decide without any effect (no reservation, no record): for hot reload and for `policy.local`."""
+        ...

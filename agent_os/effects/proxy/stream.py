@@ -1,0 +1,366 @@
+"""A byte stream over an asyncio transport that can be read by pull or by push, and wrapped in TLS in mid-course.
+
+May not: judge anything, or hold more than the named bounds. Pull (`more`, `take`) serves handshakes and requests, push
+(`pour_into`) serves relays with no task and no copy in between. TLS runs over memory buffers, so that bytes already
+read (a peeked ClientHello) can be fed in, on asyncio and on uvloop alike. Rules of this file: reading stops when
+READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; nothing is half-closed on uvloop (it aborts
+there, FINDINGS.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from agent_os.core.errors import EffectError
+from agent_os.effects.proxy.limits import READ_HIGH_BYTES, WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+
+_PLAIN_BYTES: Final = 64 * 1024
+
+
+class StreamClosedError(EffectError):
+    """The peer is gone, or its TLS failed."""
+
+
+class Stream(asyncio.Protocol):
+    """One side of a flow."""
+
+    __slots__ = (
+        "_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused", "_poured_into",
+        "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost", "on_eof", "on_lost",
+        "received", "sent", "tls_failure", "transport", "truncated",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, opened: Callable[[Stream], None] | None = None) -> None:
+        self._loop = loop
+        self._opened = opened
+        self.transport: Any = None
+        self._buffer = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], None] | None = None
+        self._source: Stream | None = None
+        self._poured_into: Stream | None = None
+        self._tls: ssl.SSLObject | None = None
+        self._incoming: ssl.MemoryBIO | None = None
+        self._outgoing: ssl.MemoryBIO | None = None
+        self._handshake: asyncio.Future[None] | None = None
+        self._eof = self._paused = self._write_paused = False
+        self.lost = self.active = self.truncated = False
+        self.half_close = type(loop).__module__.split(".")[0] != "uvloop"
+        self.on_eof: Callable[[], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
+        self.received = self.sent = 0
+        self.tls_failure = ""
+
+    # ---- asyncio calls these -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.active = True
+        self.received += len(data)
+        if self._tls is not None:
+            data = self._decrypt(data)
+            if not data:
+                return
+        if self._sink is not None:
+            self._sink(data)
+            return
+        self._buffer += data
+        self._wake()
+        if len(self._buffer) >= READ_HIGH_BYTES:
+            self.pause()
+
+    def eof_received(self) -> bool:
+        if self._tls is not None and not self._eof:
+            self.truncated = True
+        self._ended()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+        self._fail_handshake("peer closed during the tls handshake")
+        self._ended()
+        if self._source is not None:
+            self._source.resume()
+        if self.on_lost is not None:
+            on_lost, self.on_lost = self.on_lost, None
+            on_lost()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        if self._source is not None:
+            self._source.pause()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._source is not None:
+            self._source.resume()
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether the peer has sent its last byte and all of it was taken."""
+        return self._eof and not self._buffer
+
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has sent its last byte; some of it may not be taken yet."""
+        return self._eof
+
+    @property
+    def buffer(self) -> bytearray:
+        """What was received and not taken yet; for looking at only."""
+        return self._buffer
+
+    async def more(self) -> bool:
+        """Wait until more bytes are in `buffer` than now; False when the peer has ended."""
+        if self._eof:
+            return False
+        if self._paused:
+            self.resume()
+        self._waiter = self._loop.create_future()
+        held = len(self._buffer)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        return len(self._buffer) > held
+
+    def take(self, count: int | None = None) -> bytes:
+        """Remove and return the first `count` bytes of the buffer (all of them by default)."""
+        buffer = self._buffer
+        if count is None or count >= len(buffer):
+            data = bytes(buffer)
+            buffer.clear()
+        else:
+            data = bytes(memoryview(buffer)[:count])
+            del buffer[:count]
+        return data
+
+    async def some(self, most: int = _PLAIN_BYTES) -> bytes:
+        """Return the next bytes, at most `most`; empty at the end."""
+        if not self._buffer:
+            await self.more()
+        return self.take(most)
+
+    async def exactly(self, count: int) -> bytes:
+        """Return exactly `count` bytes. Raises StreamClosedError when the peer ends before."""
+        while len(self._buffer) < count:
+            if not await self.more():
+                raise StreamClosedError("peer closed early")
+        return self.take(count)
+
+    def pause(self) -> None:
+        """Stop reading from the socket."""
+        if not self._paused and not self.lost and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the socket again."""
+        if self._paused and not self.lost and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ended(self) -> None:
+        if not self._eof:
+            self._eof = True
+            self._wake()
+            if self.on_eof is not None:
+                on_eof, self.on_eof = self.on_eof, None
+                on_eof()
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes; the caller awaits `drain` between pieces, or is paused as the source of a relay."""
+        if self.lost or self.transport.is_closing():
+            return
+        self.active = True
+        self.sent += len(data)
+        if self._tls is None:
+            self.transport.write(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            self._tls_broke(error)
+            return
+        self._flush()
+
+    async def drain(self) -> None:
+        """Wait until the peer takes bytes again. Raises StreamClosedError when it is gone."""
+        if self.lost:
+            raise StreamClosedError("peer closed")
+        if self._write_paused:
+            self._drain = self._loop.create_future()
+            await self._drain
+            self._drain = None
+            if self.lost:
+                raise StreamClosedError("peer closed")
+
+    def write_eof(self) -> None:
+        """Say that nothing more follows, where the loop and TLS allow it; else close after what is queued."""
+        if self.lost or self.transport.is_closing():
+            return
+        if self.half_close and self._tls is None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.write_eof()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close after queued bytes have been sent."""
+        if self.transport is not None and not self.lost and not self.transport.is_closing():
+            if self._tls is not None and self._handshake is None:
+                with contextlib.suppress(ssl.SSLError, ValueError):
+                    self._tls.unwrap()
+                self._flush()
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once (a reset)."""
+        if self.transport is not None and not self.lost:
+            self.transport.abort()
+
+    # ---- relay ---------------------------------------------------------------------------------------------------
+
+    def pour_into(self, other: Stream) -> None:
+        """Hand every byte from here on to `other`, with back-pressure; what is buffered goes first."""
+        self._poured_into = other
+        other._source = self
+        if self._buffer:
+            other.write(self.take())
+        self._sink = other.write
+        if other._write_paused:
+            self.pause()
+        else:
+            self.resume()
+
+    def pour(self, sink: Callable[[bytes], None]) -> None:
+        """Hand every byte from here on to a function."""
+        if self._buffer:
+            sink(self.take())
+        self._sink = sink
+        self.resume()
+
+    def stop_pouring(self) -> None:
+        """Go back to pull mode."""
+        if self._poured_into is not None:
+            self._poured_into._source = None
+            self._poured_into = None
+        self._sink = None
+
+    # ---- TLS -----------------------------------------------------------------------------------------------------
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session, once started."""
+        return self._tls
+
+    async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        """Wrap the stream from here on; buffered bytes are taken as the peer's first. Raises StreamClosedError."""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        self._handshake = self._loop.create_future()
+        if self._buffer:
+            self._incoming.write(self.take())
+        if self._paused:
+            self.resume()
+        self._step_handshake()
+        if self._handshake is not None:
+            if self._eof:
+                self._fail_handshake("peer closed before the tls handshake")
+            await self._handshake
+
+    def _step_handshake(self) -> None:
+        try:
+            self._tls.do_handshake()  # type: ignore[union-attr]
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, ssl.CertificateError, OSError) as error:
+            self._flush()  # the alert
+            self.tls_failure = _why(error)
+            self._fail_handshake(self.tls_failure)
+            return
+        self._flush()
+        waiter, self._handshake = self._handshake, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail_handshake(self, why: str) -> None:
+        waiter, self._handshake = self._handshake, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(StreamClosedError(why))
+            waiter.exception()  # seen, even when nobody waits any more
+
+    def _decrypt(self, data: bytes) -> bytes:
+        self._incoming.write(data)  # type: ignore[union-attr]
+        if self._handshake is not None:
+            self._step_handshake()
+            if self._handshake is not None or self.tls_failure:
+                return b""
+        pieces = []
+        try:
+            while piece := self._tls.read(_PLAIN_BYTES):  # type: ignore[union-attr]
+                pieces.append(piece)
+            self._after(pieces)  # an empty read: close_notify
+            return b""
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._after(pieces)
+            return b""
+        except ssl.SSLError as error:
+            self._tls_broke(error)
+            return b""
+        self._flush()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _after(self, pieces: list[bytes]) -> None:
+        """Deliver the last bytes, then the end that close_notify announced."""
+        if pieces:
+            data = b"".join(pieces)
+            if self._sink is not None:
+                self._sink(data)
+            else:
+                self._buffer += data
+        self._ended()
+
+    def _flush(self) -> None:
+        outgoing = self._outgoing
+        if outgoing is not None and outgoing.pending and not self.lost and not self.transport.is_closing():
+            self.transport.write(outgoing.read())
+
+    def _tls_broke(self, error: Exception) -> None:
+        self.tls_failure = _why(error)
+        self.truncated = True
+        self._flush()
+        self.abort()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate does not verify: {error.verify_message}"
+    reason = getattr(error, "reason", None)
+    return f"tls failed: {str(reason).lower().replace('_', ' ')}" if reason else "tls failed"
