@@ -49,7 +49,11 @@ def problem(status: int, title: str, detail: str, *, close: bool = True, head_on
 
 def denial(decision: Decision, *, host: str, port: int, close: bool = True, head_only: bool = False) -> bytes:
     """Return the 403 of a denied connection or request."""
-    more: dict[str, Any] = {"rules": list(decision.rules), "destination": f"{host}:{port}", "policy": decision.policy_digest}
+    more: dict[str, Any] = {
+        "rules": list(decision.rules),
+        "destination": f"{host}:{port}",
+        "policy": decision.policy_digest,
+    }
     if decision.advice:
         more["allowed_instead"] = decision.advice
     more["what_next"] = (

@@ -108,7 +108,9 @@ class Filler:
         """Return a request target with secrets in, percent-encoded; raises CredentialError where they do not fit."""
         path, mark, query = target.partition("?")
         path = self._fill(path.encode("latin-1"), _fit_path).decode("latin-1")
-        query = self._fill(query.encode("latin-1"), lambda _, secret: urllib.parse.quote(secret, safe="")).decode("latin-1")
+        query = self._fill(query.encode("latin-1"), lambda _, secret: urllib.parse.quote(secret, safe="")).decode(
+            "latin-1"
+        )
         return path + mark + query
 
     def fields(self, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -134,15 +136,16 @@ class BodyFiller:
     def __init__(self, filler: Filler, content_type: str) -> None:
         self._filler, self._type, self._held = filler, content_type, b""
 
-    def feed(self, data: bytes, *, last: bool = False) -> bytes:
-        """Return what can go on now."""
+    def ready(self, data: bytes, *, last: bool = False) -> bytes:
+        """Take a piece and return what is complete now, placeholders still in it."""
         data = self._held + data
-        if last:
-            self._held = b""
-            return self._filler.body(data, self._type)
-        cut = _safe_end(data)
-        data, self._held = data[:cut], data[cut:]
-        return self._filler.body(data, self._type)
+        cut = len(data) if last else _safe_end(data)
+        self._held = data[cut:]
+        return data[:cut]
+
+    def fill(self, ready: bytes) -> bytes:
+        """Return complete bytes with secrets in."""
+        return self._filler.body(ready, self._type)
 
 
 def _safe_end(data: bytes) -> int:

@@ -51,6 +51,7 @@ class Flow:
     on_deadline: str = ""
     idle_since: float = 0.0
     idle_limit: float = 0.0
+    byte_limit: int = 0
     ended: str = ""
     last: str = ""
     task: Any = None
@@ -112,6 +113,11 @@ class FlowTable:
         row = {"type": "flow", **flow.to_json(now)}
         self.history.append(row)
         self._log(row)
+
+    @property
+    def logs(self) -> bool:
+        """Whether a log on disk is kept."""
+        return self._folder is not None
 
     def note(self, kind: str, flow: Flow | None, **details: Any) -> None:
         """Log an event at once: a request, a denial, an alert. Names and ids only, never values."""

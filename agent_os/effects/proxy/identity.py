@@ -26,8 +26,13 @@ from agent_os.core.facts import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.effects.proxy.limits import ANCESTORS_MAX, EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
 
-_INTERPRETER: Final = re.compile(r"(python[0-9.]*|node|nodejs|deno|bun|bash|dash|sh|zsh|perl[0-9.]*|ruby[0-9.]*|php[0-9.]*|lua[0-9.]*)")
-_TAKES_VALUE: Final = {"python": {"-W", "-X", "-Q", "--check-hash-based-pycs"}, "node": {"-r", "--require", "--import", "--loader"}}
+_INTERPRETER: Final = re.compile(
+    r"(python[0-9.]*|node|nodejs|deno|bun|bash|dash|sh|zsh|perl[0-9.]*|ruby[0-9.]*|php[0-9.]*|lua[0-9.]*)"
+)
+_TAKES_VALUE: Final = {
+    "python": {"-W", "-X", "-Q", "--check-hash-based-pycs"},
+    "node": {"-r", "--require", "--import", "--loader"},
+}
 _INLINE: Final = {"-c", "-e", "-m", "-p", "-", "--eval", "--print"}
 _ESTABLISHED: Final = "01"
 

@@ -39,6 +39,21 @@ class Parts:
     draining: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def with_door(self, door: Door) -> Parts:
+        """Return the same parts behind another monitor; what is replaced on reload stays shared."""
+        return _Behind(self, door)  # type: ignore[return-value]
+
     def refusal(self, rule: str, reason: str, advice: str = "") -> Decision:
         """Return a denial of the guard's own (framing, disagreement of names, limits)."""
         return Decision(Verdict.DENY, (rule,), reason, policy_digest=self.rules.digest, advice=advice)
+
+
+class _Behind:
+    """Parts seen through another door: every attribute but `door` is the shared one's, also after a reload."""
+
+    def __init__(self, shared: Parts, door: Door) -> None:
+        self._shared = shared
+        self.door = door
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._shared, name)

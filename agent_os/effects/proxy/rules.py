@@ -19,7 +19,7 @@ class Treatment:
     """How traffic to one host and port is handled.
 
     `inspect`: TLS is terminated and every request judged. `body`: request bodies are read whole before they are judged.
-    `messages`: WebSocket text messages are judged one by one. `secrets`: names that may be put in towards here.
+    `messages`: WebSocket text messages are judged one by one. `encoded_slash`: `%2F` may stand in a path.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
 
@@ -29,7 +29,8 @@ class Treatment:
     tls_minimum: str = "1.2"
     pins: tuple[str, ...] = ()
     client_certificate: tuple[str, str] = ("", "")
-    secrets: frozenset[str] = frozenset()
+    encoded_slash: bool = False
+    body_bytes: int = 0
     content_types: tuple[str, ...] = ()
     request_bytes: int = 0
     response_bytes: int = 0
@@ -54,6 +55,14 @@ class EgressRules(Protocol):
 
     def treatment(self, host: str, port: int) -> Treatment:
         """Return how traffic to a destination is handled (strictest of all rules that could apply)."""
+        ...
+
+    def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
+        """Return where in a request to this destination a secret may stand: of header, basic, path, query, body, websocket."""
+        ...
+
+    def secrets_in_bodies(self, host: str, port: int) -> bool:
+        """Whether any secret may stand in a request body towards this destination."""
         ...
 
     def reachable(self) -> Sequence[Mapping[str, Any]]:

@@ -277,7 +277,9 @@ class Stream(asyncio.Protocol):
         """The TLS session, once started."""
         return self._tls
 
-    async def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
         """Wrap the stream from here on; buffered bytes are taken as the peer's first. Raises StreamClosedError."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)

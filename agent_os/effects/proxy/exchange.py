@@ -1,0 +1,463 @@
+"""Requests on one client connection: each parsed, judged and admitted before its first byte goes upstream.
+
+One exchange at a time: a pipelined request waits unread until the one before is done. Heads are written anew from parsed values
+in both directions; bodies stream with back-pressure, or are read whole first where policy must see them. What goes wrong before
+the response head is told to the client as a problem; after it, the connection is cut, so that nobody takes a part for the whole.
+Threats: smuggling in either direction, a request that is judged and another that is sent, early or poisoned responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+from agent_os.core.action import NetRequest
+from agent_os.core.decision import Decision
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.ports import Admission, Outcome
+from agent_os.effects.proxy import answers, http1
+from agent_os.effects.proxy.content import Content, ContentError, Inflation, decode, run_stages, wanted
+from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler, Masker
+from agent_os.effects.proxy.fill import Resolved, resolve_secrets
+from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.http1 import CHUNKED, UNTIL_CLOSE, Body, Head, HttpError
+from agent_os.effects.proxy.limits import INFORMATIONAL_MAX
+from agent_os.effects.proxy.local import serve_local
+from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.request import (
+    Asked,
+    plan_action,
+    read_absolute,
+    read_asked,
+    sent_body,
+    sent_fields,
+    sent_target,
+)
+from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, settle
+from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.effects.proxy.upstream import UpstreamError
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def serve_requests(
+    parts: Parts, flow: Flow, *, scheme: str, route: Route | None, first: bytes | None = None, local_only: bool = False
+) -> None:
+    """Serve requests until either side ends. `route` None: a forward proxy, each request names its destination.
+
+    `local_only`: everything is a question to `policy.local`.
+    """
+    await Requests(parts, flow, scheme, route, local_only=local_only).serve(first)
+
+
+class _DoneError(Exception):
+    """An answer was given; the connection ends after it."""
+
+
+class Requests:
+    """The exchanges of one client connection."""
+
+    def __init__(self, parts: Parts, flow: Flow, scheme: str, route: Route | None, *, local_only: bool) -> None:
+        self._local_only = local_only
+        self.parts, self.flow, self._scheme = parts, flow, scheme
+        self._client = flow.client
+        self._fixed = route is not None
+        self._route = route
+        self._upstream: Stream | None = None
+
+    async def serve(self, first: bytes | None) -> None:
+        """Serve until an end."""
+        try:
+            while True:
+                raw = first if first is not None else await self._head()
+                first = None
+                if raw is None or not await self._one(raw) or self.parts.draining:
+                    return
+        except HttpError as error:
+            self._answer_error(error)
+        except _DoneError:
+            return
+        finally:
+            self._drop_upstream()
+            if not self._fixed:
+                await asyncio.shield(self._leave())
+
+    async def _head(self) -> bytes | None:
+        limits, clock, flow = self.parts.limits, self.parts.clock, self.flow
+        if not self._client.buffer:
+            flow.deadline, flow.on_deadline = clock.monotonic() + limits.keep_alive_seconds, "no further request"
+            if not await self._client.more():
+                return None
+        flow.deadline, flow.on_deadline = clock.monotonic() + limits.head_seconds, "request head too slow"
+        return await http1.read_head(self._client, limits.head_bytes)
+
+    def _answer_error(self, error: HttpError) -> None:
+        self.parts.flows.note("refused", self.flow, reason=str(error), status=error.status)
+        self.flow.reason = str(error)
+        self._client.write(answers.problem(error.status, "refused by the egress guard", str(error)))
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+
+    async def _leave(self) -> None:
+        """Settle the connection-level admission of a forward-proxy destination."""
+        if self._route is not None:
+            route, self._route = self._route, None
+            await settle(self.parts, route.admission, Outcome())
+
+    # ---- one request ------------------------------------------------------------------------------------------------
+
+    async def _one(self, raw: bytes) -> bool:
+        """Serve one request; return whether the connection goes on."""
+        parts, flow = self.parts, self.flow
+        head = http1.parse_request(raw)
+        flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
+        flow.requests += 1
+        parts.flows.counts["requests"] += 1
+        if self._local_only:
+            return serve_local(parts, flow, head)
+        host, port = (self._route.host, self._route.port) if self._fixed and self._route else read_absolute(head)
+        if host == answers.POLICY_HOST and not self._fixed:
+            return serve_local(parts, flow, head)
+        try:
+            route = await self._destination(host, port)
+        except DeniedError as error:
+            return self._deny(error.decision, head, host, port)
+        except EffectError as error:
+            self._client.write(answers.problem(502, "upstream unreachable", str(error)))
+            return False
+        asked = read_asked(head, scheme=self._scheme, host=host, port=port, encoded_slash=route.treatment.encoded_slash)
+        flow.last = f"{head.method} {asked.path}"[:200]
+        return await self._judged(head, asked, route)
+
+    async def _destination(self, host: str, port: int) -> Route:
+        if self._fixed and self._route is not None:
+            return self._route
+        if self._route is not None:
+            if (self._route.host, self._route.port) == (host, port) and self._upstream is not None:
+                return self._route
+            self._drop_upstream()
+            await self._leave()
+        self._route = await open_route(self.parts, self.flow, host, port)
+        self.flow.mode = "forward"
+        return self._route
+
+    def _deny(self, decision: Decision, head: Head, host: str, port: int, *, body_done: bool = False) -> bool:
+        keep = head.keep_alive and (body_done or head.length == 0)
+        answer = answers.denial(decision, host=host, port=port, close=not keep, head_only=head.method == "HEAD")
+        self._client.write(answer)
+        return keep
+
+    async def _judged(self, head: Head, asked: Asked, route: Route) -> bool:
+        parts, flow, treatment = self.parts, self.flow, route.treatment
+        if head.has("upgrade") and head.get("upgrade").lower() == "websocket":
+            from agent_os.effects.proxy.websocket import serve_websocket  # noqa: PLC0415 - wsproto only where needed
+
+            return await serve_websocket(self, head, asked, route)
+        body = Body(self._client, head.length)
+        whole: bytes | None = b"" if head.length == 0 else None
+        content_type = head.get("content-type")
+        try:
+            self._check_size(head, route)
+            if whole is None and (treatment.body or wanted(parts.stages, "request", asked.host, content_type)):
+                self._continue(head)
+                whole = await body.whole(treatment.body_bytes or parts.limits.body_inspect_bytes)
+            plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
+            action = plan_action(asked, head, flow.principal, body=plain, size=max(head.length, len(whole or b"")))
+            if plain:
+                content = Content("request", asked.host, asked.port, content_type, plain, action)
+                await run_stages(parts.stages, content, parts.limits)
+            admission = await self.admit(action, route, f"{head.method} {asked.host}")
+        except ContentError as error:
+            decision = parts.refusal(error.rule, error.reason)
+            denied(parts, flow, decision, f"{head.method} {asked.host}")
+            return self._deny(decision, head, asked.host, asked.port, body_done=body.done)
+        except DeniedError as error:
+            return self._deny(error.decision, head, asked.host, asked.port, body_done=body.done)
+        return await self._admitted(head, asked, route, action, admission, body, whole, plain)
+
+    async def admit(self, action: NetRequest, route: Route, what: str) -> Admission | None:
+        """Admit a request; in observe mode a denial is noted and None returned. Raises DeniedError."""
+        try:
+            return await self.parts.door.admit(action, stated=route.stated)
+        except DeniedError as error:
+            denied(self.parts, self.flow, error.decision, what)
+            if self.parts.observe:
+                return None
+            raise
+        except ActionError as error:
+            raise HttpError(str(error)) from None
+
+    def _check_size(self, head: Head, route: Route) -> None:
+        limit = route.treatment.request_bytes or self.parts.limits.request_bytes
+        if limit and head.length > limit:
+            raise ContentError("content.size", "the request body is larger than allowed", 413)
+        most = route.treatment.total_bytes or self.parts.limits.destination_bytes
+        if most and self.parts.flows.carried.get(self._carried_key(route), 0) >= most:
+            raise ContentError("egress.bytes", "the byte budget of this destination is spent", 429)
+
+    def _carried_key(self, route: Route) -> tuple[str, str, str]:
+        principal = self.flow.principal
+        return principal.agent, principal.session, f"{route.host}:{route.port}"
+
+    def _continue(self, head: Head) -> None:
+        if head.get("expect").lower() == "100-continue":
+            self._client.write(_CONTINUE)
+
+    async def _admitted(
+        self, head: Head, asked: Asked, route: Route, action: NetRequest, admission: Admission | None,
+        body: Body, whole: bytes | None, plain: bytes | None,
+    ) -> bool:  # fmt: skip
+        parts, flow = self.parts, self.flow
+        outcome = Outcome(error="broken-off")
+        before = self._moved()
+        try:
+            outcome, keep = await self._carried_out(head, asked, route, action, admission, body, whole, plain)
+            return keep
+        finally:
+            used = float(self._moved() - before)
+            key = self._carried_key(route)
+            parts.flows.carried[key] = parts.flows.carried.get(key, 0) + int(used)
+            done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": used})
+            if parts.flows.logs:
+                parts.flows.note("request", flow, method=head.method, status=(outcome.value or {}).get("status", 0),
+                                 error=outcome.error, bytes=int(used))  # fmt: skip
+            await asyncio.shield(settle(parts, admission, done))
+
+    def _moved(self) -> int:
+        return self._upstream.sent + self._upstream.received if self._upstream is not None else 0
+
+    async def _carried_out(
+        self, head: Head, asked: Asked, route: Route, action: NetRequest, admission: Admission | None,
+        body: Body, whole: bytes | None, plain: bytes | None,
+    ) -> tuple[Outcome, bool]:  # fmt: skip
+        """Send the admitted request and bring the response back. Tells the client of whatever goes wrong before."""
+        parts, client = self.parts, self._client
+        final = admission.action if admission is not None else action
+        if not isinstance(final, NetRequest) or (final.host, final.port) != (action.host, action.port):
+            client.write(answers.problem(502, "rewrite not possible", "a rewrite changed the destination"))
+            return Outcome(error="rewrite"), False
+        fields = sent_fields(final.headers, action.headers, head)
+        target = sent_target(final, action, asked)
+        coding = head.get("content-encoding")
+        if whole and final.body != action.body:
+            whole = sent_body(final, action, plain or b"")
+            fields = [(name, value) for name, value in fields if name != "content-encoding"]
+            coding = ""
+        try:
+            secrets = await resolve_secrets(parts, self.flow, route, target, fields, whole if not coding else None)
+            filler = Filler(secrets.values)
+            target, fields = filler.target(target), filler.fields(fields)
+            if whole and secrets.values and not coding:
+                whole = filler.body(whole, head.get("content-type"))
+        except DeniedError as error:
+            keep = self._deny(error.decision, head, asked.host, asked.port, body_done=body.done)
+            return Outcome(error="denied", detail="secret"), keep
+        except CredentialError as error:
+            decision = parts.refusal(f"secrets.{error.name}", error.reason)
+            denied(parts, self.flow, decision, "secret")
+            return Outcome(error="denied"), self._deny(decision, head, asked.host, asked.port, body_done=body.done)
+        fields = _acceptable(fields, secrets, parts, asked.host)
+        try:
+            upstream = await self.upstream(route)
+        except UpstreamError as error:
+            client.write(answers.problem(502, "upstream unreachable", str(error), reason=error.reason))
+            return Outcome(error=error.reason, detail=str(error)), False
+        length = len(whole) if whole is not None else head.length
+        rechunk = whole is None and head.length > 0 and secrets.body_possible
+        announced = (
+            http1.framing(CHUNKED if rechunk else length) if length or head.method not in ("GET", "HEAD") else []
+        )
+        start = f"{head.method} {target} HTTP/1.1"
+        upstream.write(http1.write_head(start, [("host", asked.authority), *fields, *announced]) + (whole or b""))
+        if whole is not None:
+            return await self._answer(head, route, upstream, secrets)
+        self._continue(head)
+        return await self._stream_both(head, route, upstream, body, secrets, rechunk or length == CHUNKED)
+
+    async def _stream_both(
+        self, head: Head, route: Route, upstream: Stream, body: Body, secrets: Resolved, chunked: bool
+    ) -> tuple[Outcome, bool]:
+        """Upload while the response may already come; a response that ends first ends the upload."""
+        upload = asyncio.ensure_future(self._upload(head, route, upstream, body, secrets, chunked))
+        answer = asyncio.ensure_future(self._answer(head, route, upstream, secrets))
+        try:
+            await asyncio.wait({upload, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if upload.done() and upload.exception() is not None and not answer.done():
+                answer.cancel()
+                upstream.abort()
+                error = upload.exception()
+                if isinstance(error, DeniedError):
+                    self._deny(error.decision, head, route.host, route.port)
+                    return Outcome(error="denied"), False
+                if isinstance(error, HttpError):
+                    raise error
+                return Outcome(error="broken-off", detail=str(error)), False
+            outcome, keep = await answer
+            if not upload.done():
+                self._drop_upstream()
+                return outcome, False
+            return outcome, keep
+        finally:
+            for task in (upload, answer):
+                if not task.done():
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _upload(
+        self, head: Head, route: Route, upstream: Stream, body: Body, secrets: Resolved, chunked: bool
+    ) -> None:
+        limit = route.treatment.request_bytes or self.parts.limits.request_bytes
+        filler = BodyFiller(Filler(secrets.values), head.get("content-type"))
+        opened = not head.get("content-encoding")
+        while not body.done:
+            piece = await body.read()
+            if limit and body.size > limit:
+                decision = self.parts.refusal("content.size", "the request body is larger than allowed")
+                denied(self.parts, self.flow, decision, "upload")
+                raise DeniedError(decision)
+            if opened:
+                piece = filler.ready(piece, last=body.done)
+                await secrets.learn(piece)
+                piece = filler.fill(piece)
+            if piece:
+                upstream.write(http1.chunk(piece) if chunked else piece)
+                await upstream.drain()
+        if chunked:
+            upstream.write(http1.chunk(b""))
+
+    async def upstream(self, route: Route) -> Stream:
+        """Return the connection of this client to the route's destination; a new one where the old has ended."""
+        held = self._upstream
+        if held is not None and not held.ended and not held.lost and not held.buffer:
+            return held
+        self._drop_upstream()
+        self._upstream = await connect_upstream(self.parts, self.flow, route, tls=self._scheme == "https")
+        return self._upstream
+
+    # ---- the response -----------------------------------------------------------------------------------------------
+
+    async def response_head(self, upstream: Stream, method: str) -> Head:
+        """Return the head of the final response, 1xx ones read past. Raises HttpError, StreamClosedError."""
+        for _ in range(INFORMATIONAL_MAX):
+            try:
+                raw = await http1.read_head(upstream, self.parts.limits.head_bytes)
+            except HttpError as error:
+                raise HttpError(f"response: {error}", 502) from None
+            if raw is None:
+                raise StreamClosedError("upstream closed without a response")
+            head = http1.parse_response(raw, method)
+            if head.status >= 200 or head.status == 101:
+                return head
+        raise HttpError("too many informational responses", 502)
+
+    async def _answer(self, head: Head, route: Route, upstream: Stream, secrets: Resolved) -> tuple[Outcome, bool]:
+        parts, client = self.parts, self._client
+        try:
+            response = await self.response_head(upstream, head.method)
+            if response.status == 101:
+                raise HttpError("the upstream switched protocols unasked", 502)
+            body = Body(upstream, response.length)
+            start, whole = await self._inspected(head, route, response, body, secrets)
+        except (HttpError, StreamClosedError) as error:
+            self._drop_upstream()
+            status = error.status if isinstance(error, HttpError) else 502
+            client.write(answers.problem(status, "bad response from upstream", upstream.tls_failure or str(error)))
+            return Outcome(error="bad-response", detail=str(error)), False
+        except ContentError as error:
+            self._drop_upstream()
+            decision = parts.refusal(error.rule, error.reason)
+            denied(parts, self.flow, decision, "response")
+            return Outcome(error="denied", detail=error.rule), self._deny(
+                decision, head, route.host, route.port, body_done=True
+            )
+        keep = head.keep_alive and head.minor == 1
+        try:
+            await self._forward(head, response, body, start, whole, keep, secrets, route)
+        except (HttpError, StreamClosedError, ContentError) as error:
+            self._drop_upstream()
+            client.abort()
+            return Outcome({"status": response.status}, error="broken-off", detail=str(error)), False
+        if not response.keep_alive or upstream.buffer:
+            self._drop_upstream()
+        return Outcome({"status": response.status}), keep
+
+    async def _inspected(
+        self, head: Head, route: Route, response: Head, body: Body, secrets: Resolved
+    ) -> tuple[list[tuple[str, str]], bytes | None]:
+        """Check a response before anything of it reaches the client; return its fields and, if read whole, its body."""
+        parts, treatment = self.parts, route.treatment
+        kind, coding = response.get("content-type"), response.get("content-encoding").lower()
+        fields = http1.forwarded(response)
+        if response.has("content-length") and (head.method == "HEAD" or response.status == 304):
+            fields.append(("content-length", response.get("content-length")))
+        if secrets.masker is not None:
+            fields = [(name, secrets.masker.text(value)) for name, value in fields]
+            if coding not in ("", "identity") and not body.done:
+                raise ContentError("secrets.echo", "a coded response cannot be searched for echoes of a secret", 502)
+        if body.done:
+            return fields, b""
+        if treatment.content_types and kind.partition(";")[0].strip().lower() not in treatment.content_types:
+            raise ContentError("content.type", "the response has a content type that is not allowed")
+        limit = treatment.response_bytes or parts.limits.response_bytes
+        if limit and response.length > limit:
+            raise ContentError("content.size", "the response body is larger than allowed")
+        if not wanted(parts.stages, "response", route.host, kind):
+            return fields, None
+        whole = await body.whole(parts.limits.body_inspect_bytes)
+        plain = decode(whole, coding, parts.limits)
+        await run_stages(parts.stages, Content("response", route.host, route.port, kind, plain), parts.limits)
+        return fields, whole
+
+    async def _forward(
+        self, head: Head, response: Head, body: Body, fields: list[tuple[str, str]], whole: bytes | None, keep: bool,
+        secrets: Resolved, route: Route,
+    ) -> None:  # fmt: skip
+        """Write the response to the client, piece by piece."""
+        client, parts = self._client, self.parts
+        length = len(whole) if whole else response.length
+        if length == UNTIL_CLOSE and head.minor == 1:
+            length = CHUNKED
+        bodyless = head.method == "HEAD" or response.status in (204, 304)
+        announced = [] if bodyless else http1.framing(length)
+        closing = [] if keep else [("connection", "close")]
+        out = http1.write_head(f"HTTP/1.1 {response.status} {response.target}", [*fields, *announced, *closing])
+        masker, coding = secrets.masker, response.get("content-encoding")
+        meter = Inflation(coding, parts.limits) if coding else None
+        limit = route.treatment.response_bytes or parts.limits.response_bytes
+        if whole is not None:
+            client.write(out + (masker.feed(whole, last=True) if masker is not None else whole))
+            return
+        first = body.ready() if masker is None and meter is None and not limit else b""
+        client.write(out + first)
+        while not body.done:
+            await client.drain()
+            piece = await body.read()
+            if limit and body.size > limit:
+                raise ContentError("content.size", "the response body is larger than allowed")
+            if meter is not None:
+                meter.feed(piece)
+            if masker is not None:
+                piece = masker.feed(piece, last=body.done)
+            if piece:
+                client.write(http1.chunk(piece) if length == CHUNKED else piece)
+        if length == CHUNKED:
+            client.write(http1.chunk(b""))
+        await client.drain()
+
+
+def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, host: str) -> list[tuple[str, str]]:
+    """Return the fields with an Accept-Encoding whose answers the guard can look into, where it must."""
+    if secrets.masker is not None:
+        allowed = "identity"
+    elif wanted(parts.stages, "response", host, ""):
+        allowed = "gzip, deflate"
+    else:
+        return fields
+    kept = [(name, value) for name, value in fields if name != "accept-encoding"]
+    return [*kept, ("accept-encoding", allowed)]

@@ -1,0 +1,94 @@
+"""Resolves the placeholders of one request: each use is an action of its own, and a use elsewhere is an alert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent_os.core.action import SecretUse
+from agent_os.core.errors import DeniedError, EffectError
+from agent_os.core.ports import Outcome
+from agent_os.effects.proxy.credentials import SECRET_BYTES_MIN, Masker, names_in, names_in_fields
+from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.route import Route, denied, settle
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What may be put in, and the masker of its echoes. `learn` resolves what turns up later in a streamed body."""
+
+    parts: Parts
+    flow: Flow
+    route: Route
+    values: dict[str, str] = field(default_factory=dict)
+    masker: Masker | None = None
+    body_possible: bool = False
+
+    async def need(self, name: str, place: str) -> None:
+        """Resolve one secret for one place in the request. Raises DeniedError, after an alert."""
+        parts, route = self.parts, self.route
+        rule = f"secrets.{name}"
+        if place not in parts.rules.secret_places(name, route.host, route.port):
+            self._refuse(rule, f"this secret may not stand in the {place} of a request to this destination")
+        if name in self.values:
+            return
+        action = SecretUse(principal=self.flow.principal, name=name, destination=route.host)
+        try:
+            admission = await parts.door.admit(action, stated=route.stated)
+        except DeniedError as error:
+            parts.flows.note(
+                "alert", self.flow, rule=rule, reason="a secret was sent towards a place it is not bound to"
+            )
+            denied(parts, self.flow, error.decision, f"secret {name}")
+            raise
+        try:
+            secret = parts.secrets.get(name) if parts.secrets is not None else None
+        except EffectError:
+            secret = None
+        await settle(parts, admission, Outcome(error="" if secret is not None else "no-such-secret"))
+        if secret is None:
+            self._refuse(rule, "no secret of this name is stored", alert=False)
+        elif secret.destinations and not secret.bound_to(route.host, route.port):
+            self._refuse(rule, "the stored secret is bound to other destinations")
+        elif len(secret.value) < SECRET_BYTES_MIN or not secret.value.isprintable():
+            self._refuse(rule, "the stored secret is too short or has control characters", alert=False)
+        else:
+            self.values[name] = secret.value
+            self.masker = Masker(self.values)
+
+    def _refuse(self, rule: str, reason: str, *, alert: bool = True) -> None:
+        decision = self.parts.refusal(rule, reason, "send placeholders only to the destination the secret is bound to")
+        if alert:
+            self.parts.flows.note("alert", self.flow, rule=rule, reason=reason)
+        denied(self.parts, self.flow, decision, "secret")
+        raise DeniedError(decision)
+
+    async def learn(self, data: bytes) -> None:
+        """Resolve every placeholder in a piece of a body."""
+        for name in names_in(data):
+            await self.need(name, "body")
+
+
+async def resolve_secrets(
+    parts: Parts, flow: Flow, route: Route, target: str, fields: list[tuple[str, str]], body: bytes | None
+) -> Resolved:
+    """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError."""
+    resolved = Resolved(parts, flow, route)
+    path, _, query = target.partition("?")
+    for name in names_in(path.encode("latin-1")):
+        await resolved.need(name, "path")
+    for name in names_in(query.encode("latin-1")):
+        await resolved.need(name, "query")
+    for key, value in fields:
+        if key != "authorization":
+            for name in names_in(value.encode("latin-1")):
+                await resolved.need(name, "header")
+            continue
+        plain = names_in(value.encode("latin-1"))
+        for name in names_in_fields([(key, value)]):
+            await resolved.need(name, "header" if name in plain else "basic")
+    if body:
+        await resolved.learn(body)
+    elif body is None:
+        resolved.body_possible = parts.secrets is not None and parts.rules.secrets_in_bodies(route.host, route.port)
+    return resolved

@@ -1,0 +1,332 @@
+"""The egress guard as one object: listeners, limits, reload, drain. The composition root gives it its ports.
+
+Everything a connection does is in `front`, `tunnel` and `exchange`; here is what outlives one. A sweep every half second ends what is
+too slow, too long, idle, over its bytes, or no longer allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from agent_os.core.errors import EffectError
+from agent_os.core.ports import Clock, Door, Resolver
+from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
+from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.credentials import SecretStore
+from agent_os.effects.proxy.flows import Flow, FlowTable
+from agent_os.effects.proxy.front import refuse_connection, serve
+from agent_os.effects.proxy.identity import Identities, ListenerIdentity
+from agent_os.effects.proxy.limits import DNS_MESSAGE_BYTES_MAX, DNS_TCP_QUERIES_MAX, Limits
+from agent_os.effects.proxy.names import SyntheticNames, answer_query
+from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.rules import EgressRules
+from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.effects.proxy.upstream import CorporateProxy
+
+SWEEP_SECONDS: Final = 0.5
+KINDS: Final = frozenset({"proxy", "socks", "transparent", "dns-udp", "dns-tcp", "policy", "control"})
+_BUNDLE_VARIABLES: Final = (
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
+    "npm_config_cafile", "CARGO_HTTP_CAINFO", "AWS_CA_BUNDLE", "DENO_CERT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+)  # fmt: skip
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One socket being served."""
+
+    kind: str
+    identity: ListenerIdentity
+    address: Any
+    closer: Any
+
+    def close(self) -> None:
+        """Take no new connections; running ones stay."""
+        self.closer()
+
+
+class EgressGuard:
+    """See the package docstring."""
+
+    def __init__(
+        self, *, door: Door, resolver: Resolver, rules: EgressRules, state: Path, clock: Clock,
+        secrets: SecretStore | None = None, stages: Sequence[Stage] = (), limits: Limits | None = None,
+        observe: bool = False, corporate: CorporateProxy | None = None, roots: Path | None = None,
+    ) -> None:  # fmt: skip
+        """`state` is the state directory (`ca/` and `flows/` are made in it). `roots`: PEM file of extra upstream roots.
+
+        `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`.
+        """
+        self._ports = (door, resolver, rules, clock, secrets, stages, observe, corporate)
+        self._limits = limits or Limits()
+        self._state, self._roots = state, roots
+        self.parts: Parts | None = None
+        self._listeners: set[Listener] = set()
+        self._names: WeakKeyDictionary[ListenerIdentity, SyntheticNames] = WeakKeyDictionary()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the CA and the flow log. Raises IntegrityError when the CA's key is open to others."""
+        door, resolver, rules, clock, secrets, stages, observe, corporate = self._ports
+        self.parts = Parts(
+            loop=asyncio.get_running_loop(), clock=clock, door=door, resolver=resolver, rules=rules, limits=self._limits,
+            authority=CertificateAuthority(self._state / "ca", roots=self._roots), contexts=UpstreamContexts(self._roots),
+            identities=Identities(), flows=FlowTable(self._state / "flows", clock.now), secrets=secrets, stages=stages,
+            observe=observe, corporate=corporate,
+        )  # fmt: skip
+        self._sweeper = asyncio.create_task(self._sweep(), name="egress-sweep")
+
+    @property
+    def _started(self) -> Parts:
+        if self.parts is None:
+            raise EffectError("the egress guard is not started")
+        return self.parts
+
+    # ---- listeners ---------------------------------------------------------------------------------------------------
+
+    async def serve_listener(
+        self, sock: socket.socket, kind: str, identity: ListenerIdentity, *, door: Door | None = None
+    ) -> Listener:
+        """Serve a listening (or, for `dns-udp`, bound) socket from now on; the guard owns it.
+
+        `door`: the monitor of this listener's session, where it is not the guard's own. Raises EffectError.
+        """
+        parts = self._started
+        if kind not in KINDS:
+            raise EffectError(f"unknown kind of listener {kind!r}: one of {', '.join(sorted(KINDS))}")
+        if door is not None:
+            parts = parts.with_door(door)
+        sock.setblocking(False)
+        names = self._names.setdefault(identity, SyntheticNames())
+        address = sock.getsockname()
+        if kind == "dns-udp":
+            transport, _ = await parts.loop.create_datagram_endpoint(lambda: _DnsUdp(parts, names, identity), sock=sock)
+            closer: Any = transport.close
+        else:
+            server = await parts.loop.create_server(
+                lambda: Stream(parts.loop, lambda stream: self._accepted(parts, stream, identity, names, kind)),
+                sock=sock, backlog=1024,
+            )  # fmt: skip
+            closer = server.close
+        listener = Listener(kind, identity, address, closer)
+        self._listeners.add(listener)
+        return listener
+
+    async def serve_control(self, path: Path) -> Listener:
+        """Serve the live table on a unix socket (0600) for `agentos net top`."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        mask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
+        sock.listen(16)
+        return await self.serve_listener(sock, "control", ListenerIdentity(uid=os.geteuid(), executables=False))
+
+    def _accepted(
+        self, parts: Parts, stream: Stream, identity: ListenerIdentity, names: SyntheticNames, kind: str
+    ) -> None:
+        flows, now = parts.flows, parts.clock.monotonic()
+        if kind == "control":
+            stream.write(json.dumps(flows.snapshot(now)).encode() + b"\n")
+            stream.close()
+            return
+        if parts.draining:
+            stream.abort()
+            return
+        if (
+            len(flows.live) >= parts.limits.connections
+            or flows.held_by(identity.principal) >= parts.limits.connections_per_agent
+        ):
+            flows.note("refused", None, reason="too many connections", agent=identity.principal.agent)
+            refuse_connection(parts, stream, "this agent holds as many connections as it may; close some")
+            return
+        flow = Flow(kind, identity.principal, identity.label, stream, now)
+        flows.open(flow)
+        task = parts.loop.create_task(self._served(parts, flow, identity, names, kind))
+        flow.task = task
+        parts.background.add(task)
+        task.add_done_callback(parts.background.discard)
+
+    async def _served(
+        self, parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str
+    ) -> None:
+        try:
+            if kind == "dns-tcp":
+                await _dns_tcp(parts, flow, names)
+            else:
+                await serve(parts, flow, identity, names, kind)
+        except asyncio.CancelledError:
+            flow.client.abort()
+            if flow.upstream is not None:
+                flow.upstream.abort()
+        except Exception as error:  # a defect of ours ends this connection and no other, and is seen
+            flow.ended = f"failed: {type(error).__name__}"
+            parts.flows.note("alert", flow, rule="runtime.failed", reason=type(error).__name__)
+            parts.loop.call_exception_handler({"message": "egress connection failed", "exception": error})
+        finally:
+            flow.client.close()
+            if flow.upstream is not None:
+                flow.upstream.close()
+            parts.flows.close(flow, parts.clock.monotonic())
+
+    # ---- the life of connections -----------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        parts = self._started
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = parts.clock.monotonic()
+            for flow in list(parts.flows.live.values()):
+                why = _overdue(flow, parts.limits, now)
+                if why:
+                    end_flow(flow, why)
+            parts.flows.flush()
+
+    async def reload(self, rules: EgressRules) -> int:
+        """Put another policy revision in force; close what is no longer allowed and return how many that were.
+
+        The door (the monitor) is reloaded by its owner, before this.
+        """
+        parts = self._started
+        parts.rules = rules
+        closed = 0
+        for flow in list(parts.flows.live.values()):
+            if flow.recheck is None:
+                continue
+            treatment = rules.treatment(flow.host, flow.port)
+            opened = flow.mode.startswith("pass") and treatment.inspect
+            try:
+                allowed = flow.recheck()
+            except Exception:  # a rule that cannot be judged restricts
+                allowed = False
+            if not allowed or opened:
+                end_flow(flow, "no longer allowed by policy")
+                closed += 1
+        return closed
+
+    async def stop(self) -> None:
+        """Take nothing new, give running exchanges `drain_seconds`, close the rest."""
+        parts = self._started
+        parts.draining = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        if parts.background:
+            await asyncio.wait(parts.background, timeout=parts.limits.drain_seconds)
+        for task in list(parts.background):
+            task.cancel()
+        if parts.background:
+            await asyncio.wait(parts.background, timeout=2.0)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        parts.flows.shut()
+
+    def environment(self, *, proxy: str = "", socks: str = "", bundle: str = "", no_proxy: str = "") -> dict[str, str]:
+        """Return variables for a sandbox or child process: proxy settings (if any) and where the CA bundle is.
+
+        `bundle` is the path of `ca_bundle` as the child sees it (default: where it is here).
+        """
+        path = bundle or str(self.ca_bundle)
+        result = dict.fromkeys(_BUNDLE_VARIABLES, path)
+        if proxy:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROXY"):
+                result[name] = result[name.lower()] = proxy
+            result["NODE_USE_ENV_PROXY"] = "1"
+            result["NO_PROXY"] = result["no_proxy"] = no_proxy
+        if socks:
+            result["ALL_PROXY"] = result["all_proxy"] = socks
+        return result
+
+    @property
+    def ca_bundle(self) -> Path:
+        """PEM file of the guard's CA and the system's roots, to be shown to sandboxes read-only."""
+        return self._started.authority.bundle_path
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the live table."""
+        return self._started.flows.snapshot(self._started.clock.monotonic())
+
+
+def _overdue(flow: Flow, limits: Limits, now: float) -> str:
+    if flow.deadline and now > flow.deadline:
+        return flow.on_deadline or "deadline"
+    if now - flow.started > limits.total_seconds:
+        return "open too long"
+    streams = [stream for stream in (flow.client, flow.upstream) if stream is not None]
+    if any(stream.active for stream in streams):
+        for stream in streams:
+            stream.active = False
+        flow.idle_since = now
+    elif flow.idle_limit and flow.idle_since and now - flow.idle_since > flow.idle_limit:
+        return "idle"
+    most = flow.byte_limit or limits.destination_bytes
+    if most and flow.upstream is not None and flow.upstream.sent + flow.upstream.received > most:
+        return "byte budget of this destination spent"
+    return ""
+
+
+def end_flow(flow: Flow, why: str) -> None:
+    """Cut a flow at once."""
+    flow.ended = why
+    if flow.task is not None:
+        flow.task.cancel()
+
+
+# ---- DNS ----------------------------------------------------------------------------------------------------------------
+
+
+class _DnsUdp(asyncio.DatagramProtocol):
+    def __init__(self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity) -> None:
+        self._parts, self._names, self._identity = parts, names, identity
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        answer = _dns_answer(self._parts, data, self._names, self._identity.principal.agent)
+        if answer is not None:
+            self._transport.sendto(answer, addr)
+
+
+def _dns_answer(parts: Parts, query: bytes, names: SyntheticNames, agent: str) -> bytes | None:
+    def noted(name: str, verdict: str) -> None:
+        if verdict != "allow":
+            parts.flows.counts["denied"] += 1
+            parts.flows.note("dns", None, agent=agent, name=name, verdict=verdict)
+
+    resolvable = (lambda _: True) if parts.observe else parts.rules.resolvable
+    return answer_query(query, names, lambda name: name == "policy.local" or resolvable(name), noted)
+
+
+async def _dns_tcp(parts: Parts, flow: Flow, names: SyntheticNames) -> None:
+    flow.mode = "dns"
+    flow.idle_limit, flow.idle_since = parts.limits.handshake_seconds, flow.started
+    try:
+        for _ in range(DNS_TCP_QUERIES_MAX):
+            if not flow.client.buffer and not await flow.client.more():
+                return
+            size = int.from_bytes(await flow.client.exactly(2), "big")
+            if size > DNS_MESSAGE_BYTES_MAX:
+                return
+            answer = _dns_answer(parts, await flow.client.exactly(size), names, flow.principal.agent)
+            if answer is None:
+                return
+            flow.client.write(len(answer).to_bytes(2, "big") + answer)
+            await flow.client.drain()
+    except StreamClosedError:
+        return

@@ -1,0 +1,141 @@
+"""From a name and a port to a judged, admitted destination. Every connection anew; nothing is remembered between them.
+
+A name that no rule could allow is never looked up (a lookup is egress too). All addresses of a name are judged together: one
+private address among public ones denies. The connection then goes to the judged addresses, in order, and to no others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent_os.core.action import NetConnect
+from agent_os.core.decision import Decision
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.ports import Admission, Outcome
+from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.limits import ADDRESSES_MAX
+from agent_os.effects.proxy.names import SyntheticNames
+from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.rules import Treatment
+from agent_os.effects.proxy.stream import Stream
+from agent_os.effects.proxy.upstream import UpstreamError, connect, connect_through, secure
+
+
+@dataclass(slots=True)
+class Route:
+    """An admitted destination. `admission` is None only in observe mode, for what would have been denied."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+    treatment: Treatment
+    admission: Admission | None
+    stated: Mapping[str, Any]
+
+    @property
+    def authority(self) -> str:
+        """`host:port` for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_literal(host: str) -> bool:
+    """Whether a canonical host is an address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
+    """Resolve, judge and admit. Raises DeniedError, or EffectError when the name does not resolve."""
+    rules = parts.rules
+    flow.host, flow.port = host, port
+    peer = flow.peer
+    executable = peer.executable if peer is not None and not peer.changed else None
+    if peer is not None and peer.changed:
+        parts.flows.note(
+            "alert", flow, rule="egress.executable-changed", program=peer.executable and peer.executable.path
+        )
+    addresses: tuple[str, ...] = ()
+    if is_literal(host):
+        addresses = (host,)
+    elif parts.observe or rules.resolvable(host):
+        addresses = await _resolve(parts, host, port)
+    stated = {"executable": executable, "resolved_ips": addresses}
+    action = NetConnect(principal=flow.principal, host=host, port=port)
+    admission: Admission | None = None
+    try:
+        admission = await parts.door.admit(action, stated=stated)
+    except DeniedError as error:
+        denied(parts, flow, error.decision, f"connect {host}:{port}")
+        if not (parts.observe and addresses and all(_public(address) for address in addresses)):
+            raise
+        flow.verdict = "observed"
+    else:
+        addresses = tuple(address for address in addresses if address in admission.permit.resolved_ips)
+        flow.verdict = "allow"
+        flow.rules = admission.decision.rules
+    if not addresses or any(SyntheticNames.covers(address) for address in addresses):
+        await settle(parts, admission, Outcome(error="no-address"))
+        raise DeniedError(parts.refusal("egress.no-address", "no judged address to connect to"))
+    flow.addresses = addresses
+    flow.recheck = lambda: parts.rules.judge(action, stated).allowed
+    treatment = rules.treatment(host, port)
+    flow.byte_limit = treatment.total_bytes
+    return Route(host, port, addresses, treatment, admission, stated)
+
+
+async def _resolve(parts: Parts, host: str, port: int) -> tuple[str, ...]:
+    try:
+        async with asyncio.timeout(parts.limits.connect_seconds):
+            found = await parts.resolver.resolve(host, port)
+    except TimeoutError:
+        raise EffectError("the name was not resolved in time") from None
+    if len(found) > ADDRESSES_MAX:
+        raise DeniedError(parts.refusal("egress.addresses", "the name has too many addresses to judge"))
+    return tuple(found)
+
+
+def _public(address: str) -> bool:
+    return ipaddress.ip_address(address).is_global
+
+
+def denied(parts: Parts, flow: Flow, decision: Decision, what: str) -> None:
+    """Count and log a denial."""
+    flow.denied += 1
+    flow.verdict, flow.rules, flow.reason = "deny", decision.rules, decision.reason
+    parts.flows.counts["denied"] += 1
+    parts.flows.note(
+        "denied", flow, what=what, rules=list(decision.rules), reason=decision.reason, observed=parts.observe
+    )
+
+
+async def settle(parts: Parts, admission: Admission | None, outcome: Outcome) -> None:
+    """Close an admission; a record that cannot be written is counted (the intent is there)."""
+    if admission is None:
+        return
+    try:
+        await parts.door.settle(admission, outcome)
+    except (AgentOSError, ActionError):
+        parts.flows.counts["log_errors"] += 1
+
+
+async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool) -> Stream:
+    """Connect to the judged addresses of a route, with verified TLS if asked. Raises UpstreamError."""
+    if parts.corporate is not None and parts.corporate.serves(route.host):
+        stream, address = await connect_through(parts.loop, parts.corporate, route.host, route.port, parts.limits)
+    else:
+        stream, address = await connect(parts.loop, route.addresses, route.port, parts.limits)
+    flow.upstream, flow.connected = stream, address
+    if tls:
+        try:
+            await secure(stream, route.host, route.treatment, parts.contexts, parts.limits)
+        except UpstreamError:
+            flow.upstream = None
+            raise
+    return stream

@@ -1,0 +1,205 @@
+"""WebSocket: the upgrade is a request, every message of the client's is judged as one of its own (RFC 6455).
+
+Text messages are `WEBSOCKET_TEXT` requests to the path of the upgrade, binary ones `WEBSOCKET_BINARY`; an allowed GET thus opens no
+unseen channel. Extensions are not offered on, so that nothing is compressed past the judge. Frames are parsed and written anew
+by wsproto in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from agent_os.core.errors import DeniedError
+from agent_os.core.ports import Outcome
+from agent_os.effects.proxy import answers, http1
+from agent_os.effects.proxy.credentials import CredentialError, Filler, names_in
+from agent_os.effects.proxy.fill import Resolved, resolve_secrets
+from agent_os.effects.proxy.http1 import Head, HttpError
+from agent_os.effects.proxy.request import Asked, plan_action
+from agent_os.effects.proxy.route import Route, denied, settle
+from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.effects.proxy.upstream import UpstreamError
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy.exchange import Requests
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_NOT_OFFERED: Final = ("host", "sec-websocket-extensions")
+_POLICY_VIOLATION, _TOO_BIG, _BAD_DATA = 1008, 1009, 1007
+
+
+async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: Route) -> bool:
+    """Serve one upgrade request, and the messages after it; False, since the connection is spent then."""
+    parts, flow, client = requests.parts, requests.flow, requests.flow.client
+    if (
+        head.method != "GET"
+        or head.length
+        or head.get("sec-websocket-version") != "13"
+        or not head.get("sec-websocket-key")
+    ):
+        raise HttpError("malformed websocket upgrade")
+    action = plan_action(asked, head, flow.principal, body=None, size=0)
+    try:
+        admission = await requests.admit(action, route, f"websocket {asked.host}")
+    except DeniedError as error:
+        client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
+        return False
+    outcome = Outcome(error="broken-off")
+    try:
+        outcome = await _upgrade(requests, head, asked, route)
+    finally:
+        moved = float(flow.upstream.sent + flow.upstream.received) if flow.upstream is not None else 0.0
+        done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": moved})
+        await asyncio.shield(settle(parts, admission, done))
+    return False
+
+
+async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -> Outcome:
+    parts, flow, client = requests.parts, requests.flow, requests.flow.client
+    fields = http1.forwarded(head, _NOT_OFFERED)
+    try:
+        secrets = await resolve_secrets(parts, flow, route, asked.target, fields, b"")
+        filler = Filler(secrets.values)
+        target, fields = filler.target(asked.target), filler.fields(fields)
+        upstream = await requests.upstream(route)
+        upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")]
+        upstream.write(http1.write_head(f"GET {target} HTTP/1.1", [("host", asked.authority), *fields, *upgrade]))
+        response = await requests.response_head(upstream, "GET")
+    except DeniedError as error:
+        client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
+        return Outcome(error="denied")
+    except CredentialError as error:
+        decision = parts.refusal(f"secrets.{error.name}", error.reason)
+        denied(parts, flow, decision, "secret")
+        client.write(answers.denial(decision, host=asked.host, port=asked.port))
+        return Outcome(error="denied")
+    except (UpstreamError, StreamClosedError, HttpError) as error:
+        client.write(answers.problem(502, "bad response from upstream", str(error)))
+        return Outcome(error="bad-response", detail=str(error))
+    expected = base64.b64encode(
+        hashlib.sha1(head.get("sec-websocket-key").encode() + _GUID, usedforsecurity=False).digest()
+    )
+    if response.status != 101:
+        client.write(answers.problem(502, "upgrade refused by upstream", f"the upstream answered {response.status}"))
+        return Outcome({"status": response.status}, error="not-upgraded")
+    if response.get("sec-websocket-accept").encode() != expected or response.has("sec-websocket-extensions"):
+        client.write(answers.problem(502, "bad response from upstream", "the upstream did not answer this upgrade"))
+        return Outcome(error="bad-response")
+    kept = http1.forwarded(response, ("sec-websocket-extensions",))
+    client.write(http1.write_head("HTTP/1.1 101 Switching Protocols", [*kept, *upgrade]))
+    flow.mode = "websocket"
+    await _Messages(requests, asked, route, upstream, secrets).run()
+    return Outcome({"status": 101})
+
+
+class _Messages:
+    """The two directions of one WebSocket."""
+
+    def __init__(self, requests: Requests, asked: Asked, route: Route, upstream: Stream, secrets: Resolved) -> None:
+        self._requests, self._asked, self._route, self._secrets = requests, asked, route, secrets
+        self._parts, self._flow = requests.parts, requests.flow
+        self._client_stream, self._upstream_stream = requests.flow.client, upstream
+        self._client = Connection(ConnectionType.SERVER)
+        self._upstream = Connection(ConnectionType.CLIENT)
+        self._head = Head("GET", asked.target, 0, (), 0, True)
+
+    async def run(self) -> None:
+        up = asyncio.ensure_future(self._pump(self._client_stream, self._client, self._upstream_stream, self._upstream))
+        down = asyncio.ensure_future(
+            self._pump(self._upstream_stream, self._upstream, self._client_stream, self._client)
+        )
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({up, down}, timeout=1.0)
+        finally:
+            for task in (up, down):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _pump(self, source: Stream, reader: Connection, sink: Stream, writer: Connection) -> None:
+        outward = reader is self._client
+        held: list[str | bytes] = []
+        size = 0
+        try:
+            while data := await source.some():
+                reader.receive_data(data)
+                for event in reader.events():
+                    if isinstance(event, Message):
+                        size += len(event.data)
+                        if size > self._parts.limits.message_bytes:
+                            self._end(_TOO_BIG, "message is too large")
+                            return
+                        held.append(event.data if isinstance(event.data, str) else bytes(event.data))
+                        if not event.message_finished:
+                            continue
+                        message = "".join(held) if isinstance(event, TextMessage) else b"".join(held)  # type: ignore[arg-type]
+                        held, size = [], 0
+                        sink.write(writer.send(await self._judged(message, outward=outward)))
+                    elif isinstance(event, Ping):
+                        source.write(reader.send(event.response()))
+                        sink.write(writer.send(Ping(payload=event.payload)))
+                    elif isinstance(event, CloseConnection):
+                        sink.write(writer.send(CloseConnection(event.code, event.reason)))
+                        with contextlib.suppress(LocalProtocolError):
+                            source.write(reader.send(event.response()))
+                        return
+                    elif isinstance(event, Pong):
+                        continue
+                await sink.drain()
+        except DeniedError as error:
+            rule = error.decision.rules[0] if error.decision.rules else "policy"
+            self._end(_POLICY_VIOLATION, f"denied by policy: {rule}"[:120])
+        except (RemoteProtocolError, LocalProtocolError, HttpError):
+            self._end(_BAD_DATA, "malformed websocket data")
+        except StreamClosedError:
+            return
+
+    async def _judged(self, message: str | bytes, *, outward: bool) -> TextMessage | BytesMessage:
+        """Return the message to send on. Raises DeniedError."""
+        if not outward:
+            masker = self._secrets.masker
+            if masker is None:
+                return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
+            raw = message.encode() if isinstance(message, str) else message
+            clean = masker.feed(raw, last=True)
+            return TextMessage(clean.decode()) if isinstance(message, str) else BytesMessage(clean)
+        text = isinstance(message, str)
+        raw = message.encode() if isinstance(message, str) else message
+        if self._route.treatment.messages:
+            await self._admit(raw, text=text)
+        if text and names_in(raw):
+            for name in names_in(raw):
+                await self._secrets.need(name, "websocket")
+            kind = "application/json" if raw[:1] in (b"{", b"[") else "text/plain"
+            raw = Filler(self._secrets.values).body(raw, kind)
+        return TextMessage(raw.decode()) if text else BytesMessage(raw)
+
+    async def _admit(self, raw: bytes, *, text: bool) -> None:
+        kind = "application/json" if text and raw[:1] in (b"{", b"[") else "text/plain"
+        method = "WEBSOCKET_TEXT" if text else "WEBSOCKET_BINARY"
+        head = Head(method, self._asked.target, 0, (("content-type", kind),), len(raw), True)
+        body = raw if text else None
+        action = plan_action(self._asked, head, self._flow.principal, body=body, size=len(raw), method=method)
+        self._flow.requests += 1
+        admission = await self._requests.admit(action, self._route, f"{method} {self._asked.host}")
+        if admission is not None and admission.action != action:
+            await settle(self._parts, admission, Outcome(error="rewrite"))
+            raise DeniedError(
+                self._parts.refusal("egress.websocket-rewrite", "a message cannot be rewritten in its stream")
+            )
+        await settle(self._parts, admission, Outcome(usage={"bytes": float(len(raw))}))
+
+    def _end(self, code: int, reason: str) -> None:
+        """Close both sides with a code."""
+        for stream, connection in ((self._client_stream, self._client), (self._upstream_stream, self._upstream)):
+            with contextlib.suppress(LocalProtocolError):
+                stream.write(connection.send(CloseConnection(code, reason)))
