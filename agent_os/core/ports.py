@@ -117,6 +117,7 @@ class AuditSink(Protocol):
     def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
         """Queue a record, in order of calls, and return an awaitable that ends when it is durable.
 
+        The record is queued by the call itself; awaiting is for those who must know that it is on disk.
         The record's `type`, `time` and the monitor's fields are the caller's; sequence number, chain hash and writer id
         are the sink's. The awaitable raises EffectError when the record could not be made durable in time.
         """

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -45,7 +46,6 @@ class _Flight:
     reference: str
     budgets: Mapping[str, Mapping[str, float]]
     key: str
-    durable: asyncio.Future[None] | None = None
 
 
 class Monitor:
@@ -337,8 +337,6 @@ class Monitor:
                 await ports.payloads.put(reference, {"action": action.to_json()})
             if self._waits(action):
                 await durable
-            else:
-                _unheard(durable)
         except AgentOSError as error:
             if amounts and ports.budgets is not None:
                 await ports.budgets.settle(reference, {})
@@ -367,14 +365,10 @@ class Monitor:
         """Record a denial and raise it. A record that fails does not turn the denial into anything else."""
         said = record.describe(action, self._ports.keyed_digest)
         now = self._ports.clock.now()
-        try:
-            _unheard(
-                self._ports.audit.append(
-                    record.decided("denied", action, decision, reference=reference, now=now, said=said)
-                )
+        with suppress(AgentOSError):
+            self._ports.audit.append(
+                record.decided("denied", action, decision, reference=reference, now=now, said=said)
             )
-        except AgentOSError:
-            pass
         raise DeniedError(decision)
 
     # ---- execute and settle -----------------------------------------------------------------------------------------
@@ -422,7 +416,8 @@ class Monitor:
         if ports.payloads is not None:
             await ports.payloads.put(flight.reference + ".out", {"value": _jsonable(outcome.value), "error": outcome.error})
         done = record.finished(flight.reference, outcome, now=ports.clock.now(), size=_size(outcome.value))
-        _unheard(ports.audit.append(done))
+        with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
+            ports.audit.append(done)
         return outcome
 
 
@@ -480,15 +475,6 @@ def _observed(observe: Callable[[Action, Outcome], Outcome], action: Action, out
         return observe(action, outcome)
     except Exception:  # an outcome the guard cannot label is untrusted as a whole
         return replace(outcome, label=UNTRUSTED, leaves=())
-
-
-def _unheard(durable: Awaitable[None]) -> None:
-    """Let a record become durable on its own; its failure is the sink's to remember (it then refuses the next one)."""
-    if isinstance(durable, asyncio.Future):
-        durable.add_done_callback(lambda future: future.cancelled() or future.exception())
-    else:
-        task = asyncio.ensure_future(durable)
-        task.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
 def _size(value: Any) -> int:

@@ -1,0 +1,80 @@
+"""Reading policy files: bytes from disk to `Policy.parse`, packs by name. The parsing itself is pure and elsewhere.
+
+Threats: a huge file, a `pack:` name or an `extends` path that climbs out of its folder, a file swapped while it is read.
+Every read is bounded, and a policy is parsed from the bytes that were read once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from agent_os.core.errors import Place, PolicyError, Problem
+from agent_os.policy import Policy
+from agent_os.runtime.data import data_dir
+
+POLICY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+def load_policy(source: str | Path | Sequence[str | Path], *, semantics: str | None = None) -> Policy:
+    """Return the policy of a file, of `pack:NAME`, or of several as layers (each must allow).
+
+    Raises PolicyError with file, line, column and a hint.
+    """
+    if isinstance(source, (str, Path)):
+        return _load_one(source, semantics)
+    layers = [_load_one(each, semantics) for each in source]
+    if not layers:
+        raise PolicyError("no policy file is named")
+    return layers[0] if len(layers) == 1 else Policy.layered(layers)
+
+
+def _load_one(source: str | Path, semantics: str | None) -> Policy:
+    if isinstance(source, str) and source.startswith("pack:"):
+        path = pack_file(source.removeprefix("pack:"))
+    else:
+        path = Path(source)
+    text = read_policy_text(path)
+    return Policy.parse(text, semantics=semantics, file=str(source), resolve_pack=_resolver(path.parent))
+
+
+def _resolver(folder: Path) -> object:
+    def resolve(reference: str) -> tuple[str, str]:
+        """Return (name of the file, its text) of an entry of `extends`."""
+        if reference.startswith("pack:"):
+            return reference, read_policy_text(pack_file(reference.removeprefix("pack:")))
+        base = folder.resolve()
+        path = (base / reference).resolve()
+        if not path.is_relative_to(base):
+            raise PolicyError(Problem(f"extends {reference!r} leads out of the policy's folder"))
+        return str(path), read_policy_text(path)
+
+    return resolve
+
+
+def pack_file(name: str) -> Path:
+    """Return the policy file of a shipped pack. Raises PolicyError for a name that is none."""
+    folder = data_dir("policies")
+    known = sorted(entry.name for entry in folder.iterdir() if (entry / "policy.yaml").is_file())
+    if name not in known:
+        raise PolicyError(Problem(f"no pack is called {name!r}", hint=f"packs: {', '.join(known) or 'none'}"))
+    return folder / name / "policy.yaml"
+
+
+def read_policy_text(path: Path) -> str:
+    """Return the text of a policy file: UTF-8, at most POLICY_BYTES_MAX bytes, a regular file."""
+    place = Place(str(path))
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+            data = file.read(POLICY_BYTES_MAX + 1)
+    except OSError as error:
+        said = os.strerror(error.errno or 0).lower()
+        raise PolicyError(Problem(f"cannot be read: {said}", place, code="unreadable")) from None
+    if len(data) > POLICY_BYTES_MAX:
+        raise PolicyError(Problem(f"is larger than {POLICY_BYTES_MAX} bytes", place, code="too-large"))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PolicyError(Problem(f"is not UTF-8 (byte {error.start})", place, code="not-utf8")) from None

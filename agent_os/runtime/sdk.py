@@ -1,0 +1,255 @@
+"""`AgentOS`: the runtime as an application embeds it.
+
+    with AgentOS.open("policy.yaml", principal="ana@corp.example") as os:
+        agent = create_agent(os.model("openai:gpt-5"), tools=os.tools(), middleware=[os.middleware()])
+
+The application is trusted: it asserts the principal. Everything else goes through `perform`. Synchronous methods are a thin
+face over one loop thread; `async with AgentOS.open(...)` adopts the running loop instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from agent_os.core.action import Action
+from agent_os.core.carried import Carried
+from agent_os.core.errors import AgentOSError, EffectError
+from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.core.ports import Approver, Outcome, Pending
+from agent_os.core.principal import Principal
+from agent_os.monitor import Monitor
+from agent_os.policy import Policy
+from agent_os.runtime.loop import LoopThread
+from agent_os.runtime.policies import load_policy
+
+if TYPE_CHECKING:
+    from agent_os.agents.toolbox import Toolbox
+    from agent_os.runtime.compose import Composition
+
+
+class AgentOS:
+    """One session of one principal under one policy. Open it, use it as a context manager, let it close."""
+
+    def __init__(self, policy: Policy, principal: Principal, workspace: Path, options: Mapping[str, Any]) -> None:
+        self._policy, self._principal, self._workspace = policy, principal, workspace
+        self._options = dict(options)
+        self._loop: LoopThread | None = None
+        self._composition: Composition | None = None
+
+    @classmethod
+    def open(
+        cls,
+        policy: Policy | str | Path | Sequence[str | Path],
+        *,
+        principal: Principal | str | Mapping[str, Any] = "anonymous",
+        workspace: str | Path = ".",
+        state: str | Path | None = None,
+        approver: Approver | Callable[..., Any] | None = None,
+    ) -> AgentOS:
+        """Return a session that opens with `with` or `async with`.
+
+        `policy` is a Policy, a file, or several files (layers: an action must be allowed by each). `principal` is who
+        the application says is acting: a user id, or a Principal. `workspace` is the folder relative paths are taken
+        against. `state` is the state directory (default: `$AGENTOS_STATE`, else the XDG state folder). `approver`
+        answers asks at once; without one they park as `Pending`. Raises PolicyError, ActionError.
+        """
+        if not isinstance(policy, Policy):
+            policy = load_policy(policy)
+        if isinstance(principal, str):
+            principal = Principal(user=principal)
+        elif not isinstance(principal, Principal):
+            principal = Principal.parse(principal)
+        folder = Path(workspace).expanduser().resolve()
+        if not folder.is_dir():
+            raise EffectError(f"the workspace is no folder: {folder}")
+        return cls(policy, principal, folder, {"state": state, "approver": approver})
+
+    # ---- opening and closing ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> AgentOS:
+        self._loop = LoopThread()
+        try:
+            self._composition = self._loop.run(self._compose())
+        except BaseException:
+            self._loop.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._composition is not None:
+            self._loop.run(self._composition.aclose())
+            self._loop.stop()
+        self._composition = None
+
+    async def __aenter__(self) -> AgentOS:
+        self._loop = LoopThread(asyncio.get_running_loop())
+        self._composition = await self._compose()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._composition is not None:
+            await self._composition.aclose()
+        self._composition = None
+
+    async def _compose(self) -> Composition:
+        from agent_os.runtime.compose import compose  # noqa: PLC0415 - the effects load when a session opens
+
+        return await compose(self._policy, self._principal, str(self._workspace), **self._options)
+
+    def _open(self) -> Composition:
+        if self._composition is None:
+            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
+        return self._composition
+
+    @property
+    def loop(self) -> LoopThread:
+        """The loop this session runs on."""
+        if self._loop is None:
+            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
+        return self._loop
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def monitor(self) -> Monitor:
+        """The reference monitor of this session."""
+        return self._open().monitor
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The registry of tools."""
+        return self._open().toolbox
+
+    @property
+    def carried(self) -> Carried:
+        """Bytes in flight."""
+        return self._open().carried
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.monitor.policy if self._composition else self._policy
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf this session acts."""
+        return self._principal
+
+    @property
+    def workspace(self) -> str:
+        """Absolute path that relative paths are taken against."""
+        return str(self._workspace)
+
+    # ---- the door ---------------------------------------------------------------------------------------------------
+
+    def perform(self, action: Action | Mapping[str, Any], *, key: str = "") -> Outcome | Pending:
+        """Do one action and return its outcome; synchronous. Raises as `aperform`, and AgentOSError on the loop thread."""
+        return self.loop.run(self.monitor.perform(action, key=key))
+
+    async def aperform(
+        self,
+        action: Action | Mapping[str, Any],
+        *,
+        key: str = "",
+        body: Callable[[Action], Awaitable[Any]] | None = None,
+    ) -> Outcome | Pending:
+        """Do one action and return its outcome, or `Pending` when a person must answer first.
+
+        `key` is an idempotency key. Raises DeniedError, ActionError, EffectError.
+        """
+        return await self.loop.call(self.monitor.perform(action, key=key, body=body))
+
+    def prompt(self, text: str) -> None:
+        """Tell the session what the user asked: trusted text, from which the scope of effects is taken."""
+        if self.monitor.session.flow is not None:
+            self.monitor.session.flow.prompt(text)
+
+    # ---- LangChain --------------------------------------------------------------------------------------------------
+
+    def tools(self, *names: str) -> list[Any]:
+        """Return the built-in tools (or those named) as governed LangChain tools; forbidden ones are left out."""
+        from agent_os.adapters.langchain import builtin_tools  # noqa: PLC0415
+
+        return builtin_tools(self, names)
+
+    def wrap(self, tools: Iterable[Any], manifests: Iterable[ToolSpec] = ()) -> list[Any]:
+        """Return LangChain tools governed by this session; one without a manifest is treated as the worst case."""
+        from agent_os.adapters.langchain import wrap_tools  # noqa: PLC0415
+
+        return wrap_tools(self, tools, manifests)
+
+    def model(self, model: Any, **options: Any) -> Any:
+        """Return a governed chat model of a LangChain model or its name (`openai:gpt-5`)."""
+        from agent_os.adapters.langchain import govern_model  # noqa: PLC0415
+
+        return govern_model(self, model, **options)
+
+    def middleware(self) -> Any:
+        """Return the middleware for `create_agent`: hides forbidden tools, turns denials into messages, asks people."""
+        from agent_os.adapters.langchain import AgentOSMiddleware  # noqa: PLC0415
+
+        return AgentOSMiddleware(self)
+
+    # ---- plain functions --------------------------------------------------------------------------------------------
+
+    def guarded(self, function: Callable[..., Any] | None = None, *, spec: ToolSpec | None = None) -> Any:
+        """Decorate a plain function so that each call is a `tool.call` of its name.
+
+        Arguments must be plain JSON. Without `spec` every argument is authority and the effect is the worst case. The
+        wrapped function raises DeniedError instead of running, EffectError while it waits for a person.
+        """
+        if function is None:
+            return functools.partial(self.guarded, spec=spec)
+        from agent_os.agents.toolbox import code_of  # noqa: PLC0415
+
+        signature = inspect.signature(function)
+        semantics = spec or ToolSpec(
+            name=function.__name__,
+            description=inspect.getdoc(function) or "",
+            effect=Effect.EXECUTE,
+            arguments={name: Argument(role=Role.AUTHORITY) for name in signature.parameters},
+        )
+
+        async def run(args: Mapping[str, Any]) -> Any:
+            if inspect.iscoroutinefunction(function):
+                return await function(**args)
+            return await asyncio.to_thread(function, **args)
+
+        self.toolbox.register(semantics, run, code=code_of(function))
+
+        def call_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return {"kind": "tool.call", "tool": semantics.name, "args": dict(bound.arguments)}
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def governed_async(*args: Any, **kwargs: Any) -> Any:
+                return _value(await self.aperform(call_of(args, kwargs)))
+
+            return governed_async
+
+        @functools.wraps(function)
+        def governed(*args: Any, **kwargs: Any) -> Any:
+            return _value(self.perform(call_of(args, kwargs)))
+
+        return governed
+
+
+def _value(outcome: Outcome | Pending) -> Any:
+    if isinstance(outcome, Pending):
+        raise EffectError(f"waits for approval {outcome.approval_id}")
+    if not outcome.ok:
+        raise EffectError(outcome.detail or outcome.error)
+    return outcome.value
