@@ -1,0 +1,24 @@
+"""`make bench`: every benchmark of the decision path, one after the other; ratios within one run.
+
+Each benchmark is a module with `main()`. Worst cases stand beside best; absolute figures are this machine's, ratios travel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+BENCHES = ("bench.startup", "bench.decide", "bench.audit", "bench.perform")
+
+
+def main() -> int:
+    """Run the benchmarks named on the command line, or all."""
+    chosen = [name if name.startswith("bench.") else f"bench.{name}" for name in sys.argv[1:]] or list(BENCHES)
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        importlib.import_module(name).main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
