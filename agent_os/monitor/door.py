@@ -147,7 +147,9 @@ class Monitor:
             return admitted
         if isinstance(admitted, Pending):
             raise DeniedError(
-                replace(admitted.decision, reason=f"waits for approval {admitted.approval_id}: {admitted.decision.reason}")
+                replace(
+                    admitted.decision, reason=f"waits for approval {admitted.approval_id}: {admitted.decision.reason}"
+                )
             )
         raise EffectError("this idempotency key was used: its outcome is recorded")
 
@@ -172,12 +174,18 @@ class Monitor:
         if decision.verdict is not Verdict.ALLOW:
             self._deny(action, decision, reference)
         amounts = _amounts(decision.obligations)
-        if key and self._ports.outcomes is not None:
-            known = await self._ports.outcomes.claim(key, action.digest)
+        outcomes = self._ports.outcomes if key else None
+        if outcomes is not None:
+            known = await outcomes.claim(key, action.digest)
             if known is not None:
                 return known
-        await self._reserve(action, decision, reference, amounts)
-        return await self._intend(action, decision, facts, reference, amounts, key)
+        try:
+            await self._reserve(action, decision, reference, amounts)
+            return await self._intend(action, decision, facts, reference, amounts, key)
+        except DeniedError:
+            if outcomes is not None:
+                await outcomes.release(key)
+            raise
 
     def _canonical(self, given: Action | Mapping[str, Any]) -> Action:
         principal = self.session.principal
@@ -255,6 +263,7 @@ class Monitor:
         used = await self._use_grants(action, decision, now)
         if used:
             return replace(decision, verdict=Verdict.ALLOW)
+        terms = _terms(decision.obligations, self._approval_s)
         wanted = Approval(
             id=ports.ids.new("apr"),
             action=record.describe(action, ports.keyed_digest),
@@ -263,9 +272,12 @@ class Monitor:
             rules=decision.rules,
             reason=decision.reason,
             requested_at=now,
-            expires_at=now + self._approval_s,
-            needed=_people(decision.obligations),
-            preview={"kind": action.kind, "target": action.target, "arguments": action.arguments, "advice": decision.advice},
+            expires_at=now + terms.seconds,
+            needed=terms.people,
+            preview=_preview(action, decision, facts),
+            requester=action.principal.user,
+            separate=terms.separate,
+            approvers=terms.approvers,
         )
         approval = await ports.approvals.request(wanted)
         said = record.describe(action, ports.keyed_digest)
@@ -275,9 +287,13 @@ class Monitor:
             answer = await ports.approver.ask(approval)
             if answer is not None:
                 approve, who, note = answer
-                await ports.approvals.answer(approval.id, approve=approve, approver=who, now=ports.clock.now(), note=note)
+                await ports.approvals.answer(
+                    approval.id, approve=approve, approver=who, now=ports.clock.now(), note=note
+                )
                 if not approve:
-                    return self._refusal("runtime.approval-denied", "a person denied this" + (f": {note}" if note else ""))
+                    return self._refusal(
+                        "runtime.approval-denied", "a person denied this" + (f": {note}" if note else "")
+                    )
                 if await self._use_grants(action, decision, ports.clock.now()):
                     return replace(decision, verdict=Verdict.ALLOW)
         return Pending(approval.id, decision, approval.expires_at)
@@ -414,7 +430,9 @@ class Monitor:
         if flight.key and ports.outcomes is not None:
             await ports.outcomes.record(flight.key, outcome)
         if ports.payloads is not None:
-            await ports.payloads.put(flight.reference + ".out", {"value": _jsonable(outcome.value), "error": outcome.error})
+            await ports.payloads.put(
+                flight.reference + ".out", {"value": _jsonable(outcome.value), "error": outcome.error}
+            )
         done = record.finished(flight.reference, outcome, now=ports.clock.now(), size=_size(outcome.value))
         with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
             ports.audit.append(done)
@@ -460,9 +478,39 @@ def _used(reserved: Mapping[str, Mapping[str, float]], outcome: Outcome) -> dict
     }
 
 
-def _people(obligations: tuple[Obligation, ...]) -> int:
-    needed = [int(item.params.get("people", 1)) for item in obligations if item.kind == "approve"]
-    return max(needed, default=1)
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """On what terms a person answers, over every layer: the strictest of each."""
+
+    people: int
+    seconds: float
+    separate: bool
+    approvers: tuple[str, ...]
+
+
+def _terms(obligations: tuple[Obligation, ...], seconds: float) -> _Terms:
+    stated = [item.params for item in obligations if item.kind == "approve"]
+    named = [list(params["approvers"]) for params in stated if params.get("approvers")]
+    return _Terms(
+        people=max((int(params.get("people", 1)) for params in stated), default=1),
+        seconds=min((float(params["timeout_s"]) for params in stated if "timeout_s" in params), default=seconds),
+        separate=any(params.get("requester_may_approve") is False for params in stated),
+        approvers=tuple(who for who in named[0] if all(who in other for other in named)) if named else (),
+    )
+
+
+def _preview(action: Action, decision: Decision, facts: Facts) -> dict[str, Any]:
+    """Return what the person is shown: the exact effect, where it goes, and where its authority came from."""
+    return {
+        "kind": action.kind,
+        "target": action.target,
+        "arguments": action.arguments,
+        "reason": decision.reason,
+        "provenance": [
+            {"sink": item.sink, "argument": item.argument, "source": item.source, "detail": item.detail}
+            for item in facts.flow or ()
+        ],
+    }
 
 
 def _facts_digest(facts: Facts) -> str:

@@ -39,7 +39,9 @@ def describe(action: Action, keyed_digest: Callable[[str], str]) -> dict[str, An
         case ModelCall():
             said.update(model=action.model, provider=action.provider, input_tokens=action.input_tokens)
         case ProcessExec():
-            said.update(program=action.target, argv=keyed_digest("\0".join(action.argv)), arguments=len(action.argv) - 1)
+            said.update(
+                program=action.target, argv=keyed_digest("\0".join(action.argv)), arguments=len(action.argv) - 1
+            )
         case AgentSpawn() | TaskSchedule() | SecretUse():
             said["name"] = action.target
         case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent_os.core.errors import Place, PolicyError, Problem
 from agent_os.policy import Policy
@@ -36,22 +36,40 @@ def _load_one(source: str | Path, semantics: str | None) -> Policy:
         path = pack_file(source.removeprefix("pack:"))
     else:
         path = Path(source)
+    return parse_policy(read_policy_text(path), file=str(path), semantics=semantics)
+
+
+def parse_policy(text: str, *, file: str, semantics: str | None = None) -> Policy:
+    """Return the policy of a text that stands in `file`: packs, extended files and data sets are read beside it."""
+    return Policy.parse(text, semantics, file, _resolve_pack, _resolve_data)
+
+
+def _resolve_pack(reference: str, referring: str) -> tuple[str, str]:
+    """Return (text, file) of an entry of `extends` that stands in the file `referring`."""
+    if reference.startswith("pack:"):
+        path = pack_file(reference.removeprefix("pack:"))
+    else:
+        path = _beside(reference, referring)
+    return read_policy_text(path), str(path)
+
+
+def _resolve_data(reference: str, referring: str) -> Any:
+    """Return the plain JSON of a data file (YAML, JSON or one value a line) beside the policy file `referring`."""
+    path = _beside(reference, referring)
     text = read_policy_text(path)
-    return Policy.parse(text, semantics=semantics, file=str(source), resolve_pack=_resolver(path.parent))
+    if path.suffix in (".yaml", ".yml", ".json"):
+        from agent_os.policy.reader import read  # noqa: PLC0415 - YAML loads with the first data file
+
+        return read(text, file=str(path)).value
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _resolver(folder: Path) -> object:
-    def resolve(reference: str) -> tuple[str, str]:
-        """Return (name of the file, its text) of an entry of `extends`."""
-        if reference.startswith("pack:"):
-            return reference, read_policy_text(pack_file(reference.removeprefix("pack:")))
-        base = folder.resolve()
-        path = (base / reference).resolve()
-        if not path.is_relative_to(base):
-            raise PolicyError(Problem(f"extends {reference!r} leads out of the policy's folder"))
-        return str(path), read_policy_text(path)
-
-    return resolve
+def _beside(reference: str, referring: str) -> Path:
+    base = Path(referring).resolve().parent
+    path = (base / reference).resolve()
+    if not path.is_relative_to(base):
+        raise PolicyError(Problem(f"{reference!r} leads out of the policy's folder", Place(referring)))
+    return path
 
 
 def pack_file(name: str) -> Path:

@@ -1,0 +1,263 @@
+"""Composition of one session: opens the state, builds the effects the policy can reach, and wires the monitor.
+
+This is the only place where a port meets its implementation. What a policy asks for and this installation does not have
+is named in `Needs.unavailable`, and `decide` denies what it governs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.agents.builtin_tools import register_builtin_tools
+from agent_os.agents.tool_door import ToolDoor
+from agent_os.agents.toolbox import Toolbox
+from agent_os.core.action import Action
+from agent_os.core.budget import Budget
+from agent_os.core.carried import Carried
+from agent_os.core.errors import AgentOSError, DeniedError
+from agent_os.core.ports import Approval, Approver, Effector, Outcome, Pending
+from agent_os.core.principal import Principal
+from agent_os.effects.clock import SystemClock
+from agent_os.effects.files import Files
+from agent_os.effects.http import Http
+from agent_os.effects.ids import RandomIds
+from agent_os.effects.links import KernelLinks
+from agent_os.monitor import Monitor, Ports
+from agent_os.monitor.gather import Needs, Session
+from agent_os.policy import Policy
+from agent_os.runtime.state import State, open_state
+
+SCANNED_KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.send"})
+"""Kinds whose content a `privacy:` section governs (policy/compile.py: WIRING)."""
+UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
+
+
+@dataclass(slots=True)
+class Composition:
+    """An open session: the monitor, and what must be closed after it."""
+
+    monitor: Monitor
+    toolbox: Toolbox
+    carried: Carried
+    state: State
+    files: Files
+    http: Http
+
+    async def aclose(self) -> None:
+        """Close in the order of dependence; the audit last."""
+        await self.http.aclose()
+        self.files.close()
+        self.state.close()
+
+
+@dataclass(slots=True)
+class _Door:
+    """The session as its built-in tools see it; bound to the monitor once that stands."""
+
+    workspace: str
+    carried: Carried
+    monitor: Monitor | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf the tools act."""
+        return self._bound().principal
+
+    async def perform(self, action: Action | Mapping[str, Any]) -> Outcome | Pending:
+        """Put one action through the monitor."""
+        return await self._bound().perform(action)
+
+    def _bound(self) -> Monitor:
+        if self.monitor is None:
+            raise AgentOSError("the session is not open yet")
+        return self.monitor
+
+
+async def compose(
+    policy: Policy,
+    principal: Principal,
+    workspace: str,
+    *,
+    state: str | Path | None = None,
+    approver: Approver | Callable[..., Any] | None = None,
+) -> Composition:
+    """Return an open session. Raises EffectError, EnforcementError, IntegrityError; closes what it opened on failure."""
+    ids = RandomIds()
+    if principal.session == "-":
+        principal = replace(principal, session=ids.new("ses"))
+    environment = dict(os.environ)
+    if state is not None:
+        environment["AGENTOS_STATE"] = str(Path(state).resolve())
+    opened = open_state(
+        workspace=workspace,
+        environment=environment,
+        info={"policy": policy.digest, "session": principal.session},
+        retention_days=_retention_days(policy),
+        payload_days=_payload_days(policy),
+    )
+    try:
+        return _wire(policy, principal, workspace, opened, ids, _approver(approver))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _wire(
+    policy: Policy, principal: Principal, workspace: str, state: State, ids: RandomIds, approver: Approver | None
+) -> Composition:
+    carried, toolbox = Carried(), Toolbox()
+    readable, writable = granted_roots(policy, workspace)
+    files = Files(writable=writable, readable=readable, carried=carried)
+    http = Http(carried=carried)
+    effectors: dict[str, Effector] = {"net.request": http, "tool.call": toolbox}
+    effectors.update(dict.fromkeys(files.kinds, files))
+    door = _Door(workspace, carried)
+    budgets = tuple(_budgets(policy))
+    ports = Ports(
+        clock=SystemClock(),
+        ids=ids,
+        audit=state.audit,
+        registry=toolbox,
+        keyed_digest=state.keyed_digest,
+        effectors=effectors,
+        links=KernelLinks(),
+        resolver=_resolver(),
+        detector=_detector(policy),
+        budgets=state.stores.budgets.view(budgets, principal, run=principal.session) if budgets else None,
+        approvals=state.stores.approvals,
+        approver=approver,
+        outcomes=state.stores.outcomes,
+        payloads=state.stores.payloads,
+    )
+    session = Session(principal, workspace, flow=_flow(policy, toolbox, principal), privacy=_privacy(policy, principal))
+    monitor = Monitor(policy, ports, session, needs=needs_of(policy))
+    door.monitor = monitor
+    bound: ToolDoor = door
+    register_builtin_tools(toolbox, bound)
+    return Composition(monitor, toolbox, carried, state, files, http)
+
+
+def needs_of(policy: Policy) -> Needs:
+    """Return which facts this policy can ask for at all."""
+    asked = any(True for _ in policy.sections("privacy"))
+    return Needs(
+        findings=SCANNED_KINDS if asked else frozenset(),
+        verdicts=bool(policy.engines),
+        budgets=tuple(budget.name for budget in _budgets(policy)),
+    )
+
+
+def granted_roots(policy: Policy, workspace: str) -> tuple[list[str], list[str]]:
+    """Return (readable, writable) folders for the file effector: the second line behind the policy's own rules."""
+    readable: list[str] = []
+    writable: list[str] = []
+    for section, _layer, _unit in policy.sections("filesystem_policy"):
+        if section.include_workdir:
+            writable.append(workspace)
+        readable.extend(_absolute(path, workspace) for path in section.read_only)
+        writable.extend(_absolute(path, workspace) for path in section.read_write)
+    return readable, writable
+
+
+def _absolute(path: Any, workspace: str) -> str:
+    return os.path.normpath(os.path.join(workspace, str(path)))
+
+
+def _budgets(policy: Policy) -> list[Budget]:
+    found: dict[str, Budget] = {}
+    for section, _layer, _unit in policy.sections("budgets"):
+        for entry in section:
+            limits = {unit: float(getattr(entry, unit)) for unit in UNITS if getattr(entry, unit) is not None}
+            name = entry.name or f"{entry.per}/{entry.window}"
+            found.setdefault(name, Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0))
+    return list(found.values())
+
+
+def _payload_days(policy: Policy) -> float:
+    wanted = [section.keep / 86400 for section, _, _ in policy.sections("audit") if section.payloads == "encrypted"]
+    return min(wanted, default=0.0)
+
+
+def _retention_days(policy: Policy) -> float:
+    return max((section.retention / 86400 for section, _, _ in policy.sections("audit")), default=400.0)
+
+
+def _resolver() -> Any:
+    import importlib.util  # noqa: PLC0415
+
+    if importlib.util.find_spec("agent_os.effects.resolver") is None:
+        return None
+    from agent_os.effects.resolver import SystemResolver  # noqa: PLC0415
+
+    return SystemResolver()
+
+
+def _detector(policy: Policy) -> Any:
+    if not any(True for _ in policy.sections("privacy")):
+        return None
+    from agent_os.runtime.privacy import local_detector  # noqa: PLC0415 - patterns compile for a while
+
+    return local_detector()
+
+
+def _privacy(policy: Policy, principal: Principal) -> Any:
+    return None
+
+
+def _flow(policy: Policy, toolbox: Toolbox, principal: Principal) -> Any:
+    if not any(True for _ in policy.sections("flow")):
+        return None
+    from agent_os.guards.flow.session import FlowSession  # noqa: PLC0415 - only where a policy asks for it
+
+    return FlowSession(specs=_Specs(toolbox), principal=principal)
+
+
+class _Specs(Mapping[str, Any]):
+    """The specs of a toolbox by tool name, always as they are now."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+
+    def __getitem__(self, name: str) -> Any:
+        server, _, tool = name.rpartition("/")
+        found = self._toolbox.find(tool, server)
+        if found is None:
+            raise KeyError(name)
+        return found.spec
+
+    def __iter__(self) -> Any:
+        return iter(self._toolbox.names())
+
+    def __len__(self) -> int:
+        return len(self._toolbox.names())
+
+
+class _Callback:
+    """An approver made of an SDK callback: approval -> bool, None, or (bool, approver, note)."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    async def ask(self, approval: Approval) -> tuple[bool, str, str] | None:
+        """Ask the callback; what it raises leaves the ask parked."""
+        answer = self._function(approval)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer is None or isinstance(answer, tuple):
+            return answer
+        return bool(answer), "application", ""
+
+
+def _approver(given: Approver | Callable[..., Any] | None) -> Approver | None:
+    if given is None or hasattr(given, "ask"):
+        return given  # type: ignore[return-value]
+    if not callable(given):
+        raise AgentOSError("approver must be a callable or have an async method `ask`")
+    return _Callback(given)
+
+
+__all__ = ["Composition", "DeniedError", "compose", "granted_roots", "needs_of"]
