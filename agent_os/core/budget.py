@@ -39,18 +39,24 @@ class Budget:
         if self.per in STATED:
             if not stated:
                 raise ActionError(f"budget {self.name!r} is per {self.per} and none was stated", field="budget")
-            subject = f"{principal.tenant}/{stated}"
+            parts: tuple[str, ...] = (principal.tenant, stated)
         elif self.per == "tenant":
-            subject = principal.tenant
+            parts = (principal.tenant,)
         elif self.per == "user":
-            subject = f"{principal.tenant}/{principal.user}"
+            parts = (principal.tenant, principal.user)
         elif self.per == "agent":
-            subject = "/".join((principal.tenant, principal.user, *principal.parents, principal.agent))
+            parts = (principal.tenant, principal.user, *principal.parents, principal.agent)
         elif self.per in ("session", "task"):
-            subject = f"{principal.tenant}/{principal.user}/{principal.session}"
+            parts = (principal.tenant, principal.user, principal.session)
         else:
             raise ActionError(f"unknown subject {self.per!r}", field="budget.per")
+        subject = "/".join(_part(part) for part in parts)
         return f"{self.name}|{self.per}={subject}|{period(self.window, now, run)}"
+
+
+def _part(text: str) -> str:
+    """Return a name with what separates names in an account escaped, so that two subjects never share one."""
+    return text.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
 
 
 def period(window: str, now: float, run: str = "") -> str:

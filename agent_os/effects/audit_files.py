@@ -66,9 +66,15 @@ def checkpoint_places(state: Path, writer: str, elsewhere: Path | None = None) -
     return places + ([elsewhere / f"{writer}.jsonl"] if elsewhere is not None else [])
 
 
-def read_anchors(writer: str, places: Sequence[Path], verify: Verify) -> Anchors:
-    """Return what the checkpoint files of a writer hold, taken together."""
-    return anchors(writer, (line for place in places if place.exists() for line in read_lines(place)), verify)
+def read_anchors(writer: str, places: Sequence[Path], verify: Verify, shared: Sequence[Path] = ()) -> Anchors:
+    """Return what the checkpoint files of a writer hold, taken together.
+
+    `shared` are files with checkpoints of several writers, of which this one's count.
+    """
+    own = [line for place in places if place.exists() for line in read_lines(place)]
+    mark = f'"writer":"{writer}"'.encode()
+    own.extend(line for place in shared for line in read_lines(place) if mark in line)
+    return anchors(writer, own, verify)
 
 
 def sync_directory(path: Path) -> None:

@@ -6,8 +6,7 @@ Checkpoints are read before the segments, so that a log that is being written me
 from __future__ import annotations
 
 import heapq
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +29,12 @@ def writers(state: Path) -> list[str]:
     return sorted(name for name in found if not name.endswith(".new"))
 
 
-def report(state: Path, writer: str, check: Verify, elsewhere: Path | None = None) -> Report:
+def report(
+    state: Path, writer: str, check: Verify, elsewhere: Path | None = None, against: Sequence[Path] = ()
+) -> Report:
     """Verify one writer's log against the checkpoints of every place. Raises EffectError when it cannot be read."""
     try:
-        anchors = read_anchors(writer, checkpoint_places(state, writer, elsewhere), check)
+        anchors = read_anchors(writer, checkpoint_places(state, writer, elsewhere), check, against)
         directory = state / "audit" / writer
         segments = segments_of(directory) if directory.is_dir() else []
         return verify(writer, [(path.name, read_lines(path)) for path in segments], anchors)
@@ -75,15 +76,17 @@ def _time(record: Mapping[str, Any]) -> float:
 
 def tail(state: Path, writer: str | None, count: int) -> list[Mapping[str, Any]]:
     """Return the last records of one writer, or of all, oldest first."""
-    found: list[Mapping[str, Any]] = []
+    streams = []
     for name in [writer] if writer is not None else writers(state):
         directory = state / "audit" / name
+        found: list[Mapping[str, Any]] = []
         for path in segments_of(directory)[-2:] if directory.is_dir() else ():
             offset = max(0, path.stat().st_size - TAIL_BYTES)
             lines = (parse_line(raw) for raw in read_lines(path, offset))
             found.extend(line.record for line in lines if line is not None)
-    found.sort(key=lambda record: (_time(record), record.get("seq", 0)))
-    return found[-count:] if count > 0 else []
+        streams.append(found)
+    merged = list(heapq.merge(*streams, key=_time))
+    return merged[-count:] if count > 0 else []
 
 
 class Follower:
@@ -115,13 +118,3 @@ class Follower:
                     fresh.append(line.record)
             self._offsets[path] = offset
         return sorted(fresh, key=_time)
-
-
-def find(state: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> Iterator[Mapping[str, Any]]:
-    """Yield the records that `wanted` picks, of every writer."""
-    return (record for record in records(state) if wanted(record))
-
-
-def pretty(record: Mapping[str, Any]) -> str:
-    """Return a record as indented JSON."""
-    return json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)

@@ -44,7 +44,7 @@ _COLUMNS: Final = (
     "id, action_digest, policy_digest, rules, reason, requested_at, expires_at, state, needed, requester, separate,"
     " approvers, shown"
 )
-_SELECT: Final = "SELECT " + _COLUMNS + " FROM approval "
+_SELECT: Final = "SELECT " + _COLUMNS + " FROM approval "  # noqa: S608
 
 
 class SqliteApprovals:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from typing import Final
 
+ANCESTORS_MAX: Final = 256
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS holder(
   id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL
@@ -66,3 +67,17 @@ def pids(connection: sqlite3.Connection) -> set[int]:
 def leave(connection: sqlite3.Connection, holder: str) -> None:
     """Remove a holder at its orderly end."""
     connection.execute("DELETE FROM holder WHERE id=?", (holder,))
+
+
+def ancestors(pid: int | None = None) -> list[int]:
+    """Return the pids above a process (default: this one), nearest first."""
+    above: list[int] = []
+    current = os.getpid() if pid is None else pid
+    while current > 1 and len(above) < ANCESTORS_MAX:
+        try:
+            with open(f"/proc/{current}/stat", encoding="ascii", errors="replace") as file:
+                current = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+        above.append(current)
+    return above

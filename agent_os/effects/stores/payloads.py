@@ -61,6 +61,12 @@ class SqlitePayloads:
         """Return a payload, or None when there is none or its time is over. Raises IntegrityError when it was
         changed.
         """
+        return self.look_up(reference)
+
+    def look_up(self, reference: str) -> Mapping[str, Any] | None:
+        """Return a payload, or None when there is none or its time is over. Raises IntegrityError when it was
+        changed.
+        """
         row = self._database.read(
             lambda connection: connection.execute(
                 "SELECT sealed FROM payload WHERE reference=? AND at>=?", (reference, self._now() - self._keep)

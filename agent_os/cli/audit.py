@@ -1,0 +1,210 @@
+"""`agentos audit`: tail, show, verify, export, checkpoint. Reads only; needs neither a policy nor a running agent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from agent_os.runtime.audit import AuditReader
+
+app = typer.Typer(no_args_is_help=True, help="Read, verify and export the audit.")
+POLL_SECONDS: Final = 0.3
+JSON = typer.Option(False, "--json", help="Print JSON.")
+WRITER = typer.Option(None, "--writer", help="Only this writer's log.")
+ROOT = typer.Option(None, "--root", help="Another directory with an audit (a second sink, a copy), same keys.")
+
+
+def _open(root: Path | None) -> AuditReader:
+    from agent_os.runtime.audit import open_audit  # noqa: PLC0415
+
+    return open_audit(root)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    from agent_os.audit.export import moment, target  # noqa: PLC0415
+
+    action = record.get("action")
+    kind = action.get("kind", "") if isinstance(action, Mapping) else ""
+    parts = [moment(record) or "-", f"{record.get('writer')}:{record.get('seq')}", str(record.get("type"))]
+    parts += [part for part in (kind, target(record)) if part]
+    if record.get("type") == "outcome":
+        parts.append("ok" if record.get("ok") else f"failed: {record.get('error', '?')}")
+    if record.get("rules"):
+        parts.append("by " + " ".join(record["rules"]))
+    if record.get("ref"):
+        parts.append(str(record["ref"]))
+    return "  ".join(_printable(part) for part in parts)
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters, so that nothing recorded can drive the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _print(record: Mapping[str, Any], as_json: bool) -> None:
+    from agent_os.core.canonical import json_bytes  # noqa: PLC0415
+
+    typer.echo(json_bytes(record).decode() if as_json else _line(record))
+
+
+@app.command()
+def tail(
+    count: int = typer.Option(20, "-n", "--lines", min=0, help="How many records."),
+    follow: bool = typer.Option(False, "-f", "--follow", help="Go on as records are written."),
+    writer: str | None = WRITER,
+    root: Path | None = ROOT,
+    as_json: bool = JSON,
+) -> None:
+    """Print the last records."""
+    reader = _open(root)
+    follower = reader.follow(writer) if follow else None
+    for record in reader.tail(count, writer):
+        _print(record, as_json)
+    while follower is not None:
+        time.sleep(POLL_SECONDS)
+        for record in follower.poll():
+            _print(record, as_json)
+        sys.stdout.flush()
+
+
+@app.command()
+def show(
+    reference: str = typer.Argument(help="A reference (act_…), a session, or writer:seq."),
+    root: Path | None = ROOT,
+    as_json: bool = JSON,
+) -> None:
+    """Print every record of one action or session in full."""
+    import json  # noqa: PLC0415
+
+    from agent_os.audit.view import Overview  # noqa: PLC0415
+
+    overview, found = Overview(), []
+    for record in _open(root).records():
+        overview.add(record)
+        place = f"{record.get('writer')}:{record.get('seq')}"
+        if reference in (record.get("ref"), record.get("session"), record.get("approval"), place):
+            found.append(record)
+    if not found:
+        typer.echo(f"agentos: no record of {reference!r}", err=True)
+        raise typer.Exit(1)
+    for record in found:
+        if as_json:
+            _print(record, True)
+        else:
+            typer.echo(json.dumps(record, indent=2, sort_keys=True))
+    states = {
+        ref: overview.actions[ref].state for ref in (str(each.get("ref")) for each in found) if ref in overview.actions
+    }
+    for ref, state in states.items():
+        if not as_json and state != "finished":
+            typer.echo(f"{ref}: {state}: no outcome is recorded", err=True)
+
+
+@app.command()
+def verify(
+    writer: str | None = WRITER,
+    against: list[Path] = typer.Option([], "--against", help="A file with checkpoints kept elsewhere."),  # noqa: B008
+    root: Path | None = ROOT,
+    as_json: bool = JSON,
+) -> None:
+    """Check every log; exit 1 and name the first record that was edited, dropped, moved, inserted or cut off."""
+    from agent_os.core.canonical import json_bytes  # noqa: PLC0415
+
+    reader = _open(root)
+    names = [writer] if writer is not None else reader.writers()
+    reports = [reader.report(name, against) for name in names]
+    if as_json:
+        whole = {
+            "ok": bool(reports) and all(each.ok for each in reports),
+            "writers": [each.to_json() for each in reports],
+        }
+        typer.echo(json_bytes(whole).decode())
+    for report in () if as_json else reports:
+        head = f"{report.writer}: {report.records} records ({report.first} to {report.last})"
+        if report.ok:
+            tail_note = f", {report.unanchored} after the last checkpoint" if report.unanchored else ""
+            typer.echo(f"{head}: verified, checkpoint at {report.anchored}{tail_note}")
+        else:
+            typer.echo(f"{head}: NOT VERIFIED")
+        for fault in report.faults:
+            typer.echo(f"  first bad: {fault}")
+        for note in report.notes:
+            typer.echo(f"  note: {note}")
+    if not reports:
+        typer.echo("agentos: there is no log to verify", err=True)
+    if not reports or not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    form: str = typer.Option("jsonl", "--format", help="jsonl, trace, ocsf or csv."),
+    output: Path | None = typer.Option(None, "-o", "--output", help="A file instead of standard output."),  # noqa: B008
+    since: str | None = typer.Option(None, help="From this time on (ISO 8601, UTC unless it says otherwise)."),
+    until: str | None = typer.Option(None, help="Before this time."),
+    writer: str | None = WRITER,
+    root: Path | None = ROOT,
+) -> None:
+    """Write the records out. Traces hold arguments and results if the policy has them stored encrypted."""
+    from agent_os import __version__  # noqa: PLC0415
+    from agent_os.audit import export as formats  # noqa: PLC0415
+
+    reader = _open(root)
+    start, end = _moment(since, "--since"), _moment(until, "--until")
+    records = (record for record in reader.records(writer) if _within(record, start, end))
+    lines: Iterator[str]
+    if form == "jsonl":
+        lines = formats.jsonl(records)
+    elif form == "csv":
+        lines = formats.as_csv(records)
+    elif form == "ocsf":
+        lines = formats.ocsf(records, __version__)
+    elif form == "trace":
+        store = reader.payloads()
+        look_up: Callable[[str], Mapping[str, Any] | None] = store.look_up if store is not None else lambda _: None
+        lines = formats.traces(records, look_up)
+    else:
+        raise typer.BadParameter(f"one of {', '.join(formats.FORMATS)}", param_hint="--format")
+    if output is None:
+        for line in lines:
+            sys.stdout.write(line)
+        return
+    with open(output, "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+
+
+@app.command()
+def checkpoint(writer: str | None = WRITER, root: Path | None = ROOT) -> None:
+    """Print the latest signed checkpoints, one a line, to be kept elsewhere (see `verify --against`)."""
+    reader = _open(root)
+    for name in [writer] if writer is not None else reader.writers():
+        latest = reader.latest(name)
+        if latest is not None:
+            sys.stdout.write(latest.line().decode())
+
+
+def _moment(text: str | None, option: str) -> float | None:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("a time such as 2026-11-21 or 2026-11-21T10:00", param_hint=option) from None
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+
+
+def _within(record: Mapping[str, Any], start: float | None, end: float | None) -> bool:
+    if start is None and end is None:
+        return True
+    moment = record.get("time")
+    if not isinstance(moment, (int, float)):
+        return False
+    return (start is None or moment >= start) and (end is None or moment < end)
