@@ -51,9 +51,9 @@ class Action:
     def digest(self) -> str:
         """`sha256:` and 64 hex digits; computed once."""
         if not self._digest:
-            form = canonical.json_bytes(
-                [SCHEMA, self.principal.to_json(), self.kind, self.arguments, self.tool_digest]
-            )
+            # The canonical form of [SCHEMA, principal, kind, arguments, tool digest], with the principal's part kept.
+            rest = canonical.json_bytes([self.kind, self.arguments, self.tool_digest])
+            form = b"[%d,%b,%b" % (SCHEMA, self.principal.canonical, rest[1:])
             object.__setattr__(self, "_digest", "sha256:" + hashlib.sha256(form).hexdigest())
         return self._digest
 
@@ -457,9 +457,7 @@ _UNION: Final[tuple[type[Action], ...]] = (
 )  # fmt: skip
 KINDS: Final[Mapping[str, type[Action]]] = {cls.kind: cls for cls in _UNION}
 _COMMON: Final = frozenset(item.name for item in fields(Action))
-_ARGUMENTS: Final = {
-    cls.kind: tuple(item.name for item in fields(cls) if item.name not in _COMMON) for cls in _UNION
-}
+_ARGUMENTS: Final = {cls.kind: tuple(item.name for item in fields(cls) if item.name not in _COMMON) for cls in _UNION}
 _REQUIRED: Final = {
     "tool.call": ("tool",), "fs.read": ("path",), "fs.write": ("path",), "fs.list": ("path",), "fs.delete": ("path",),
     "net.connect": ("host", "port"), "net.request": ("host", "port", "method"), "model.call": ("model",),
@@ -491,8 +489,10 @@ def _take_stated(rest: dict[str, Any], stated: dict[str, Any]) -> None:
     rest.pop("cmdline_paths", None)  # what a process says of itself is no identity
     if "resolved_ips" in rest:
         addresses = rest.pop("resolved_ips")
-        stated["resolved_ips"] = None if addresses is None else tuple(
-            canonical.ip(address, field="resolved_ips") for address in _strings(addresses, "resolved_ips")
+        stated["resolved_ips"] = (
+            None
+            if addresses is None
+            else tuple(canonical.ip(address, field="resolved_ips") for address in _strings(addresses, "resolved_ips"))
         )
     if "time" in rest:
         moment = rest.pop("time")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
+from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError
 
 
@@ -22,6 +24,11 @@ class Principal:
     agent: str = "main"
     session: str = "-"
     parents: tuple[str, ...] = ()
+
+    @property
+    def canonical(self) -> bytes:
+        """The RFC 8785 form of the wire form; computed once per principal."""
+        return _canonical(self)
 
     def child(self, agent: str) -> Principal:
         """Return the principal of a sub-agent of this one."""
@@ -53,6 +60,11 @@ class Principal:
                 raise ActionError("must be a non-empty string", field=f"principal.{key}")
             texts[key] = value
         return Principal(**texts, parents=tuple(parents))
+
+
+@lru_cache(maxsize=4096)
+def _canonical(principal: Principal) -> bytes:
+    return json_bytes(principal.to_json())
 
 
 ANONYMOUS: Final = Principal()

@@ -12,10 +12,11 @@ not an `Admission` leaves a record and raises or parks; an exception inside a gu
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from agent_os.core import canonical
 from agent_os.core.action import Action, FsDelete, FsList, FsRead, FsWrite, ToolCall
@@ -59,6 +60,7 @@ class Monitor:
         self._needs = needs or Needs()
         self._approval_s = approval_s or APPROVAL_TIMEOUT_S
         self._flights: dict[str, _Flight] = {}
+        self._run, self._count = ports.ids.new("act"), 0
         self._keyed: dict[str, asyncio.Future[Outcome | Pending]] = {}
         self.session = session
 
@@ -165,7 +167,7 @@ class Monitor:
     ) -> Admission | Pending | Outcome:
         action = self._identify(self._canonical(given))
         action, decision, facts = await self._decide(action, stated)
-        reference = self._ports.ids.new("act")
+        reference = self._reference()
         if decision.verdict is Verdict.ASK:
             answered = await self._answered(action, decision, facts, reference)
             if isinstance(answered, Pending):
@@ -211,7 +213,7 @@ class Monitor:
                 "the registry knows no tool of this name",
                 policy_digest=self._policy.digest,
             )
-            self._deny(action, refusal, self._ports.ids.new("act"))
+            self._deny(action, refusal, self._reference())
         args: dict[str, Any] | None = None
         for name, argument in tool.spec.arguments.items():
             if argument.type == "path" and isinstance(action.args.get(name), str) and action.args[name]:
@@ -221,7 +223,15 @@ class Monitor:
                 args = {**(args or action.args), name: path}
         if args is None and action.tool_digest == tool.digest:
             return action
-        return action.rewritten(tool_digest=tool.digest, args=action.args if args is None else args)
+        return ToolCall(
+            principal=action.principal,
+            tool_digest=tool.digest,
+            call_id=action.call_id,
+            stated=action.stated,
+            tool=action.tool,
+            args=action.args if args is None else args,
+            server=action.server,
+        )
 
     async def _decide(self, action: Action, stated: Mapping[str, Any] | None) -> tuple[Action, Decision, Facts]:
         """Decide, carry out rewrites, decide the rewritten action again; bounded (law 9). Deny is final, asks add up."""
@@ -251,6 +261,11 @@ class Monitor:
                 return action, _accumulated(decision, asked, audit_only), facts
             action = changed
         return action, self._refusal("runtime.rewrite-rounds", "rewrites did not settle"), facts
+
+    def _reference(self) -> str:
+        """Return the name of one passage through the door: unique, in the order of the decisions of this monitor."""
+        self._count += 1
+        return f"{self._run}.{self._count}"
 
     def _refusal(self, rule: str, reason: str) -> Decision:
         return Decision(Verdict.DENY, (rule,), reason, policy_digest=self._policy.digest)
@@ -377,7 +392,7 @@ class Monitor:
             return tool is None or tool.spec.effect is not Effect.READ or tool.spec.sandboxed
         return True
 
-    def _deny(self, action: Action, decision: Decision, reference: str) -> None:
+    def _deny(self, action: Action, decision: Decision, reference: str) -> NoReturn:
         """Record a denial and raise it. A record that fails does not turn the denial into anything else."""
         said = record.describe(action, self._ports.keyed_digest)
         now = self._ports.clock.now()
@@ -396,13 +411,14 @@ class Monitor:
             raise IntegrityError("a permit that was not minted for this action")
         timeout = self._ports.execute_timeout_s
         try:
-            if body is not None:
-                value = await asyncio.wait_for(body(action), timeout)
-                return value if isinstance(value, Outcome) else Outcome(value)
-            effector = self._ports.effectors.get(action.kind)
-            if effector is None:
-                return Outcome(error="no-effector", detail=f"nothing carries out {action.kind} here")
-            return await asyncio.wait_for(effector.execute(permit, action), timeout)
+            async with asyncio.timeout(timeout):
+                if body is not None:
+                    value = await body(action)
+                    return value if isinstance(value, Outcome) else Outcome(value)
+                effector = self._ports.effectors.get(action.kind)
+                if effector is None:
+                    return Outcome(error="no-effector", detail=f"nothing carries out {action.kind} here")
+                return await effector.execute(permit, action)
         except TimeoutError:
             return Outcome(error="timeout", detail=f"not finished after {timeout:g} s")
         except EffectError as error:
@@ -514,8 +530,9 @@ def _preview(action: Action, decision: Decision, facts: Facts) -> dict[str, Any]
 
 
 def _facts_digest(facts: Facts) -> str:
-    executable = facts.executable.path if facts.executable else None
-    return canonical.json_digest([facts.now, facts.workspace, facts.resolved_ips, executable, facts.depth])
+    """Return what binds a permit to the facts that an effect depends on: time, addresses, program."""
+    form = repr((facts.now, facts.workspace, facts.resolved_ips, facts.executable, facts.depth))
+    return hashlib.sha256(form.encode()).hexdigest()
 
 
 def _observed(observe: Callable[[Action, Outcome], Outcome], action: Action, outcome: Outcome) -> Outcome:

@@ -91,7 +91,7 @@ async def compose(
         principal = replace(principal, session=ids.new("ses"))
     environment = dict(os.environ)
     if state is not None:
-        environment["AGENTOS_STATE"] = str(Path(state).resolve())
+        environment["AGENTOS_STATE"] = os.path.abspath(state)
     opened = open_state(
         workspace=workspace,
         environment=environment,
@@ -254,7 +254,7 @@ class _Callback:
 
 def _approver(given: Approver | Callable[..., Any] | None) -> Approver | None:
     if given is None or hasattr(given, "ask"):
-        return given  # type: ignore[return-value]
+        return given
     if not callable(given):
         raise AgentOSError("approver must be a callable or have an async method `ask`")
     return _Callback(given)

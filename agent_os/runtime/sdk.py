@@ -180,13 +180,15 @@ class AgentOS:
         """Return the built-in tools (or those named) as governed LangChain tools; forbidden ones are left out."""
         from agent_os.adapters.langchain import builtin_tools  # noqa: PLC0415
 
-        return builtin_tools(self, names)
+        tools: list[Any] = builtin_tools(self, names)
+        return tools
 
     def wrap(self, tools: Iterable[Any], manifests: Iterable[ToolSpec] = ()) -> list[Any]:
         """Return LangChain tools governed by this session; one without a manifest is treated as the worst case."""
         from agent_os.adapters.langchain import wrap_tools  # noqa: PLC0415
 
-        return wrap_tools(self, tools, manifests)
+        wrapped: list[Any] = wrap_tools(self, tools, manifests)
+        return wrapped
 
     def model(self, model: Any, **options: Any) -> Any:
         """Return a governed chat model of a LangChain model or its name (`openai:gpt-5`)."""
