@@ -71,16 +71,17 @@ ParameterMatcher = TypeAliasType(
 class RequestRule(_Model):
     """What a request must be for a rule to match; which fields count depends on the endpoint's protocol."""
 
-    method: StrictStr = Field("", description="HTTP method or `*`; for json-rpc and mcp the RPC method.")
-    path: StrictStr = Field("", description="Glob over the canonical request path; `*` stays within a segment.")
-    command: StrictStr = Field("", description="SQL command (`SELECT`, …) or `*`, for protocol sql.")
-    query: dict[str, Matcher] | None = Field(None, description="Query parameter -> matcher.")
-    operation_type: StrictStr = Field("", description="GraphQL: query, mutation, subscription or `*`.")
-    operation_name: StrictStr = Field("", description="GraphQL: glob over the operation's name.")
-    fields: list[StrictStr] | None = Field(None, description="GraphQL: globs over the selected root fields.")
-    tool: Matcher | None = Field(None, description="MCP: matcher over the tool's name in `tools/call`.")
+    method: StrictStr = Field(default="", description="HTTP method or `*`; for json-rpc and mcp the RPC method.")
+    path: StrictStr = Field(default="", description="Glob over the canonical request path; `*` stays within a segment.")
+    command: StrictStr = Field(default="", description="SQL command (`SELECT`, …) or `*`, for protocol sql.")
+    query: dict[str, Matcher] | None = Field(default=None, description="Query parameter -> matcher.")
+    operation_type: StrictStr = Field(default="", description="GraphQL: query, mutation, subscription or `*`.")
+    operation_name: StrictStr = Field(default="", description="GraphQL: glob over the operation's name.")
+    fields: list[StrictStr] | None = Field(default=None, description="GraphQL: globs over the selected root fields.")
+    tool: Matcher | None = Field(default=None, description="MCP: matcher over the tool's name in `tools/call`.")
     params: dict[str, ParameterMatcher] | None = Field(
-        None, description="MCP: parameter -> matcher, nested or dotted (`arguments.scope`); arguments in strict only."
+        default=None,
+        description="MCP: parameter -> matcher, nested or dotted (`arguments.scope`); arguments in strict only.",
     )
 
 
@@ -93,16 +94,16 @@ class AllowRule(_Model):
 class PersistedQuery(_Model):
     """A registered GraphQL operation, trusted under its hash or id."""
 
-    operation_type: StrictStr = Field("", description="query, mutation or subscription.")
-    operation_name: StrictStr = Field("", description="Name of the operation.")
-    fields: list[StrictStr] | None = Field(None, description="Root fields it selects.")
+    operation_type: StrictStr = Field(default="", description="query, mutation or subscription.")
+    operation_name: StrictStr = Field(default="", description="Name of the operation.")
+    fields: list[StrictStr] | None = Field(default=None, description="Root fields it selects.")
 
 
 class JsonRpcOptions(_Model):
     """How JSON-RPC bodies are read."""
 
     max_body_bytes: Annotated[StrictInt, Field(ge=0, le=MAX_BODY_BYTES)] = Field(
-        0, description="Most bytes of a body to read; a longer one is denied. 0: the default."
+        default=0, description="Most bytes of a body to read; a longer one is denied. 0: the default."
     )
 
 
@@ -110,10 +111,10 @@ class McpOptions(JsonRpcOptions):
     """How MCP bodies are read."""
 
     strict_tool_names: StrictBool | None = Field(
-        None, description="Deny tool names outside letters, digits, `_`, `-`, `.` (default true)."
+        default=None, description="Deny tool names outside letters, digits, `_`, `-`, `.` (default true)."
     )
     allow_all_known_mcp_methods: StrictBool | None = Field(
-        None, description="Allow every method; rules then narrow `tools/call` only (default false)."
+        default=None, description="Allow every method; rules then narrow `tools/call` only (default false)."
     )
 
 
@@ -129,42 +130,65 @@ Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 class Endpoint(_Model):
     """One destination and, when it has a protocol, the requests allowed there."""
 
-    host: StrictStr = Field("", description="Name, IP literal or wildcard (`*.example.com`: one label, `**.`: many).")
-    port: Port = Field(0, description="Port; either this or `ports`.")
+    host: StrictStr = Field(
+        default="", description="Name, IP literal or wildcard (`*.example.com`: one label, `**.`: many)."
+    )
+    port: Port = Field(default=0, description="Port; either this or `ports`.")
     ports: list[Port] = Field(default_factory=list, description="Several ports.")
-    path: StrictStr = Field("", description="Glob that limits this entry to request paths.")
-    protocol: StrictStr = Field("", description="tcp, rest, websocket, graphql, sql, json-rpc or mcp; absent: opaque.")
+    path: StrictStr = Field(default="", description="Glob that limits this entry to request paths.")
+    protocol: StrictStr = Field(
+        default="", description="tcp, rest, websocket, graphql, sql, json-rpc or mcp; absent: opaque."
+    )
     tls: Literal["", "skip", "terminate", "passthrough"] = Field(
-        "", description="`skip`: never opened. The other two are deprecated: TLS is opened where inspection needs it."
+        default="",
+        description="`skip`: never opened. The other two are deprecated: TLS is opened where inspection needs it.",
     )
     enforcement: Literal["", "enforce", "audit"] = Field(
-        "", description="`audit` forwards violations and records them. Absent: enforce (openshell semantics: audit)."
+        default="",
+        description="`audit` forwards violations and records them. Absent: enforce (openshell semantics: audit).",
     )
-    access: Literal["", "read-only", "read-write", "full"] = Field("", description="A preset instead of `rules`.")
-    rules: list[AllowRule] | None = Field(None, description="Requests allowed.")
-    deny_rules: list[RequestRule] | None = Field(None, description="Requests denied, whatever allows them.")
+    access: StrictStr = Field(default="", description="A preset instead of `rules`: read-only, read-write or full.")
+    rules: list[AllowRule] | None = Field(default=None, description="Requests allowed.")
+    deny_rules: list[RequestRule] | None = Field(default=None, description="Requests denied, whatever allows them.")
     allowed_ips: list[StrictStr] = Field(
         default_factory=list, description="Addresses and CIDRs the name may resolve to; makes private ones reachable."
     )
-    allow_encoded_slash: StrictBool = Field(False, description="Keep `%2F` in path segments instead of denying it.")
-    websocket_credential_rewrite: StrictBool = Field(False, description="Resolve placeholders in WebSocket texts.")
-    request_body_credential_rewrite: StrictBool = Field(False, description="Resolve placeholders in REST bodies.")
+    local: StrictBool = Field(
+        default=False,
+        description="The service runs on this machine: its name may lead to loopback (needs an exact host).",
+    )
+    allow_encoded_slash: StrictBool = Field(
+        default=False, description="Keep `%2F` in path segments instead of denying it."
+    )
+    websocket_credential_rewrite: StrictBool = Field(
+        default=False, description="Resolve placeholders in WebSocket texts."
+    )
+    request_body_credential_rewrite: StrictBool = Field(
+        default=False, description="Resolve placeholders in REST bodies."
+    )
     allow_uninspected_credentials: StrictBool = Field(
-        False, description="Accept that credentials may pass where nothing can be inspected."
+        default=False, description="Accept that credentials may pass where nothing can be inspected."
     )
-    persisted_queries: Literal["", "deny", "allow_registered"] = Field("", description="GraphQL queries by hash.")
-    graphql_persisted_queries: dict[str, PersistedQuery] | None = Field(None, description="Hash or id -> operation.")
+    persisted_queries: Literal["", "deny", "allow_registered"] = Field(
+        default="", description="GraphQL queries by hash."
+    )
+    graphql_persisted_queries: dict[str, PersistedQuery] | None = Field(
+        default=None, description="Hash or id -> operation."
+    )
     graphql_max_body_bytes: Annotated[StrictInt, Field(ge=0, le=MAX_BODY_BYTES)] = Field(
-        0, description="Most bytes of a GraphQL body to read. 0: the default."
+        default=0, description="Most bytes of a GraphQL body to read. 0: the default."
     )
-    json_rpc: JsonRpcOptions | None = Field(None, description="Options of protocol json-rpc.")
-    mcp: McpOptions | None = Field(None, description="Options of protocol mcp.")
-    credential_signing: StrictStr = Field("", description="sigv4, sigv4:body or sigv4:no_body.")
-    signing_service: StrictStr = Field("", description="AWS service name, needed with `credential_signing`.")
-    signing_region: StrictStr = Field("", description="AWS region; absent: taken from the host name.")
-    credential_binding: CredentialBinding | None = Field(None, description="The credential that may be used here.")
+    json_rpc: JsonRpcOptions | None = Field(default=None, description="Options of protocol json-rpc.")
+    mcp: McpOptions | None = Field(default=None, description="Options of protocol mcp.")
+    credential_signing: StrictStr = Field(default="", description="sigv4, sigv4:body or sigv4:no_body.")
+    signing_service: StrictStr = Field(default="", description="AWS service name, needed with `credential_signing`.")
+    signing_region: StrictStr = Field(default="", description="AWS region; absent: taken from the host name.")
+    credential_binding: CredentialBinding | None = Field(
+        default=None, description="The credential that may be used here."
+    )
     uninspected: StrictStr = Field(
-        "", description="Why traffic that cannot be inspected may pass here all the same; recorded with each pass."
+        default="",
+        description="Why traffic that cannot be inspected may pass here all the same; recorded with each pass.",
     )
 
     @property
@@ -178,20 +202,23 @@ class Binary(_Model):
 
     path: StrictStr = Field(description="Absolute path of the executable; `*` within a directory, `**` across.")
     inherit: StrictBool = Field(
-        False, description="Whether what this program starts may use the endpoints too (openshell semantics: always)."
+        default=False,
+        description="Whether what this program starts may use the endpoints too (openshell semantics: always).",
     )
-    digest: StrictStr = Field("", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Digest the executable must have.")
-    harness: StrictBool = Field(False, description="Deprecated, without effect.")
+    digest: StrictStr = Field(
+        default="", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Digest the executable must have."
+    )
+    harness: StrictBool = Field(default=False, description="Deprecated, without effect.")
 
 
 class NetworkPolicy(_Model):
     """Named destinations and the programs that may reach them."""
 
-    name: StrictStr = Field("", description="Name to show; absent: the key.")
-    description: StrictStr = Field("", description="Why this access is needed.")
+    name: StrictStr = Field(default="", description="Name to show; absent: the key.")
+    description: StrictStr = Field(default="", description="Why this access is needed.")
     endpoints: list[Endpoint] = Field(default_factory=list, description="Destinations.")
     binaries: list[Binary] | None = Field(
-        None, description="Programs. Absent: any inside the sandbox (openshell semantics: none)."
+        default=None, description="Programs. Absent: any inside the sandbox (openshell semantics: none)."
     )
 
 
@@ -205,12 +232,12 @@ class EndpointSelector(_Model):
 class NetworkMiddleware(_Model):
     """A transformation of requests towards some hosts, in `order`."""
 
-    name: StrictStr = Field("", description="Name to show; absent: the key.")
+    name: StrictStr = Field(default="", description="Name to show; absent: the key.")
     middleware: StrictStr = Field(description="Implementation: `openshell/regex` is built in.")
-    order: StrictInt = Field(0, description="Position; no two may share one.")
+    order: StrictInt = Field(default=0, description="Position; no two may share one.")
     config: dict[str, Any] = Field(default_factory=dict, description="Options of the implementation.")
-    on_error: Literal["", "fail_closed", "fail_open"] = Field("", description="Absent: fail_closed.")
-    endpoints: EndpointSelector | None = Field(None, description="Hosts it applies to; needed.")
+    on_error: Literal["", "fail_closed", "fail_open"] = Field(default="", description="Absent: fail_closed.")
+    endpoints: EndpointSelector | None = Field(default=None, description="Hosts it applies to; needed.")
 
 
 NetworkPolicies = dict[str, NetworkPolicy]
