@@ -78,6 +78,10 @@ def read(text: str, *, file: str = "<policy>") -> Document:
     return Document(value, builder.positions, file)
 
 
+def _position(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
 class _Builder:
     """Builds values from events; `positions` fills as it goes."""
 
@@ -102,8 +106,7 @@ class _Builder:
         return value
 
     def _fail(self, event: Any, message: str, hint: str = "") -> NoReturn:
-        mark = event.start_mark
-        raise PolicyError(Problem(message, Place(self._file, mark.line + 1, mark.column + 1), hint))
+        raise PolicyError(Problem(message, Place(self._file, *_position(event)), hint))
 
     def _node(self, event: Any, path: str, depth: int) -> Any:
         self._left -= 1
@@ -139,7 +142,7 @@ class _Builder:
         items: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             below = f"{path}[{len(items)}]"
-            self.positions[below] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self.positions[below] = _position(event)
             items.append(self._node(event, below, depth + 1))
         return items
 
@@ -158,7 +161,7 @@ class _Builder:
             if key in items:
                 self._fail(event, f"has the key {key!r} twice", "keep one of them")
             below = f"{path}.{key}" if path else key
-            self.positions[below] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self.positions[below] = _position(event)
             self._left -= 1
             items[key] = self._node(next(self._events), below, depth + 1)
         return items

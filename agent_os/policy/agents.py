@@ -1,0 +1,192 @@
+"""The `agents` section: which sub-agents may be started, and that agents of one task may write to each other. Pure.
+
+Over several files the smallest depth and fan-out hold; a role of one name must satisfy every file that has it. What a
+child may do is attenuated by the monitor from `role_capabilities`; here its start is judged. Threats: a fork bomb of
+agents, a child that asks for more than its role, a role made up by the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from agent_os.core.action import Action, AgentSpawn, MessageSend
+from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.facts import Facts
+from agent_os.core.principal import Capability
+from agent_os.policy.globs import compile_any
+from agent_os.policy.rule import Context, Match
+
+if TYPE_CHECKING:
+    from agent_os.policy.schema.agents import AgentRole, Agents
+
+KINDS: Final = frozenset({"agent.spawn", "message.send"})
+BUDGET_UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
+
+
+class AgentsSection:
+    """Judges the start of sub-agents; built by `compile_agents`."""
+
+    name = "agents"
+    kinds = KINDS
+    may_allow = True
+
+    def __init__(self, parts: Sequence[tuple[Agents, Context]]) -> None:
+        context = parts[0][1]
+        self.max_depth = min(agents.max_depth for agents, _ in parts)
+        self.max_children = min(agents.max_children for agents, _ in parts)
+        self.max_total = min(agents.max_total for agents, _ in parts)
+        self.messages = all(agents.messages for agents, _ in parts)
+        self._depth_rule = context.rule("agents.max_depth", Verdict.DENY)
+        self._children_rule = context.rule("agents.max_children", Verdict.DENY)
+        self._messages_rule = context.rule("agents.messages", Verdict.ALLOW) if self.messages else ""
+        self._roles: dict[str, list[tuple[str, AgentRole]]] = {}
+        self._ask: dict[str, str] = {}
+        for agents, part in parts:
+            for name, role in agents.roles.items():
+                rule = part.rule(f"agents.roles.{name}", Verdict.ALLOW)
+                self._roles.setdefault(name, []).append((rule, role))
+                if role.ask:
+                    self._ask[name] = part.rule(f"agents.roles.{name}.ask", Verdict.ASK)
+
+    def roles(self) -> Mapping[str, Sequence[tuple[str, AgentRole]]]:
+        """Return rule ids and definitions of every role by name."""
+        return self._roles
+
+    def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
+        if isinstance(action, MessageSend):
+            allowed = self.messages and action.channel == "agent" and bool(action.to)
+            return (Match(Verdict.ALLOW, self._messages_rule),) if allowed else ()
+        if not isinstance(action, AgentSpawn):
+            return ()
+        matches: list[Match] = []
+        depth = max(facts.depth, len(action.principal.parents))
+        if depth >= self.max_depth:
+            reason = "the agent is as deep as agents may be"
+            matches.append(Match(Verdict.DENY, self._depth_rule, reason, f"at most {self.max_depth} generations"))
+        if facts.children >= self.max_children:
+            reason = "the agent has as many children as it may have"
+            matches.append(Match(Verdict.DENY, self._children_rule, reason, f"at most {self.max_children} children"))
+        known = self._roles.get(action.role)
+        name = action.role
+        if known is None:
+            known, name = self._roles.get("*", []), "*"
+        for rule, role in known:
+            over = _over(action, role)
+            if over:
+                matches.append(Match(Verdict.DENY, rule, f"{over} is more than the role has"))
+            else:
+                matches.append(Match(Verdict.ALLOW, rule, obligations=_reserve(rule, role)))
+        if known and name in self._ask:
+            matches.append(Match(Verdict.ASK, self._ask[name], "starting this role asks a person"))
+        return matches
+
+    def advise(self, action: Action, _facts: Facts) -> str:
+        """Say which roles may be started."""
+        if action.kind == "message.send":
+            return "messages between agents of one task are allowed" if self.messages else "no message is allowed"
+        return "roles that may be started: " + ", ".join(self._roles) if self._roles else "no role may be started"
+
+
+def _reserve(rule: str, role: AgentRole) -> tuple[Obligation, ...]:
+    """A role's budgets go to the runtime, which carves them out of the parent's."""
+    if role.budgets is None:
+        return ()
+    limits = {unit: amount for unit in BUDGET_UNITS if (amount := getattr(role.budgets, unit)) is not None}
+    return (Obligation("log", {"role_budgets": limits}, rule),)
+
+
+def _over(action: AgentSpawn, role: AgentRole) -> str:
+    """Return what a spawn asks for beyond its role: a budget unit or a capability; empty if nothing."""
+    for unit, wanted in action.budgets.items():
+        if unit not in BUDGET_UNITS or isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or wanted < 0:
+            return f"budgets.{unit}"
+        most = getattr(role.budgets, unit) if role.budgets is not None else None
+        if most is not None and wanted > most:
+            return f"budgets.{unit}"
+    if action.capabilities is None:
+        return ""
+    if not isinstance(action.capabilities, list):
+        return "capabilities"
+    for index, wanted in enumerate(action.capabilities):
+        if not _within(wanted, role):
+            return f"capabilities[{index}]"
+    return ""
+
+
+def _within(wanted: Any, role: AgentRole) -> bool:
+    """Return whether a capability asked for in plain JSON ({verb, scope}) lies within a role."""
+    if not isinstance(wanted, Mapping) or set(wanted) - {"verb", "scope", "limits"}:
+        return False
+    granted = _patterns(role).get(str(wanted.get("verb")))
+    scope = wanted.get("scope")
+    if granted is None:
+        return False
+    if scope is None:
+        return "*" in granted or "**" in granted
+    if not isinstance(scope, list):
+        return False
+    matches = compile_any(granted)
+    folders = [pattern.rstrip("/") + "/" for pattern in granted]
+    return all(
+        isinstance(item, str) and (matches(item) or any(item.startswith(folder) for folder in folders))
+        for item in scope
+    )
+
+
+def _patterns(role: AgentRole) -> dict[str, list[str]]:
+    """Return verb -> globs of targets that a role grants; a verb that is not there is not granted."""
+    granted: dict[str, list[str]] = {"message.send": ["agent"]}
+    if role.tools:
+        granted["tool.call"] = role.tools
+    granted["model.call"] = ["*"] if role.models is None else role.models
+    if role.read:
+        granted["fs.read"] = granted["fs.list"] = role.read
+    if role.write:
+        granted["fs.write"] = granted["fs.delete"] = role.write
+    if role.hosts:
+        granted["net.connect"] = granted["net.request"] = role.hosts
+    if role.secrets:
+        granted["secret.use"] = role.secrets
+    if role.may_spawn:
+        granted["agent.spawn"] = role.may_spawn
+    return {verb: scope for verb, scope in granted.items() if scope}
+
+
+def role_capabilities(
+    role: AgentRole,
+    *,
+    workspace: str,
+    tools: Sequence[str] = (),
+    models: Sequence[str] = (),
+    ports: Sequence[int] = (443,),
+) -> tuple[Capability, ...]:
+    """Return what a role grants as capabilities, its globs expanded over the names that exist now.
+
+    `tools` and `models` are the registered names; relative paths are taken against `workspace`; a host without a port
+    is granted on each of `ports`.
+    """
+    from agent_os.core import canonical  # noqa: PLC0415
+
+    found: list[Capability] = []
+    for verb, patterns in _patterns(role).items():
+        if verb == "tool.call" or (verb == "model.call" and role.models is not None):
+            known = tools if verb == "tool.call" else models
+            matches = compile_any(patterns)
+            scope = {name for name in known if matches(name)} | {name for name in patterns if "*" not in name}
+        elif verb == "model.call":
+            found.append(Capability(verb))
+            continue
+        elif verb.startswith("fs."):
+            scope = {canonical.path(path, root=workspace).rstrip("/") + "/" for path in patterns}
+        elif verb.startswith("net."):
+            scope = {host if ":" in host else f"{host}:{port}" for host in patterns for port in ports}
+        else:
+            scope = set(patterns)
+        found.append(Capability(verb, frozenset(scope)))
+    return tuple(found)
+
+
+def compile_agents(parts: Sequence[tuple[Agents, Context]]) -> AgentsSection:
+    """Return the section of every file of a layer together."""
+    return AgentsSection(parts)

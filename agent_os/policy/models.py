@@ -1,0 +1,262 @@
+"""The `models` section: which language models may be called and where a call goes. Pure.
+
+The first route that matches chooses providers; a call already aimed at one of them passes, any other gets a `route`
+obligation, is rewritten and decided again. A fact that a route asks for and that is missing counts as found: a prompt
+nobody could scan goes the guarded way. Threats: a model name that smuggles a provider, a fallback to a less trusted
+place, an unclamped answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from agent_os.core.action import Action, ModelCall
+from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.facts import Facts
+from agent_os.core.label import Confidentiality
+from agent_os.policy.globs import Matcher, PatternError, compile_any
+from agent_os.policy.rule import Context, Match
+from agent_os.policy.who import compile_who
+
+if TYPE_CHECKING:
+    from agent_os.policy.schema.models import Models, Provider, Route, RouteWhen
+
+KINDS: Final = frozenset({"model.call"})
+LOCAL_KINDS: Final = frozenset({"local", "ollama", "scripted"})
+Applies = Callable[[ModelCall, Facts], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledProvider:
+    """A provider as the section and the gateway see it."""
+
+    name: str
+    destination: str
+    serves: Matcher
+    model: str
+    tier: str
+    region: str
+    spec: Provider
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    rule: str
+    applies: Applies | None
+    use: tuple[str, ...]
+    spec: Route
+
+
+@dataclass(slots=True)
+class _Part:
+    """The routes and bounds of one file."""
+
+    routes: list[_Route] = field(default_factory=list)
+    providers: list[str] = field(default_factory=list)
+    rule: str = ""
+    allow: Matcher | None = None
+    allow_rule: str = ""
+    deny: Matcher | None = None
+    deny_rule: str = ""
+    max_tokens: int | None = None
+    max_tokens_rule: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelsSection:
+    """Judges model calls; built by `compile_models`. `providers` are those of every file of the layer."""
+
+    name = "models"
+    kinds = KINDS
+
+    def __init__(self) -> None:
+        self.providers: dict[str, CompiledProvider] = {}
+        self.tiers: dict[str, float] = {}
+        self.parts: list[_Part] = []
+        self.may_allow = True
+
+    def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
+        if not isinstance(action, ModelCall):
+            return ()
+        matches: list[Match] = []
+        for part in self.parts:
+            matches.extend(self._judge_part(part, action, facts))
+        return matches
+
+    def _judge_part(self, part: _Part, action: ModelCall, facts: Facts) -> list[Match]:
+        wanted = part.aliases.get(action.model, action.model)
+        names = {action.model, wanted, wanted.rpartition("/")[2]}
+        matches: list[Match] = []
+        if part.deny is not None and any(map(part.deny, names)):
+            matches.append(Match(Verdict.DENY, part.deny_rule, "the model is denied"))
+        if part.allow is not None and not any(map(part.allow, (action.model, wanted))):
+            return matches
+        route = next((route for route in part.routes if route.applies is None or route.applies(action, facts)), None)
+        if route is None:
+            if part.routes:
+                return matches
+            candidates = self._serving(part, wanted)
+            if candidates:
+                matches.append(self._allow(part, part.rule, candidates, wanted, action, None))
+            return matches
+        if route.spec.deny:
+            return [*matches, Match(Verdict.DENY, route.rule, route.spec.reason or "the route denies the call")]
+        if route.spec.ask:
+            matches.append(Match(Verdict.ASK, route.rule, route.spec.reason or "the route asks a person"))
+        candidates = list(route.use)
+        if route.spec.regions:
+            candidates = [name for name in candidates if self.providers[name].region in route.spec.regions]
+        if candidates:
+            matches.append(self._allow(part, route.rule, candidates, wanted, action, route.spec))
+        return matches
+
+    def _serving(self, part: _Part, wanted: str) -> list[str]:
+        """Return the providers that serve a model, or `provider/model`, where no route says."""
+        named, slash, model = wanted.partition("/")
+        if slash and named in part.providers:
+            return [named] if self.providers[named].serves(model) else []
+        return [name for name in part.providers if name == wanted or self.providers[name].serves(wanted)]
+
+    def _allow(
+        self, part: _Part, rule: str, candidates: list[str], wanted: str, action: ModelCall, route: Route | None
+    ) -> Match:
+        obligations: list[Obligation] = []
+        chosen = self.providers[candidates[0]]
+        conditional = len(candidates) > 1 or any(item.applies is not None for item in part.routes)
+        model = (route.model if route is not None else None) or ""
+        unaimed = action.provider not in candidates and (bool(action.provider) or conditional)
+        if unaimed or (model and action.model != model):
+            params: dict[str, Any] = {"use": candidates, "model": model or self._model(chosen, wanted)}
+            if route is not None and route.tier is not None:
+                params["tier"] = route.tier
+            if route is not None and route.max_usd is not None:
+                params["max_usd"] = route.max_usd
+            obligations.append(Obligation("route", params, rule))
+        limits = [part.max_tokens, route.max_tokens if route is not None else None]
+        least = min((limit for limit in limits if limit is not None), default=None)
+        if least is not None and not 0 < action.max_tokens <= least:
+            obligations.append(Obligation("clamp", {"max_tokens": least}, rule))
+        return Match(Verdict.ALLOW, rule, obligations=tuple(obligations))
+
+    @staticmethod
+    def _model(provider: CompiledProvider, wanted: str) -> str:
+        model = wanted.partition("/")[2] if wanted.startswith(provider.name + "/") else wanted
+        return model if provider.serves(model) and model != provider.name else provider.model or model
+
+    def advise(self, _action: Action, _facts: Facts) -> str:
+        """Say which providers there are."""
+        return "providers: " + ", ".join(self.providers) if self.providers else "no provider is configured"
+
+    def price(self, action: ModelCall) -> tuple[float, float]:
+        """Return US dollars per million tokens in and out for a call; the dearest that it could become if unaimed."""
+        provider = self.providers.get(action.provider)
+        among = [provider] if provider is not None else list(self.providers.values())
+        prices = []
+        for item in among:
+            if item.spec.price is not None:
+                prices.append((item.spec.price.input, item.spec.price.output))
+            elif item.tier:
+                prices.append((self.tiers[item.tier], self.tiers[item.tier]))
+            elif item.destination == "local":
+                prices.append((0.0, 0.0))
+            else:
+                worst = max(self.tiers.values(), default=0.0)
+                prices.append((worst, worst))
+        return max((one for one, _ in prices), default=0.0), max((two for _, two in prices), default=0.0)
+
+
+def compile_models(parts: Sequence[tuple[Models, Context]]) -> ModelsSection:
+    """Return the section of every file of a layer together; a provider name taken twice keeps the outer file's."""
+    section = ModelsSection()
+    for models, context in parts:
+        for tier, price in models.tiers.items():
+            section.tiers[tier] = max(price, section.tiers.get(tier, price))
+        for name, provider in models.providers.items():
+            if name not in section.providers:
+                section.providers[name] = _provider(name, provider, models, context)
+        section.parts.append(_part(models, context))
+    return section
+
+
+def _provider(name: str, provider: Provider, models: Models, context: Context) -> CompiledProvider:
+    patterns = provider.models or ([provider.model] if provider.model else ["**"])
+    try:
+        serves = compile_any(patterns, crossing=True)
+    except PatternError as error:
+        context.problem(f"models.providers.{name}.models", str(error))
+        serves = compile_any(())
+    destination = provider.destination or ("local" if provider.kind in LOCAL_KINDS else "external")
+    tier = (
+        provider.tier or next((route.tier for route in models.routes if route.tier and _uses(route, name)), None) or ""
+    )
+    return CompiledProvider(name, destination, serves, provider.model or "", tier, provider.region or "", provider)
+
+
+def _uses(route: Route, name: str) -> bool:
+    return route.use == name or (isinstance(route.use, list) and name in route.use)
+
+
+def _part(models: Models, context: Context) -> _Part:
+    part = _Part(providers=list(models.providers), aliases=models.aliases, max_tokens=models.max_tokens)
+    for index, route in enumerate(models.routes):
+        path = f"models.routes[{index}]"
+        effect = Verdict.DENY if route.deny else Verdict.ASK if route.ask else Verdict.ALLOW
+        rule = context.rule(path, effect)
+        try:
+            applies = _when(route.when) if route.when is not None else None
+        except PatternError as error:
+            context.problem(f"{path}.when", str(error))
+            continue
+        use = (route.use,) if isinstance(route.use, str) else tuple(route.use or ())
+        part.routes.append(_Route(rule, applies, use, route))
+    if not models.routes:
+        part.rule = context.rule("models.providers", Verdict.ALLOW)
+    try:
+        if models.allow is not None:
+            part.allow, part.allow_rule = compile_any(models.allow), "models.allow"
+        if models.deny:
+            part.deny, part.deny_rule = (
+                compile_any(models.deny, crossing=True),
+                context.rule("models.deny", Verdict.DENY),
+            )
+    except PatternError as error:
+        context.problem("models", str(error))
+    return part
+
+
+def _when(when: RouteWhen) -> Applies:
+    """Return the predicate of a route's `when`; a missing fact counts as met."""
+    tests: list[Applies] = []
+    if when.finds:
+        finds = compile_any([name if any(char in name for char in "*?[{") else f"{name}{{,_*}}" for name in when.finds])
+        tests.append(lambda _call, facts: facts.findings is None or any(finds(item.type) for item in facts.findings))
+    if when.labels:
+        labels = frozenset(when.labels)
+        tests.append(lambda _call, facts: _labelled(facts, labels))
+    if when.model:
+        model = compile_any(when.model, crossing=True)
+        tests.append(lambda call, _facts: model(call.model))
+    if when.purpose:
+        purpose = compile_any(when.purpose)
+        tests.append(lambda call, _facts: purpose(call.purpose))
+    if when.min_input_tokens is not None:
+        least = when.min_input_tokens
+        tests.append(lambda call, _facts: call.input_tokens >= least)
+    who = compile_who(when.who)
+    if who is not None:
+        tests.append(lambda call, _facts: who(call.principal))
+    return lambda call, facts: all(test(call, facts) for test in tests)
+
+
+def _labelled(facts: Facts, wanted: frozenset[str]) -> bool:
+    if facts.context is None or facts.labels is None:
+        return True
+    for label in (facts.context, *facts.labels.values()):
+        words = set(label.tags)
+        if label.confidentiality is not Confidentiality.PUBLIC:
+            words.add(label.confidentiality.name.lower())
+        if words & wanted:
+            return True
+    return False
