@@ -199,13 +199,17 @@ def _resolver() -> Any:
 def _detector(policy: Policy) -> Any:
     if not any(True for _ in policy.sections("privacy")):
         return None
-    from agent_os.runtime.privacy import local_detector  # noqa: PLC0415 - patterns compile for a while
+    from agent_os.runtime.privacy import detector_for  # noqa: PLC0415 - patterns compile for a while
 
-    return local_detector()
+    return detector_for(policy)
 
 
 def _privacy(policy: Policy, principal: Principal) -> Any:
-    return None
+    if not any(True for _ in policy.sections("privacy")):
+        return None
+    from agent_os.runtime.privacy import router_for  # noqa: PLC0415
+
+    return router_for(policy, principal)
 
 
 def _flow(policy: Policy, toolbox: Toolbox, principal: Principal) -> Any:

@@ -6,6 +6,7 @@ security number until a word near it says so. Context words are lower case stems
 Italian. Entity names are Presidio's where Presidio has one.
 """
 
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -5,6 +5,7 @@ the shapes of the catalogue look at those regions only, and a shape that needs a
 none. Threat: personal data that leaves in a prompt; and inputs made to be slow (all quantifiers are bounded).
 """
 
+# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
 from __future__ import annotations
 
 import ipaddress
@@ -19,7 +20,9 @@ from agent_os.effects.detectors.personal import CODES, NUMBERS, SCORE_MIN, Shape
 BEFORE_CHARS: Final = 70
 AFTER_CHARS: Final = 24
 _RUN: Final = re.compile(r"[+(]{0,2}\d(?:[\d .()/+:,-]{0,120}\d)?")
-_CODE: Final = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?:[A-Z0-9]|bc1|tb1|ltc1|0x)[A-Za-z0-9]*(?:[ -][A-Z0-9]{1,34})*")
+_CODE: Final = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?:[A-Z0-9]|bc1|tb1|ltc1|0x)[A-Za-z0-9]*(?:[ -][A-Z0-9]{1,34})*"
+)
 _DIGITS_MIN: Final = {
     "US_DRIVER_LICENSE": 6, "MEDICAL_RECORD_NUMBER": 5, "US_BANK_NUMBER": 8, "HEALTH_INSURANCE_ID": 8, "FR_SIRET": 9, "NL_BSN": 8,
 }  # fmt: skip
@@ -39,7 +42,9 @@ class _Ready:
         self.shape = shape
         self.words = tuple(word for word in shape.context.split("|") if word)
         self.certain = max(shape.base, shape.checked) >= SCORE_MIN
-        body = "|".join(re.escape(word) + (r"\b" if len(word) < 5 and word[-1].isalpha() else "") for word in self.words)
+        body = "|".join(
+            re.escape(word) + (r"\b" if len(word) < 5 and word[-1].isalpha() else "") for word in self.words
+        )
         self.expression = rf"(?<![a-z\u00e0-\u00ff])(?:{body})" if body else ""
 
     def in_context(self, window: str) -> bool:
@@ -155,7 +160,22 @@ _BARE: Final = re.compile(
     r"(?<![\w@/.-])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,4}(?:com|org|net|edu|gov|info|biz|co\.uk|org\.uk|io|de|fr|it|es|eu|nl|ch|at|be|ca|us)"
     r"(?:/[^\s<>\"'`{}|\\^]{0,300})?(?![\w@(-])(?!\.\w)", re.I
 )  # fmt: skip
-_BARE_ANCHORS: Final = (".com", ".org", ".net", ".edu", ".gov", ".info", ".biz", ".uk", ".io", ".de", ".fr", ".eu", ".nl", ".ch")
+_BARE_ANCHORS: Final = (
+    ".com",
+    ".org",
+    ".net",
+    ".edu",
+    ".gov",
+    ".info",
+    ".biz",
+    ".uk",
+    ".io",
+    ".de",
+    ".fr",
+    ".eu",
+    ".nl",
+    ".ch",
+)
 
 
 def urls(text: str, lowered: str) -> Iterator[Finding]:
@@ -197,7 +217,9 @@ def _trimmed(kind: str, text: str, start: int, end: int, score: float) -> Findin
     return Finding(kind, start, end, score)
 
 
-_IPV6: Final = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|[0-9A-Fa-f]{1,4}|(?::[0-9A-Fa-f]{1,4}){1,6})(?:%\w{1,12})?(?![\w:])|(?<![\w:.])::(?:[0-9A-Fa-f]{1,4}:){0,6}[0-9A-Fa-f]{1,4}(?![\w:])")
+_IPV6: Final = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|[0-9A-Fa-f]{1,4}|(?::[0-9A-Fa-f]{1,4}){1,6})(?:%\w{1,12})?(?![\w:])|(?<![\w:.])::(?:[0-9A-Fa-f]{1,4}:){0,6}[0-9A-Fa-f]{1,4}(?![\w:])"
+)
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
 
@@ -207,7 +229,7 @@ def _machines(text: str) -> Iterator[Finding]:
         yield Finding("MAC_ADDRESS", match.start(), match.end(), 0.9)
     for match in _IPV6.finditer(text):
         value = match.group().partition("%")[0]
-        if value.count(":") < 2 or len(value) < 5 and value != "::1":
+        if value.count(":") < 2 or (len(value) < 5 and value != "::1"):
             continue
         try:
             ipaddress.IPv6Address(value)
@@ -218,13 +240,19 @@ def _machines(text: str) -> Iterator[Finding]:
 
 # ---- dates, times, ages ---------------------------------------------------------------------------------------------
 
-_BIRTH: Final = re.compile(r"born|birth|dob\b|geb(?:oren|\.|urt)|n\u00e9e? le|naissance|nacid|nacimiento|nat[oa] (?:il|a)|nascita")
+_BIRTH: Final = re.compile(
+    r"born|birth|dob\b|geb(?:oren|\.|urt)|n\u00e9e? le|naissance|nacid|nacimiento|nat[oa] (?:il|a)|nascita"
+)
 _ISO: Final = re.compile(
     r"(?<![\w.-])(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?)?(?:Z|[+-][01]\d:?[0-5]\d)?(?![\w-])"
 )
-_NUMERIC: Final = re.compile(r"(?<![\w./-])(\d{1,2})([/.-])(\d{1,2})\2((?:19|20)\d\d|\d\d)(?:,? [0-2]?\d:[0-5]\d(?::[0-5]\d)?)?(?![\w/-])(?!\.\d)")
+_NUMERIC: Final = re.compile(
+    r"(?<![\w./-])(\d{1,2})([/.-])(\d{1,2})\2((?:19|20)\d\d|\d\d)(?:,? [0-2]?\d:[0-5]\d(?::[0-5]\d)?)?(?![\w/-])(?!\.\d)"
+)
 _YEAR_FIRST: Final = re.compile(r"(?<![\w./-])((?:19|20)\d\d)([/.])(\d{1,2})\2(\d{1,2})(?![\w/-])(?!\.\d)")
-_CLOCK: Final = re.compile(r"(?<![\w:.-])(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?: ?[ap]\.?m\b\.?)?(?![\w:])", re.I)
+_CLOCK: Final = re.compile(
+    r"(?<![\w:.-])(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?: ?[ap]\.?m\b\.?)?(?![\w:])", re.I
+)
 _YEAR_CONTEXT: Final = re.compile(
     r"(?:\b(?:in|since|during|of|from|by|until|till|before|after|year|circa|around|between|seit|jahr|im jahre?|en|depuis|desde|nel|dal|ann\u00e9e|"
     r"a|an|the|early|late|mid|spring|summer|autumn|fall|winter|born)|\(c\)|\u00a9|\()\s{0,2}$"
@@ -235,9 +263,13 @@ def _times(text: str, lowered: str, start: int, end: int, found: list[Finding]) 
     size = end - start
     if size < 4:
         return
-    if size == 4 or text[end - 4 : end].isdigit() and not text[end - 5].isdigit():
+    if size == 4 or (text[end - 4 : end].isdigit() and not text[end - 5].isdigit()):
         year = text[end - 4 : end]
-        if year[:2] in ("19", "20") and (size == 4 or not text[end - 5].isalnum()) and text[end : end + 1] not in ("-", "/", "_", "%"):
+        if (
+            year[:2] in ("19", "20")
+            and (size == 4 or not text[end - 5].isalnum())
+            and text[end : end + 1] not in ("-", "/", "_", "%")
+        ):
             place = end - 4
             if _YEAR_CONTEXT.search(lowered, max(0, place - 20), place) and not text[end : end + 1].isalnum():
                 found.append(Finding("DATE_TIME", place, end, 0.6))
@@ -247,7 +279,9 @@ def _times(text: str, lowered: str, start: int, end: int, found: list[Finding]) 
         first, second = int(match.group(1)), int(match.group(3))
         if 1 <= first <= 31 and 1 <= second <= 31 and (first <= 12 or second <= 12):
             full = len(match.group(4)) == 4
-            found.append(_dated(lowered, match.start(), match.end(), 0.75 if full else 0.5 if match.group(2) != "." else 0.35))
+            found.append(
+                _dated(lowered, match.start(), match.end(), 0.75 if full else 0.5 if match.group(2) != "." else 0.35)
+            )
     for match in _YEAR_FIRST.finditer(text, start, end + 4):
         if 1 <= int(match.group(3)) <= 12 and 1 <= int(match.group(4)) <= 31:
             found.append(_dated(lowered, match.start(), match.end(), 0.7))
@@ -288,10 +322,10 @@ def _written_dates(text: str, lowered: str) -> Iterator[Finding]:
     for month in _MONTH_NEAR.finditer(lowered) if any(name in lowered for name in _MONTH_GATE) else ():
         if month.start() < seen:
             continue
-        match = _WRITTEN.search(lowered, max(0, month.start() - 9), month.end() + 20)
-        if match and match.start() <= month.start() < match.end():
-            seen = match.end()
-            yield _dated(lowered, match.start(), match.end(), 0.7)
+        date = _WRITTEN.search(lowered, max(0, month.start() - 9), month.end() + 20)
+        if date and date.start() <= month.start() < date.end():
+            seen = date.end()
+            yield _dated(lowered, date.start(), date.end(), 0.7)
 
 
 _AGE: Final = re.compile(
@@ -299,7 +333,25 @@ _AGE: Final = re.compile(
     r"|\b(?:aged?(?: of)?:?|turn(?:s|ed|ing)?|age is|im alter von|\u00e2g\u00e9e? de|edad de|et\u00e0 di|(?:he|she|they|i) (?:was|were|am|is)|i'm|he's|she's)"
     r" (\d{1,3})(?![\d,%.]\d|[\d%]|[- ]?(?:%|percent|minutes|hours|km|miles|feet|cm|kg|of|out|in|on|at|th|st|nd|rd|points|goals|times|weeks|months|days))"
 )
-_AGE_GATE: Final = ("year", "y/o", "y.o.", " yo", " old", "age", "turn", " ans", "jahr", "j\u00e4hrig", "a\u00f1os", "anni", " was ", " were ", " am ", "i'm ", "he's ")
+_AGE_GATE: Final = (
+    "year",
+    "y/o",
+    "y.o.",
+    " yo",
+    " old",
+    "age",
+    "turn",
+    " ans",
+    "jahr",
+    "j\u00e4hrig",
+    "a\u00f1os",
+    "anni",
+    " was ",
+    " were ",
+    " am ",
+    "i'm ",
+    "he's ",
+)
 
 
 def _ages(text: str, lowered: str) -> Iterator[Finding]:
@@ -318,11 +370,16 @@ _PHONE_WORDS: Final = _compiled(
     r"llam|chiam|anruf|\bext\b"
 )
 _PHONE: Final = re.compile(
-    r"(?<![\w.#$\u20ac\u00a3/-])(?:\+|00)?(?:\(\+?\d{1,4}\)[ .-]?|\d)[\d .()/-]{4,24}\d(?:[ ,]{0,2}(?:x|ext\.?|#) ?\d{1,6})?(?![\w%])(?!-\d)(?!\.\d)", re.I
+    r"(?<![\w.#$\u20ac\u00a3/-])(?:\+|00)?(?:\(\+?\d{1,4}\)[ .-]?|\d)[\d .()/-]{4,24}\d(?:[ ,]{0,2}(?:x|ext\.?|#) ?\d{1,6})?(?![\w%])(?!-\d)(?!\.\d)",
+    re.I,
 )
 _NANP: Final = re.compile(r"(?:\+?1[ .-]?)?\(?[2-9]\d{2}\)?[ .-]?[2-9]?\d{2}[ .-]\d{4}")
-_NOT_PHONE: Final = re.compile(r"(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)?\d\d|\d{1,3}(?:\.\d{1,3}){3}|\d+\.\d+|(?:19|20)\d\d ?- ?(?:19|20)\d\d")
-_MONEY_OR_ID: Final = re.compile(r"(?:[$\u20ac\u00a3]|usd|eur|gbp|order|invoice|ticket|#|no\.|nr\.?|id|ref|isbn|issn|version|v|port|line|page|zip|card|iban|ssn|account)[\s:#]{0,3}$")
+_NOT_PHONE: Final = re.compile(
+    r"(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)?\d\d|\d{1,3}(?:\.\d{1,3}){3}|\d+\.\d+|(?:19|20)\d\d ?- ?(?:19|20)\d\d"
+)
+_MONEY_OR_ID: Final = re.compile(
+    r"(?:[$\u20ac\u00a3]|usd|eur|gbp|order|invoice|ticket|#|no\.|nr\.?|id|ref|isbn|issn|version|v|port|line|page|zip|card|iban|ssn|account)[\s:#]{0,3}$"
+)
 
 
 def _phones(text: str, lowered: str, start: int, end: int, found: list[Finding]) -> None:
@@ -334,17 +391,19 @@ def _phones(text: str, lowered: str, start: int, end: int, found: list[Finding])
         count = sum(char.isdigit() for char in body)
         if not 6 <= count <= 15 or _NOT_PHONE.fullmatch(body) or body.count("(") != body.count(")"):
             continue
-        window = lowered[max(0, match.start() - 50) : match.start()] + " \u2502 " + lowered[match.end() : match.end() + 20]
+        window = (
+            lowered[max(0, match.start() - 50) : match.start()] + " \u2502 " + lowered[match.end() : match.end() + 20]
+        )
         near = bool(_PHONE_WORDS.search(window))
         grouped = sum(1 for part in re.split(r"[ .()/-]+", body) if part)
         score = 0.0
         if body.startswith(("+", "(+")) and count >= 8:
             score = 0.8
-        elif _NANP.fullmatch(body) and grouped >= 3:
-            score = 0.6
-        elif body.startswith("00") and count >= 10 and grouped > 1:
-            score = 0.6
-        elif body.startswith("(") and count >= 8:
+        elif (
+            (_NANP.fullmatch(body) and grouped >= 3)
+            or (body.startswith("00") and count >= 10 and grouped > 1)
+            or (body.startswith("(") and count >= 8)
+        ):
             score = 0.6
         elif body.startswith("0") and 9 <= count <= 12 and grouped > 1:
             score = 0.5

@@ -5,6 +5,7 @@ digit are looked at; everything after that works on a token and the line in fron
 prompt, a tool argument or a request; and the opposite, a detector so noisy that its users turn it off.
 """
 
+# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
 from __future__ import annotations
 
 import math
@@ -91,7 +92,9 @@ class SecretFinder:
     def kinds(self) -> frozenset[str]:
         """Every entity name this finder can report."""
         rows: Iterable[tuple[str, ...]] = (*catalogue.SHAPED, *catalogue.INNER, *catalogue.NAMED)  # type: ignore[arg-type]
-        return frozenset(f"SECRET_{row[0]}" for row in rows) | {f"SECRET_{name}" for name in set(self._assigned.values())}
+        return frozenset(f"SECRET_{row[0]}" for row in rows) | {
+            f"SECRET_{name}" for name in set(self._assigned.values())
+        }
 
     def find(self, text: str, lowered: str) -> list[Finding]:
         """Return findings in one text; `lowered` is the same text in lower case, of the same length."""
@@ -226,7 +229,12 @@ def _entropy(value: str) -> float:
 def _repetitive(value: str) -> bool:
     """Whether a value is filler: few different characters, or a run of one."""
     body = value[-24:]
-    return len(set(body)) <= 4 and len(body) > 11 or "xxxxx" in value.lower() or "00000000000" in value or "123456789012" in value
+    return (
+        (len(set(body)) <= 4 and len(body) > 11)
+        or "xxxxx" in value.lower()
+        or "00000000000" in value
+        or "123456789012" in value
+    )
 
 
 _WORDY: Final = re.compile(r"[a-z]{4,}|[A-Z]{4,}|[A-Z][a-z]{3,}")
@@ -266,7 +274,11 @@ def _plausible(kind: str, value: str) -> bool:
     if kind in ("PRIVATE_KEY", "JWT"):
         return True
     if kind in _PLAIN_PREFIX:
-        return bool(_DIGIT.search(value)) and _entropy(value) > 3.2 and sum(map(len, _WORDY.findall(value))) / len(value) < 0.75
+        return (
+            bool(_DIGIT.search(value))
+            and _entropy(value) > 3.2
+            and sum(map(len, _WORDY.findall(value))) / len(value) < 0.75
+        )
     if kind.endswith("PASSWORD") or kind == "CONNECTION_STRING":
         return not _PLACEHOLDER.match(value)
     return _entropy(value) > 2.5
@@ -348,15 +360,27 @@ def _password_value(value: str, quoted: bool, match: re.Match[str], text: str, e
     if sep == "," and not (quoted and has_digit and has_alpha):
         return False
     if quoted:
-        return has_alpha and (has_digit or (has_other and not value.endswith((":", "?", "%", "="))) or (mixed and len(value) >= 10 and not value.isidentifier()))
+        return has_alpha and (
+            has_digit
+            or (has_other and not value.endswith((":", "?", "%", "=")))
+            or (mixed and len(value) >= 10 and not value.isidentifier())
+        )
     if sep in ("to", "was", "is", "es", "est", "ist") and not ((has_digit and has_alpha) or (has_other and mixed)):
         return False
     if _IDENTIFIER.fullmatch(value):
         following = text[end : end + 1]
-        if not has_digit or following in ("(", ",", ")", "[") or (sep == "=" and " =" in match.group(0) and not random_looking(value)):
+        if (
+            not has_digit
+            or following in ("(", ",", ")", "[")
+            or (sep == "=" and " =" in match.group(0) and not random_looking(value))
+        ):
             return False
-        return mixed or sep != "," and following in ("", "\n", "\r", " ", ".", "\\", '"', "'", "!", "?", ";", "&", "<")
-    return has_alpha and (has_digit or has_other) and not re.fullmatch(r"[\w.:/@-]+(?:\.\w{1,4})", value) or (has_digit and has_other)
+        return mixed or (
+            sep != "," and following in ("", "\n", "\r", " ", ".", "\\", '"', "'", "!", "?", ";", "&", "<")
+        )
+    return (has_alpha and (has_digit or has_other) and not re.fullmatch(r"[\w.:/@-]+(?:\.\w{1,4})", value)) or (
+        has_digit and has_other
+    )
 
 
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")

@@ -5,6 +5,7 @@ ISO/IEC 7812 (Luhn), ISO 13616 (IBAN), the publishing authority of each national
 takes every number for a card is switched off by its users; one that checks nothing is noise.
 """
 
+# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
 from __future__ import annotations
 
 import hashlib
@@ -98,7 +99,11 @@ def nhs(value: str) -> bool:
 def nino(value: str) -> bool:
     """Whether the prefix of a UK National Insurance number was ever issued."""
     text = compact(value)
-    return text[:2] not in ("BG", "GB", "NK", "KN", "NT", "TN", "ZZ") and not set(text[:2]) & set("DFIQUV") and text[1] != "O"
+    return (
+        text[:2] not in ("BG", "GB", "NK", "KN", "NT", "TN", "ZZ")
+        and not set(text[:2]) & set("DFIQUV")
+        and text[1] != "O"
+    )
 
 
 def es_nif(value: str) -> bool:
@@ -244,7 +249,11 @@ def fi_hetu(value: str) -> bool:
     """Whether this is a Finnish personal identity code."""
     text = value.strip().upper()
     number = text[:6] + text[7:10]
-    return number.isdigit() and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(number) % 31] == text[-1] and 1 <= int(text[:2]) <= 31
+    return (
+        number.isdigit()
+        and "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(number) % 31] == text[-1]
+        and 1 <= int(text[:2]) <= 31
+    )
 
 
 def se_personnummer(value: str) -> bool:
@@ -307,7 +316,11 @@ def au_acn(value: str) -> bool:
 def au_medicare(value: str) -> bool:
     """Whether this is an Australian Medicare number."""
     number = digits(value)
-    return len(number) in (10, 11) and number[0] in "23456" and _weighted(number, (1, 3, 7, 9, 1, 3, 7, 9)) % 10 == int(number[8])
+    return (
+        len(number) in (10, 11)
+        and number[0] in "23456"
+        and _weighted(number, (1, 3, 7, 9, 1, 3, 7, 9)) % 10 == int(number[8])
+    )
 
 
 def br_cpf(value: str) -> bool:
@@ -348,13 +361,23 @@ def kr_rrn(value: str) -> bool:
 def za_id(value: str) -> bool:
     """Whether this is a South African identity number."""
     number = digits(value)
-    return len(number) == 13 and 1 <= int(number[2:4]) <= 12 and 1 <= int(number[4:6]) <= 31 and number[10] in "012" and luhn(number)
+    return (
+        len(number) == 13
+        and 1 <= int(number[2:4]) <= 12
+        and 1 <= int(number[4:6]) <= 31
+        and number[10] in "012"
+        and luhn(number)
+    )
 
 
 def th_id(value: str) -> bool:
     """Whether this is a Thai national identity number."""
     number = digits(value)
-    return len(number) == 13 and number[0] != "0" and (11 - _weighted(number, tuple(range(13, 1, -1))) % 11) % 10 == int(number[12])
+    return (
+        len(number) == 13
+        and number[0] != "0"
+        and (11 - _weighted(number, tuple(range(13, 1, -1))) % 11) % 10 == int(number[12])
+    )
 
 
 def tr_id(value: str) -> bool:

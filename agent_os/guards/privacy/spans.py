@@ -4,6 +4,7 @@ Threat: two recognisers that both claim a stretch of text must not make a rewrit
 part of it through: what is kept never overlaps, and what is dropped is always covered by, or overlaps, something kept.
 """
 
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import bisect
