@@ -37,7 +37,7 @@ _SHARED: Final = frozenset("calendar event meeting channel member user participa
 _TEXT_ARGS: Final = frozenset(
     "body content text message subject title description summary comment note notes reason details caption bio"
     " abstract label question answer prompt instructions remark memo markdown html template feedback review"
-    " agenda topic heading tags tag category priority status type kind mood color colour format language unit units"
+    " agenda topic heading tags tag category priority status type kind mood permission role_ access_level visibility color colour format language unit units"
     " data_ snippet paragraph signature greeting purpose symptoms transcript changes body_text".split()
 )
 _NUMBER_ARGS: Final = frozenset(

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from agent_os.core.label import Integrity
 from agent_os.guards.flow import lexicon, normal
-from agent_os.guards.flow.leaves import Leaf, Record, Scalar
-from agent_os.guards.flow.select import Choice, is_extreme, number_of
+from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
+from agent_os.guards.flow.scope import days_in
+from agent_os.guards.flow.select import DATE_TEXT, Choice, is_extreme, number_of
 
 CANDIDATES_MAX: Final = 5000
 """Candidates of one column that are compared; in a larger column only a unique keyed lookup vouches."""
@@ -25,6 +26,9 @@ RECORD_WORDS_CHARS_MAX: Final = 160
 """A field longer than this does not describe its record: long texts can be stuffed with words."""
 SECRETS_MAX: Final = 5000
 """Secret values of one session that are looked for; beyond, everything that leaves counts as secret."""
+
+DENSITY_CANDIDATES_MAX: Final = 50
+"""Records with the same hits that are compared more closely; among more, a person chooses."""
 
 STOP: Final = frozenset(
     "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
@@ -53,7 +57,7 @@ class Candidate:
     value: str
     records: list[Record] = field(default_factory=list)
     hits: set[str] = field(default_factory=set)
-    numbers: dict[str, float] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
 
 
 class Prompt:
@@ -65,13 +69,16 @@ class Prompt:
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
+        self.days: frozenset[tuple[int, int]] = frozenset()
 
     def extend(self, text: str) -> None:
         """Add a message of the user."""
+        text = normal.spaced_sentences(text)
         self.text = f"{self.text}\n{normal.strict(text)}" if self.text else normal.strict(text)
         words = normal.words(text)
         self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
         self.hosts = self.hosts | {normal.host_of(url) for url in normal.urls(text)}
+        self.days = self.days | days_in(text)
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
 
@@ -121,10 +128,12 @@ def _bounded(text: str, start: int, end: int) -> bool:
 class Evidence:
     """Trusted values of one session. Owned by its session; grows only."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, own: str = "") -> None:
         self._prompt = prompt
+        self._own = frozenset({normal.strict(own), "me"})
         self._entries: dict[str, list[Entry]] = {}
         self._columns: dict[str, dict[str, Candidate]] = {}
+        self._by_value: dict[str, list[Candidate]] = {}
         self._about: dict[str, list[Record]] = {}
         self._about_numbers: dict[str, dict[str, float]] = {}
         self._created: dict[str, list[Entry]] = {}
@@ -143,25 +152,26 @@ class Evidence:
         """Take a trusted leaf of a call that was carried out."""
         leaf = entry.leaf
         value = normal.strict(str(leaf.value))
-        if not value:
-            return
+        if not value or value in self._own:
+            return  # the principal is nobody's choice
         self._entries.setdefault(value, []).append(entry)
         self._group_sizes.setdefault((leaf.record.call, leaf.record.group), set()).add(id(leaf.record))
         column = self._columns.setdefault(f"{tool}{leaf.column}", {})
         candidate = column.get(value)
         if candidate is None:
             candidate = column[value] = Candidate(value)
-        if len(candidate.records) < CANDIDATES_MAX:
-            candidate.records.append(leaf.record)
+            self._by_value.setdefault(value, []).append(candidate)
+        _stand_in(candidate, leaf.record)
 
     def describe(self, records: list[Record]) -> None:
         """Compute what describes the candidates of a call, once its records are complete."""
-        wanted = {id(record) for record in records}
-        for column in self._columns.values():
-            for candidate in column.values():
-                fresh = [record for record in candidate.records if id(record) in wanted]
-                for record in fresh:
-                    candidate.hits |= self._hits(record)
+        for record in records:
+            hits = self._hits(record)
+            for value in record.fields.values():
+                if value is not None and not isinstance(value, bool) and len(str(value)) <= NAME_CHARS_MAX:
+                    for candidate in self._by_value.get(normal.strict(str(value)), ()):
+                        _stand_in(candidate, record)
+                        candidate.hits |= hits
 
     def know(self, value: str) -> None:
         """Take a principal the user has dealt with before."""
@@ -202,10 +212,9 @@ class Evidence:
             return "lookup"
         if len(column) > CANDIDATES_MAX:
             return ""
-        if entry.leaf.in_list:
-            if self._best_record(record, column):
-                return "words"
-        elif self._best(strict, column):
+        if entry.leaf.in_list and self._best_record(record, column):
+            return "words"
+        if self._best(strict, column, handle=entry.leaf.result is not None and entry.leaf.result.handle):
             return "words"
         if prompt.repeats and entry.keyed:
             return "all"
@@ -215,16 +224,36 @@ class Evidence:
         return [value for value, candidate in column.items() if any(own is record for own in candidate.records)]
 
     def _hits(self, record: Record) -> set[str]:
+        """Return what of a record's short fields the prompt has: words, whole phrases (`=phrase`), numbers and days."""
         hits: set[str] = set()
+        prompt = self._prompt
         for value in record.fields.values():
             if isinstance(value, str):
-                if len(value) <= RECORD_WORDS_CHARS_MAX:
-                    hits.update(word for word in normal.words(value) if word in self._prompt.words)
+                if len(value) > RECORD_WORDS_CHARS_MAX or not value:
+                    continue
+                if DATE_TEXT.match(value):
+                    hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)
+                    continue
+                found = [word for word in normal.words(value) if word in prompt.words and not word.isdigit()]
+                hits.update(found)
+                if found and len(value) > 2 and prompt.names(value):
+                    hits.add("=" + normal.strict(value))
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 text = f"{value:g}"
-                if len(text) > 1 and (text in self._prompt.words or f"{value:.2f}" in self._prompt.text):
+                if len(text) > 1 and (text in prompt.words or f"{value:.2f}" in prompt.text):
                     hits.add(text)
         return hits
+
+    def _density(self, candidate: Candidate) -> float:
+        """Return how much of what the fields say is the prompt's: to tell records that share the same words apart."""
+        best = 0.0
+        for record in candidate.records[:8]:
+            for value in record.fields.values():
+                if isinstance(value, str) and len(value) <= RECORD_WORDS_CHARS_MAX and not DATE_TEXT.match(value):
+                    found = set(normal.words(value))
+                    hits = sum(word in self._prompt.words for word in found)
+                    best = max(best, hits * hits / len(found)) if found else best
+        return best
 
     def _described(self, value: str, candidate: Candidate) -> set[str]:
         hits = set(candidate.hits)
@@ -233,9 +262,18 @@ class Evidence:
             hits |= self._hits(record)
         return hits
 
-    def _best(self, value: str, column: dict[str, Candidate]) -> bool:
+    def _best(self, value: str, column: dict[str, Candidate], handle: bool) -> bool:
         """Return whether the prompt's words describe this candidate better than every other."""
-        return _clear_winner({name: self._described(name, candidate) for name, candidate in column.items()}, value)
+        described = {name: self._described(name, candidate) for name, candidate in column.items()}
+        if _clear_winner(described, value):
+            return True
+        if not handle or not described.get(value) or len(column) > DENSITY_CANDIDATES_MAX:
+            return False
+        peers = [name for name, hits in described.items() if hits == described[value]]
+        if len(peers) < 2 or any(hits > described[value] for hits in described.values()):
+            return False
+        own = self._density(column[value])
+        return all(self._density(column[name]) < own for name in peers if name != value)
 
     def _best_record(self, record: Record, column: dict[str, Candidate]) -> bool:
         """Return whether the prompt's words describe this record better than every other of the column."""
@@ -288,6 +326,12 @@ def _clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:
     return all(score(hits) < own for name, hits in described.items() if name != wanted)
 
 
+def _stand_in(candidate: Candidate, record: Record) -> None:
+    if id(record) not in candidate.seen and len(candidate.records) < CANDIDATES_MAX:
+        candidate.seen.add(id(record))
+        candidate.records.append(record)
+
+
 def _same_kind(made: frozenset[str], used: frozenset[str]) -> bool:
     return not made or not used or bool(made & used)
 
@@ -301,4 +345,6 @@ def scalar_text(value: Scalar) -> str:
 
 def trusted(leaf: Leaf) -> bool:
     """Return whether a leaf may vouch: trusted, and not merely an identity."""
-    return leaf.label.integrity is Integrity.TRUSTED and not (leaf.result is not None and leaf.result.identity)
+    if leaf.result is not None and leaf.result.identity:
+        return leaf.label.integrity is Integrity.TRUSTED or "@" not in str(leaf.value)
+    return leaf.label.integrity is Integrity.TRUSTED

@@ -197,8 +197,7 @@ def _compiled(paths: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]
 
     compiled = []
     for path in sorted(paths, key=specific, reverse=True):
-        pattern = re.escape(path).replace(r"\[\*\]", r"\[\*\]").replace(r"\.\*\*", r"(?:[.\[].*)?").replace(r"\.\*", r"\.[^.\[]+")
-        compiled.append((re.compile(pattern), path))
+        compiled.append((re.compile(re.escape(path).replace(r"\.\*", r"\.[^.\[~]+")), path))
     return tuple(compiled)
 
 

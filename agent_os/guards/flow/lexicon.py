@@ -38,6 +38,18 @@ VERBS: Final[dict[str, str]] = {
 }
 """Group -> verbs in their base form. A verb may stand in several groups."""
 
+PRIMARY: Final[dict[str, str]] = {
+    "share": "share grant give permit allow authorize authorise collaborate",
+    "pay": "pay send transfer refund reimburse wire buy purchase donate repay withdraw deposit order sell trade schedule"
+    " invest remit make tip settle",
+    "book": "book reserve rent hire reservation booking order",
+    "invite": "invite add onboard enrol enroll register join",
+    "execute": "run execute install deploy start launch restart build test compile stop kill trigger invoke apply",
+    "send": "send email mail message dm text forward reply respond write tell notify inform ask post publish announce"
+    " tweet ping broadcast submit alert answer say push relay",
+}
+"""Group -> the verbs that mean it when a tool is named by them; groups not listed mean all of their verbs."""
+
 OBJECTS: Final[dict[str, str]] = {
     "email": "email mail inbox newsletter mailbox correspondence e-mail",
     "message": "message dm msg chat slack text reply comment question note conversation thread post announcement"
@@ -138,3 +150,14 @@ def _groups(table: dict[str, str]) -> dict[str, frozenset[str]]:
 VERB_GROUPS: Final = _groups(VERBS)
 OBJECT_GROUPS: Final = _groups(OBJECTS)
 NONE: Final[frozenset[str]] = frozenset()
+
+
+def tool_groups(verb: str) -> frozenset[str]:
+    """Return the groups of effects that a tool named by this verb has."""
+    return frozenset(
+        group for group in VERB_GROUPS.get(verb, NONE) if group not in PRIMARY or verb in PRIMARY[group].split()
+    )
+
+
+OUTPUT_ONLY: Final = frozenset("tell give show let write share make get say explain list find create".split())
+"""Verbs that, done to `me`, ask for an answer and for no effect."""

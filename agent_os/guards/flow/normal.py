@@ -62,6 +62,11 @@ def loose(text: str) -> str:
     return text.translate(_LOOK_ALIKES)
 
 
+def spaced_sentences(text: str) -> str:
+    """Return a text with the space put back between sentences that were run together (`example.com.They said`)."""
+    return re.sub(r"(?<=[a-z0-9])([.!?])(?=[A-Z][a-z]+\b(?![.@/]))", r"\1 ", text)
+
+
 def words(text: str) -> list[str]:
     """Return the words of a text in its loose form, in order."""
     return _WORD.findall(loose(text))

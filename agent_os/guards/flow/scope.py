@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
@@ -67,7 +68,7 @@ class Scope:
     def extend(self, prompt: str) -> None:
         """Add the requests of one trusted message."""
         self._cache.clear()
-        prompt = prompt[:PROMPT_CHARS_MAX]
+        prompt = normal.spaced_sentences(prompt[:PROMPT_CHARS_MAX])
         names_file = bool(_FILENAME.search(prompt))
         has_email = bool(normal.emails(prompt))
         stripped = _without_carried(prompt)
@@ -98,6 +99,12 @@ class Scope:
             to_me = following in ("me", "us")
             self.requests.append(Request(verb, groups, objects, nouns, repeats, to_me, days))
 
+    @property
+    def to_self(self) -> bool:
+        """Whether the user asks for something to be sent to themselves."""
+        own = any(request.to_me and request.verb not in lexicon.OUTPUT_ONLY for request in self.requests)
+        return own or "myself" in self._words
+
     def leave(self, spec: ToolSpec) -> Leave | None:
         """Return why the tool's effect is in scope, or None. Reading always is."""
         if spec.effect is Effect.READ:
@@ -116,15 +123,14 @@ class Scope:
             same_word = request.verb in verbs
             if not same_word and not request.groups & verb_groups:
                 continue
-            if request.to_me and spec.effect is not Effect.EXECUTE:
+            if request.to_me and request.verb in lexicon.OUTPUT_ONLY and spec.effect is not Effect.EXECUTE:
                 continue
             if self._object_fits(request, same_word, spec, objects, object_groups):
                 matched.append(request)
         if not matched:
             return None
         times = 0 if any(request.repeats for request in matched) else len(matched)
-        pinned = all(request.days for request in matched)
-        days = frozenset(day for request in matched for day in request.days) if pinned else frozenset()
+        days = frozenset(day for request in matched for day in request.days)
         return Leave(matched[0].verb, times, days)
 
     def _object_fits(
@@ -145,22 +151,30 @@ class Scope:
         return False
 
 
-def profile(spec: ToolSpec) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
-    """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
-    named = name_words(spec.name)
-    verbs = {lexicon.singular(verb) if verb not in lexicon.VERB_GROUPS else verb for verb in spec.verbs}
+@lru_cache(maxsize=4096)
+def _profile(name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...]) -> Profile:
+    named = name_words(name)
+    verbs = set(own_verbs)
     if not verbs:
         verbs = {word for word in named[:2] if word in lexicon.VERB_GROUPS} or set(named[:1])
         if named and named[0] in lexicon.VERB_GROUPS:
             verbs = {named[0]}
-    groups = {group for verb in verbs for group in lexicon.VERB_GROUPS.get(verb, lexicon.NONE)} - {"read"}
-    words = set(spec.objects)
+    groups = {group for verb in verbs for group in lexicon.tool_groups(verb)} - {"read"}
+    words = set(own_objects)
     if not words:
         words = {lexicon.singular(word) for word in named if word not in verbs and word not in _FILLERS}
         if not words:
-            words = {lexicon.singular(part) for name in spec.arguments for part in name_words(name)} - _FILLERS
+            words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - _FILLERS
     object_groups = {group for word in words for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
     return frozenset(verbs), frozenset(groups), frozenset(words), frozenset(object_groups)
+
+
+Profile = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
+
+
+def profile(spec: ToolSpec) -> Profile:
+    """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
+    return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
 
 
 _FILLERS: Final = frozenset("to from in of the a an for by with on at new all my id is direct api tool scheduled".split())

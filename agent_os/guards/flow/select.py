@@ -18,7 +18,7 @@ from agent_os.core.label import Integrity, Label, Labeled
 from agent_os.guards.flow import lexicon
 
 _NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za-z€$£]{0,4})\s*$")
-_DATE: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
+DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  (dates of results are compared, never shown)
 _PRICES: Final = frozenset("price cost fee rate amount total fare charge rent".split())
 _TIMES: Final = frozenset("date time timestamp created updated modified start end at day when sent received due".split())
@@ -82,7 +82,7 @@ def number_of(value: Any) -> float | None:
     match = _NUMBER.match(value)
     if match:
         return float(match[1].replace(",", ""))
-    if _DATE.match(value.strip()):
+    if DATE_TEXT.match(value.strip()):
         try:
             moment = datetime.datetime.fromisoformat(value.strip().replace("Z", "+00:00")).replace(tzinfo=None)
             return (moment - _EPOCH).total_seconds()

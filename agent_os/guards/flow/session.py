@@ -19,9 +19,9 @@ from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, 
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
 from agent_os.core.ports import Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
-from agent_os.guards.flow import derive, kinds, leaves, normal
+from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
 from agent_os.guards.flow.evidence import Entry, Evidence, Prompt, scalar_text, trusted
-from agent_os.guards.flow.scope import Scope, days_in, profile, within_days
+from agent_os.guards.flow.scope import Scope, days_in, name_words, profile, within_days
 from agent_os.guards.flow.secrets import SecretIndex
 from agent_os.guards.flow.select import number_of
 from agent_os.guards.flow.taint import TaintIndex
@@ -67,7 +67,7 @@ class FlowSession:
     _memory: dict[str, Label] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._evidence = Evidence(self._prompt)
+        self._evidence = Evidence(self._prompt, self.principal.user)
 
     # ---- what is taken in ------------------------------------------------------------------------------------------
 
@@ -198,14 +198,19 @@ class FlowSession:
             else:
                 pinned = leave.days
         objects = kind_of(spec)
-        for count, (pointer, name, value) in enumerate(_scalars(args)):
+        values = _scalars(args)
+        company = Counter(name for _, name, _ in values)
+        for count, (pointer, name, value) in enumerate(values):
             if count >= ARGUMENT_LEAVES_MAX:
                 concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many arguments to judge"))
                 break
             argument = self._argument(spec, name, value)
             doubt = None
             if argument.role in (Role.AUTHORITY, Role.HANDLE):
-                doubt = self._doubt(value, argument, spec, objects)
+                if company[name] > 1 and self._is_self(value):
+                    labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
+                    continue
+                doubt = self._doubt(value, argument, spec, _argument_kind(name, argument, objects))
                 labels[pointer] = TRUSTED if doubt is None else self._untrusted_label(doubt.source)
             else:
                 labels[pointer] = self._label(value)
@@ -245,7 +250,7 @@ class FlowSession:
         ways = argument.vouched_by
         strict = normal.strict(text)
         if argument.role is Role.AUTHORITY and (
-            strict == normal.strict(self.principal.user) or strict in self.trusted_principals
+            strict in self.trusted_principals or (self._is_self(text) and self._scope.to_self)
         ):
             return None
         if "own-creation" in ways and self._evidence.created(text, objects):
@@ -256,12 +261,15 @@ class FlowSession:
         if argument.type == "url" and self._taint.holds_host(normal.host_of(text)):
             return _Doubt("authority_from_untrusted", self._taint.source_of(normal.host_of(text)))
         if "trusted-result" in ways:
-            for entry in reversed(self._evidence.entries(text, _argument_kind(argument, objects))):
+            for entry in reversed(self._evidence.entries(text, objects)):
                 if self._evidence.leads_to(text, entry, entry.source.rsplit("#", 1)[0]):
                     return None
         if "known-principal" in ways and self._evidence.knows(text):
             return None
         return _Doubt("authority_of_unknown_origin")
+
+    def _is_self(self, value: Any) -> bool:
+        return isinstance(value, str) and normal.strict(value) == normal.strict(self.principal.user)
 
     def _prompt_vouches(self, text: str, argument: Argument, spec: ToolSpec) -> bool:
         if argument.type == "url":
@@ -344,8 +352,12 @@ def kind_of(spec: ToolSpec) -> frozenset[str]:
     return groups or words
 
 
-def _argument_kind(argument: Argument, objects: frozenset[str]) -> frozenset[str]:
-    return objects if argument.role is Role.HANDLE else frozenset()
+def _argument_kind(name: str, argument: Argument, objects: frozenset[str]) -> frozenset[str]:
+    """Return what kind of thing a handle must stand for: the kind its own name speaks of, else the tool's."""
+    if argument.role is not Role.HANDLE:
+        return frozenset()
+    own = {group for word in name_words(name) for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    return frozenset(own) or objects
 
 
 def _quote(value: Any) -> str:
