@@ -26,6 +26,7 @@ from agent_os.effects.files import Files
 from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.links import KernelLinks
+from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
 from agent_os.policy import Policy
@@ -91,7 +92,7 @@ async def compose(
         principal = replace(principal, session=ids.new("ses"))
     environment = dict(os.environ)
     if state is not None:
-        environment["AGENTOS_STATE"] = os.path.abspath(state)
+        environment["AGENTOS_STATE"] = str(state)
     opened = open_state(
         workspace=workspace,
         environment=environment,
@@ -125,7 +126,7 @@ def _wire(
         keyed_digest=state.keyed_digest,
         effectors=effectors,
         links=KernelLinks(),
-        resolver=_resolver(),
+        resolver=SystemResolver(),
         detector=_detector(policy),
         budgets=state.stores.budgets.view(budgets, principal, run=principal.session) if budgets else None,
         approvals=state.stores.approvals,
@@ -184,16 +185,6 @@ def _payload_days(policy: Policy) -> float:
 
 def _retention_days(policy: Policy) -> float:
     return max((section.retention / 86400 for section, _, _ in policy.sections("audit")), default=400.0)
-
-
-def _resolver() -> Any:
-    import importlib.util  # noqa: PLC0415
-
-    if importlib.util.find_spec("agent_os.effects.resolver") is None:
-        return None
-    from agent_os.effects.resolver import SystemResolver  # noqa: PLC0415
-
-    return SystemResolver()
 
 
 def _detector(policy: Policy) -> Any:

@@ -68,6 +68,7 @@ class AgentOS:
         folder = Path(workspace).expanduser().resolve()
         if not folder.is_dir():
             raise EffectError(f"the workspace is no folder: {folder}")
+        state = Path(state).expanduser().resolve() if state is not None else None
         return cls(policy, principal, folder, {"state": state, "approver": approver})
 
     # ---- opening and closing ----------------------------------------------------------------------------------------

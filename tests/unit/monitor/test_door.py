@@ -1,0 +1,295 @@
+"""Law 8, step by step, on a real session: what is recorded before what, what runs, what never does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from agent_os import ActionError, DeniedError, Pending, Policy
+from agent_os.core.action import ToolCall
+from agent_os.core.errors import EffectError
+from agent_os.core.ports import Outcome
+from agent_os.core.principal import Capability, Principal
+from agent_os.runtime.compose import needs_of
+from tests.unit.monitor.conftest import POLICY, Open
+
+
+def records(text: str, kind: str) -> list[dict[str, Any]]:
+    """Return the audit records of a type."""
+    lines = (json.loads(line).get("record", {}) for line in text.splitlines())
+    return [record for record in lines if record.get("type") == kind]
+
+
+async def test_the_intent_is_on_disk_before_the_effect_begins(open_desk: Open) -> None:
+    """An effect outside the process finds its own intent already durable."""
+    desk = await open_desk()
+    seen: list[int] = []
+    desk.during = lambda: seen.append(len(records(desk.on_disk(), "intent")))
+    outcome = await desk.call("send", to="ana", amount=5)
+    assert isinstance(outcome, Outcome)
+    assert outcome.ok
+    assert seen == [1]
+
+
+async def test_the_outcome_follows_its_intent_under_one_reference(open_desk: Open) -> None:
+    """Every intent is closed by one outcome that names it."""
+    desk = await open_desk()
+    await desk.call("send", to="ana", amount=5)
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    text = desk.on_disk()
+    (intent,) = records(text, "intent")
+    (outcome,) = records(text, "outcome")
+    assert intent["ref"] == outcome["ref"]
+    assert outcome["ok"] is True
+    assert intent["rules"]
+
+
+async def test_a_denied_call_never_runs_and_is_recorded(open_desk: Open) -> None:
+    """What no rule allows raises with the decision, runs nothing and leaves a record."""
+    desk = await open_desk()
+    with pytest.raises(DeniedError) as caught:
+        await desk.call("send", to="mallory", amount=5)
+    assert caught.value.decision.verdict == "deny"
+    assert desk.calls == []
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    (denied,) = records(desk.on_disk(), "denied")
+    assert denied["action"]["tool"] == "send"
+
+
+async def test_values_never_enter_the_audit(open_desk: Open) -> None:
+    """Arguments stand in the audit by name only; neither allowed nor denied values do."""
+    desk = await open_desk()
+    await desk.call("send", to="ana", amount=17)
+    with pytest.raises(DeniedError):
+        await desk.call("send", to="XX-very-secret-recipient", amount=3)
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    assert "very-secret" not in desk.on_disk()
+    assert '"amount"' in desk.on_disk()
+
+
+async def test_a_tool_the_registry_does_not_know_is_denied(open_desk: Open) -> None:
+    """A name alone is no tool: identity comes from the registry."""
+    desk = await open_desk(POLICY.replace("look:", "ghost: {allow: true}\n  look:"))
+    with pytest.raises(DeniedError) as caught:
+        await desk.call("ghost")
+    assert caught.value.decision.rules == ("runtime.tool-not-registered",)
+
+
+async def test_a_callers_tool_digest_and_principal_are_ignored(open_desk: Open) -> None:
+    """Digest and principal are the registry's and the session's, whatever the action claims."""
+    desk = await open_desk()
+    forged = ToolCall(tool="look", args={}, tool_digest="sha256:forged", principal=Principal(user="root"))
+    outcome = await desk.system.monitor.perform(forged)
+    assert isinstance(outcome, Outcome)
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    (intent,) = records(desk.on_disk(), "intent")
+    assert intent["user"] == "ana@corp.example"
+    assert intent["action"]["tool_digest"] != "sha256:forged"
+
+
+async def test_an_ask_parks_and_a_grant_opens_it_once(open_desk: Open) -> None:
+    """An ask returns Pending; a person's answer lets exactly this action through, once."""
+    desk = await open_desk()
+    parked = await desk.call("send", to="ana", amount=150)
+    assert isinstance(parked, Pending)
+    assert desk.calls == []
+    store = desk.system.monitor.ports.approvals
+    assert store is not None
+    await store.answer(parked.approval_id, approve=True, approver="boss", now=desk.system.monitor.ports.clock.now())
+    outcome = await desk.call("send", to="ana", amount=150)
+    assert isinstance(outcome, Outcome)
+    again = await desk.call("send", to="ana", amount=150)
+    assert isinstance(again, Pending)
+    assert len(desk.calls) == 1
+
+
+async def test_a_grant_discharges_no_other_action(open_desk: Open) -> None:
+    """Another amount is another digest: the grant does not reach it."""
+    desk = await open_desk()
+    parked = await desk.call("send", to="ana", amount=150)
+    assert isinstance(parked, Pending)
+    store = desk.system.monitor.ports.approvals
+    assert store is not None
+    await store.answer(parked.approval_id, approve=True, approver="boss", now=desk.system.monitor.ports.clock.now())
+    assert isinstance(await desk.call("send", to="ana", amount=151), Pending)
+    assert desk.calls == []
+
+
+async def test_a_grant_ends_with_its_policy_revision(open_desk: Open) -> None:
+    """A policy that changed meanwhile asks anew."""
+    desk = await open_desk()
+    parked = await desk.call("send", to="ana", amount=150)
+    assert isinstance(parked, Pending)
+    monitor = desk.system.monitor
+    assert monitor.ports.approvals is not None
+    await monitor.ports.approvals.answer(
+        parked.approval_id, approve=True, approver="boss", now=monitor.ports.clock.now()
+    )
+    changed = Policy.parse(POLICY.replace("min: 100}", "min: 90}"))
+    monitor.reload(changed, needs_of(changed))
+    assert isinstance(await desk.call("send", to="ana", amount=150), Pending)
+    assert desk.calls == []
+
+
+async def test_a_deny_is_not_for_asking(open_desk: Open) -> None:
+    """Deny beats ask: no approval is offered for what is denied."""
+    desk = await open_desk()
+    with pytest.raises(DeniedError):
+        await desk.call("send", to="bo", amount=5000)
+    assert desk.system.monitor.ports.approvals is not None
+    assert list(await desk.system.monitor.ports.approvals.list()) == []
+
+
+@pytest.mark.parametrize(("answer", "runs"), [(True, 1), (False, 0)])
+async def test_an_approver_answers_at_once(open_desk: Open, answer: bool, runs: int) -> None:
+    """An approver's yes performs the action in the same call; its no denies it."""
+    desk = await open_desk(approver=lambda approval: (answer, "boss", "seen"))
+    if answer:
+        assert isinstance(await desk.call("send", to="ana", amount=150), Outcome)
+    else:
+        with pytest.raises(DeniedError):
+            await desk.call("send", to="ana", amount=150)
+    assert len(desk.calls) == runs
+
+
+async def test_an_approver_that_raises_leaves_nothing_done(open_desk: Open) -> None:
+    """An approver's failure is no approval."""
+
+    def broken(approval: object) -> bool:
+        raise RuntimeError("terminal went away")
+
+    desk = await open_desk(approver=broken)
+    with pytest.raises(RuntimeError):
+        await desk.call("send", to="ana", amount=150)
+    assert desk.calls == []
+
+
+async def test_one_key_is_one_effect(open_desk: Open) -> None:
+    """A recorded outcome is returned under its key; nothing runs or is decided again."""
+    desk = await open_desk()
+    first = await desk.call("send", to="ana", amount=5, key="k1")
+    denied_now = Policy.parse("version: 1\ntools: {send: {deny: true}}")
+    desk.system.monitor.reload(denied_now, needs_of(denied_now))
+    second = await desk.call("send", to="ana", amount=5, key="k1")
+    assert first == second
+    assert len(desk.calls) == 1
+
+
+async def test_concurrent_calls_under_one_key_are_one_effect(open_desk: Open) -> None:
+    """Fifty callers with one key share one effect and one outcome."""
+    desk = await open_desk()
+    outcomes = await asyncio.gather(*(desk.call("send", to="ana", amount=5, key="k2") for _ in range(50)))
+    assert len(desk.calls) == 1
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+async def test_a_denied_call_gives_its_key_back(open_desk: Open) -> None:
+    """Nothing was done under the key of a denied call, so it may be used once the policy allows."""
+    desk = await open_desk()
+    with pytest.raises(DeniedError):
+        await desk.call("send", to="mallory", amount=5, key="k3")
+    wider = Policy.parse("version: 1\ntools: {send: {allow: true}}")
+    desk.system.monitor.reload(wider, needs_of(wider))
+    assert isinstance(await desk.call("send", to="mallory", amount=5, key="k3"), Outcome)
+
+
+async def test_concurrent_performs_are_all_recorded(open_desk: Open) -> None:
+    """Two hundred calls at once leave two hundred intents and outcomes, each pair with a reference of its own."""
+    desk = await open_desk()
+    await asyncio.gather(*(desk.call("send", to="ana", amount=number % 90) for number in range(200)))
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    text = desk.on_disk()
+    intents, outcomes = records(text, "intent"), records(text, "outcome")
+    assert len({line["ref"] for line in intents}) == len(intents) == 200
+    assert {line["ref"] for line in outcomes} == {line["ref"] for line in intents}
+
+
+async def test_an_audit_that_cannot_be_written_denies(open_desk: Open) -> None:
+    """When the log is closed under the monitor, nothing executes any more and the denial says why."""
+    desk = await open_desk()
+    await desk.call("send", to="ana", amount=5)
+    for log in desk.system._open().state.logs:
+        log.close()
+    with pytest.raises(DeniedError) as caught:
+        await desk.call("send", to="ana", amount=5)
+    assert caught.value.decision.rules == ("runtime.audit-unavailable",)
+    assert len(desk.calls) == 1
+
+
+async def test_an_action_cannot_be_settled_twice(open_desk: Open) -> None:
+    """`settle` closes an admission once; a second call changes nothing."""
+    desk = await open_desk()
+    admission = await desk.system.monitor.admit({"kind": "tool.call", "tool": "look", "args": {}})
+    await desk.system.monitor.settle(admission, Outcome(1))
+    await desk.system.monitor.settle(admission, Outcome(2))
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    assert len(records(desk.on_disk(), "outcome")) == 1
+
+
+async def test_a_malformed_action_is_an_action_error(open_desk: Open) -> None:
+    """Bad input names its field and is no denial."""
+    desk = await open_desk()
+    with pytest.raises(ActionError) as caught:
+        await desk.system.monitor.perform({"kind": "tool.call", "tool": "look", "argz": {}})
+    assert caught.value.field == "argz"
+    assert "args" in str(caught.value)
+
+
+async def test_a_child_holds_no_more_than_its_parent(open_desk: Open) -> None:
+    """A child's monitor has only the capabilities it was given, and cannot be given what its parent lacks."""
+    desk = await open_desk()
+    child = desk.system.monitor.child("helper", (Capability("tool.call", frozenset({"look"})),))
+    assert isinstance(await child.perform({"kind": "tool.call", "tool": "look", "args": {}}), Outcome)
+    with pytest.raises(DeniedError):
+        await child.perform({"kind": "tool.call", "tool": "send", "args": {"to": "ana", "amount": 1}})
+    with pytest.raises(ActionError):
+        child.child("grandchild", (Capability("tool.call", frozenset({"send"})),))
+
+
+async def test_a_body_gets_the_final_action_and_its_failure_is_recorded(open_desk: Open) -> None:
+    """What an in-process body raises reaches the caller, and the audit shows an outcome that is not ok."""
+    desk = await open_desk()
+
+    async def body(action: object) -> None:
+        raise ValueError("broken tool")
+
+    with pytest.raises(ValueError, match="broken tool"):
+        await desk.system.monitor.perform({"kind": "tool.call", "tool": "look", "args": {}}, body=body)
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    (outcome,) = records(desk.on_disk(), "outcome")
+    assert outcome["ok"] is False
+    assert "broken tool" not in desk.on_disk()
+
+
+async def test_an_effect_error_is_a_typed_failure(open_desk: Open) -> None:
+    """The world's failure is an Outcome with an error, not an exception."""
+    desk = await open_desk()
+
+    async def body(action: object) -> None:
+        raise EffectError("unreachable")
+
+    outcome = await desk.system.monitor.perform({"kind": "tool.call", "tool": "look", "args": {}}, body=body)
+    assert isinstance(outcome, Outcome)
+    assert outcome.error == "failed"
+
+
+async def test_a_cancelled_effect_is_closed(open_desk: Open) -> None:
+    """Cancelling a caller leaves an outcome `cancelled`, not an intent that hangs."""
+    desk = await open_desk()
+
+    async def body(action: object) -> None:
+        await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(
+        desk.system.monitor.perform({"kind": "tool.call", "tool": "look", "args": {}}, body=body)
+    )
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
+    (outcome,) = records(desk.on_disk(), "outcome")
+    assert outcome["error"] == "cancelled"
