@@ -1,8 +1,8 @@
 """Names to addresses, once per connection: the system's resolver behind a bound and a short memory.
 
-Answers are judged and pinned by whoever asked; this only asks. All addresses of a name are returned, so that one private
-address among public ones is seen. Threat: a resolver that hangs, or that floods (both bounded); rebinding is met by the caller,
-which connects to the judged addresses and never asks twice for one connection.
+Answers are judged and pinned by whoever asked; this only asks. All addresses of a name are returned, so that one
+private address among public ones is seen. Threat: a resolver that hangs, or that floods (both bounded); rebinding is
+met by the caller, which connects to the judged addresses and never asks twice for one connection.
 """
 
 from __future__ import annotations

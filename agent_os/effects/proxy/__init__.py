@@ -2,9 +2,9 @@
 
 Every connection is bound to who is calling (sandbox, agent, executable), to what exactly is asked, to where it really
 goes (resolved once, judged, connected to exactly the judged address) and to what it carries. This package moves
-bytes; it decides nothing: every connection and every request is admitted through the `Door` (core/ports.py) before its
-first byte goes upstream, and settled after its last. Threat: an agent, or the program it was talked into running, that
-wants to reach a place, or to carry data there, which policy does not allow.
+bytes; it decides nothing: every connection and every request is admitted through the `Door` (core/ports.py) before
+its first byte goes upstream, and settled after its last. Threat: an agent, or the program it was talked into running,
+that wants to reach a place, or to carry data there, which policy does not allow.
 
 What callers use (composed in `agent_os/runtime/network.py`):
 
@@ -27,8 +27,8 @@ SCM_RIGHTS from a sandbox); the guard accepts on them from its own namespace:
     "control"      unix stream, 0600: the live table for `agentos net top`
 
 `ListenerIdentity(principal, sandbox_pid=…, token=…, uid=…, label=…)` says on whose behalf a listener serves.
-`sandbox_pid` is the host's pid of any process in the sandbox's network namespace (its init): executables are looked up
-through it, and a peer from another network namespace is refused. DNS and transparent listeners share one table of
+`sandbox_pid` is the host's pid of any process in the sandbox's network namespace (its init): executables are looked
+up through it, and a peer from another network namespace is refused. DNS and transparent listeners share one table of
 synthetic addresses when they are given the same identity object.
 """
 

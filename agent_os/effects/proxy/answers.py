@@ -1,7 +1,7 @@
 """Answers an agent can read: structured denials (RFC 9457) and `policy.local`. Pure: values in, bytes out.
 
-A denial names rules and fields and says what would be allowed, never a value of the request. Agents that can read why, and
-whom to ask, stop looking for ways around.
+A denial names rules and fields and says what would be allowed, never a value of the request. Agents that can read
+why, and whom to ask, stop looking for ways around.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from agent_os.core.decision import Decision
 
 POLICY_HOST: Final = "policy.local"
 _TITLES: Final = {
-    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required", 408: "Request Timeout",
+    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required",
+    408: "Request Timeout", 415: "Unsupported Media Type",
     413: "Content Too Large", 421: "Misdirected Request", 426: "Upgrade Required", 429: "Too Many Requests",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 200: "OK",
@@ -57,7 +58,7 @@ def denial(decision: Decision, *, host: str, port: int, close: bool = True, head
     if decision.advice:
         more["allowed_instead"] = decision.advice
     more["what_next"] = (
-        f"http://{POLICY_HOST}/ lists what may be reached. Do not look for another way out: every way passes this guard. "
+        f"http://{POLICY_HOST}/ lists what may be reached. Do not look for another way out: every way is guarded. "
         "If the task needs this, say so to the person you work for; they can approve it or change the policy."
     )
     return problem(

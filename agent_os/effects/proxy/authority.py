@@ -1,9 +1,9 @@
 """The per-install certificate authority, and the TLS contexts of the guard.
 
-Its key is in the state directory (`ca/ca.key`, 0600, outside every workspace and sandbox); a key that others may read is
-refused. Leaf keys live in memory only, leaf certificates for a week. Verification of upstreams cannot be switched off:
-extra roots can be added, pins and a higher TLS version can be asked for. Threat: an interception CA that leaks, and an
-intercepting proxy that accepts what the client would have refused. RFC 5280, CA/Browser Forum validity limits.
+Its key is in the state directory (`ca/ca.key`, 0600, outside every workspace and sandbox); a key that others may read
+is refused. Leaf keys live in memory only, leaf certificates for a week. Verification of upstreams cannot be switched
+off: extra roots can be added, pins and a higher TLS version can be asked for. Threat: an interception CA that leaks,
+and an intercepting proxy that accepts what the client would have refused. RFC 5280, CA/Browser Forum validity limits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Content stages: what bodies pass through under policy. Each has a deadline, and a stage that fails denies.
 
-A stage sees whole bodies (bounded by `Limits.body_inspect_bytes`); what is streamed passes only the meters here: size, growth of
-compressed bodies, type. Threat: archive bombs, bodies too large to look at, content of a kind the policy never meant.
+A stage sees whole bodies (bounded by `Limits.body_inspect_bytes`); what is streamed passes only the meters here:
+size, growth of compressed bodies, type. Threat: archive bombs, bodies too large to look at, content of a kind the
+policy never meant.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Placeholders in, secrets out: only towards the destination a secret is bound to; echoes masked on the way back. Pure.
+"""Placeholders in, secrets out: only towards the destination a secret is bound to; echoes masked on the way back.
+Pure.
 
-The agent holds `agentos-secret:NAME` (OpenShell's `openshell:resolve:env:NAME` is read too). The guard replaces it after the request
-was judged, in the head, the path, the query, Basic credentials and bodies, also where it is cut in two by chunks. Towards any
-other destination it is a denial and an alert. The action that is judged and recorded holds the placeholder, never the secret.
-Threat: an agent, or whoever talks it into something, that sends a credential elsewhere, or reads it back from an echo.
+The agent holds `agentos-secret:NAME` (OpenShell's `openshell:resolve:env:NAME` is read too). The guard replaces it
+after the request was judged, in the head, the path, the query, Basic credentials and bodies, also where it is cut in
+two by chunks. Towards any other destination it is a denial and an alert. The action that is judged and recorded holds
+the placeholder, never the secret. Threat: an agent, or whoever talks it into something, that sends a credential
+elsewhere, or reads it back from an echo.
 """
 
 from __future__ import annotations

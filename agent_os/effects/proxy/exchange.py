@@ -1,25 +1,25 @@
 """Requests on one client connection: each parsed, judged and admitted before its first byte goes upstream.
 
-One exchange at a time: a pipelined request waits unread until the one before is done. Heads are written anew from parsed values
-in both directions; bodies stream with back-pressure, or are read whole first where policy must see them. What goes wrong before
-the response head is told to the client as a problem; after it, the connection is cut, so that nobody takes a part for the whole.
-Threats: smuggling in either direction, a request that is judged and another that is sent, early or poisoned responses.
+One exchange at a time: a pipelined request waits unread until the one before is done. Heads are written anew from
+parsed values in both directions; bodies stream with back-pressure, or are read whole first where policy must see
+them. What goes wrong before the response head is told to the client as a problem; after it, the connection is cut, so
+that nobody takes a part for the whole. Threats: smuggling in either direction, a request that is judged and another
+that is sent, early or poisoned responses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from typing import Final
 
 from agent_os.core.action import NetRequest
 from agent_os.core.decision import Decision
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
 from agent_os.effects.proxy.content import Content, ContentError, Inflation, decode, run_stages, wanted
-from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler, Masker
+from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import CHUNKED, UNTIL_CLOSE, Body, Head, HttpError

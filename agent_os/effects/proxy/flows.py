@@ -1,8 +1,9 @@
-"""The live table of flows and the flow log: what went where, on whose behalf, with which verdict. No payload, no header.
+"""The live table of flows and the flow log: what went where, on whose behalf, with which verdict. No payload, no
+header.
 
-One JSON line a flow at its end (and one an alert at once) in `flows/<day>.jsonl`, 0600, bounded; the last FLOW_HISTORY_MAX stay
-in memory for `agentos net top`. A log that cannot be written is counted and shown, and does not stop traffic: the audit of the
-monitor is the record that must be there before anything happens.
+One JSON line a flow at its end (and one an alert at once) in `flows/<day>.jsonl`, 0600, bounded; the last
+FLOW_HISTORY_MAX stay in memory for `agentos net top`. A log that cannot be written is counted and shown, and does not
+stop traffic: the audit of the monitor is the record that must be there before anything happens.
 """
 
 from __future__ import annotations

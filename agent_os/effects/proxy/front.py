@@ -1,7 +1,8 @@
-"""The front doors: what a client says first on each kind of listener, up to a destination. Then `tunnel` or `exchange`.
+"""The front doors: what a client says first on each kind of listener, up to a destination. Then `tunnel` or
+`exchange`.
 
-Deny answers are in the language of the door: a 403 problem for HTTP (CONNECT too), reply 2 for SOCKS5, and for a transparent
-connection a 403 inside TLS or HTTP where the client speaks one of them, else a close.
+Deny answers are in the language of the door: a 403 problem for HTTP (CONNECT too), reply 2 for SOCKS5, and for a
+transparent connection a 403 inside TLS or HTTP where the client speaks one of them, else a close.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The egress guard as one object: listeners, limits, reload, drain. The composition root gives it its ports.
 
-Everything a connection does is in `front`, `tunnel` and `exchange`; here is what outlives one. A sweep every half second ends what is
-too slow, too long, idle, over its bytes, or no longer allowed.
+Everything a connection does is in `front`, `tunnel` and `exchange`; here is what outlives one. A sweep every half
+second ends what is too slow, too long, idle, over its bytes, or no longer allowed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class EgressGuard:
         secrets: SecretStore | None = None, stages: Sequence[Stage] = (), limits: Limits | None = None,
         observe: bool = False, corporate: CorporateProxy | None = None, roots: Path | None = None,
     ) -> None:  # fmt: skip
-        """`state` is the state directory (`ca/` and `flows/` are made in it). `roots`: PEM file of extra upstream roots.
+        """`state` is the state directory (`ca/` and `flows/` are made in it); `roots` is PEM of upstream roots.
 
         `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`.
         """
@@ -78,11 +78,21 @@ class EgressGuard:
         """Open the CA and the flow log. Raises IntegrityError when the CA's key is open to others."""
         door, resolver, rules, clock, secrets, stages, observe, corporate = self._ports
         self.parts = Parts(
-            loop=asyncio.get_running_loop(), clock=clock, door=door, resolver=resolver, rules=rules, limits=self._limits,
-            authority=CertificateAuthority(self._state / "ca", roots=self._roots), contexts=UpstreamContexts(self._roots),
-            identities=Identities(), flows=FlowTable(self._state / "flows", clock.now), secrets=secrets, stages=stages,
-            observe=observe, corporate=corporate,
-        )  # fmt: skip
+            loop=asyncio.get_running_loop(),
+            clock=clock,
+            door=door,
+            resolver=resolver,
+            rules=rules,
+            limits=self._limits,
+            authority=CertificateAuthority(self._state / "ca", roots=self._roots),
+            contexts=UpstreamContexts(self._roots),
+            identities=Identities(),
+            flows=FlowTable(self._state / "flows", clock.now),
+            secrets=secrets,
+            stages=stages,
+            observe=observe,
+            corporate=corporate,
+        )
         self._sweeper = asyncio.create_task(self._sweep(), name="egress-sweep")
 
     @property
@@ -123,16 +133,9 @@ class EgressGuard:
 
     async def serve_control(self, path: Path) -> Listener:
         """Serve the live table on a unix socket (0600) for `agentos net top`."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        mask = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(mask)
-        sock.listen(16)
-        return await self.serve_listener(sock, "control", ListenerIdentity(uid=os.geteuid(), executables=False))
+        return await self.serve_listener(
+            _private_socket(path), "control", ListenerIdentity(uid=os.geteuid(), executables=False)
+        )
 
     def _accepted(
         self, parts: Parts, stream: Stream, identity: ListenerIdentity, names: SyntheticNames, kind: str
@@ -181,7 +184,7 @@ class EgressGuard:
                 flow.upstream.close()
             parts.flows.close(flow, parts.clock.monotonic())
 
-    # ---- the life of connections -----------------------------------------------------------------------------------------
+    # ---- the life of connections ------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
         parts = self._started
@@ -261,6 +264,20 @@ class EgressGuard:
         return self._started.flows.snapshot(self._started.clock.monotonic())
 
 
+def _private_socket(path: Path) -> socket.socket:
+    """Return a listening unix socket that only this user can open."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(mask)
+    sock.listen(16)
+    return sock
+
+
 def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     if flow.deadline and now > flow.deadline:
         return flow.on_deadline or "deadline"
@@ -286,7 +303,7 @@ def end_flow(flow: Flow, why: str) -> None:
         flow.task.cancel()
 
 
-# ---- DNS ----------------------------------------------------------------------------------------------------------------
+# ---- DNS ------------------------------------------------------------------------------------------------------------
 
 
 class _DnsUdp(asyncio.DatagramProtocol):

@@ -66,12 +66,14 @@ def parse_client_hello(data: bytes | bytearray) -> ClientHello | None:
     at, need = 0, 4
     while len(message) < need:
         if len(data) - at < 5:
-            return _more(data)
+            _bounded(data)
+            return None
         kind, major, size = data[at], data[at + 1], int.from_bytes(data[at + 3 : at + 5], "big")
         if kind != _HANDSHAKE or major != 3 or not 0 < size <= RECORD_BYTES_MAX:
             raise HelloError("not a tls handshake record")
         if len(data) - at - 5 < size:
-            return _more(data)
+            _bounded(data)
+            return None
         message += data[at + 5 : at + 5 + size]
         at += 5 + size
         if len(message) >= 4:
@@ -83,7 +85,7 @@ def parse_client_hello(data: bytes | bytearray) -> ClientHello | None:
     return _parse(bytes(message[4:need]))
 
 
-def _more(data: bytes | bytearray) -> None:
+def _bounded(data: bytes | bytearray) -> None:
     if len(data) > HELLO_BYTES_MAX:
         raise HelloError("client hello is too large")
 

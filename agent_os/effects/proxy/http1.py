@@ -1,9 +1,10 @@
 """HTTP/1.1 heads and bodies, read one way only. Pure parsing of heads; bodies are pulled from a Stream.
 
-What two parsers could read differently is refused, never repaired: bare CR or LF, folded fields, white space before a colon,
-Content-Length beside Transfer-Encoding, repeated single-valued fields, chunk extensions, other codings than `chunked`. What is
-sent on is written anew from the parsed values, so that the bytes judged and the bytes sent have one meaning (RFC 9112, 3 to 7;
-RFC 9110, 5). h11 is the oracle of the tests: whatever passes here, h11 reads the same way.
+What two parsers could read differently is refused, never repaired: bare CR or LF, folded fields, white space before a
+colon, Content-Length beside Transfer-Encoding, repeated single-valued fields, chunk extensions, other codings than
+`chunked`. What is sent on is written anew from the parsed values, so that the bytes judged and the bytes sent have
+one meaning (RFC 9112, 3 to 7; RFC 9110, 5). h11 is the oracle of the tests: whatever passes here, h11 reads the same
+way.
 """
 
 from __future__ import annotations
@@ -27,14 +28,50 @@ _FIELD: Final = re.compile(
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 SINGLE: Final = frozenset(
-    "authorization content-encoding content-length content-location content-range content-type date expect from host "
-    "if-modified-since if-range if-unmodified-since location max-forwards origin proxy-authorization range referer "
-    "sec-websocket-accept sec-websocket-key sec-websocket-version transfer-encoding user-agent".split()
+    [
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-location",
+        "content-range",
+        "content-type",
+        "date",
+        "expect",
+        "from",
+        "host",
+        "if-modified-since",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "origin",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "sec-websocket-accept",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "transfer-encoding",
+        "user-agent",
+    ]
 )
 """Fields that may stand once only: with two, recipients differ in which counts."""
 HOP: Final = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade "
-    "content-length expect http2-settings alt-svc".split()
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "expect",
+        "http2-settings",
+        "alt-svc",
+    ]
 )
 """Fields of one hop: written anew or dropped. `alt-svc` would invite clients to QUIC, past the guard."""
 

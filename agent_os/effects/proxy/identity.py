@@ -1,12 +1,12 @@
 """Who is calling: peer -> process -> executable, bound to the sandbox it should come from.
 
-Peer of a unix socket: SO_PEERCRED. Peer of a TCP socket: its address pair in the network namespace's `/proc/<pid>/net/tcp`
--> socket inode -> the process that holds it -> `/proc/<pid>/exe`. The first use of a path pins its file (device, inode,
-mtime, size, SHA-256): a program replaced later is not the program that policy allows. Threat: a program that uses another's
-rights. Limits, said in SECURITY.md: LD_PRELOAD and interpreter options run foreign code under a permitted executable;
-what a process says of itself (its command line) can only restrict (the script), never grant. What still holds then is
-the destination, the request and the credential binding. A peer that cannot be established yields None, and policy denies
-wherever it names binaries.
+Peer of a unix socket: SO_PEERCRED. Peer of a TCP socket: its address pair in the network namespace's
+`/proc/<pid>/net/tcp` -> socket inode -> the process that holds it -> `/proc/<pid>/exe`. The first use of a path pins
+its file (device, inode, mtime, size, SHA-256): a program replaced later is not the program that policy allows.
+Threat: a program that uses another's rights. Limits, said in SECURITY.md: LD_PRELOAD and interpreter options run
+foreign code under a permitted executable; what a process says of itself (its command line) can only restrict (the
+script), never grant. What still holds then is the destination, the request and the credential binding. A peer that
+cannot be established yields None, and policy denies wherever it names binaries.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ForeignPeerError(EffectError):
 class ListenerIdentity:
     """On whose behalf a listener serves, and how its peers are recognised.
 
-    `sandbox_pid`: host pid of a process in the sandbox's network namespace, 0 for this host's own. `token`: what a client
-    must send as the password of Proxy-Authorization or SOCKS5. `uid`: the only user whose processes may connect.
+    `sandbox_pid`: host pid of a process in the sandbox's network namespace, 0 for this host's own. `token`: what a
+    client must send as the password of Proxy-Authorization or SOCKS5. `uid`: the only user whose processes may connect.
     `executables`: whether to look up the peer's program; without it the fact is stated as missing.
     """
 
@@ -176,7 +176,7 @@ class Identities:
             if held is None:
                 if status.st_size > EXECUTABLE_BYTES_MAX:
                     raise OSError("executable is too large to hash")
-                held = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                held = hashlib.file_digest(file, "sha256").hexdigest()
                 self._digests[record] = held
                 while len(self._digests) > PROCESS_CACHE_MAX:
                     self._digests.popitem(last=False)

@@ -1,9 +1,10 @@
 """The DNS responder of a sandbox, and its table of synthetic addresses.
 
-Names are never looked up here: a name that policy can allow is answered with an address of 198.18.0.0/15 (RFC 2544, never
-routed) that maps back to that one name, so that each connection is judged for the name the program asked for and is
-connected to what the guard's own resolver says at that moment. Anything else is NXDOMAIN. HTTPS/SVCB records, which carry ECH
-keys, are answered empty. Threats: DNS as a way out (labels of a query), rebinding, pinning games with TTL 0. RFC 1035.
+Names are never looked up here: a name that policy can allow is answered with an address of 198.18.0.0/15 (RFC 2544,
+never routed) that maps back to that one name, so that each connection is judged for the name the program asked for
+and is connected to what the guard's own resolver says at that moment. Anything else is NXDOMAIN. HTTPS/SVCB records,
+which carry ECH keys, are answered empty. Threats: DNS as a way out (labels of a query), rebinding, pinning games with
+TTL 0. RFC 1035.
 """
 
 from __future__ import annotations

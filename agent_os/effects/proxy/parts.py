@@ -1,4 +1,4 @@
-"""What every connection of one guard shares: ports, rules, caches. Wired by `guard.py` from what the runtime hands in."""
+"""What every connection of one guard shares: ports, rules, caches. Wired by `guard.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """From a parsed head and body to the NetRequest that is judged, and from the admitted one to what is sent. Pure.
 
-The path is canonical before it is judged and is sent as judged; the query is sent as it came after it was shown to decode one
-way only. Bodies are read as JSON where they say so; duplicate keys, which two parsers read differently, are refused.
+The path is canonical before it is judged and is sent as judged; the query is sent as it came after it was shown to
+decode one way only. Bodies are read as JSON where they say so; duplicate keys, which two parsers read differently,
+are refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""From a name and a port to a judged, admitted destination. Every connection anew; nothing is remembered between them.
+"""From a name and a port to a judged, admitted destination. Every connection anew; nothing is remembered between
+them.
 
-A name that no rule could allow is never looked up (a lookup is egress too). All addresses of a name are judged together: one
-private address among public ones denies. The connection then goes to the judged addresses, in order, and to no others.
+A name that no rule could allow is never looked up (a lookup is egress too). All addresses of a name are judged
+together: one private address among public ones denies. The connection then goes to the judged addresses, in order,
+and to no others.
 """
 
 from __future__ import annotations

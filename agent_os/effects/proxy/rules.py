@@ -58,7 +58,10 @@ class EgressRules(Protocol):
         ...
 
     def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
-        """Return where in a request to this destination a secret may stand: of header, basic, path, query, body, websocket."""
+        """Return where in a request to a destination a secret may stand.
+
+        Of: header, basic, path, query, body, websocket. Empty: nowhere.
+        """
         ...
 
     def secrets_in_bodies(self, host: str, port: int) -> bool:

@@ -1,7 +1,8 @@
-"""SOCKS5 (RFC 1928, 1929): CONNECT only, names go to the guard's resolver. Pure parsing, and the handshake over a Stream.
+"""SOCKS5 (RFC 1928, 1929): CONNECT only, names go to the guard's resolver. Pure parsing, and the handshake over a
+Stream.
 
-Threat: names with NUL bytes or control characters that two parsers read differently, BIND and UDP ASSOCIATE as ways around
-the judge, unauthenticated use of another agent's listener.
+Threat: names with NUL bytes or control characters that two parsers read differently, BIND and UDP ASSOCIATE as ways
+around the judge, unauthenticated use of another agent's listener.
 """
 
 from __future__ import annotations

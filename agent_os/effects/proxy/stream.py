@@ -1,10 +1,10 @@
 """A byte stream over an asyncio transport that can be read by pull or by push, and wrapped in TLS in mid-course.
 
-May not: judge anything, or hold more than the named bounds. Pull (`more`, `take`) serves handshakes and requests, push
-(`pour_into`) serves relays with no task and no copy in between. TLS runs over memory buffers, so that bytes already
-read (a peeked ClientHello) can be fed in, on asyncio and on uvloop alike. Rules of this file: reading stops when
-READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; nothing is half-closed on uvloop (it aborts
-there, FINDINGS.md).
+May not: judge anything, or hold more than the named bounds. Pull (`more`, `take`) serves handshakes and requests,
+push (`pour_into`) serves relays with no task and no copy in between. TLS runs over memory buffers, so that bytes
+already read (a peeked ClientHello) can be fed in, on asyncio and on uvloop alike. Rules of this file: reading stops
+when READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; nothing is half-closed on uvloop (it
+aborts there, FINDINGS.md).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Stream(asyncio.Protocol):
     """One side of a flow."""
 
     __slots__ = (
-        "_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused", "_poured_into",
-        "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost", "on_eof", "on_lost",
+        "_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused",
+        "_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost", "on_eof", "on_lost",
         "received", "sent", "tls_failure", "transport", "truncated",
     )  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""Tunnels: what a client asks for by CONNECT, SOCKS5 or by simply connecting. Passed through, or opened and inspected.
+"""Tunnels: what a client asks for by CONNECT, SOCKS5 or by simply connecting. Passed through, or opened and
+inspected.
 
-Passed through, the first flight is still looked at: a TLS ClientHello must name the judged host and may not hide its name (ECH),
-a plain HTTP head must name it too. Inspected, TLS is terminated with a leaf for the judged host and every request goes through
-`exchange`; what is neither TLS nor HTTP cannot be inspected and is refused. Threat: domain fronting, protocols inside protocols.
+Passed through, the first flight is still looked at: a TLS ClientHello must name the judged host and may not hide its
+name (ECH), a plain HTTP head must name it too. Inspected, TLS is terminated with a leaf for the judged host and every
+request goes through `exchange`; what is neither TLS nor HTTP cannot be inspected and is refused. Threat: domain
+fronting, protocols inside protocols.
 """
 
 from __future__ import annotations
@@ -10,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from agent_os.core import canonical
-from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy import answers, http1
@@ -29,7 +30,10 @@ _HTTP_START: Final = re.compile(rb"[A-Z]{1,16}(?: [\x21-\x7e]{0,8192}(?: [HTP/1.
 
 
 async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[], None]) -> None:
-    """Serve one tunnel to its end; `accept` tells the client that it stands. Raises DeniedError, UpstreamError before that."""
+    """Serve one tunnel to its end; `accept` tells the client that it stands.
+
+    Raises DeniedError, and UpstreamError before `accept`.
+    """
     outcome = Outcome(error="closed")
     try:
         if route.treatment.inspect:
@@ -74,7 +78,7 @@ async def _inspect(parts: Parts, flow: Flow, route: Route) -> None:
         await serve_requests(parts, flow, scheme="http", route=route)
     else:
         raise _refuse(
-            parts, flow, "egress.uninspectable", "policy must look into this connection, and it is neither tls nor http/1.1",
+            parts, flow, "egress.uninspectable", "policy must look into this, and it is neither tls nor http/1.1",
             "an endpoint entry with `uninspected: <reason>` lets it pass unseen",
         )  # fmt: skip
 
@@ -153,13 +157,14 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
 async def _either(client: Stream, done: asyncio.Future[None]) -> None:
     """Wait for the client's first bytes or the end of the relay."""
     first = asyncio.ensure_future(client.more())
-    await asyncio.wait({first, done}, return_when=asyncio.FIRST_COMPLETED)
+    waiting: set[asyncio.Future[Any]] = {first, done}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not first.done():
         first.cancel()
 
 
 async def _check_host(parts: Parts, flow: Flow, route: Route) -> None:
-    """Compare the Host of the first plain request of a pass-through tunnel; later ones reach the same judged address."""
+    """Compare the Host of a tunnel's first plain request; later ones reach the same judged address."""
     client = flow.client
     while (end := client.buffer.find(b"\r\n\r\n")) < 0:
         if len(client.buffer) > parts.limits.head_bytes:

@@ -1,8 +1,8 @@
 """Connections towards upstreams: to exactly the judged addresses, with TLS always verified.
 
-Threat: a second lookup that answers differently from the one that was judged (rebinding), a certificate of somebody else, a
-corporate proxy that answers CONNECT with more than an answer. With a corporate proxy the address is the proxy's to choose: that
-is the operator's declared trade, and names then stand for addresses.
+Threat: a second lookup that answers differently from the one that was judged (rebinding), a certificate of somebody
+else, a corporate proxy that answers CONNECT with more than an answer. With a corporate proxy the address is the
+proxy's to choose: that is the operator's declared trade, and names then stand for addresses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """WebSocket: the upgrade is a request, every message of the client's is judged as one of its own (RFC 6455).
 
-Text messages are `WEBSOCKET_TEXT` requests to the path of the upgrade, binary ones `WEBSOCKET_BINARY`; an allowed GET thus opens no
-unseen channel. Extensions are not offered on, so that nothing is compressed past the judge. Frames are parsed and written anew
-by wsproto in both directions.
+Text messages are `WEBSOCKET_TEXT` requests to the path of the upgrade, binary ones `WEBSOCKET_BINARY`; an allowed GET
+thus opens no unseen channel. Extensions are not offered on, so that nothing is compressed past the judge. Frames are
+parsed and written anew by wsproto in both directions.
 """
 
 from __future__ import annotations

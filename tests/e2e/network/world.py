@@ -1,7 +1,8 @@
 """A small world for the guard: a door that really judges, upstreams that really answer, a resolver of the test's own.
 
-The door decides by a table of places (host, port -> methods and paths) over real Actions and facts; nothing is mocked: bytes go
-over loopback sockets, TLS is real, and what the door was asked and what the upstream received are there to look at.
+The door decides by a table of places (host, port -> methods and paths) over real Actions and facts; nothing is
+mocked: bytes go over loopback sockets, TLS is real, and what the door was asked and what the upstream received are
+there to look at.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from agent_os.effects.proxy import EgressGuard, Limits, ListenerIdentity, Treatm
 from agent_os.effects.proxy.credentials import Secret
 
 
+PASS = Treatment(inspect=False)
+
+
 @dataclass
 class Place:
     """What may be asked of one host and port."""
@@ -39,7 +43,7 @@ class Place:
     host: str
     port: int
     requests: Sequence[tuple[str, str]] = (("*", "*"),)
-    treatment: Treatment = Treatment(inspect=False)
+    treatment: Treatment = PASS
     ips: Sequence[str] = ("127.0.0.1",)
     binaries: Sequence[str] | None = None
     secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -273,7 +277,8 @@ class World:
 
     def client_context(self) -> ssl.SSLContext:
         """What a client in a sandbox would use: it trusts the guard's CA only."""
-        assert self.guard is not None and self.guard.parts is not None
+        assert self.guard is not None
+        assert self.guard.parts is not None
         return ssl.create_default_context(cafile=str(self.guard.parts.authority.certificate_path))
 
 
