@@ -32,7 +32,6 @@ from agent_os.effects.clock import SystemClock
 from agent_os.effects.proxy import EgressGuard, Limits, ListenerIdentity, Treatment
 from agent_os.effects.proxy.credentials import Secret
 
-
 PASS = Treatment(inspect=False)
 
 

@@ -1,0 +1,163 @@
+"""Placeholders become secrets only towards the destination they are bound to; echoes come back masked."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from agent_os.effects.proxy import Treatment
+from agent_os.effects.proxy.credentials import Secret
+from tests.e2e.network.world import Client, Place, Upstream, World, response
+
+EVERYWHERE = frozenset({"header", "basic", "path", "query", "body", "websocket"})
+VALUE = "s3cr3t-Value/+=42"
+PLAIN = "sk_live_0123456789"
+
+
+async def bound(world: World, places: frozenset[str] = EVERYWHERE, *, body: bool = False) -> tuple[Upstream, Client]:
+    """A vault with two secrets bound to a.test; b.test is allowed, without any."""
+    upstream = await world.upstream()
+    world.vault.secrets["API_KEY"] = Secret("API_KEY", VALUE, ("a.test",))
+    world.vault.secrets["TOKEN"] = Secret("TOKEN", PLAIN, ("a.test",))
+    secrets = {"API_KEY": places, "TOKEN": places}
+    world.allow(Place("a.test", upstream.port, treatment=Treatment(body=body), secrets=secrets))
+    world.allow(Place("b.test", upstream.port, treatment=Treatment(body=body)))
+    await world.start()
+    return upstream, await Client.to(await world.listen())
+
+
+def get(upstream: Upstream, target: str = "/ok", host: str = "a.test", fields: str = "") -> bytes:
+    name = f"{host}:{upstream.port}"
+    return f"GET http://{name}{target} HTTP/1.1\r\nHost: {name}\r\n{fields}\r\n".encode()
+
+
+async def test_header_query_path_and_basic_are_filled(world: World) -> None:
+    """Each place gets the value in the form that fits it; the judged action holds the placeholder only."""
+    upstream, client = await bound(world)
+    basic = base64.b64encode(b"user:agentos-secret:API_KEY").decode()
+    client.send(get(upstream, "/bot/agentos-secret:TOKEN/x?key=agentos-secret%3AAPI_KEY",
+                    fields=f"X-Api-Key: agentos-secret:API_KEY\r\nAuthorization: Basic {basic}\r\n"))  # fmt: skip
+    assert (await client.answer())[0] == 200
+    sent = upstream.text.decode()
+    assert f"GET /bot/{PLAIN}/x?key=s3cr3t-Value%2F%2B%3D42 HTTP/1.1" in sent
+    assert f"x-api-key: {VALUE}" in sent
+    assert base64.b64encode(f"user:{VALUE}".encode()).decode() in sent
+    assert VALUE not in repr(world.door.asked)
+    assert PLAIN not in repr(world.door.asked)
+    assert "agentos-secret:API_KEY" in repr(world.door.requests()[0].headers)
+
+
+async def test_openshell_placeholders_are_read_too(world: World) -> None:
+    """`openshell:resolve:env:NAME` and the provider-shaped alias resolve alike."""
+    upstream, client = await bound(world)
+    client.send(get(upstream, fields="A: Bearer openshell:resolve:env:TOKEN\r\nB: v1-OPENSHELL-RESOLVE-ENV-TOKEN\r\n"))
+    assert (await client.answer())[0] == 200
+    assert f"a: Bearer {PLAIN}".encode() in upstream.text
+    assert f"b: {PLAIN}".encode() in upstream.text
+
+
+@pytest.mark.parametrize("where", ["header", "query", "path", "basic", "body"])
+async def test_a_placeholder_towards_another_host_is_denied_and_an_alert(world: World, where: str) -> None:
+    """b.test is allowed, but not with this secret: 403, an alert, nothing upstream. Without it the request passes."""
+    upstream, client = await bound(world, body=True)
+    mark = "agentos-secret:API_KEY"
+    name = f"b.test:{upstream.port}"
+    if where == "body":
+        client.send(
+            f"POST http://{name}/ok HTTP/1.1\r\nHost: {name}\r\nContent-Length: {len(mark)}\r\n\r\n{mark}".encode()
+        )
+    else:
+        basic = base64.b64encode(f"u:{mark}".encode()).decode()
+        fields = {"header": f"X: {mark}\r\n", "basic": f"Authorization: Basic {basic}\r\n"}.get(where, "")
+        target = {"query": f"/ok?a={mark}", "path": f"/{mark}"}.get(where, "/ok")
+        client.send(get(upstream, target, "b.test", fields))
+    status, _, body = await client.answer()
+    assert status == 403
+    assert json.loads(body)["rules"] == ["secrets.API_KEY"]
+    assert upstream.connections == 0
+    assert world.guard is not None
+    assert world.guard.snapshot()["counts"]["alerts"] == 1
+    assert (await client.send(get(upstream, host="b.test")).answer())[0] == 200
+
+
+async def test_a_secret_stands_only_where_policy_lets_it(world: World) -> None:
+    """A secret for headers may not go into the query, where servers log it."""
+    upstream, client = await bound(world, frozenset({"header"}))
+    assert (await client.send(get(upstream, "/ok?k=agentos-secret:TOKEN")).answer())[0] == 403
+    assert (await client.send(get(upstream, fields="X: agentos-secret:TOKEN\r\n")).answer())[0] == 200
+    assert upstream.text.count(PLAIN.encode()) == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 24))
+async def test_a_placeholder_cut_in_two_by_chunks_is_filled(world: World, cut: int) -> None:
+    """Wherever the chunk border falls, the upstream gets the secret and no piece of the placeholder."""
+    upstream, client = await bound(world)
+    body = b'{"token": "agentos-secret:TOKEN"}'
+    at = body.index(b"agentos") + cut - 1
+    pieces = (body[:at], body[at:])
+    name = f"a.test:{upstream.port}"
+    client.send(f"POST http://{name}/ok HTTP/1.1\r\nHost: {name}\r\nContent-Type: application/json\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n".encode())  # fmt: skip
+    for piece in pieces:
+        client.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+        await client.writer.drain()
+    client.send(b"0\r\n\r\n")
+    assert (await client.answer())[0] == 200
+    raw = upstream.text.split(b"\r\n\r\n", 1)[1]
+    assert dechunk(raw) == b'{"token": "' + PLAIN.encode() + b'"}'
+
+
+def dechunk(raw: bytes) -> bytes:
+    body = b""
+    while raw:
+        size, _, raw = raw.partition(b"\r\n")
+        body += raw[: int(size, 16)]
+        raw = raw[int(size, 16) + 2 :]
+    return body
+
+
+async def test_a_cut_placeholder_in_a_streamed_body_to_another_host_is_denied(world: World) -> None:
+    """Cutting the placeholder in two does not carry it to an unbound host either; a plain stream passes."""
+    upstream, client = await bound(world)
+    name = f"b.test:{upstream.port}"
+    head = f"POST http://{name}/ok HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    client.send(head + b"a\r\n..agentos-\r\n12\r\nsecret:API_KEY....\r\n0\r\n\r\n")
+    assert (await client.answer())[0] == 403
+    assert b"agentos" not in upstream.text
+    twin = await Client.to(client.writer.get_extra_info("peername"))
+    assert (await twin.send(head + b"5\r\nhello\r\n0\r\n\r\n").answer())[0] == 200
+
+
+async def test_echoes_are_masked(world: World) -> None:
+    """A server that echoes the secret, plain, quoted or in Base64, over any cut, shows asterisks of the same length."""
+    upstream, client = await bound(world)
+    encoded = base64.b64encode(f"user:{VALUE}".encode()).decode()
+    said = f"you sent {VALUE} and {encoded}; also s3cr3t-Value%2F%2B%3D42."
+    upstream.answer = response(said.encode(), extra=f"X-Echo: {VALUE}\r\n")
+    status, head, body = await client.send(get(upstream, fields="X: agentos-secret:API_KEY\r\n")).answer()
+    assert status == 200
+    assert len(body) == len(said)
+    assert VALUE.encode() not in body + head
+    assert b"s3cr3t" not in body
+    assert encoded[8:].encode() not in body
+    assert b"accept-encoding: identity" in upstream.text
+
+
+async def test_an_unknown_secret_is_denied(world: World) -> None:
+    """A bound name that the store does not hold is a denial that says so."""
+    upstream, client = await bound(world)
+    del world.vault.secrets["TOKEN"]
+    status, _, body = await client.send(get(upstream, fields="X: agentos-secret:TOKEN\r\n")).answer()
+    assert status == 403
+    assert "stored" in json.loads(body)["detail"]
+
+
+async def test_a_secret_that_would_break_the_request_is_denied(world: World) -> None:
+    """A value with control characters, or with slashes in a path, is not put in."""
+    upstream, client = await bound(world)
+    world.vault.secrets["TOKEN"] = Secret("TOKEN", "abcdef\r\nX-Evil: 1", ("a.test",))
+    assert (await client.send(get(upstream, fields="X: agentos-secret:TOKEN\r\n")).answer())[0] == 403
+    assert (await client.send(get(upstream, "/agentos-secret:API_KEY")).answer())[0] == 403
+    assert upstream.connections == 0
