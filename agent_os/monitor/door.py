@@ -29,6 +29,7 @@ from agent_os.core.ports import Admission, Approval, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
 from agent_os.monitor import record
 from agent_os.monitor.gather import Needs, Session, gather
+from agent_os.monitor.routing import ROUTING, routed
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
 from agent_os.policy import Policy, decide
 
@@ -250,10 +251,13 @@ class Monitor:
             todo = [item for item in todo if (item.kind, item.rule) not in done]
             if not todo:
                 return action, _accumulated(decision, asked, audit_only), facts
-            if self.session.privacy is None:
+            content = [item for item in todo if item.kind not in ROUTING]
+            if content and self.session.privacy is None:
                 return action, self._refusal("runtime.rewrite", "no privacy router carries out the rewrite"), facts
             try:
-                changed = self.session.privacy.rewrite(action, facts.findings or (), todo)
+                changed = routed(action, [item for item in todo if item.kind in ROUTING])
+                if content and self.session.privacy is not None:
+                    changed = self.session.privacy.rewrite(changed, facts.findings or (), content)
             except AgentOSError as error:
                 return action, self._refusal("runtime.rewrite", f"the rewrite failed: {type(error).__name__}"), facts
             done.update((item.kind, item.rule) for item in todo)

@@ -35,12 +35,10 @@ from agent_os.adapters.langchain.messages import (
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
 from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
 from agent_os.core import canonical
-from agent_os.core.action import Action, ModelCall, ToolCall
+from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.facts import DEFAULTS
 from agent_os.core.ports import Admission, Outcome, Pending
-from agent_os.policy import decide
 
 CHARS_PER_TOKEN: Final = 3
 MESSAGE_OVERHEAD_TOKENS: Final = 8
@@ -210,7 +208,7 @@ class GovernedModel(BaseChatModel):
                 self._check_provider_tool(given)
         for name in _PROVIDER_ARGUMENTS:
             if kwargs.get(name) or getattr(self.inner, name, None):
-                self._check_named(f"provider/{name}")
+                self._check_named(name)
         neutral = neutral_messages(messages)
         provider, model = model_name(self.inner)
         size = len(canonical.json_bytes(neutral))
@@ -242,18 +240,22 @@ class GovernedModel(BaseChatModel):
         kind = given.get("type")
         if kind in _CLIENT_TOOL_TYPES or (kind is None and _tool_name(given)):
             return
-        self._check_named(f"provider/{kind if isinstance(kind, str) else 'unnamed'}")
+        self._check_named(kind if isinstance(kind, str) else "unnamed")
 
     def _check_named(self, name: str) -> None:
-        """Raise DeniedError unless a rule that names this provider-executed tool allows it (a wildcard does not)."""
+        """Raise DeniedError unless every layer of the policy lists this provider-executed tool in `provider_tools`."""
         policy = self.session.monitor.policy
-        action = ToolCall(tool=name, args={}, principal=self.session.principal)
-        decision = decide(policy, action, DEFAULTS)
-        if decision.allowed and any(name in rule for rule in decision.rules):
+        listed = [
+            {tool for unit in layer.units if unit.file.models is not None for tool in unit.file.models.provider_tools}
+            for layer in policy.layers
+        ]
+        if listed and all(name in tools for tools in listed):
             return
-        reason = "the model's provider would execute this tool outside every guard, and no rule names it"
-        advice = f"a rule tools.{name}.allow"
-        raise DeniedError(Decision(Verdict.DENY, decision.rules, reason, policy_digest=policy.digest, advice=advice))
+        reason = f"the model's provider would execute {name!r} outside every guard, and models.provider_tools omits it"
+        advice = "tools of this session, which are judged call by call"
+        raise DeniedError(
+            Decision(Verdict.DENY, ("models.provider_tools",), reason, policy_digest=policy.digest, advice=advice)
+        )
 
 
 @dataclass(frozen=True, slots=True)
