@@ -108,7 +108,12 @@ def _judge(budget: _Budget, amounts: dict[str, float], action: Action, facts: Fa
         budget.rule,
     )
     obligations = [reserve]
-    left = next((item.left for item in facts.budgets if item.budget == budget.name), {})
+    left = next((item.left for item in facts.budgets if item.budget == budget.name), None)
+    if left is None:
+        if facts.budgets:
+            reason = "what is left of this budget is not known"
+            return Match(Verdict.DENY, budget.rule, reason, errored=True, audit_only=budget.audit_only)
+        left = {}  # nobody keeps budgets behind this question: unlimited
     for unit, amount in amounts.items():
         if unit not in left or left[unit] >= amount:
             continue

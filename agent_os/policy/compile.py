@@ -41,7 +41,7 @@ WIRING: Final[tuple[Wire, ...]] = (
     Wire("tools", "agent_os.policy.tools:compile_tools", frozenset({"tool.call"})),
     Wire("filesystem_policy", "agent_os.policy.filesystem:compile_filesystem", FILES, joined=True),
     Wire("process", "agent_os.policy.processes:compile_process", frozenset({"process.exec"})),
-    Wire("network_policies", "agent_os.policy.network:compile_network", NETWORK, joined=True),
+    Wire("network_policies", "agent_os.policy.netsection:compile_netsection", NETWORK, joined=True),
     Wire("models", "agent_os.policy.models:compile_models", frozenset({"model.call"}), joined=True),
     Wire("agents", "agent_os.policy.agents:compile_agents", frozenset({"agent.spawn", "message.send"}), joined=True),
     Wire("schedules", "agent_os.policy.schedules:compile_schedules", frozenset({"task.schedule"})),
@@ -205,14 +205,3 @@ def _compile_approvals(contexts: Sequence[Context]) -> Any:
     from agent_os.policy.approvals import compile_approvals  # noqa: PLC0415
 
     return compile_approvals(parts)
-
-
-def merged_network(parts: Sequence[tuple[Any, Context]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the network policies and middlewares of several files as one mapping each; names of packs are prefixed."""
-    policies: dict[str, Any] = {}
-    middlewares: dict[str, Any] = {}
-    for section, context in parts:
-        front = context.pack + "/" if context.pack else ""
-        policies.update({front + name: value for name, value in section.items()})
-        middlewares.update({front + name: value for name, value in (context.file.network_middlewares or {}).items()})
-    return policies, middlewares

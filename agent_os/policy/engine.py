@@ -197,22 +197,38 @@ def _denied(
     )
 
 
+def _missing(action: Action, facts: Facts, layers: Sequence[Layer]) -> tuple[str, str]:
+    """Ask the sections why nothing allowed; the first that knows answers."""
+    for layer in layers:
+        for governed in layer.by_kind.get(action.kind, ()):
+            missing = getattr(governed.section, "missing", None)
+            if missing is not None:
+                try:
+                    reason, advice = missing(action, facts)
+                except Exception:  # without words the denial stands all the same
+                    reason = advice = ""
+                if reason:
+                    return str(reason), str(advice)
+    return "", ""
+
+
 def _unmatched(
     policy: Policy, action: Action, facts: Facts, layers: Sequence[Layer], recorded: Sequence[Match]
 ) -> Decision:
     names = [layer.name for layer in layers] if len(policy.compiled) > 1 else []
     where = f" in the layer {', '.join(names)}" if names else ""
-    what = f"no rule allows this {action.kind}" if any(layer.by_kind.get(action.kind) for layer in layers) else (
-        f"the policy says nothing that allows a {action.kind}"
-    )  # fmt: skip
+    reason, advice = _missing(action, facts, layers)
+    if not reason:
+        governed = any(layer.by_kind.get(action.kind) for layer in layers)
+        reason = f"no rule allows this {action.kind}" if governed else f"nothing in the policy allows a {action.kind}"
     return Decision(
         DENY,
         (),
-        what + where,
+        reason + where,
         tuple(dict.fromkeys(match.rule for match in recorded if match.errored)),
         (),
         policy.digest,
-        _advice(policy, action, facts, (), layers),
+        advice or _advice(policy, action, facts, (), layers),
         tuple(dict.fromkeys(match.rule for match in recorded)),
     )
 

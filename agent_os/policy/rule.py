@@ -44,7 +44,8 @@ class Match:
 class Section(Protocol):
     """A compiled section of one layer.
 
-    It may also have `advise(action, facts) -> str`: asked when nothing allowed, says what would have been.
+    It may also have `advise(action, facts) -> str` (asked when nothing allowed: says what would have been) or
+    `missing(action, facts) -> (reason, advice)` (says why nothing allowed as well), and `may_allow` (False: never).
     """
 
     @property
@@ -104,6 +105,12 @@ class Context:
             self.problem(path, f"there are two rules with the id {name!r}", "give one of them another id")
         origin = Origin(self.document.place(path), self.layer, self.pack, path, effect.value if effect else "")
         self.rules[name] = origin
+        return name
+
+    def declare(self, name: str, path: str, effect: Verdict | None = None) -> str:
+        """Declare a rule by its whole id (prefix included) and return it."""
+        origin = Origin(self.document.place(path), self.layer, self.pack, path, effect.value if effect else "")
+        self.rules.setdefault(name, origin)
         return name
 
     def problem(self, path: str, message: str, hint: str = "", code: str = "policy-invalid") -> None:
