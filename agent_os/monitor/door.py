@@ -339,6 +339,8 @@ class Monitor:
     async def _reserve(
         self, action: Action, decision: Decision, reference: str, amounts: Mapping[str, Mapping[str, float]]
     ) -> None:
+        if not self._ports.rates.take(decision.obligations, action.principal, self._ports.clock.now()):
+            self._deny(action, self._refusal("runtime.rate", "no calls are left in the window"), reference)
         if not amounts:
             return
         store = self._ports.budgets

@@ -51,7 +51,7 @@ async def gather(
     ports: Ports, needs: Needs, session: Session, action: Action, stated: Mapping[str, Any] | None
 ) -> Facts:
     """Return the facts `decide` needs. `stated` are facts only the caller of the door can know."""
-    stated = stated or {}
+    stated, now = stated or {}, ports.clock.now()
     labels, context, flow = _flow(session, action)
     findings: tuple[Finding, ...] | None = ()
     error = ""
@@ -64,7 +64,7 @@ async def gather(
     if needs.budgets:
         budgets = _budgets(ports, needs.budgets)
     return Facts(
-        now=ports.clock.now(),
+        now=now,
         workspace=session.workspace,
         executable=stated.get("executable"),
         resolved_ips=addresses,
@@ -74,7 +74,7 @@ async def gather(
         findings=findings,
         detector_error=error,
         budgets=budgets,
-        rates={},
+        rates=ports.rates.left(action.principal, now),
         verdicts=await _verdicts(ports, action) if needs.verdicts else _NO_VERDICTS,
         depth=len(action.principal.parents),
         children=session.children,

@@ -25,6 +25,7 @@ from agent_os.core.ports import (
     Resolver,
     ToolRegistry,
 )
+from agent_os.monitor.rates import Rates
 
 DETECT_TIMEOUT_S: Final = 10.0
 RESOLVE_TIMEOUT_S: Final = 5.0
@@ -56,4 +57,5 @@ class Ports:
     approver: Approver | None = None
     outcomes: OutcomeStore | None = None
     payloads: PayloadStore | None = None
+    rates: Rates = field(default_factory=Rates)
     execute_timeout_s: float = EXECUTE_TIMEOUT_S

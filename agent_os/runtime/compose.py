@@ -29,6 +29,7 @@ from agent_os.effects.links import KernelLinks
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
+from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
 from agent_os.runtime.state import State, open_state
 
@@ -133,6 +134,7 @@ def _wire(
         approver=approver,
         outcomes=state.stores.outcomes,
         payloads=state.stores.payloads,
+        rates=_RATES.setdefault(state.path, Rates()),
     )
     session = Session(principal, workspace, flow=_flow(policy, toolbox, principal), privacy=_privacy(policy, principal))
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
@@ -174,7 +176,13 @@ def _budgets(policy: Policy) -> list[Budget]:
         for entry in section:
             limits = {unit: float(getattr(entry, unit)) for unit in UNITS if getattr(entry, unit) is not None}
             name = entry.name or f"{entry.per}/{entry.window}"
-            found.setdefault(name, Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0))
+            held = found.get(name)
+            if held is not None:  # two files name one budget: the smaller limit of each unit holds
+                limits = {
+                    **held.limits,
+                    **{unit: min(most, held.limits.get(unit, most)) for unit, most in limits.items()},
+                }
+            found[name] = Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0)
     return list(found.values())
 
 
@@ -185,6 +193,10 @@ def _payload_days(policy: Policy) -> float:
 
 def _retention_days(policy: Policy) -> float:
     return max((section.retention / 86400 for section, _, _ in policy.sections("audit")), default=400.0)
+
+
+_RATES: Final[dict[Path, Rates]] = {}
+"""One counter of rates for every session of this process on one state directory."""
 
 
 def _detector(policy: Policy) -> Any:

@@ -293,3 +293,40 @@ async def test_a_cancelled_effect_is_closed(open_desk: Open) -> None:
     await desk.system.monitor.ports.audit.append({"type": "test.barrier"})
     (outcome,) = records(desk.on_disk(), "outcome")
     assert outcome["error"] == "cancelled"
+
+
+RATED = """
+version: 1
+tools:
+  send: {allow: true, rate: {calls: 2, window: 1h, per: user}}
+"""
+
+
+async def test_a_rate_limit_counts_over_sessions_of_one_user(open_desk: Open) -> None:
+    """The third call in the window is denied, in another session of the same user too; another user's is not."""
+    first = await open_desk(RATED)
+    await first.call("send", to="ana", amount=1)
+    second = await open_desk(RATED)
+    await second.call("send", to="ana", amount=2)
+    for desk in (first, second):
+        with pytest.raises(DeniedError):
+            await desk.call("send", to="ana", amount=3)
+    other = await open_desk(RATED, principal="bo@corp.example")
+    assert isinstance(await other.call("send", to="ana", amount=3), Outcome)
+
+
+BUDGETED = """
+version: 1
+tools: {send: {allow: true}}
+budgets: [{per: user, window: day, calls: 3}]
+"""
+
+
+async def test_a_budget_is_reserved_before_and_denied_when_spent(open_desk: Open) -> None:
+    """Concurrent calls cannot overspend a budget, and a spent one is denied by name."""
+    desk = await open_desk(BUDGETED)
+    results = await asyncio.gather(
+        *(desk.call("send", to="ana", amount=number) for number in range(10)), return_exceptions=True
+    )
+    assert len(desk.calls) == 3
+    assert sum(isinstance(result, DeniedError) for result in results) == 7
