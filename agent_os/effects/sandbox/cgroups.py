@@ -93,7 +93,7 @@ class RunGroup:
             group = base / name
             group.mkdir()
             self.directories.append(group)
-            self._settings(group, limits, {"memory.max": limits.memory_bytes, "memory.swap.max": 0 if limits.memory_bytes else -1,
+            self._settings(group, limits, {"memory.max": limits.memory_bytes, "memory.swap.max": limits.swap_bytes if limits.memory_bytes else -1,
                                            "pids.max": limits.processes, "memory.oom.group": 1})  # fmt: skip
             if limits.cpus:
                 _write(group / "cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
@@ -107,7 +107,7 @@ class RunGroup:
             if key == "memory" and limits.memory_bytes:
                 _write(group / "memory.limit_in_bytes", str(limits.memory_bytes))
                 with contextlib.suppress(OSError):  # swap accounting may be off: then there is no such file
-                    _write(group / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+                    _write(group / "memory.memsw.limit_in_bytes", str(limits.memory_bytes + limits.swap_bytes))
             elif key == "pids" and limits.processes:
                 _write(group / "pids.max", str(limits.processes))
             elif key == "cpu":

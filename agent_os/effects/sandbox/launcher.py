@@ -366,7 +366,7 @@ def build_network(network, control):
     kinds = [(socket.AF_INET, "0.0.0.0")] + ([(socket.AF_INET6, "::")] if six else [])
     for family, anywhere in kinds:
         for port in network["tcp_ports"]:
-            listeners.append(("tcp", listener(family, anywhere, port)))
+            listeners.append(("transparent", listener(family, anywhere, port)))
         if network["dns"]:
             listeners.append(("dns-tcp", listener(family, anywhere, 53)))
             listeners.append(("dns-udp", datagram(family, anywhere, 53)))

@@ -7,12 +7,14 @@ over it with every directory in between pinned, because a mount point cannot be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Final
 
 from agent_os.core.errors import EnforcementError
-from agent_os.guards.confine.environment import DEFAULT_PATH, sandbox_environment
+from agent_os.guards.confine.environment import DEFAULT_PATH, NEVER, sandbox_environment
 from agent_os.guards.confine.inputs import Confinement, HostFacts, Limits, within
 from agent_os.guards.confine.landlock import plan_landlock
 from agent_os.guards.confine.plan import MOUNTS_MAX, Identity, Mount, NetworkPlan, SandboxPlan
@@ -62,7 +64,7 @@ class RunOptions:
 def paths_of_interest(confinement: Confinement, workspace: str, options: RunOptions) -> tuple[str, ...]:
     """Return the host paths whose facts `plan_sandbox` needs."""
     wanted = [*confinement.read_only, *confinement.read_write, *confinement.hidden, workspace, *options.read_only]
-    wanted += [*options.hide, options.workspace_source or workspace, *MERGED_USR, *LOADER_FILES, "/etc"]
+    wanted += [*confinement.sockets, *options.hide, options.workspace_source or workspace, *MERGED_USR, *LOADER_FILES, "/etc"]
     wanted += [f"/dev/{name}" for name in HARMLESS_DEVICES]
     wanted += [f"/etc/{name}" for name in ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf")]
     if "/" in (*confinement.read_only, *confinement.read_write):
@@ -141,6 +143,8 @@ def _missing(confinement: Confinement, host: HostFacts) -> dict[str, str]:
         missing["seccomp"] = host.missing.get("seccomp", "no filter mode in this kernel")
     if confinement.limits.cpus and "cpu" not in host.controllers:
         missing["cpu-limit"] = host.missing.get("cpu-limit", "no writable cpu cgroup")
+    if confinement.limits.io_bytes_per_second:
+        missing["io-limit"] = "disk bandwidth is not limited on any machine yet: leave io_bytes_per_second out"
     return missing
 
 
@@ -297,6 +301,11 @@ class _Root:
                 own.append(Mount("link", name, source=fact.target))
         if "/var" in self.grants:
             own = [mount for mount in own if not mount.target.startswith("/var")]
+        for path in self.confinement.sockets:
+            if self.host.path(path).kind == "socket":
+                own.append(Mount("bind", path, path, writable=True, exec=False, why="a socket the policy names"))
+            else:
+                self.notes.append(f"{path}: no such socket now")
         return own + self.extra
 
     def _etc(self) -> list[Mount]:
@@ -325,14 +334,17 @@ class _Root:
         return [Mount("file", path, content=text, mode=0o444) for path, text in (self.options.files or {}).items()]
 
     def _protected(self) -> list[Mount]:
-        if not (self.confinement.include_workdir and self.options.protect_workspace):
+        conf = self.confinement
+        if not (conf.include_workdir and conf.protect and self.options.protect_workspace):
             return []
         steps: list[Mount] = []
         for relative in self.options.protected:
             rule = protection_of(relative)
-            if rule is not None:
+            if rule is not None and not self._excepted(relative):
                 steps += self._guard(f"{self.workspace}/{relative}", rule)
         for rule in held_places():
+            if self._excepted(rule.pattern):
+                continue
             path = f"{self.workspace}/{rule.pattern}"
             fact = self.host.path(f"{self.source}/{rule.pattern}")
             if fact.kind != "missing":
@@ -347,6 +359,13 @@ class _Root:
             step = self._stand_in(path, rule.absent == "dir")
             steps.append(replace(step, hold=rule.absent, why=rule.why, content=rule.content))
         return steps
+
+    def _excepted(self, relative: str) -> bool:
+        for entry in self.confinement.protect_except:
+            name = entry.removeprefix(self.workspace + "/").removeprefix("./")
+            if relative == name or relative.startswith(name + "/") or fnmatchcase(relative, name):
+                return True
+        return False
 
     def _guard(self, path: str, rule: Guarded) -> list[Mount]:
         relative = path[len(self.workspace) + 1 :]
@@ -406,6 +425,7 @@ def _rlimits(limits: Limits, counted: bool) -> dict[str, int]:
         "MEMLOCK": 8 * 1024 * 1024,
         "MSGQUEUE": 819_200,
         "SIGPENDING": 4096,
+        "CPU": math.ceil(limits.cpu_seconds),
     }
     if not counted:
         table["DATA"] = limits.memory_bytes
@@ -432,7 +452,8 @@ def _environment(
     search = [part for part in outside.get("PATH", "").split(":") if part.startswith("/")]
     kept = [part for part in search if any(within(part, root) for root in shown)]
     kept += [part for part in DEFAULT_PATH.split(":") if part not in kept]
-    values = dict(options.values or {})
+    values = {**confinement.values, **(options.values or {})}
+    names = [name for name in outside if any(fnmatchcase(name, glob) for glob in confinement.environment) and not NEVER.match(name)]
     if network.mode == "guarded":
         proxy = f"http://127.0.0.1:{network.proxy_port}"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -447,6 +468,6 @@ def _environment(
         user=identity.user,
         workspace=cwd,
         path=":".join(kept),
-        extra_names=(*confinement.environment, *options.extra_names),
+        extra_names=(*names, *options.extra_names),
         values=values,
     )

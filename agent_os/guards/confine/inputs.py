@@ -28,16 +28,21 @@ class Limits:
     shm_bytes: int = 256 * MIB
     disk_bytes: int = 16 * GIB
     """How much the free space of the workspace's file system may shrink before the run is ended."""
+    swap_bytes: int = 0
+    """Swap beyond memory; 0 means none."""
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Processor time of each process."""
     output_bytes: int = 0
+    io_bytes_per_second: int = 0
 
     def narrowed(self, other: Limits) -> Limits:
         """Return the smaller of each limit (0 is the largest)."""
-        def least(a: float, b: float) -> float:
-            return min(a or b, b or a)
+        def least(name: str) -> float:
+            a, b = getattr(self, name), getattr(other, name)
+            return min(a, b) if name == "swap_bytes" else min(a or b, b or a)
 
-        return Limits(**{name: type(getattr(self, name))(least(getattr(self, name), getattr(other, name)))
-                         for name in self.__dataclass_fields__})  # fmt: skip
+        return Limits(**{name: type(getattr(self, name))(least(name)) for name in self.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,14 @@ class Confinement:
     ports: tuple[int, ...] = ()
     limits: Limits = Limits()
     environment: tuple[str, ...] = ()
-    """Names passed on from outside beside the allow-list."""
+    """Names (globs) passed on from outside beside the allow-list."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    hidden_globs: tuple[str, ...] = ()
+    protect: bool = True
+    protect_except: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    """Unix sockets of the host that are shown inside."""
+    terminal: bool = True
 
 
 def narrow(layers: Sequence[Confinement]) -> Confinement:
@@ -90,6 +102,12 @@ def narrow(layers: Sequence[Confinement]) -> Confinement:
             ports=tuple(port for port in result.ports if port in layer.ports),
             limits=result.limits.narrowed(layer.limits),
             environment=tuple(name for name in result.environment if name in layer.environment),
+            values={name: value for name, value in result.values.items() if layer.values.get(name) == value},
+            hidden_globs=tuple(dict.fromkeys((*result.hidden_globs, *layer.hidden_globs))),
+            protect=result.protect or layer.protect,
+            protect_except=tuple(path for path in result.protect_except if path in layer.protect_except),
+            sockets=tuple(path for path in result.sockets if path in layer.sockets),
+            terminal=result.terminal and layer.terminal,
         )
     return result
 
