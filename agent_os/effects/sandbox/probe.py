@@ -10,10 +10,11 @@ import ctypes
 import os
 import platform
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent_os.core.errors import EnforcementError
 from agent_os.effects.sandbox import cgroups
 from agent_os.guards.confine.inputs import HostFacts, PathFact, PathKind
 from agent_os.guards.confine.protect import (
@@ -24,6 +25,8 @@ from agent_os.guards.confine.protect import (
     worth_entering,
 )
 
+HIDDEN_SCAN_ENTRIES_MAX: Final = 400_000
+HIDDEN_PATHS_MAX: Final = 256
 _LANDLOCK_CREATE: Final = 444
 _VERSION_FLAG: Final = 1
 _NAMESPACE_FILES: Final = {
@@ -143,6 +146,29 @@ def protected_below(workspace: str) -> tuple[tuple[str, ...], bool]:
             if entry.is_dir(follow_symlinks=False) and depth < SCAN_DEPTH_MAX and worth_entering(name, entry.name):
                 queue.append((name, depth + 1))
     return tuple(found), False
+
+
+def matching_below(source: str, shown: str, matchers: Sequence[Callable[[str], bool]]) -> tuple[str, ...]:
+    """Return existing paths below `source`, as seen at `shown`, that one of the matchers takes.
+
+    Raises EnforcementError when the walk's bounds do not suffice: a path that was not looked at could not be hidden.
+    """
+    if not matchers:
+        return ()
+    found: list[str] = []
+    seen, queue = 0, [""]
+    while queue:
+        relative = queue.pop()
+        for entry in _entries(os.path.join(source, relative)):
+            seen += 1
+            if seen > HIDDEN_SCAN_ENTRIES_MAX or len(found) > HIDDEN_PATHS_MAX:
+                raise EnforcementError(["filesystem_policy.deny"], "too many files to look through: name folders instead of globs")
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            if any(matches(f"{shown}/{name}") for matches in matchers):
+                found.append(f"{shown}/{name}")
+            elif entry.is_dir(follow_symlinks=False):
+                queue.append(name)
+    return tuple(found)
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:

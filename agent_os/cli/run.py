@@ -1,0 +1,130 @@
+"""`agentos run`: any program in the sandbox under a policy. Arguments in, the program's own status out.
+
+125 is the runtime's own failure (its reason on stderr and in `--status-file`), 126 and 127 are a program that cannot be
+run or found, everything else is what the program ended with (128 + n for signal n), as a shell shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent_os.core.errors import AgentOSError, DeniedError, EffectError, EnforcementError, PolicyError
+
+app = typer.Typer(add_completion=False)
+
+OWN_FAILURE = 125
+_PASS_ON = {"allow_interspersed_args": False}
+
+
+@app.command(context_settings=_PASS_ON)
+def run(
+    command: Annotated[list[str] | None, typer.Argument(help="The program and its arguments.", metavar="CMD ARG...")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
+    ] = None,
+    workspace: Annotated[str, typer.Option(help="The folder the program works in.")] = ".",
+    cwd: Annotated[str, typer.Option(help="Where in the workspace it starts.")] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be enforced and run nothing.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="With --plan: as JSON.")] = False,
+    status_file: Annotated[str, typer.Option(help="Write how the run ended to this file, as JSON.")] = "",
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", help="NAME passes a variable on, NAME=VALUE sets one.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="End the run after so many seconds.")] = 0.0,
+    max_output: Annotated[int, typer.Option(help="End the run after so many bytes of output.")] = 0,
+    allow_missing: Annotated[
+        list[str] | None, typer.Option(help="Run although this layer cannot be enforced here; recorded.")
+    ] = None,
+    snapshot: Annotated[str, typer.Option(help="Keep changes apart under this name: see agentos diff.")] = "",
+    tty: Annotated[bool | None, typer.Option("--tty/--no-tty", help="Give the program a terminal of its own.")] = None,
+) -> None:
+    """Run any program in the sandbox under a policy (default: pack `baseline`, this folder)."""
+    if not command and not plan:
+        typer.echo("agentos: name a program: agentos run -- CMD ARG...", err=True)
+        raise typer.Exit(2)
+    from agent_os.runtime import sandbox_run  # noqa: PLC0415
+
+    names, values = _variables(env or [])
+    request = sandbox_run.RunRequest(
+        argv=tuple(command or ()),
+        policies=tuple(policy or ()),
+        workspace=workspace,
+        cwd=cwd,
+        environment=names,
+        values=values,
+        wall_seconds=timeout,
+        output_bytes=max_output,
+        allow_missing=tuple(allow_missing or ()),
+        snapshot=snapshot,
+        terminal=tty,
+    )
+    try:
+        if plan:
+            made = sandbox_run.plan_of(request)
+            typer.echo(json.dumps(made.to_json(), indent=2) if json_ else made.to_text(), nl=json_)
+            return
+        ended = sandbox_run.run(request)
+    except AgentOSError as error:
+        if plan:
+            raise
+        _own_failure(error, status_file)
+    if ended.reason:
+        typer.echo(f"agentos: the run was ended: {ended.reason}", err=True)
+    _status(
+        status_file,
+        {
+            "status": ended.returncode,
+            "signal": ended.signal,
+            "ended_by": ended.reason or "itself",
+            "cpu_seconds": round(ended.cpu_seconds, 3),
+            "wall_seconds": round(ended.wall_seconds, 3),
+            "max_rss_bytes": ended.max_rss_bytes,
+        },
+    )
+    sys.stdout.flush()
+    sys.exit(ended.returncode)
+
+
+def _variables(given: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    names, values = [], {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if equals:
+            values[name] = value
+        else:
+            names.append(name)
+    return tuple(names), values
+
+
+def _own_failure(error: AgentOSError, status_file: str) -> None:
+    kind = "error"
+    if isinstance(error, DeniedError):
+        kind = "denied"
+    elif isinstance(error, PolicyError):
+        kind = "policy-invalid"
+    elif isinstance(error, EnforcementError):
+        kind = "cannot-enforce"
+    code = OWN_FAILURE
+    if isinstance(error, EffectError) and getattr(error, "exit_status", 0):
+        code = int(getattr(error, "exit_status"))  # noqa: B009
+    typer.echo(f"agentos: {error}", err=True)
+    _status(status_file, {"status": code, "failure": kind, "reason": str(error)})
+    sys.exit(code)
+
+
+def _status(path: str, form: dict[str, Any]) -> None:
+    if not path:
+        return
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(form) + "\n", encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        typer.echo(f"agentos: the status file cannot be written: {error.strerror}", err=True)

@@ -1,0 +1,216 @@
+"""Running a program in the sandbox: policy files to plan, plan to a watched run. The composition for `agentos run`.
+
+The supervisor (this process) stays outside with the monitor, the guard, the keys and the state; the program sees none of
+them. Everything a plan asks for that this machine cannot enforce raises EnforcementError before anything runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.effects.sandbox import probe
+from agent_os.effects.sandbox.holds import Holds
+from agent_os.effects.sandbox.launch import Ended, Launcher, Running, launch
+from agent_os.effects.sandbox.relay import OutputCount, Streams, Terminal, size_of
+from agent_os.guards.confine import Confinement, HostFacts, RunOptions, SandboxPlan, paths_of_interest, plan_sandbox
+from agent_os.guards.confine.compile import confinement_of
+from agent_os.guards.confine.inputs import MISSING, within
+from agent_os.guards.confine.protect import held_places
+from agent_os.policy import Policy
+from agent_os.policy.globs import compile_glob
+
+FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+__all__ = ["Confinement", "Ended", "EnforcementError", "SandboxSettings", "prepare", "run_interactive"]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """What a run asks for beside its policy. Paths are the caller's own, not yet canonical.
+
+    `hide` are files that must never be seen inside (policy files); `environment` names and `values` variables to pass;
+    `allow_missing` layers let go by name; `snapshot` keeps changes apart; `wall_seconds` narrows the policy's limit.
+    """
+
+    workspace: str = "."
+    cwd: str = ""
+    hide: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    allow_missing: tuple[str, ...] = ()
+    wall_seconds: float = 0.0
+    output_bytes: int = 0
+    guard: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    read_only: tuple[str, ...] = ()
+    workspace_source: str = ""
+    protect_workspace: bool = True
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan and what must be put into the workspace while it runs."""
+
+    plan: SandboxPlan
+    host: HostFacts
+    state: Path
+    _holds: Holds | None = None
+
+    def close(self) -> None:
+        """Let go of a plan that is not run."""
+        if self._holds is not None:
+            self._holds.close()
+            self._holds = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the places of protected names that do not exist, for the length of the block."""
+        wanted = {
+            mount.target[len(self.plan.workspace) + 1 :]: (mount.hold, mount.content)
+            for mount in self.plan.mounts
+            if mount.hold
+        }
+        holds = self._holds
+        try:
+            if holds is not None and wanted:
+                holds.hold(wanted)
+            yield
+        finally:
+            if holds is not None:
+                holds.close()
+                self._holds = None
+
+
+def policy_confinement(policy: Policy, workspace: str) -> Confinement:
+    """Return what every layer of a policy grants together."""
+    return confinement_of([[unit.file for unit in layer.units] for layer in policy.layers], workspace)
+
+
+def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path) -> Prepared:
+    """Look at the host and return the plan of a run. Raises EnforcementError, EffectError.
+
+    The same workspace may have several runs at once: names they hold count as not existing.
+    """
+    workspace = os.path.realpath(settings.workspace)
+    if not os.path.isdir(workspace):
+        raise EffectError(f"the workspace is no folder: {settings.workspace}")
+    source = settings.workspace_source or workspace
+    limits = confinement.limits
+    if settings.wall_seconds or settings.output_bytes:
+        wanted = replace(limits, wall_seconds=settings.wall_seconds, output_bytes=settings.output_bytes)
+        confinement = replace(confinement, limits=limits.narrowed(wanted))
+    held_in_place = confinement.include_workdir and confinement.protect and settings.protect_workspace
+    holds = Holds(state, source) if held_in_place else None
+    try:
+        protected, cut = probe.protected_below(source) if confinement.include_workdir else ((), False)
+        hidden = probe.matching_below(
+            source, workspace, [compile_glob(glob, crossing=True) for glob in confinement.hidden_globs]
+        )
+        options = RunOptions(
+            cwd=_cwd(settings, workspace),
+            outside=dict(os.environ),
+            values=settings.values,
+            extra_names=settings.environment,
+            guard=settings.guard,
+            hide=(str(state), *(os.path.realpath(path) for path in settings.hide), *hidden),
+            protected=protected,
+            protect_workspace=settings.protect_workspace,
+            workspace_source=settings.workspace_source,
+            allow_missing=settings.allow_missing,
+            files=settings.files,
+            read_only=settings.read_only,
+        )
+        host = probe.host_facts(paths_of_interest(confinement, workspace, options))
+        if holds is not None:
+            gone = {f"{source}/{name}": MISSING for name in holds.names}
+            host = replace(host, paths={**host.paths, **gone})
+            options = replace(options, protected=tuple(name for name in protected if name not in holds.names))
+        plan = plan_sandbox(confinement, workspace, host, options)
+        if cut:
+            plan = replace(plan, notes=(*plan.notes, "the walk for protected names below the workspace was cut off"))
+    except BaseException:
+        if holds is not None:
+            holds.close()
+        raise
+    return Prepared(plan, host, state, holds)
+
+
+def _cwd(settings: SandboxSettings, workspace: str) -> str:
+    if not settings.cwd:
+        return workspace
+    cwd = os.path.realpath(os.path.join(workspace, settings.cwd))
+    if not within(cwd, workspace):
+        raise EffectError("the working directory lies outside the workspace")
+    return cwd
+
+
+async def run_interactive(
+    prepared: Prepared,
+    argv: Sequence[str],
+    *,
+    terminal: bool,
+    on_listeners: Any = None,
+    launcher: Launcher | None = None,
+) -> Ended:
+    """Run a program on this process's own stdin, stdout and stderr (or terminal) and return how it ended.
+
+    Signals of FORWARDED that reach this process are passed on. Raises EnforcementError, EffectError if it never began.
+    """
+    own = launcher is None
+    launcher = launcher or Launcher()
+    loop = asyncio.get_running_loop()
+    handled: list[int] = []
+    relay: Streams | Terminal | None = None
+    running: Running | None = None
+    count = OutputCount(prepared.plan.limits.output_bytes, lambda: loop.call_soon_threadsafe(_too_much, running))
+    try:
+        with prepared.held():
+            if terminal and prepared.plan.unenforced == ():
+                running = await launch(launcher, prepared.plan, argv, terminal=size_of(0), on_listeners=on_listeners)
+                if running.terminal is None:
+                    raise EffectError("the sandbox made no terminal")
+                relay = Terminal(running.terminal, count)
+                loop.add_signal_handler(signal.SIGWINCH, relay.resized)
+                handled.append(signal.SIGWINCH)
+                relay.start()
+            else:
+                streams = Streams(count)
+                try:
+                    running = await launch(
+                        launcher, prepared.plan, argv, stdio=streams.inside, on_listeners=on_listeners
+                    )
+                except BaseException:
+                    streams.abandon()
+                    raise
+                relay = streams
+                streams.start()
+            for number in FORWARDED:
+                loop.add_signal_handler(number, running.signal, number)
+                handled.append(number)
+            ended = await running.wait()
+            await asyncio.to_thread(relay.finish)
+            return ended
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+        if running is not None and not running.ended.done():
+            running.kill("supervisor ends")
+        if own:
+            launcher.close()
+
+
+def _too_much(running: Running | None) -> None:
+    if running is not None:
+        running.kill("output limit")
+
+
+def unheld_names() -> tuple[str, ...]:
+    """Return the names that are held at a workspace's root while they do not exist (for the documentation)."""
+    return tuple(rule.pattern for rule in held_places())
