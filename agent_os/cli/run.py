@@ -24,7 +24,9 @@ _PASS_ON = {"allow_interspersed_args": False}
 
 @app.command(context_settings=_PASS_ON)
 def run(
-    command: Annotated[list[str] | None, typer.Argument(help="The program and its arguments.", metavar="CMD ARG...")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The program and its arguments.", metavar="CMD ARG...")
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
     ] = None,

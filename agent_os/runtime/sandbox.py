@@ -19,7 +19,7 @@ from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.effects.sandbox import probe
 from agent_os.effects.sandbox.holds import Holds
 from agent_os.effects.sandbox.launch import Ended, Launcher, Running, launch
-from agent_os.effects.sandbox.relay import OutputCount, Streams, Terminal, size_of
+from agent_os.effects.sandbox.relay import CapturePipes, OutputCount, Streams, Terminal, size_of
 from agent_os.guards.confine import Confinement, HostFacts, RunOptions, SandboxPlan, paths_of_interest, plan_sandbox
 from agent_os.guards.confine.compile import confinement_of
 from agent_os.guards.confine.inputs import MISSING, within
@@ -28,6 +28,7 @@ from agent_os.policy import Policy
 from agent_os.policy.globs import compile_glob
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+CAPTURE_BYTES: Final = 1024 * 1024
 __all__ = ["Confinement", "Ended", "EnforcementError", "SandboxSettings", "prepare", "run_interactive"]
 
 
@@ -200,6 +201,49 @@ async def run_interactive(
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+        if running is not None and not running.ended.done():
+            running.kill("supervisor ends")
+        if own:
+            launcher.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A run whose output was kept: at most `capture_bytes` of each stream, the rest dropped and counted."""
+
+    ended: Ended
+    stdout: bytes
+    stderr: bytes
+    dropped_bytes: int
+
+
+async def run_captured(
+    prepared: Prepared,
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    capture_bytes: int = CAPTURE_BYTES,
+    on_listeners: Any = None,
+    launcher: Launcher | None = None,
+) -> Captured:
+    """Run a program with its output kept, no terminal. Raises EnforcementError, EffectError if it never began."""
+    own = launcher is None
+    launcher = launcher or Launcher()
+    pipes = CapturePipes(stdin, capture_bytes, prepared.plan.limits.output_bytes)
+    running: Running | None = None
+    try:
+        with prepared.held():
+            try:
+                running = await launch(launcher, prepared.plan, argv, stdio=pipes.inside, on_listeners=on_listeners)
+            except BaseException:
+                pipes.abandon()
+                raise
+            loop, started = asyncio.get_running_loop(), running
+            pipes.start(lambda: loop.call_soon_threadsafe(started.kill, "output limit"))
+            ended = await running.wait()
+            stdout, stderr, dropped = await asyncio.to_thread(pipes.finish)
+            return Captured(ended, stdout, stderr, dropped)
+    finally:
         if running is not None and not running.ended.done():
             running.kill("supervisor ends")
         if own:

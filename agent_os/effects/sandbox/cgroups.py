@@ -61,7 +61,7 @@ def _bases() -> dict[str, Path]:
 
 
 def _below(path: str, mounted: str) -> str:
-    relative = path[len(mounted):] if mounted != "/" and path.startswith(mounted) else path
+    relative = path[len(mounted) :] if mounted != "/" and path.startswith(mounted) else path
     return "" if relative == "/" else relative
 
 

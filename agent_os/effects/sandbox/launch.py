@@ -344,4 +344,3 @@ async def launch(
             raise EnforcementError(["sandbox"], f"not built within {START_TIMEOUT_SECONDS:.0f} s") from None
         raise
     return running
-

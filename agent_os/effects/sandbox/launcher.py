@@ -375,7 +375,9 @@ def build_network(network, control):
     for start in range(0, len(listeners), 64):
         part = listeners[start : start + 64]
         names = [{"kind": kind, "address": list(sock.getsockname()[:2])} for kind, sock in part]
-        socket.send_fds(control, [json.dumps({"type": "listeners", "names": names}).encode()], [s.fileno() for _, s in part])
+        socket.send_fds(
+            control, [json.dumps({"type": "listeners", "names": names}).encode()], [s.fileno() for _, s in part]
+        )
     for _, sock in listeners:
         sock.close()
 
@@ -426,7 +428,7 @@ class Root:
         mount("sandbox", base, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,size={ROOT_BYTES},nr_inodes={ROOT_INODES}")
         self.descriptor = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.ours = {os.fstat(self.descriptor).st_dev}
-        self.staged = []
+        self.staged = {}
 
     def open(self, target, make):
         """Return a descriptor of `target`; missing parts are created where the file system is ours. `make`: dir, file."""
@@ -473,8 +475,8 @@ def build_root(plan, trees, stage):
         stage[0] = f"private-root: {step['target']}"
         build_step(root, step, prepared.get(index))
     stage[0] = "private-root"
-    for name in root.staged:
-        os.unlink(name, dir_fd=root.descriptor)
+    for (folder, _content, _mode), name in root.staged.items():
+        (os.rmdir if folder else os.unlink)(name, dir_fd=root.descriptor)
     set_attributes(root.descriptor, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, recursive=False)
     os.fchdir(root.descriptor)
     stage[0] = "pivot"
@@ -498,7 +500,7 @@ def build_step(root, step, tree):
     if kind == "dir":
         os.close(root.open(target, "dir"))
         return
-    if kind == "file":
+    if kind in ("file", "empty"):
         private_file(root, step)
         return
     is_file = kind == "bind" and not stat.S_ISDIR(os.fstat(tree).st_mode)
@@ -525,27 +527,21 @@ def build_step(root, step, tree):
 
 
 def private_file(root, step):
-    """A small file of our own: made in place, or mounted over a file that is there already."""
+    """A small file or empty folder of our own: made in place, or mounted over what is there already."""
     parent, name = root.parent(step["target"])
-    mine = os.fstat(parent).st_dev in root.ours
-    where, label = (parent, name) if mine else (root.descriptor, f".staged-{len(root.staged)}")
-    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_EXCL
-    if mine:
+    folder, content, mode = step["kind"] == "empty", step.get("content", ""), step["mode"]
+    try:
+        if os.fstat(parent).st_dev in root.ours:
+            try:
+                make(parent, name, folder, content, mode)
+                return
+            except FileExistsError:
+                pass
+        label = root.staged.setdefault((folder, content, mode), f".staged-{len(root.staged)}")
         try:
-            os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            mine, where, label = False, root.descriptor, f".staged-{len(root.staged)}"
-    if not mine:
-        root_file = os.open(f"/proc/self/fd/{root.descriptor}/{label}", flags, 0o600)
-        root.staged.append(label)
-    else:
-        root_file = os.open(label, flags, 0o600, dir_fd=where)
-    os.write(root_file, step.get("content", "").encode())
-    os.fchmod(root_file, step["mode"])
-    os.close(root_file)
-    if not mine:
+            make(root.descriptor, label, folder, content, mode)
+        except FileExistsError:
+            pass  # one stand-in serves every place that looks like it
         place = openat2(parent, name, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH)
         source = openat2(root.descriptor, label, os.O_PATH, RESOLVE_BENEATH)
         tree = call("open_tree", source, ctypes.c_char_p(b""), OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
@@ -553,7 +549,21 @@ def private_file(root, step):
         call("move_mount", tree, ctypes.c_char_p(b""), place, ctypes.c_char_p(b""), MOVE_FROM_EMPTY | MOVE_TO_EMPTY)
         for descriptor in (place, source, tree):
             os.close(descriptor)
-    os.close(parent)
+    finally:
+        os.close(parent)
+
+
+def make(parent, name, folder, content, mode):
+    """Create an empty folder or a file with content; raises FileExistsError."""
+    if folder:
+        os.mkdir(name, 0o700, dir_fd=parent)
+        os.chmod(f"/proc/self/fd/{parent}/{name}", mode)
+        return
+    flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_EXCL
+    descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+    os.write(descriptor, content.encode())
+    os.fchmod(descriptor, mode)
+    os.close(descriptor)
 
 
 def open_terminal(size, control):
@@ -600,7 +610,12 @@ def run_worker(request, control, stdio, terminal):
             elif not pass_on(control, worker):
                 os._exit(1)
         status, usage = reap(worker)
-    form = {"type": "exit", "status": status, "cpu_seconds": usage.ru_utime + usage.ru_stime, "max_rss_kib": usage.ru_maxrss}
+    form = {
+        "type": "exit",
+        "status": status,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "max_rss_kib": usage.ru_maxrss,
+    }
     control.send(json.dumps(form).encode())
     os._exit(0)
 

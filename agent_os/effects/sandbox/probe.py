@@ -45,13 +45,17 @@ def host_facts(paths: Iterable[str] = ()) -> HostFacts:
     names = _namespaces(missing)
     abi = landlock_abi()
     if abi < 1:
-        missing["landlock"] = "the kernel has no Landlock or it is not enabled (boot with lsm=landlock,…; Linux 5.13 or later)"
+        missing["landlock"] = (
+            "the kernel has no Landlock or it is not enabled (boot with lsm=landlock,…; Linux 5.13 or later)"
+        )
     seccomp = Path("/proc/sys/kernel/seccomp/actions_avail").exists()
     if not seccomp:
         missing["seccomp"] = "the kernel was built without seccomp filters"
     version, controllers = cgroups.available()
     if "cpu" not in controllers:
-        missing["cpu-limit"] = "no cpu cgroup can be written by this user (root, or a delegated cgroup, would be needed)"
+        missing["cpu-limit"] = (
+            "no cpu cgroup can be written by this user (root, or a delegated cgroup, would be needed)"
+        )
     root = os.geteuid() == 0
     idmapped = root and at_least(release, 5, 12)
     if root and not idmapped:
@@ -85,7 +89,9 @@ def landlock_abi() -> int:
     """Return the Landlock ABI version, 0 for none."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    return max(int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(_VERSION_FLAG))), 0)
+    return max(
+        int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_long(0), ctypes.c_long(_VERSION_FLAG))), 0
+    )
 
 
 def _namespaces(missing: dict[str, str]) -> frozenset[str]:
@@ -126,7 +132,9 @@ def path_fact(path: str) -> PathFact:
             info = os.stat(path)
         except OSError:
             return PathFact("missing")
-    return PathFact(kind, os.path.realpath(path), info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_nlink, target)
+    return PathFact(
+        kind, os.path.realpath(path), info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_nlink, target
+    )
 
 
 def protected_below(workspace: str) -> tuple[tuple[str, ...], bool]:
@@ -162,7 +170,9 @@ def matching_below(source: str, shown: str, matchers: Sequence[Callable[[str], b
         for entry in _entries(os.path.join(source, relative)):
             seen += 1
             if seen > HIDDEN_SCAN_ENTRIES_MAX or len(found) > HIDDEN_PATHS_MAX:
-                raise EnforcementError(["filesystem_policy.deny"], "too many files to look through: name folders instead of globs")
+                raise EnforcementError(
+                    ["filesystem_policy.deny"], "too many files to look through: name folders instead of globs"
+                )
             name = f"{relative}/{entry.name}" if relative else entry.name
             if any(matches(f"{shown}/{name}") for matches in matchers):
                 found.append(f"{shown}/{name}")

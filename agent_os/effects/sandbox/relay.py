@@ -100,6 +100,62 @@ class Streams:
                 os.close(self._in_write)
 
 
+class CapturePipes:
+    """Three pipes whose output is kept up to a bound; what is beyond is read, counted and dropped."""
+
+    def __init__(self, stdin: bytes, capture_bytes: int, output_limit: int) -> None:
+        in_read, self._in_write = os.pipe2(os.O_CLOEXEC)
+        self._out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        self._err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        self.inside = (in_read, out_write, err_write)
+        self._stdin, self._limit, self._output_limit = stdin, capture_bytes, output_limit
+        self._kept: dict[int, bytearray] = {self._out_read: bytearray(), self._err_read: bytearray()}
+        self._dropped = 0
+        self._threads: list[threading.Thread] = []
+
+    def start(self, exceeded: Callable[[], None]) -> None:
+        """Begin; `exceeded` is called from a thread when the output limit is passed."""
+        for descriptor in self.inside:
+            os.close(descriptor)
+        count = OutputCount(self._output_limit, exceeded)
+        self._threads = [threading.Thread(target=self._read, args=(source, count), daemon=True) for source in self._kept]
+        self._threads.append(threading.Thread(target=self._feed, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def abandon(self) -> None:
+        """Close everything without having started."""
+        for descriptor in (*self.inside, self._in_write, self._out_read, self._err_read):
+            os.close(descriptor)
+
+    def finish(self) -> tuple[bytes, bytes, int]:
+        """Return (stdout, stderr, bytes dropped) when both streams have ended."""
+        for thread in self._threads:
+            thread.join(DRAIN_SECONDS)
+        out, err = self._kept.values()
+        return bytes(out), bytes(err), self._dropped
+
+    def _read(self, source: int, count: OutputCount) -> None:
+        kept = self._kept[source]
+        while True:
+            try:
+                data = os.read(source, CHUNK_BYTES)
+            except OSError:
+                break
+            if not data:
+                break
+            data = count.take(data)
+            room = self._limit - len(kept)
+            kept += data[:room]
+            self._dropped += max(len(data) - room, 0)
+        os.close(source)
+
+    def _feed(self) -> None:
+        with contextlib.suppress(OSError):
+            _write_all(self._in_write, self._stdin)
+        os.close(self._in_write)
+
+
 def _copy_out(source: int, target: int, count: OutputCount) -> None:
     shown = TerminalFilter(interactive=False) if os.isatty(target) else None
     while True:

@@ -33,6 +33,8 @@ LOADER_FILES: Final = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"
 OWN: Final = ("/proc", "/dev", "/sys")
 PRIVATE_TMP: Final = ("/tmp", "/var/tmp")  # noqa: S108
 PROXY_PORT: Final = 3128
+HELD_NAMES: Final = "/run/agentos/held-names"
+"""Inside: the names held at a workspace's root, so that git does not take their stand-ins for new files."""
 RESOLVER: Final = "127.0.0.53"
 PID_MAX_SPARE: Final = 301
 
@@ -64,9 +66,16 @@ class RunOptions:
 def paths_of_interest(confinement: Confinement, workspace: str, options: RunOptions) -> tuple[str, ...]:
     """Return the host paths whose facts `plan_sandbox` needs."""
     wanted = [*confinement.read_only, *confinement.read_write, *confinement.hidden, workspace, *options.read_only]
-    wanted += [*confinement.sockets, *options.hide, options.workspace_source or workspace, *MERGED_USR, *LOADER_FILES, "/etc"]
+    wanted += [
+        *confinement.sockets,
+        *options.hide,
+        options.workspace_source or workspace,
+        *MERGED_USR,
+        *LOADER_FILES,
+        "/etc",
+    ]
     wanted += [f"/dev/{name}" for name in HARMLESS_DEVICES]
-    wanted += [f"/etc/{name}" for name in ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf")]
+    wanted += [f"/etc/{name}" for name in ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf", "gitconfig")]
     if "/" in (*confinement.read_only, *confinement.read_write):
         wanted += ROOT_EXPANDED
     source = options.workspace_source or workspace
@@ -91,7 +100,9 @@ def plan_sandbox(
     options = options or RunOptions()
     fact = host.path(workspace)
     if workspace == "/" or fact.kind != "dir" or any(within(workspace, own) for own in OWN) or workspace in SYSTEM:
-        raise EnforcementError(["workspace"], "give a folder that exists and is not part of the system: --workspace DIR")
+        raise EnforcementError(
+            ["workspace"], "give a folder that exists and is not part of the system: --workspace DIR"
+        )
     missing, notes = _missing(confinement, host), list[str]()
     identity = _identity(confinement, host)
     root = _Root(confinement, workspace, host, options, identity, notes)
@@ -229,7 +240,9 @@ class _Root:
             if path == "/":
                 if writable:
                     raise EnforcementError(["filesystem_policy"], "'/' cannot be writable: name the folders")
-                self.notes.append("'/' stands for the system and home folders; /proc, /dev, /sys, /run and /tmp are never shared")
+                self.notes.append(
+                    "'/' stands for the system and home folders; /proc, /dev, /sys, /run and /tmp are never shared"
+                )
                 self._grant([p for p in ROOT_EXPANDED if self.host.path(p).kind != "missing"], writable=False)
                 continue
             if path.startswith("/dev/") and path.startswith(GRANTABLE_DEVICES):
@@ -259,7 +272,7 @@ class _Root:
         return max(above, key=len, default=None)
 
     def _bind(self, path: str, *, writable: bool) -> Mount:
-        source = self.source + path[len(self.workspace):] if within(path, self.workspace) else path
+        source = self.source + path[len(self.workspace) :] if within(path, self.workspace) else path
         idmap = None
         if self.host.root and (writable or not any(within(path, system) for system in SYSTEM)):
             fact = self.host.path(path if not within(path, self.workspace) else self.workspace)
@@ -319,9 +332,12 @@ class _Root:
             "/etc/resolv.conf": f"nameserver {RESOLVER}\noptions timeout:2 attempts:1\n",
         }
         steps = []
+        held = [rule.pattern for rule in held_places() if "/" not in rule.pattern and rule.pattern != ".git"]
+        files["/etc/gitconfig"] = f"[core]\n\texcludesFile = {HELD_NAMES}\n[safe]\n\tdirectory = *\n"
+        files[HELD_NAMES] = "".join(f"/{name}\n" for name in held)
         whole = "/etc" in self.grants
         for path, content in files.items():
-            if not whole or self.host.path(path).kind == "file":
+            if not path.startswith("/etc/") or not whole or self.host.path(path).kind == "file":
                 steps.append(Mount("file", path, content=content, mode=0o644))
             elif self.host.path(path).kind == "link":
                 self.notes.append(f"{path}: a link in the host's /etc, left as it is")
@@ -349,11 +365,17 @@ class _Root:
             fact = self.host.path(f"{self.source}/{rule.pattern}")
             if fact.kind != "missing":
                 if fact.kind == "link":
-                    raise EnforcementError([f"protected path {rule.pattern}"], "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot")
+                    raise EnforcementError(
+                        [f"protected path {rule.pattern}"],
+                        "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot",
+                    )
                 if rule.pattern != ".git" or fact.kind == "file":
                     steps += self._guard(path, rule)
                 continue
-            if any(self.host.path(f"{self.source}/{'/'.join(rule.parts[:n])}").kind == "missing" for n in range(1, len(rule.parts))):
+            if any(
+                self.host.path(f"{self.source}/{'/'.join(rule.parts[:n])}").kind == "missing"
+                for n in range(1, len(rule.parts))
+            ):
                 continue
             steps += self._pins(path, self.workspace)
             step = self._stand_in(path, rule.absent == "dir")
@@ -371,7 +393,10 @@ class _Root:
         relative = path[len(self.workspace) + 1 :]
         fact = self.host.path(f"{self.source}/{relative}")
         if fact.kind == "link":
-            raise EnforcementError([f"protected path {relative}"], "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot")
+            raise EnforcementError(
+                [f"protected path {relative}"],
+                "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot",
+            )
         if fact.kind not in ("file", "dir"):
             return []
         if fact.kind == "file" and fact.links > 1:
@@ -386,7 +411,7 @@ class _Root:
 
     def _stand_in(self, path: str, directory: bool) -> Mount:
         if directory:
-            return Mount("tmpfs", path, writable=False, size=4096, inodes=1, mode=0o555)
+            return Mount("empty", path, mode=0o555)
         return Mount("file", path, content="", mode=0o444)
 
     def _hidden(self) -> list[Mount]:
@@ -453,7 +478,11 @@ def _environment(
     kept = [part for part in search if any(within(part, root) for root in shown)]
     kept += [part for part in DEFAULT_PATH.split(":") if part not in kept]
     values = {**confinement.values, **(options.values or {})}
-    names = [name for name in outside if any(fnmatchcase(name, glob) for glob in confinement.environment) and not NEVER.match(name)]
+    names = [
+        name
+        for name in outside
+        if any(fnmatchcase(name, glob) for glob in confinement.environment) and not NEVER.match(name)
+    ]
     if network.mode == "guarded":
         proxy = f"http://127.0.0.1:{network.proxy_port}"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

@@ -38,6 +38,7 @@ class Limits:
 
     def narrowed(self, other: Limits) -> Limits:
         """Return the smaller of each limit (0 is the largest)."""
+
         def least(name: str) -> float:
             a, b = getattr(self, name), getattr(other, name)
             return min(a, b) if name == "swap_bytes" else min(a or b, b or a)
@@ -95,9 +96,7 @@ def narrow(layers: Sequence[Confinement]) -> Confinement:
             hidden=tuple(dict.fromkeys((*result.hidden, *layer.hidden))),
             user=layer.user or result.user,
             group=layer.group or result.group,
-            landlock="hard_requirement"
-            if "hard_requirement" in (result.landlock, layer.landlock)
-            else "best_effort",
+            landlock="hard_requirement" if "hard_requirement" in (result.landlock, layer.landlock) else "best_effort",
             network=result.network and layer.network,
             ports=tuple(port for port in result.ports if port in layer.ports),
             limits=result.limits.narrowed(layer.limits),

@@ -20,7 +20,17 @@ SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1 << 0, 1 << 1
 
 READ: Final = EXECUTE | READ_FILE | READ_DIR
 CHANGE: Final = (
-    READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM | REFER | TRUNCATE
+    READ
+    | WRITE_FILE
+    | REMOVE_DIR
+    | REMOVE_FILE
+    | MAKE_DIR
+    | MAKE_REG
+    | MAKE_SOCK
+    | MAKE_FIFO
+    | MAKE_SYM
+    | REFER
+    | TRUNCATE
 )
 DEVICES: Final = READ_FILE | WRITE_FILE | READ_DIR | TRUNCATE | IOCTL_DEV
 
@@ -47,7 +57,7 @@ def plan_landlock(abi: int, mounts: Sequence[Mount], *, network_namespace: bool)
             name, access = "read", READ
         elif mount.kind == "devpts" or mount.devices or mount.target == "/dev":
             name, access = "devices", DEVICES
-        elif mount.kind == "file":
+        elif mount.kind == "file" and mount.mode:
             name, access = "read", READ_FILE
         elif mount.kind in ("bind", "tmpfs") and mount.mode:
             name, access = ("change", CHANGE) if mount.writable else ("read", READ)

@@ -17,7 +17,7 @@ from agent_os.guards.confine.seccomp import CallRule
 PLAN_SCHEMA: Final = 1
 MOUNTS_MAX: Final = 1024
 
-MountKind = Literal["bind", "tmpfs", "proc", "devpts", "dir", "link", "file"]
+MountKind = Literal["bind", "tmpfs", "proc", "devpts", "dir", "link", "file", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Mount:
     """One step of building the private root, in order.
 
     `bind`: `source` of the host at `target` (`idmap`: (host uid, host gid) shown as the sandbox's user). `file`: a small
-    read-only file with `content`. `link`: a symbolic link to `source`. `tmpfs`: private memory of `size` bytes, `inodes`.
+    read-only file with `content`. `empty`: an empty read-only folder. `link`: a symbolic link to `source`. `tmpfs`: private memory of `size` bytes, `inodes`.
     `hold` marks a place that does not exist yet: "dir" or "file" is put there for the length of the run and taken away.
     """
 
@@ -48,7 +48,7 @@ class Mount:
     def flags(self) -> str:
         """The mount's flags as text."""
         if self.kind not in ("bind", "tmpfs"):
-            return "read-only" if self.kind == "file" else ""
+            return "read-only" if self.kind in ("file", "empty") else ""
         words = ["read-write" if self.writable else "read-only", "nosuid"]
         words += [] if self.devices else ["nodev"]
         words += [] if self.exec else ["noexec"]
@@ -63,7 +63,7 @@ class Mount:
                 form[name] = getattr(self, name)
         if self.kind in ("bind", "tmpfs"):
             form |= {"writable": self.writable, "exec": self.exec, "devices": self.devices, "recursive": self.recursive}
-        if self.kind in ("tmpfs", "dir", "file"):
+        if self.kind in ("tmpfs", "dir", "file", "empty"):
             form["mode"] = self.mode
         if self.idmap:
             form["idmap"] = list(self.idmap)
@@ -210,9 +210,15 @@ class SandboxPlan:
             held = f" (held: no {mount.hold} there yet)" if mount.hold else ""
             lines.append(f"  {mount.kind:<7} {mount.target}{source}  {mount.flags}{held}{why}".rstrip())
         ll = self.landlock
-        lines.append(f"landlock      ABI {ll.abi}, {len(ll.rules)} paths, scopes {ll.scoped:#x}" if ll.abi else "landlock      none")
+        lines.append(
+            f"landlock      ABI {ll.abi}, {len(ll.rules)} paths, scopes {ll.scoped:#x}"
+            if ll.abi
+            else "landlock      none"
+        )
         lines += [f"  {rule.path}  {rule.name}" for rule in ll.rules]
-        lines.append(f"seccomp       {len(self.seccomp) // 8} instructions, {len(self.seccomp_rules)} rules; default allow,")
+        lines.append(
+            f"seccomp       {len(self.seccomp) // 8} instructions, {len(self.seccomp_rules)} rules; default allow,"
+        )
         lines.append("              calls newer than the table ENOSYS, foreign architectures killed")
         lines += [f"  {rule.answer:<15} {' '.join(rule.calls)}  # {rule.why}" for rule in self.seccomp_rules]
         limits = ", ".join(f"{name}={getattr(self.limits, name)}" for name in self.limits.__dataclass_fields__)
@@ -225,7 +231,9 @@ class SandboxPlan:
             lines.append("network       none: loopback of its own, no way out")
         else:
             ports = ", ".join(map(str, net.tcp_ports))
-            lines.append(f"network       the egress guard: proxy on 127.0.0.1:{net.proxy_port}, any address on TCP {ports}; DNS by policy")
+            lines.append(
+                f"network       the egress guard: proxy on 127.0.0.1:{net.proxy_port}, any address on TCP {ports}; DNS by policy"
+            )
         for layer, why in self.missing.items():
             state = "let go by --allow-missing" if layer in self.allowed_missing else "REFUSED"
             lines.append(f"missing       {layer}: {why} [{state}]")

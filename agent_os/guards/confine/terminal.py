@@ -84,7 +84,11 @@ class TerminalFilter:
             return parameters.split(b";")[0] in (b"22", b"23")
         if final == b"i":  # media copy: printing
             return False
-        if final in (b"n", b"c", b"x") or (final == b"p" and b"$" in parameters) or (final == b"q" and b">" in parameters):
+        if (
+            final in (b"n", b"c", b"x")
+            or (final == b"p" and b"$" in parameters)
+            or (final == b"q" and b">" in parameters)
+        ):
             return self._interactive and final in (b"n", b"c")
         return b"*" not in parameters and not (final == b"y")
 
