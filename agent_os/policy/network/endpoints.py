@@ -17,7 +17,7 @@ from agent_os.policy.network.requests import RPC, Request, Rule, preset, speaks_
 from agent_os.policy.schema.network import (
     DEFAULT_BODY_BYTES,
     Binary,
-    NetworkPolicy,
+    Endpoint,
     RequestRule,
 )
 
@@ -70,17 +70,17 @@ class Programs:
 
 
 class Entry:
-    """A compiled endpoint. `id` is the path of its key in the file, `index` its place among all entries."""
+    """A compiled endpoint. `id` is the id of its rule, `index` its place among all entries."""
 
     __slots__ = (
-        "_host", "_path", "allowed_ips", "deny_rules", "endpoint", "enforced", "exact", "extended", "host", "id",
+        "_host", "_path", "allowed_ips", "deny_id", "deny_rules", "endpoint", "enforced", "exact", "extended", "host", "id",
         "index", "inspected", "path", "policy", "ports", "programs", "protocol", "registered", "rules", "strict",
     )  # fmt: skip
 
-    def __init__(self, name: str, number: int, policy: NetworkPolicy, programs: Programs, *, strict: bool) -> None:
-        endpoint = policy.endpoints[number]
-        self.id: Final = f"network_policies.{name}.endpoints[{number}]"
-        self.policy: Final = name
+    def __init__(self, rule: str, policy: str, endpoint: Endpoint, programs: Programs, *, strict: bool) -> None:
+        self.id: Final = rule
+        self.deny_id = f"{rule}.deny_rules"
+        self.policy: Final = policy
         self.endpoint: Final = endpoint
         self.strict: Final = strict
         self.index = 0

@@ -24,6 +24,7 @@ from agent_os.policy.rule import Match
 from agent_os.policy.schema.network import NetworkPolicies
 
 MAX_REASON_ENTRIES: Final = 8
+RuleNames = Callable[[str], str]
 _KINDS: Final = frozenset({"net.connect", "net.request"})
 _ASSUMED: Final = DEFAULTS.resolved_ips
 _NO_LIST: Final = AllowedIps(())
@@ -35,15 +36,21 @@ class NetworkSection:
     name: Final = "network_policies"
     kinds: Final = _KINDS
 
-    def __init__(self, policies: NetworkPolicies, *, semantics: str = "strict") -> None:
+    def __init__(self, *, semantics: str = "strict") -> None:
         self.strict: Final = semantics != "openshell"
         self.entries: Final[list[Entry]] = []
         self._index: Final[HostIndex[Entry]] = HostIndex()
+
+    def add(self, policies: NetworkPolicies, *, rule: RuleNames = str, prefix: str = "") -> None:
+        """Compile the policies of one file; `rule` turns the path of a key into the id of its rule."""
         for name in sorted(policies):
             policy = policies[name]
             programs = Programs(policy.binaries, strict=self.strict)
             for number in range(len(policy.endpoints)):
-                entry = Entry(name, number, policy, programs, strict=self.strict)
+                path = f"network_policies.{name}.endpoints[{number}]"
+                entry = Entry(rule(path), prefix + name, policy.endpoints[number], programs, strict=self.strict)
+                if entry.deny_rules:
+                    entry.deny_id = rule(f"{path}.deny_rules")
                 entry.index = len(self.entries)
                 self.entries.append(entry)
                 self._index.add(entry.host, entry.ports, entry)
@@ -62,6 +69,10 @@ class NetworkSection:
         if isinstance(action, NetRequest):
             return self._judge_request(action, there, usable, reachable)
         return self._judge_connection(reachable)
+
+    def advise(self, action: Action, facts: Facts) -> str:
+        """Return what would have been allowed, for an action that nothing here allows."""
+        return "; ".join(text for text in self.missing(action, facts) if text)
 
     def missing(self, action: Action, facts: Facts) -> tuple[str, str]:
         """Return (reason, advice) for an action that nothing here allows: which condition of which entry failed."""
@@ -163,10 +174,10 @@ class NetworkSection:
     def _deny_rules(action: NetRequest, entries: Sequence[Entry], read: _Read) -> list[Match]:
         matches = []
         for entry in entries:
-            if entry.deny_rules and entry.in_scope(action.path):
-                if any(entry.denies(request) for request in read(entry)):
-                    reason = f"{action.method} {shown_path(action.path)} blocked by deny rule"
-                    matches.append(Match(Verdict.DENY, f"{entry.id}.deny_rules", reason))
+            scoped = entry.deny_rules and entry.in_scope(action.path)
+            if scoped and any(entry.denies(request) for request in read(entry)):
+                reason = f"{action.method} {shown_path(action.path)} blocked by deny rule"
+                matches.append(Match(Verdict.DENY, entry.deny_id, reason))
         return matches
 
     def _request_reason(self, action: NetRequest, usable: Sequence[Entry]) -> str:
@@ -247,8 +258,3 @@ def shown_path(path: str) -> str:
         digits = sum(char.isdigit() for char in part)
         parts.append(part if plain and not (digits > 6 and digits < len(part)) else "…")
     return "/".join(parts)
-
-
-def compile_network(policies: NetworkPolicies, *, semantics: str = "strict") -> NetworkSection:
-    """Return the compiled section of a checked `network_policies` mapping."""
-    return NetworkSection(policies, semantics=semantics)
