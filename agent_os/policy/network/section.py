@@ -258,3 +258,10 @@ def shown_path(path: str) -> str:
         digits = sum(char.isdigit() for char in part)
         parts.append(part if plain and not (digits > 6 and digits < len(part)) else "…")
     return "/".join(parts)
+
+
+def compile_network(policies: NetworkPolicies, *, semantics: str = "strict") -> NetworkSection:
+    """Return the compiled section of one checked mapping of policies; `policy/netsection.py` wires it to files."""
+    section = NetworkSection(semantics=semantics)
+    section.add(policies)
+    return section
