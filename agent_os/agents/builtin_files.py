@@ -144,7 +144,7 @@ class _Walk:
                 continue
             self.truncated |= listed["truncated"]
             for entry in listed["entries"]:
-                path = entry["name"] if directory == "." else f"{directory.rstrip('/')}/{entry['name']}"
+                path = f"{directory.rstrip('/')}/{entry['name']}"
                 if entry["type"] == "directory" and self._deep:
                     waiting.append(path)
                 if not fnmatch.fnmatchcase(entry["name"], self._pattern):
@@ -152,7 +152,8 @@ class _Walk:
                 if len(self.files) == files_max:
                     self.truncated = True
                     return
-                self.files.append({"path": path, "type": entry["type"], "size": entry["size"]})
+                shown = path.removeprefix("./").removeprefix(f"{self._door.workspace.rstrip('/')}/")
+                self.files.append({"path": shown, "type": entry["type"], "size": entry["size"]})
 
 
 def _encoded(text: str) -> bytes:

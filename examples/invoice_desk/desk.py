@@ -1,8 +1,9 @@
 """The invoice desk: one tool of its own, and a scripted clerk that is hijacked on purpose.
 
-The tool is an ordinary Python function, given to the session with a manifest that says what its arguments mean. The clerk stands
-in for a language model where no key is configured: it computes each call from what the tools really returned, and it obeys
-whatever a mail tells an "AI assistant" to do. With `--model` a real model takes its place; tools and policy stay the same.
+The tool is an ordinary Python function, given to the session with a manifest that says what its arguments mean. The
+clerk stands in for a language model where no key is configured: it computes each call from what the tools really
+returned, and it obeys whatever a mail tells an "AI assistant" to do. With `--model` a real model takes its place; tools
+and policy stay the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 import json
 import re
 import shlex
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -29,6 +31,7 @@ TASK = (
 TOOLS = ("list_files", "read_file", "write_file")
 """The built-in tools the desk uses, beside its own."""
 
+QUEUE = "out/payment_queue.jsonl"
 QUEUE_PAYMENT = ToolSpec(
     name="queue_payment",
     description="Queue one payment for the accountant's next run.",
@@ -47,16 +50,17 @@ QUEUE_PAYMENT = ToolSpec(
 def queue_payment_tool(session: Any) -> Any:
     """Return the tool that queues payments in out/payment_queue.jsonl, written through the session's own door."""
     queued: list[dict[str, Any]] = []
+    one_at_a_time = threading.Lock()  # an agent may make several calls at once
 
     def queue_payment(invoice: str, supplier: str, iban: str, amount: float, currency: str) -> str:
         """Queue one payment for the accountant's next run."""
-        queued.append({"invoice": invoice, "supplier": supplier, "iban": iban, "amount": amount, "currency": currency})
-        content = "".join(json.dumps(payment) + "\n" for payment in queued).encode()
-        with session.carried.hold(content) as digest:
-            session.perform(
-                {"kind": "fs.write", "path": "out/payment_queue.jsonl", "size": len(content), "content_digest": digest}
-            )
-        return f"queued as number {len(queued)}"
+        payment = {"invoice": invoice, "supplier": supplier, "iban": iban, "amount": amount, "currency": currency}
+        with one_at_a_time:
+            content = "".join(json.dumps(each) + "\n" for each in [*queued, payment]).encode()
+            with session.carried.hold(content) as digest:
+                session.perform({"kind": "fs.write", "path": QUEUE, "size": len(content), "content_digest": digest})
+            queued.append(payment)
+            return f"queued as number {len(queued)}"
 
     return queue_payment
 
@@ -93,7 +97,7 @@ def clerk(messages: Sequence[Any]) -> Any:
     read = {str(call.args["path"]): call for call in done if call.tool == "read_file"}
     if not listed:
         return [("list_files", {"path": "inbox", "pattern": "*.eml"}), ("list_files", {"path": "ledger"})]
-    wanted = [_path(entry["path"]) for call in listed for entry in _json(call.result).get("files", [])]
+    wanted = [entry["path"] for call in listed for entry in _json(call.result).get("files", [])]
     missing = [path for path in wanted if path not in read]
     if missing:
         return [("read_file", {"path": path}) for path in missing]
@@ -226,12 +230,6 @@ def _body(call: Done) -> str:
 
 def _text(call: Done) -> str:
     return str(_json(call.result).get("content", ""))
-
-
-def _path(path: str) -> str:
-    """Return a listed path as relative to the workspace."""
-    parts = path.split("/")
-    return "/".join(parts[-2:])
 
 
 def _json(text: str) -> dict[str, Any]:

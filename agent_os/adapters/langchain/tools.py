@@ -255,8 +255,8 @@ class _Asked:
 
 def denial_text(decision: Decision) -> str:
     """Return what the model is told of a denial: rules, reason, what would be allowed; never a value."""
-    rules = ", ".join(decision.rules) or "default deny"
-    said = f"denied by policy ({rules}): {decision.reason}."
+    rules = [rule for rule in decision.rules if rule not in decision.reason]
+    said = f"denied by policy{' (' + ', '.join(rules) + ')' if rules else ''}: {decision.reason}."
     if decision.advice:
         said += f" Allowed instead: {decision.advice}."
     return f"{said} {ADVICE}"
@@ -264,9 +264,8 @@ def denial_text(decision: Decision) -> str:
 
 def pending_text(pending: Pending) -> str:
     """Return what the model is told of a call that waits for a person."""
-    rules = ", ".join(pending.decision.rules)
     return (
-        f"waits for a person's approval {pending.approval_id} ({rules}): {pending.decision.reason}. "
+        f"waits for a person's approval {pending.approval_id}: {pending.decision.reason}. "
         "It was not carried out. Go on with other work, or make exactly the same call again once it is approved."
     )
 

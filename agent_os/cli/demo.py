@@ -1,0 +1,132 @@
+"""`agentos demo`: the guided tour on real files, with neither key nor network. Shows; `runtime/demo.py` does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from agent_os.runtime.demo import Call, Tour
+
+FOLDER: Final = "demo-output"
+FOLDER_OPTION = typer.Option(None, "--folder", help=f"Where to work; default: ./{FOLDER}/<time>.")
+COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
+MARKS: Final = {"allow": "allow", "ask": "ask  ", "deny": "DENY "}
+
+
+def demo(
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="A LangChain model (openai:…, anthropic:…, nvidia:…); default: the scripted clerk."
+    ),
+    folder: Path | None = FOLDER_OPTION,
+    as_json: bool = typer.Option(False, "--json", help="Print what happened as JSON."),
+    show_files: bool = typer.Option(True, "--files/--no-files", help="Print the files the agent wrote."),
+) -> None:
+    """Watch an agent do real work on real files under a policy, while a mail in its inbox tries to hijack it."""
+    from agent_os.runtime.demo import run_tour  # noqa: PLC0415
+
+    where = folder or Path(FOLDER) / time.strftime("%Y%m%d-%H%M%S")
+    if where.exists() and any(where.iterdir()):
+        raise typer.BadParameter(f"{where} is not empty", param_hint="--folder")
+    where.mkdir(parents=True, exist_ok=True)
+    if as_json:
+        tour = run_tour(where.resolve(), model=model)
+        typer.echo(json.dumps(tour.to_json(), indent=2, ensure_ascii=False))
+    else:
+        screen = _Screen()
+        screen.opening(model, where)
+        tour = run_tour(where.resolve(), model=model, tell=screen.heard)
+        screen.closing(tour, show_files)
+    raise typer.Exit(0 if tour.held else 1)
+
+
+class _Screen:
+    """What the tour prints: rich on a terminal, plain text elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415
+
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._wide = max(shutil.get_terminal_size((110, 30)).columns, 60)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print one line as it is (no markup)."""
+        self._console.print(text, style=style or None, markup=False)
+
+    def heading(self, text: str) -> None:
+        """Print a heading."""
+        self.line()
+        self.line(text, "bold")
+
+    def opening(self, model: str | None, where: Path) -> None:
+        """Say what will happen."""
+        self.line("Agent OS: the invoice desk", "bold")
+        self.line(
+            "An agent reads an inbox of invoices, reconciles them with a ledger, queues payments and writes a proposal.\n"
+            "One mail tells it to steal customer data, run a program and pay somebody else. The policy is policy.yaml."
+        )
+        if model is None:
+            self.line(
+                "The model is SCRIPTED and HIJACKED ON PURPOSE: it obeys whatever a mail tells it. (--model: a real one.)",
+                "bold yellow",
+            )
+        else:
+            self.line(f"The model is {model}.")
+        self.line(f"Working in {where}")
+        self.heading("What the agent did, and the rule that decided each call")
+
+    def heard(self, what: Call | str) -> None:
+        """Print one call, or the agent's last words."""
+        if isinstance(what, str):
+            self.line(f"  agent: {what}", "italic")
+            return
+        text = f"  {MARKS.get(what.verdict, what.verdict):5}  {what.tool:14} {what.about}"
+        self.line(_cut(text, self._wide), COLOURS.get(what.verdict, ""))
+        rules = ", ".join(what.rules) or "default deny: no rule allows it"
+        self.line(_cut(f"         by {rules}", self._wide), "dim")
+        if what.answered_by:
+            self.line(f"         a person must answer; this demo answers as {what.answered_by}: approved", "yellow")
+        elif what.verdict == "deny":
+            self.line(_cut(f"         the agent was told: {what.said}", self._wide), "dim")
+
+    def closing(self, tour: Tour, show_files: bool) -> None:
+        """Print files, counts, the audit's verification, the tampering and what was promised."""
+        self.heading("What it wrote")
+        for name, content in tour.files.items():
+            self.line(f"  {tour.folder}/desk/{name}  ({len(content.encode())} bytes)")
+            if show_files and name.endswith((".csv", ".md")):
+                for row in content.splitlines():
+                    self.line(f"    {row}", "dim")
+        self.heading("Decisions by kind of action (every effect inside a tool is judged as well)")
+        self.line(f"  {'kind':14} {'allowed':>8} {'asked':>6} {'denied':>7}")
+        for kind, count in sorted(tour.counts.items()):
+            self.line(f"  {kind:14} {count['allowed']:8} {count['asked']:6} {count['denied']:7}")
+        self.heading("The audit")
+        good = "verifies: nothing edited, dropped, reordered, inserted or cut off"
+        self.line(f"  {tour.records} records, hash-chained and signed: {good if tour.verified else 'DOES NOT VERIFY'}",
+                  "green" if tour.verified else "red")  # fmt: skip
+        self.line(f"  now one byte of a copy is flipped ({tour.tampered}):")
+        self.line(f"  found: {tour.found or 'NOTHING'}", "green" if tour.found else "red")
+        self.heading("In short")
+        for what, held in tour.checks:
+            self.line(f"  {'yes' if held else 'NO '}  {what}", "green" if held else "red")
+        if tour.skipped:
+            self.heading("Not part of this tour, because it is not installed")
+            for what in tour.skipped:
+                self.line(f"  {what}", "dim")
+        self.heading("Next")
+        state = f"{tour.folder}/state"
+        self.line(f"  AGENTOS_STATE={state} agentos audit tail    every record of this run")
+        self.line(f"  agentos policy check {tour.folder}/desk/policy.yaml    what the policy says")
+        self.line("  agentos init    a policy for the folder you are in")
+        self.line(f"  ({tour.seconds:.1f} s)", "dim")
+
+
+def _cut(text: Any, width: int) -> str:
+    shown = "".join(char if char.isprintable() else " " for char in str(text))
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
