@@ -98,6 +98,19 @@ def decide(policy: Policy, action: Action, facts: Facts | None = None) -> Decisi
     )
 
 
+def considered(policy: Policy, action: Action, facts: Facts) -> list[tuple[Layer, Governed, Match]]:
+    """Return every match of every section with its layer, whatever became of it: for coverage and explanations."""
+    found: list[tuple[Layer, Governed, Match]] = []
+    for layer in policy.compiled:
+        for governed in layer.by_kind.get(action.kind, ()):
+            try:
+                matches = governed.judge(action, facts)
+            except Exception as error:
+                matches = (_broken(governed, error),)
+            found.extend((layer, governed, match) for match in matches)
+    return found
+
+
 def _restrict_by_facts(
     policy: Policy,
     action: Action,

@@ -1,0 +1,129 @@
+"""Composition for `agentos policy`: reads policies, actions, traces and tests; the work is in policy/workbench.
+
+Only reading of named files happens here, bounded; what the verbs write they write themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.core.errors import EffectError, Place, PolicyError, Problem
+from agent_os.core.facts import Facts
+from agent_os.core.principal import Principal
+from agent_os.policy import Policy
+from agent_os.policy.workbench.replay import MakeWatcher
+from agent_os.runtime.data import data_dir
+from agent_os.runtime.policies import load_policy, read_policy_text
+
+MAX_LINE_BYTES: Final = 64 * 2**20
+MAX_MANIFESTS: Final = 1000
+
+
+def open_policy(sources: Sequence[str], *, semantics: str | None = None) -> Policy:
+    """Return the policy of one file, or of several as layers. Raises PolicyError."""
+    return load_policy(sources[0] if len(sources) == 1 else list(sources), semantics=semantics)
+
+
+def lines_of(path: str | None, standard_input: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file, or of standard input for none or `-`. Raises EffectError for an unreadable file."""
+    if path is None or path == "-":
+        yield from standard_input
+        return
+    try:
+        with open(path, "rb") as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                yield line
+    except OSError as error:
+        raise EffectError(f"cannot read {path}: {(error.strerror or 'error').lower()}") from None
+
+
+def traces_of(path: str | None, standard_input: Iterable[bytes]) -> Iterator[Any]:
+    """Yield the traces of a JSONL file; a line that is not JSON yields a mapping that replay answers with an error."""
+    for number, line in enumerate(lines_of(path, standard_input), 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            yield {"id": f"line {number}", "calls": None}
+
+
+def packs() -> list[dict[str, Any]]:
+    """Return the packs that are shipped: name, version of the file, what each is for, number of rules."""
+    found = []
+    folder = data_dir("policies")
+    for entry in sorted(folder.iterdir()):
+        if not (entry / "policy.yaml").is_file():
+            continue
+        policy = load_policy(f"pack:{entry.name}")
+        found.append(
+            {
+                "name": entry.name,
+                "description": (policy.document.description or "").strip(),
+                "rules": len(policy.rules),
+                "digest": policy.digest,
+                "path": str(entry / "policy.yaml"),
+            }
+        )
+    return found
+
+
+def read_manifests(folder: str) -> list[Any]:
+    """Return the tool manifests in a folder: every `tool.yaml` and `*.tool.yaml` in it and one level below.
+
+    Raises PolicyError for a manifest that is malformed, EffectError for a folder that is not there.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from agent_os.core.manifest import Manifest  # noqa: PLC0415
+    from agent_os.policy.problems import from_validation  # noqa: PLC0415
+    from agent_os.policy.reader import read  # noqa: PLC0415
+
+    base = Path(folder)
+    if not base.is_dir():
+        raise EffectError(f"cannot read {folder}: no such folder")
+    names = sorted({*base.glob("*.yaml"), *base.glob("*/tool.yaml"), *base.glob("*.yml")})
+    found = []
+    for path in names[:MAX_MANIFESTS]:
+        document = read(read_policy_text(path), file=str(path))
+        if not isinstance(document.value, dict):
+            raise PolicyError(Problem("a manifest must be a mapping", Place(str(path), 1, 1)))
+        try:
+            found.append(Manifest.model_validate_json(json.dumps(document.value)))
+        except ValidationError as error:
+            raise PolicyError(from_validation(error, document, Manifest)) from None
+    return found
+
+
+def watchers(policy: Policy, tools: str | None) -> MakeWatcher | None:
+    """Return the maker of flow watchers for replay, or None where the policy has no `flow:` section.
+
+    Without the flow guard the section counts as unavailable, which denies what it governs.
+    """
+    if not any(True for _ in policy.sections("flow")):
+        return None
+    manifests = read_manifests(tools) if tools else []
+    try:
+        make = importlib.import_module("agent_os.guards.flow.replay").watcher
+    except (ModuleNotFoundError, AttributeError):
+        return lambda _head, _principal: _NoFlow()
+
+    def make_watcher(head: Mapping[str, Any], principal: Principal) -> Any:
+        return make(manifests, head, principal)
+
+    return make_watcher
+
+
+class _NoFlow:
+    """Stands for a flow guard that is not installed."""
+
+    def facts(self, _action: Any, base: Facts) -> Facts:
+        return replace(base, unavailable=base.unavailable | {"flow"}, flow=None)
+
+    def observe(self, _action: Any, _result: Any) -> None:
+        return None
