@@ -67,6 +67,8 @@ class FlowConcern:
     argument: str = ""
     source: str = ""
     detail: str = ""
+    to: tuple[str, ...] = ()
+    """Who the effect would reach, in plain form: what a declassification or a trusted domain is matched against."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,52 +15,71 @@ from typing import Any, Final
 
 from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
 from agent_os.guards.flow import lexicon
+from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.scope import name_words
 
-_READ: Final = frozenset(
+_READ: Final = bag(
     "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
     " compute verify validate analyze analyse summarize summarise download is has estimate recommend compare preview"
     " translate convert extract scan monitor track explain tell filter sort ls cat grep head tail stat select watch"
-    " detect locate ask_ load parse who whoami today current".split()
+    " detect locate ask_ load parse who whoami today current"
 )
-_PAY: Final = frozenset("pay transfer refund reimburse wire buy purchase order donate withdraw deposit invest trade sell"
-                        " checkout payment money transaction transactions payout remit".split())
-_SEND: Final = frozenset("send email mail message dm reply respond post publish tweet notify forward broadcast invite sms"
-                         " share announce comment chat call submit push slack".split())
-_EXECUTE: Final = frozenset("run execute exec eval shell bash python command install deploy spawn terminal script code"
-                            " launch".split())
-_CREDENTIAL: Final = frozenset("password passphrase credential credentials token key secret login mfa 2fa permission"
-                               " permissions role access pin".split())
-_SHARED: Final = frozenset("calendar event meeting channel member user participant participants wiki page public team group"
-                           " issue pull merge repo repository branch workspace webpage website blog".split())
+_PAY: Final = bag(
+    "pay transfer refund reimburse wire buy purchase order donate withdraw deposit invest trade sell"
+    " checkout payment money transaction transactions payout remit"
+)
+_SEND: Final = bag(
+    "send email mail message dm reply respond post publish tweet notify forward broadcast invite sms"
+    " share announce comment chat call submit push slack"
+)
+_EXECUTE: Final = bag(
+    "run execute exec eval shell bash python command install deploy spawn terminal script code launch"
+)
+_CREDENTIAL: Final = bag(
+    "password passphrase credential credentials token key secret login mfa 2fa permission permissions role access pin"
+)
+_SHARED: Final = bag(
+    "calendar event meeting channel member user participant participants wiki page public team group"
+    " issue pull merge repo repository branch workspace webpage website blog"
+)
 
-_TEXT_ARGS: Final = frozenset(
+_TEXT_ARGS: Final = bag(
     "body content text message subject title description summary comment note notes reason details caption bio"
     " abstract label question answer prompt instructions remark memo markdown html template feedback review"
-    " agenda topic heading tags tag category priority status type kind mood permission role_ access_level visibility color colour format language unit units"
-    " data_ snippet paragraph signature greeting purpose symptoms transcript changes body_text".split()
+    " agenda topic heading tags tag category priority status type kind mood permission role_ access_level visibility"
+    " color colour format language unit units"
+    " data_ snippet paragraph signature greeting purpose symptoms transcript changes body_text"
 )
-_NUMBER_ARGS: Final = frozenset(
+_NUMBER_ARGS: Final = bag(
     "amount quantity count number_of num limit size price duration minutes hours days n page offset top k rating"
     " score weight height temperature level volume percent percentage capacity guests nights adults max min"
-    " quantity_ length width brightness speed value amount_cents total budget age year month".split()
+    " quantity_ length width brightness speed value amount_cents total budget age year month"
 )
-_DATE_ARGS: Final = frozenset("date time start end day datetime when deadline due until from_date to_date check checkin"
-                              " checkout timestamp begin birthday schedule_time".split())
-_SELECTOR_ARGS: Final = frozenset("query q search keyword keywords filter sort order_by fields pattern term city country"
-                                  " location currency symbol".split())
+_DATE_ARGS: Final = bag(
+    "date time start end day datetime when deadline due until from_date to_date check checkin"
+    " checkout timestamp begin birthday schedule_time"
+)
+_SELECTOR_ARGS: Final = bag(
+    "query q search keyword keywords filter sort order_by fields pattern term city country location currency symbol"
+)
 
-_TRUSTED_FIELDS: Final = frozenset("id ids uuid status state type kind permission currency read all_day recurring".split())
-_PEOPLE_FIELDS: Final = frozenset("participants participant attendees attendee members member recipients recipient cc bcc"
-                                  " owner shared assignee assignees to users user".split())
-_IDENTITY_FIELDS: Final = frozenset("sender from author creator organizer organiser reporter username posted_by".split())
-_DIRECTORY: Final = frozenset("contact contacts user users employee employees customer customers directory people person"
-                              " member members supplier suppliers vendor vendors profile account accounts client clients"
-                              " channel channels payee payees beneficiary beneficiaries team teams friend friends".split())
-_ADDRESS_FIELDS: Final = frozenset("email mail iban account phone name username handle user address account_number".split())
-_SECRET_FIELDS: Final = frozenset("password passphrase secret token api_key apikey credential credentials ssn passport"
-                                  " credit_card card_number cvv pin private_key access_key otp".split())
-_LISTS: Final = frozenset("channels users members names contacts folders labels categories groups teams projects rooms".split())
+_TRUSTED_FIELDS: Final = bag("id ids uuid status state type kind permission currency read all_day recurring")
+_PEOPLE_FIELDS: Final = bag(
+    "participants participant attendees attendee members member recipients recipient cc bcc"
+    " owner shared assignee assignees to users user"
+)
+_IDENTITY_FIELDS: Final = bag("sender from author creator organizer organiser reporter username posted_by")
+_DIRECTORY: Final = bag(
+    "contact contacts user users employee employees customer customers directory people person"
+    " member members supplier suppliers vendor vendors profile account accounts client clients"
+    " channel channels payee payees beneficiary beneficiaries team teams friend friends"
+)
+_ADDRESS_FIELDS: Final = bag("email mail iban account phone name username handle user address account_number")
+_SECRET_FIELDS: Final = bag(
+    "password passphrase secret token api_key apikey credential credentials ssn passport"
+    " credit_card card_number cvv pin private_key access_key otp"
+)
+_LISTS: Final = bag("channels users members names contacts folders labels categories groups teams projects rooms")
 
 _TRUSTED: Final = Result(integrity="trusted")
 _HANDLE: Final = Result(integrity="trusted", handle=True)
@@ -130,7 +149,18 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
     for kind in ("email", "iban", "password", "path"):
         if kind in found:
             return Argument(role=Role.AUTHORITY, type=_TYPES[kind])
-    if found & {"recipient", "to", "cc", "bcc", "participant", "attendee", "receiver", "payee", "beneficiary", "account"}:
+    if found & {
+        "recipient",
+        "to",
+        "cc",
+        "bcc",
+        "participant",
+        "attendee",
+        "receiver",
+        "payee",
+        "beneficiary",
+        "account",
+    }:
         return Argument(role=Role.AUTHORITY, type="name")
     if last in _DATE_ARGS or found & {"date", "datetime", "time"}:
         return Argument(role=Role.PAYLOAD, type="date")
@@ -194,5 +224,6 @@ def _is_secret(name: str) -> bool:
     words = name_words(name)
     joined = "_".join(words)
     return bool(set(words) & {"password", "passphrase", "secret", "passport", "cvv", "ssn", "otp"}) or any(
-        term in joined for term in ("api_key", "credit_card", "card_number", "private_key", "access_token", "social_security")
+        term in joined
+        for term in ("api_key", "credit_card", "card_number", "private_key", "access_token", "social_security")
     )

@@ -17,6 +17,7 @@ from typing import Any, Final
 from agent_os.core.label import Integrity
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
+from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.scope import days_in
 from agent_os.guards.flow.select import DATE_TEXT, Choice, is_extreme, number_of
 
@@ -30,10 +31,10 @@ SECRETS_MAX: Final = 5000
 DENSITY_CANDIDATES_MAX: Final = 50
 """Records with the same hits that are compared more closely; among more, a person chooses."""
 
-STOP: Final = frozenset(
+STOP: Final = bag(
     "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
     " have has had do does did not all any what who when where which how there their them they he she his her we our"
-    " us if then also so will would should about into than com www http https org net new".split()
+    " us if then also so will would should about into than com www http https org net new"
 )
 
 
@@ -47,7 +48,7 @@ class Entry:
     keys: int
     """How many of its selectors came from the prompt's own words."""
     objects: frozenset[str]
-    source: str
+    tool: str
 
 
 @dataclass(slots=True)
@@ -202,13 +203,18 @@ class Evidence:
         """Return the trusted occurrences of a value that fit the kind of thing the argument names."""
         return [entry for entry in self._entries.get(normal.strict(value), ()) if _same_kind(entry.objects, objects)]
 
-    def leads_to(self, value: str, entry: Entry, tool: str) -> str:
+    def leads_to(self, value: str, entry: Entry) -> str:
         """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `all`, `extreme`), or nothing."""
         prompt, record = self._prompt, entry.leaf.record
         strict = normal.strict(value)
         rows = self._group_sizes.get((record.call, record.group), set())
-        column = self._columns.get(f"{tool}{entry.leaf.column}", {})
-        if entry.keyed and entry.keys and len(rows) == 1 and (entry.leaf.in_list or len(self._values(column, record)) <= 1):
+        column = self._columns.get(f"{entry.tool}{entry.leaf.column}", {})
+        if (
+            entry.keyed
+            and entry.keys
+            and len(rows) == 1
+            and (entry.leaf.in_list or len(self._values(column, record)) <= 1)
+        ):
             return "lookup"
         if len(column) > CANDIDATES_MAX:
             return ""

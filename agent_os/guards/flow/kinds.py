@@ -16,7 +16,11 @@ def _arguments(**roles: tuple[Role, ArgumentType]) -> dict[str, Argument]:
 _A, _P, _S = Role.AUTHORITY, Role.PAYLOAD, Role.SELECTOR
 _WRITE: Final = ("write", "create", "save", "update", "edit", "make", "add", "generate", "fix", "change", "append")
 _FILE: Final = ("file", "document", "report", "code", "folder", "script", "note", "list")
-_LIST: Final = {"$[*]": Result(), "$[*].size": Result(integrity="trusted"), "$[*].modified": Result(integrity="trusted")}
+_LIST: Final = {
+    "$[*]": Result(),
+    "$[*].size": Result(integrity="trusted"),
+    "$[*].modified": Result(integrity="trusted"),
+}
 
 SPECS: Final[Mapping[str, ToolSpec]] = {
     spec.name: spec
@@ -90,3 +94,14 @@ def call_of(action: Action, spec_of: Callable[[str], ToolSpec]) -> tuple[str, Ma
     if kind == "model.call":
         args = {}
     return kind, args, SPECS[kind]
+
+
+def source_of(tool: str, args: Mapping[str, Any]) -> str:
+    """Return how the origin of a result is named: `tool:<name>`, `file:<path>`, `host:<name>`, `memory:<key>`."""
+    if tool.startswith("fs."):
+        return f"file:{args.get('path', '')}"
+    if tool.startswith("net."):
+        return "host:" + str(args.get("url", "")).split("//", 1)[-1].split("/", 1)[0]
+    if tool.startswith("memory."):
+        return f"memory:{args.get('key', '')}"
+    return f"tool:{tool}"

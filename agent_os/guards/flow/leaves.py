@@ -88,7 +88,11 @@ class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
 
 _SafeLoader.yaml_implicit_resolvers = {
-    key: [(tag, pattern) for tag, pattern in pairs if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")]
+    key: [
+        (tag, pattern)
+        for tag, pattern in pairs
+        if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")
+    ]
     for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

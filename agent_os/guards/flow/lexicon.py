@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def bag(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
+    return frozenset(text.split())
+
+
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
@@ -105,24 +111,24 @@ IRREGULAR: Final[dict[str, str]] = {
     "addresses": "address", "passes": "pass", "data": "data", "movies": "movie", "cookies": "cookie",
 }  # fmt: skip
 
-UNIVERSAL: Final = frozenset(
+UNIVERSAL: Final = bag(
     "each every all both them these those everyone everybody multiple any several respective everything others"
-    " various whoever whichever many individual individually".split()
+    " various whoever whichever many individual individually"
 )
 """Words that make an effect repeatable."""
 
-NO_EFFECT_BEFORE: Final = frozenset("i we they he she it who which".split())
+NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")
 """A base-form verb straight after one of these is a statement, not a request."""
 
-MOST: Final = frozenset(
+MOST: Final = bag(
     "most largest biggest highest best latest newest maximum max top longest last greatest richest top-rated"
-    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest".split()
+    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest"
 )
-LEAST: Final = frozenset(
+LEAST: Final = bag(
     "least smallest lowest cheapest oldest earliest fewest minimum min shortest first worst lightest closest"
-    " nearest soonest".split()
+    " nearest soonest"
 )
-DEAREST: Final = frozenset("expensive priciest dearest costliest".split())
+DEAREST: Final = bag("expensive priciest dearest costliest")
 """Words of choice, by the direction they point in (`oldest`, `earliest`, `first` are least in time)."""
 
 
@@ -159,5 +165,5 @@ def tool_groups(verb: str) -> frozenset[str]:
     )
 
 
-OUTPUT_ONLY: Final = frozenset("tell give show let write share make get say explain list find create".split())
+OUTPUT_ONLY: Final = bag("tell give show let write share make get say explain list find create")
 """Verbs that, done to `me`, ask for an answer and for no effect."""

@@ -27,7 +27,7 @@ _LOOK_ALIKES: Final = str.maketrans(
     "аеорсухіјѕԁԛԝһкмтвнзѵԍɡɩοαρνικτυχεγηωβꜱᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ",
     "aeopcyxijsdqwhkmtbh3vggioapviktuxeynwbsabcdeghijklmnoprtuvwyz",
 )
-_DASHES: Final = str.maketrans({code: "-" for code in "‐‑‒–—―−﹣－"} | {code: "." for code in "。．｡․"} | {"＠": "@"})
+_DASHES: Final = str.maketrans(dict.fromkeys("‐‑‒–—―−﹣－", "-") | dict.fromkeys("。．｡․", ".") | {"＠": "@"})
 _WORD: Final = re.compile(r"[^\W_]+")
 _SPACED: Final = re.compile(r"(?:(?<![^\W_])[^\W_]{1,2}[\W_]{1,3}){4,}[^\W_]{1,2}(?![^\W_])")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
@@ -122,7 +122,7 @@ def _printable(data: bytes) -> str:
 
 
 def urls(text: str) -> list[str]:
-    """Return every web address in a text: with a scheme, starting with `www.`, a bare host name, Markdown and HTML alike."""
+    """Return every web address in a text: with a scheme, starting with `www.` or bare; Markdown and HTML alike."""
     if "." not in text and "://" not in text:
         return []
     return [match.rstrip(".,;:!?") for match in [*URL.findall(text), *IPV4_URL.findall(text)]]

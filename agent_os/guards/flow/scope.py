@@ -16,20 +16,25 @@ from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import lexicon, normal
+from agent_os.guards.flow.lexicon import bag
 
 PROMPT_CHARS_MAX: Final = 200_000
 """Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?;:])\s+(?=[\"'(\w])|\n+|(?<=\w)\.(?=[A-Z])")
 _TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*")
-_QUOTED: Final = re.compile(r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)")
-_FILENAME: Final = re.compile(r"\b[\w-]+\.(?:docx?|xlsx?|pptx?|txt|pdf|csv|md|json|ya?ml|py|js|ts|html|png|jpe?g|zip|log|xml)\b", re.I)
+_QUOTED: Final = re.compile(
+    r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)"
+)
+_FILENAME: Final = re.compile(
+    r"\b[\w-]+\.(?:docx?|xlsx?|pptx?|txt|pdf|csv|md|json|ya?ml|py|js|ts|html|png|jpe?g|zip|log|xml)\b", re.I
+)
 _COLON_TEXT: Final = re.compile(
     r"\b(?:message|text|question|note|comment|reply|content|body|saying|says)\b[^:\n.]{0,60}:\s(?!\s*\d[.)])", re.I
 )
-_NEGATION: Final = frozenset("not don't dont never without cannot can't won't".split())
-_POSITIVE_AFTER_NEGATION: Final = frozenset("forget hesitate fail only".split())
-_DETERMINER: Final = frozenset("a an the this my our that his her their".split())
+_NEGATION: Final = bag("not don't dont never without cannot can't won't")
+_POSITIVE_AFTER_NEGATION: Final = bag("forget hesitate fail only")
+_DETERMINER: Final = bag("a an the this my our that his her their")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ class Scope:
         for sentence in _SENTENCE.split(stripped):
             tokens = [token.strip(".'’-/").lower() for token in _TOKEN.findall(sentence)]
             tokens = [token for token in tokens if token]
-            nouns = {lexicon.singular(token) for token in tokens} | {part for token in tokens for part in token.split("-")}
+            nouns = {lexicon.singular(token) for token in tokens} | {
+                part for token in tokens for part in token.split("-")
+            }
             objects = {group for noun in nouns for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
             if _FILENAME.search(sentence) or (names_file and "⟨" in sentence):
                 objects.add("file")
@@ -85,11 +92,15 @@ class Scope:
             self._words |= nouns
             self._requests(sentence, tokens, frozenset(objects), frozenset(nouns))
 
-
     def _requests(self, sentence: str, tokens: list[str], objects: frozenset[str], nouns: frozenset[str]) -> None:
-        repeats = bool(lexicon.UNIVERSAL & nouns) or any(
-            token != lexicon.singular(token) and lexicon.singular(token) in lexicon.OBJECT_GROUPS for token in tokens
-        ) or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
+        repeats = (
+            bool(lexicon.UNIVERSAL & nouns)
+            or any(
+                token != lexicon.singular(token) and lexicon.singular(token) in lexicon.OBJECT_GROUPS
+                for token in tokens
+            )
+            or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
+        )
         days = days_in(sentence)
         pairs = zip(tokens, [*tokens[1:], ""], strict=False)
         for index, (token, following) in enumerate(pairs):
@@ -152,7 +163,9 @@ class Scope:
 
 
 @lru_cache(maxsize=4096)
-def _profile(name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...]) -> Profile:
+def _profile(
+    name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...]
+) -> Profile:
     named = name_words(name)
     verbs = set(own_verbs)
     if not verbs:
@@ -177,7 +190,7 @@ def profile(spec: ToolSpec) -> Profile:
     return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
 
 
-_FILLERS: Final = frozenset("to from in of the a an for by with on at new all my id is direct api tool scheduled".split())
+_FILLERS: Final = bag("to from in of the a an for by with on at new all my id is direct api tool scheduled")
 
 
 def name_words(name: str) -> list[str]:
@@ -186,16 +199,16 @@ def name_words(name: str) -> list[str]:
     return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]
 
 
-def _verb(token: str, following: str) -> tuple[str, frozenset[str]]:
-    if token == "set" and following == "up":
+def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
+    if word == "set" and following == "up":
         return "create", lexicon.VERB_GROUPS["create"]
-    if token == "reservation":
+    if word == "reservation":
         return "reserve", lexicon.VERB_GROUPS["reserve"]
-    groups = lexicon.VERB_GROUPS.get(token)
-    if groups is None and "-" in token:
-        token = token.replace("-", "")
-        groups = lexicon.VERB_GROUPS.get(token)
-    return token, (groups or lexicon.NONE) - {"read"}
+    groups = lexicon.VERB_GROUPS.get(word)
+    if groups is None and "-" in word:
+        word = word.replace("-", "")
+        groups = lexicon.VERB_GROUPS.get(word)
+    return word, (groups or lexicon.NONE) - {"read"}
 
 
 def _requested(tokens: list[str], index: int) -> bool:
@@ -208,7 +221,7 @@ def _requested(tokens: list[str], index: int) -> bool:
         return False
     if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
         return False
-    if last == "usually" or {"remind", "reminder"} & set(before[-3:]) and last == "to":
+    if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
         return False
     if last in _DETERMINER and tokens[index] != "reservation":
         return False  # "the message", "my order": a noun
@@ -217,7 +230,9 @@ def _requested(tokens: list[str], index: int) -> bool:
 
 def _of_verb(request: Request) -> frozenset[str]:
     """Return object groups that stand in the sentence only because its verb is a noun as well (`text`, `book`)."""
-    others = {group for word in request.words - {request.verb} for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    others = {
+        group for word in request.words - {request.verb} for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)
+    }
     return request.objects - others - {"file", "email"}
 
 
@@ -239,8 +254,24 @@ def _without_carried(prompt: str) -> str:
     return prompt
 
 
-_MONTHS: Final = "january february march april may june july august september october november december".split()
-_MONTH: Final = r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_MONTHS: Final = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+_MONTH: Final = (
+    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
 _DAYS: Final = (
     (re.compile(r"\b\d{4}-(\d{2})-(\d{2})\b"), "md"),
     (re.compile(rf"\b{_MONTH}\.? (\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)", re.I), "md"),
@@ -254,8 +285,10 @@ def days_in(text: str) -> frozenset[tuple[int, int]]:
     for pattern, order in _DAYS:
         for one, two in pattern.findall(text):
             month, day = (one, two) if order == "md" else (two, one)
-            number = int(month) if month.isdigit() else 1 + next(
-                index for index, name in enumerate(_MONTHS) if name.startswith(month.lower()[:3])
+            number = (
+                int(month)
+                if month.isdigit()
+                else 1 + next(index for index, name in enumerate(_MONTHS) if name.startswith(month.lower()[:3]))
             )
             if 1 <= number <= 12 and 1 <= int(day) <= 31:
                 found.add((number, int(day)))

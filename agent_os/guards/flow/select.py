@@ -16,13 +16,14 @@ from typing import Any, Final
 from agent_os.core.errors import ActionError
 from agent_os.core.label import Integrity, Label, Labeled
 from agent_os.guards.flow import lexicon
+from agent_os.guards.flow.lexicon import bag
 
 _NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za-z€$£]{0,4})\s*$")
 DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
-_EPOCH: Final = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  (dates of results are compared, never shown)
-_PRICES: Final = frozenset("price cost fee rate amount total fare charge rent".split())
-_TIMES: Final = frozenset("date time timestamp created updated modified start end at day when sent received due".split())
-_SCORES: Final = frozenset("rating score stars rank review ratings".split())
+_EPOCH: Final = datetime.datetime(1970, 1, 1)
+_PRICES: Final = bag("price cost fee rate amount total fare charge rent")
+_TIMES: Final = bag("date time timestamp created updated modified start end at day when sent received due")
+_SCORES: Final = bag("rating score stars rank review ratings")
 
 
 @dataclass(frozen=True, slots=True)

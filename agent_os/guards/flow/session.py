@@ -47,6 +47,16 @@ class _Doubt:
     source: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """How one result is taken: where it is from, whether it brought something into being, whether it vouches."""
+
+    source: str
+    creates: bool
+    counts: bool
+    echoes: set[str]
+
+
 @dataclass(slots=True)
 class FlowSession:
     """Implements `core.ports.FlowGuard` for one agent."""
@@ -87,7 +97,9 @@ class FlowSession:
     def observe(self, action: Action, outcome: Outcome) -> Outcome:
         """Take the outcome of an action that was carried out, and return it labelled."""
         tool, args, spec = self._call(action)
-        label, found = self.take(tool, args, outcome.value if outcome.ok else outcome.detail, spec, failed=not outcome.ok)
+        label, found = self.take(
+            tool, args, outcome.value if outcome.ok else outcome.detail, spec, failed=not outcome.ok
+        )
         kept = tuple((leaf.pointer, leaf.label) for leaf in found if leaf.label.integrity is not label.integrity)
         return Outcome(outcome.value, label, kept, outcome.error, outcome.detail, outcome.usage)
 
@@ -102,7 +114,7 @@ class FlowSession:
         """
         spec = spec or self.spec(tool)
         self._calls += 1
-        source = f"{tool}#{self._calls}"
+        source = f"{kinds.source_of(tool, args)}#{self._calls}"
         if isinstance(result, bytes):
             result = result.decode("utf-8", "replace")
         value = leaves.structured(result)
@@ -114,6 +126,7 @@ class FlowSession:
         found: list[leaves.Leaf] = []
         label = TRUSTED
         echoes = {normal.strict(scalar_text(item)) for _, _, item in _scalars(args)} if creates else set()
+        _Taking(source, creates, performed and not failed, echoes)
         for leaf in leaves.walk(value, spec, self._calls, source):
             if isinstance(leaf, str):
                 self.untrusted(leaf, source)
@@ -121,30 +134,30 @@ class FlowSession:
                 continue
             found.append(leaf)
             label = label.join(leaf.label) if label is not leaf.label else label
-            self._take_leaf(leaf, spec, Entry(leaf, keyed, keys, objects, source), creates, performed, failed, echoes)
+            self._take_leaf(leaf, Entry(leaf, keyed, keys, objects, spec.name), spec, taking)
         if performed and not failed:
             self._describe(spec, args, found, creates)
         self._context = self._context.join(label)
         return label, found
 
-    def _take_leaf(
-        self, leaf: leaves.Leaf, spec: ToolSpec, entry: Entry, creates: bool, performed: bool, failed: bool, echoes: set[str]
-    ) -> None:
+    def _take_leaf(self, leaf: leaves.Leaf, entry: Entry, spec: ToolSpec, taking: _Taking) -> None:
         text = scalar_text(leaf.value)
         if not text:
             return
         if leaf.label.confidentiality is not Confidentiality.PUBLIC:
             self._secrets.add(text, leaf.label)
-        if leaf.label.integrity is Integrity.UNTRUSTED and not (isinstance(leaf.value, (int, float)) or not text.strip()):
-            if creates and normal.strict(text) in echoes:
+        if leaf.label.integrity is Integrity.UNTRUSTED and not (
+            isinstance(leaf.value, (int, float)) or not text.strip()
+        ):
+            if taking.creates and normal.strict(text) in taking.echoes:
                 return  # the call's own argument, handed back
             if not self._prompt.names(text):
                 self._read_untrusted = True
-            self._taint.add(text, entry.source)
+            self._taint.add(text, taking.source)
             return
-        if not performed or failed:
+        if not taking.counts:
             return
-        if creates and leaf.result is not None and leaf.result.handle:
+        if taking.creates and leaf.result is not None and leaf.result.handle:
             self._evidence.create(entry)
         elif spec.effect is Effect.READ and trusted(leaf):
             self._evidence.learn(entry, spec.name)
@@ -186,20 +199,14 @@ class FlowSession:
     def judge(self, tool: str, args: Mapping[str, Any], spec: ToolSpec | None = None) -> Judgement:
         """Judge a call from what was taken before it. Changes nothing."""
         spec = spec or self.spec(tool)
-        concerns: list[FlowConcern] = []
         labels: dict[str, Label] = {}
-        pinned: frozenset[tuple[int, int]] = frozenset()
-        if self._read_untrusted and spec.effect is not Effect.READ:
-            leave = self._scope.leave(spec)
-            if leave is None:
-                concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
-            elif leave.times and self._done[spec.name] >= leave.times:
-                concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
-            else:
-                pinned = leave.days
+        concerns, pinned = self._of_effect(spec)
         objects = kind_of(spec)
         values = _scalars(args)
         company = Counter(name for _, name, _ in values)
+        vouched: list[str] = []
+        doubted: list[str] = []
+        payload: list[tuple[str, Argument, str]] = []
         for count, (pointer, name, value) in enumerate(values):
             if count >= ARGUMENT_LEAVES_MAX:
                 concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many arguments to judge"))
@@ -212,6 +219,8 @@ class FlowSession:
                     continue
                 doubt = self._doubt(value, argument, spec, _argument_kind(name, argument, objects))
                 labels[pointer] = TRUSTED if doubt is None else self._untrusted_label(doubt.source)
+                if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
+                    (vouched if doubt is None else doubted).append(value)
             else:
                 labels[pointer] = self._label(value)
                 if pinned and argument.type == "date" and isinstance(value, str):
@@ -219,26 +228,63 @@ class FlowSession:
                     if days and not within_days(days, pinned):
                         doubt = _Doubt("contradicts_prompt")
             if doubt is not None:
-                concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value)))
-            self._leaving(spec, argument, pointer, value, concerns)
+                to = (scalar_text(value),) if doubt.sink != "contradicts_prompt" else ()
+                concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), to))
+            if isinstance(value, str) and value:
+                payload.append((pointer, argument, value))
+        self._leaving(spec, payload, vouched, doubted, labels, concerns)
         return Judgement(labels, tuple(concerns))
 
+    def _of_effect(self, spec: ToolSpec) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
+        """Return concerns about the effect as a whole, and the days its dates are pinned to."""
+        if not self._read_untrusted or spec.effect is Effect.READ:
+            return [], frozenset()
+        concerns = []
+        pinned: frozenset[tuple[int, int]] = frozenset()
+        leave = self._scope.leave(spec)
+        if leave is None:
+            concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
+        elif leave.times and self._done[spec.name] >= leave.times:
+            concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
+        else:
+            pinned = leave.days
+        if spec.effect is Effect.CREDENTIAL:
+            concerns.append(FlowConcern("credential_use", "", "", "credentials after an untrusted read"))
+        if spec.derived:
+            concerns.append(FlowConcern("unknown_tool", "", "", "no manifest: judged by its name"))
+        return concerns, pinned
+
     def _leaving(
-        self, spec: ToolSpec, argument: Argument, pointer: str, value: Any, concerns: list[FlowConcern]
-    ) -> None:
-        """Add concerns for what leaves inside a value: web addresses from untrusted text, and secrets."""
-        if not isinstance(value, str) or (spec.effect not in LEAVING and argument.type != "url"):
-            return
-        if argument.role is Role.PAYLOAD and self._read_untrusted and spec.effect in LEAVING:
+        self, spec: ToolSpec, values: list[tuple[str, Argument, str]], vouched: list[str], doubted: list[str],
+        labels: dict[str, Label], concerns: list[FlowConcern],
+    ) -> None:  # fmt: skip
+        """Add concerns for what leaves inside values: guarded data, web addresses and texts of strangers."""
+        leaves_here = spec.effect in LEAVING
+        carried = False
+        for pointer, argument, value in values:
+            if not leaves_here and argument.type != "url":
+                continue
+            found = self._secrets.found_in(value)
+            if found is not None and not self._prompt.names(value):
+                labels[pointer] = labels.get(pointer, TRUSTED).join(found)
+                readable = bool(vouched) and not doubted and all(found.flows_to(reader) for reader in vouched)
+                if not readable:
+                    secret = found.confidentiality is Confidentiality.SECRET
+                    sink = "secrets_to_named" if vouched and not doubted else "secrets_to_untrusted"
+                    sink = sink if secret else "personal_to_untrusted"
+                    to = tuple(doubted or vouched)
+                    concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to))
+            if not leaves_here or not self._read_untrusted or argument.role is not Role.PAYLOAD:
+                continue
+            carried = carried or labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
             for url in normal.urls(value):
                 host = normal.host_of(url)
-                if not self._host_vouched(host) and not (argument.type == "email" and "@" in value):
-                    sink = "untrusted_url"
-                    concerns.append(FlowConcern(sink, pointer, self._taint.source_of(host), _quote(url)))
+                if not self._host_vouched(host):
+                    source = self._taint.source_of(host)
+                    concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,)))
                     break
-        found = self._secrets.found_in(value)
-        if found is not None and not self._prompt.names(value):
-            concerns.append(FlowConcern("secrets_to_untrusted", pointer, ", ".join(found.sources), "a guarded value"))
+        if carried:
+            concerns.append(FlowConcern("shared_write", "", "", "text of unknown authors is carried along"))
 
     def _doubt(self, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str]) -> _Doubt | None:
         """Return why nothing vouches for an authority value, or None when something does."""
@@ -256,13 +302,15 @@ class FlowSession:
         if "own-creation" in ways and self._evidence.created(text, objects):
             return None
         short = argument.role is Role.HANDLE or isinstance(value, (int, float))
+        if argument.type == "code":
+            return _Doubt("code_from_untrusted", self._taint.source_of(text) if self._taint.holds(text) else "")
         if argument.type != "url" and not (short and len(text) <= 6) and self._taint.holds(text):
             return _Doubt("authority_from_untrusted", self._taint.source_of(text))
         if argument.type == "url" and self._taint.holds_host(normal.host_of(text)):
             return _Doubt("authority_from_untrusted", self._taint.source_of(normal.host_of(text)))
         if "trusted-result" in ways:
             for entry in reversed(self._evidence.entries(text, objects)):
-                if self._evidence.leads_to(text, entry, entry.source.rsplit("#", 1)[0]):
+                if self._evidence.leads_to(text, entry):
                     return None
         if "known-principal" in ways and self._evidence.knows(text):
             return None
@@ -299,7 +347,10 @@ class FlowSession:
 
     def spec(self, tool: str) -> ToolSpec:
         """Return a tool's semantics: its manifest, or a draft from its name."""
-        return self.specs.get(tool) or derive.spec(tool)
+        found = self.specs.get(tool)
+        if found is None:
+            return derive.spec(tool)
+        return derive.from_schema(tool, found.input_schema, found.description) if undescribed(found) else found
 
     def _call(self, action: Action) -> tuple[str, Mapping[str, Any], ToolSpec]:
         return kinds.call_of(action, self.spec)
@@ -327,7 +378,12 @@ class FlowSession:
         return self._untrusted_label(self._taint.source_of(value) if len(value) < 2000 else "")
 
     def _untrusted_label(self, source: str) -> Label:
-        return Label(Integrity.UNTRUSTED, self._context.confidentiality, self._context.readers, sources=(source,) if source else ())
+        return Label(
+            Integrity.UNTRUSTED,
+            self._context.confidentiality,
+            self._context.readers,
+            sources=(source,) if source else (),
+        )
 
     def child(self, task: str) -> FlowSession:
         """Return the guard of a sub-agent.
@@ -344,6 +400,11 @@ class FlowSession:
         if self._read_untrusted:
             other.untrusted(task, "agent.spawn")
         return other
+
+
+def undescribed(spec: ToolSpec) -> bool:
+    """Return whether a manifest says nothing of what the tool means: it is then judged by a draft from its name."""
+    return spec.effect is Effect.EXECUTE and not spec.arguments and not spec.results and not spec.verbs
 
 
 def kind_of(spec: ToolSpec) -> frozenset[str]:

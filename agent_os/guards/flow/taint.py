@@ -7,6 +7,7 @@ neighbouring words stood side by side somewhere. Past TAINT_CHARS_MAX the index 
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 from agent_os.guards.flow import normal
@@ -49,7 +50,7 @@ class TaintIndex:
     def _index(self, text: str, source: str) -> None:
         found = normal.words(text)
         self._words.update(found)
-        self._pairs.update(map(hash, zip(found, found[1:], strict=False)))
+        self._pairs.update(map(hash, itertools.pairwise(found)))
         for joined in normal.spaced_out(text):
             self._words.add(joined)
         if len(self._sources) < SOURCES_MAX:
@@ -71,7 +72,7 @@ class TaintIndex:
             return False
         if not self._words.issuperset(found):
             return "".join(found) in self._words
-        return all(hash(pair) in self._pairs for pair in zip(found, found[1:], strict=False))
+        return all(hash(pair) in self._pairs for pair in itertools.pairwise(found))
 
     def holds_host(self, host: str) -> bool:
         """Return whether a web address with this host stands in untrusted text."""

@@ -22,24 +22,41 @@ class Declassify(Part):
 
 
 class Flow(Part):
-    """What happens at each class of sink; `off` is no check, `warn` records."""
+    """What happens at each class of sink; `off` is no check, `warn` records.
+
+    Concerns arise only after the session has read untrusted text; before that nothing can have been injected. (Secrets
+    are looked for always.) An `ask` shows a person the exact argument and where its value came from.
+    """
 
     authority_from_untrusted: Answer = Field(
-        default="ask", description="A recipient, account, URL or path is untrusted."
+        default="ask", description="A recipient, account, URL, path, id or command that stands in untrusted text."
     )
-    secrets_to_untrusted: Answer = Field(default="deny", description="Secret data to someone who may not read it.")
-    personal_to_untrusted: Answer = Field(default="ask", description="Personal data to someone who may not read it.")
+    authority_of_unknown_origin: Answer = Field(
+        default="ask",
+        description="One that nothing vouches for: not the prompt, no trusted result the prompt leads to.",
+    )
     effect_beyond_scope: Answer = Field(default="ask", description="An effect the prompt did not call for.")
+    repeats_beyond_scope: Answer = Field(default="ask", description="An effect the prompt asked for fewer times.")
+    contradicts_prompt: Answer = Field(default="ask", description="A date other than those the prompt states.")
+    secrets_to_untrusted: Answer = Field(default="deny", description="Secret data to someone nothing vouches for.")
+    secrets_to_named: Answer = Field(default="ask", description="Secret data to a recipient the prompt names.")
+    personal_to_untrusted: Answer = Field(default="ask", description="Personal data to someone who may not read it.")
     untrusted_url: Answer = Field(default="ask", description="A URL, link or image that came from untrusted text.")
-    shared_write: Answer = Field(default="ask", description="A write that others will take for trusted.")
+    shared_write: Answer = Field(default="warn", description="Untrusted text into what others will take for trusted.")
     code_from_untrusted: Answer = Field(default="ask", description="Code or commands from untrusted text.")
     memory_poisoning: Answer = Field(default="warn", description="Untrusted text remembered for later.")
     credential_use: Answer = Field(
-        default="ask", description="Credentials or passwords touched after an untrusted read."
+        default="off", description="Any change of credentials after an untrusted read, even one the prompt asks for."
     )
-    unknown_tool: Answer = Field(default="ask", description="A side effect of a tool without a manifest.")
-    trusted_domains: list[Text] = Field(default_factory=list, description="Host or e-mail domains whose data is known.")
-    trusted_principals: list[Text] = Field(default_factory=list, description="Principals whose data is trusted; globs.")
+    unknown_tool: Answer = Field(
+        default="warn", description="A side effect of a tool without a manifest, judged by a draft made from its name."
+    )
+    trusted_domains: list[Text] = Field(
+        default_factory=list, description="Hosts or e-mail domains that may be addressed and linked to; globs."
+    )
+    trusted_principals: list[Text] = Field(
+        default_factory=list, description="Recipients and accounts that need no voucher; globs."
+    )
     trusted_paths: list[Text] = Field(default_factory=list, description="Files the user wrote; data there is trusted.")
     declassify: list[Declassify] = Field(default_factory=list, description="Exceptions with an owner.")
     handles: Literal["off", "large", "untrusted"] = Field(
@@ -49,3 +66,22 @@ class Flow(Part):
     remember: Duration | None = Field(default=None, description="How long provenance is kept; absent: the session.")
     who: Who | None = Field(default=None, description="Only for these principals.")
     enforcement: Enforcement = Field(default="enforce", description="`audit` records only.")
+
+
+SINKS = (
+    "authority_from_untrusted",
+    "authority_of_unknown_origin",
+    "effect_beyond_scope",
+    "repeats_beyond_scope",
+    "contradicts_prompt",
+    "secrets_to_untrusted",
+    "secrets_to_named",
+    "personal_to_untrusted",
+    "untrusted_url",
+    "shared_write",
+    "code_from_untrusted",
+    "memory_poisoning",
+    "credential_use",
+    "unknown_tool",
+)
+"""The classes of concern, each a field of `Flow` that says what happens."""
