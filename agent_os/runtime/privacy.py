@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 def local_detector() -> LocalDetector:
     """Return the detector of this machine."""
-    return LocalDetector()
+    from agent_os.effects.detectors import addresses, names  # noqa: PLC0415
+
+    return LocalDetector(
+        {
+            "address": (frozenset({"LOCATION"}), addresses.find_addresses),
+            "names": (names.KINDS, names.NameFinder().find),
+        }
+    )
 
 
 def detector_for(policy: Policy) -> LocalDetector | None:
