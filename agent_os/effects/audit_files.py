@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from agent_os.audit.chain import LINE_BYTES_MAX, genesis, parse_line, seal
 from agent_os.audit.checkpoint import CHECKPOINT_BYTES_MAX, Anchors, Checkpoint, Verify, anchors
-from agent_os.core.errors import EffectError, IntegrityError
+from agent_os.core.errors import ActionError, EffectError, IntegrityError
 
 SEGMENT_BYTES_MAX: Final = 16 << 20
 SEGMENT_SECONDS_MAX: Final = 86_400.0
@@ -77,6 +77,14 @@ def read_anchors(writer: str, places: Sequence[Path], verify: Verify, shared: Se
     return anchors(writer, own, verify)
 
 
+def private_directory(path: Path) -> None:
+    """Create a directory and whatever is missing above it, each for its owner alone."""
+    for each in (*reversed(path.parents), path):
+        with contextlib.suppress(FileExistsError):
+            if not each.is_dir():
+                each.mkdir(mode=0o700)
+
+
 def sync_directory(path: Path) -> None:
     """Make names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -128,9 +136,8 @@ class AuditFiles:
                 f"audit writer {self.writer!r}: lower-case letters, digits, dot, dash and underscore only"
             )
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for place in self.places():
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.directory, *(place.parent for place in self.places())):
+                private_directory(directory)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock = os.open(self.directory / ".lock", flags, 0o600)
         except OSError as error:
@@ -306,10 +313,12 @@ class AuditFiles:
             self.segment = ""
 
     def lines(self, records: Sequence[Mapping[str, Any]]) -> tuple[bytes, int, bytes]:
-        """Return (bytes, next seq, hash) of records that would follow now; raises ActionError for no JSON."""
+        """Return (bytes, next seq, hash) of records that would follow now; raises ActionError for no JSON or too much."""
         seq, previous, lines = self.seq, self.previous, []
         for record in records:
             line, previous = seal(previous, {**record, "seq": seq, "writer": self.writer})
+            if len(line) > LINE_BYTES_MAX:
+                raise ActionError(f"a record of more than {LINE_BYTES_MAX} bytes is not written", field="record")
             lines.append(line)
             seq += 1
         return b"".join(lines), seq, previous

@@ -249,7 +249,7 @@ class AuditLog:
         self._end(batch, error)
 
     def _one_by_one(self, batch: list[_Ticket]) -> None:
-        """A batch with a record that is not JSON: the others are written, it is replaced by a record that says so."""
+        """A batch with a record that cannot be written: the others are written, it is replaced by a record that says so."""
         if len(batch) > 1:
             for ticket in batch:
                 self._commit([ticket])
@@ -257,7 +257,7 @@ class AuditLog:
         ticket = batch[0]
         kind = ticket.record.get("type")
         defect = {"type": "audit.defect", "of": kind if isinstance(kind, str) else "?", "time": self._files.now()}
-        error = EffectError("audit: the record is not plain JSON")
+        error = EffectError("audit: the record is not plain JSON, or too large")
         try:
             self._write([defect])
         except (OSError, ActionError) as failure:
