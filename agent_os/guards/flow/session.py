@@ -126,7 +126,7 @@ class FlowSession:
         found: list[leaves.Leaf] = []
         label = TRUSTED
         echoes = {normal.strict(scalar_text(item)) for _, _, item in _scalars(args)} if creates else set()
-        _Taking(source, creates, performed and not failed, echoes)
+        taking = _Taking(source, creates, performed and not failed, echoes)
         for leaf in leaves.walk(value, spec, self._calls, source):
             if isinstance(leaf, str):
                 self.untrusted(leaf, source)
