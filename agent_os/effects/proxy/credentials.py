@@ -58,7 +58,7 @@ class Secret:
 class SecretStore(Protocol):
     """Where secrets are kept."""
 
-    def get(self, name: str) -> Secret | None:
+    async def get(self, name: str) -> Secret | None:
         """Return a secret, or None. Raises EffectError when the store cannot be read."""
         ...
 

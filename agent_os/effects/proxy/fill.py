@@ -42,7 +42,7 @@ class Resolved:
             denied(parts, self.flow, error.decision, f"secret {name}")
             raise
         try:
-            secret = parts.secrets.get(name) if parts.secrets is not None else None
+            secret = await parts.secrets.get(name) if parts.secrets is not None else None
         except EffectError:
             secret = None
         await settle(parts, admission, Outcome(error="" if secret is not None else "no-such-secret"))

@@ -33,7 +33,9 @@ from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import CorporateProxy
 
 SWEEP_SECONDS: Final = 0.5
-KINDS: Final = frozenset({"proxy", "socks", "transparent", "dns-udp", "dns-tcp", "policy", "control"})
+DATAGRAMS_PER_TURN_MAX: Final = 64
+_IP_PKTINFO: Final = 8  # linux/in.h; the socket module has no name for it
+KINDS: Final = frozenset({"proxy", "socks", "transparent", "tcp", "dns-udp", "dns-tcp", "policy", "control"})
 _BUNDLE_VARIABLES: Final = (
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
     "npm_config_cafile", "CARGO_HTTP_CAINFO", "AWS_CA_BUNDLE", "DENO_CERT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
@@ -111,6 +113,7 @@ class EgressGuard:
         `door`: the monitor of this listener's session, where it is not the guard's own. Raises EffectError.
         """
         parts = self._started
+        kind = "transparent" if kind == "tcp" else kind
         if kind not in KINDS:
             raise EffectError(f"unknown kind of listener {kind!r}: one of {', '.join(sorted(KINDS))}")
         if door is not None:
@@ -119,8 +122,7 @@ class EgressGuard:
         names = self._names.setdefault(identity, SyntheticNames())
         address = sock.getsockname()
         if kind == "dns-udp":
-            transport, _ = await parts.loop.create_datagram_endpoint(lambda: _DnsUdp(parts, names, identity), sock=sock)
-            closer: Any = transport.close
+            closer: Any = _DnsUdp(parts, names, identity, sock).close
         else:
             server = await parts.loop.create_server(
                 lambda: Stream(parts.loop, lambda stream: self._accepted(parts, stream, identity, names, kind)),
@@ -306,18 +308,42 @@ def end_flow(flow: Flow, why: str) -> None:
 # ---- DNS ------------------------------------------------------------------------------------------------------------
 
 
-class _DnsUdp(asyncio.DatagramProtocol):
-    def __init__(self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity) -> None:
-        self._parts, self._names, self._identity = parts, names, identity
-        self._transport: Any = None
+class _DnsUdp:
+    """Answers datagrams from the address they were sent to (every address is local in a sandbox)."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+    def __init__(
+        self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity, sock: socket.socket
+    ) -> None:
+        self._parts, self._names, self._identity, self._socket = parts, names, identity, sock
+        if sock.family == socket.AF_INET6:
+            self._level, self._kind = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            self._level, self._kind = socket.IPPROTO_IP, _IP_PKTINFO
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        parts.loop.add_reader(sock.fileno(), self._readable)
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        answer = _dns_answer(self._parts, data, self._names, self._identity.principal.agent)
-        if answer is not None:
-            self._transport.sendto(answer, addr)
+    def close(self) -> None:
+        """Answer nothing more."""
+        if self._socket.fileno() >= 0:
+            self._parts.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def _readable(self) -> None:
+        for _ in range(DATAGRAMS_PER_TURN_MAX):
+            try:
+                data, ancillary, _, address = self._socket.recvmsg(DNS_MESSAGE_BYTES_MAX + 1, 256)
+            except OSError:
+                return
+            answer = _dns_answer(self._parts, data, self._names, self._identity.principal.agent)
+            if answer is None:
+                continue
+            back = [(level, kind, info) for level, kind, info in ancillary if (level, kind) == (self._level, self._kind)]
+            if self._level == socket.IPPROTO_IP:
+                # in_pktinfo: interface, local address, destination; the answer's source is the local address
+                back = [(level, kind, b"\0" * 4 + info[8:12] + b"\0" * 4) for level, kind, info in back]
+            with contextlib.suppress(OSError):
+                self._socket.sendmsg([answer], back, 0, address)
 
 
 def _dns_answer(parts: Parts, query: bytes, names: SyntheticNames, agent: str) -> bytes | None:

@@ -20,10 +20,12 @@ class Treatment:
 
     `inspect`: TLS is terminated and every request judged. `body`: request bodies are read whole before they are judged.
     `messages`: WebSocket text messages are judged one by one. `encoded_slash`: `%2F` may stand in a path.
+    `sealed`: policy wants to look and may not open TLS here: TLS is refused.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
 
     inspect: bool = True
+    sealed: bool = False
     body: bool = False
     messages: bool = True
     tls_minimum: str = "1.2"

@@ -70,6 +70,14 @@ async def _inspect(parts: Parts, flow: Flow, route: Route) -> None:
     if looks_like_tls(client.buffer):
         hello = await _hello(client)
         _agree(parts, flow, route, hello, inspected=True)
+        if route.treatment.sealed:
+            raise _refuse(
+                parts,
+                flow,
+                "egress.uninspectable",
+                "policy must look into this, and the endpoint says that tls is never opened",
+                "drop `tls: skip`, or say `uninspected: <reason>`",
+            )
         flow.mode = "inspected tls"
         await client.start_tls(parts.authority.server_context(route.host), server_side=True)
         await serve_requests(parts, flow, scheme="https", route=route)

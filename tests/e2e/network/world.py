@@ -151,7 +151,7 @@ class Vault:
     def __init__(self, *secrets: Secret) -> None:
         self.secrets = {secret.name: secret for secret in secrets}
 
-    def get(self, name: str) -> Secret | None:
+    async def get(self, name: str) -> Secret | None:
         return self.secrets.get(name)
 
 
