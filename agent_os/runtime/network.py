@@ -1,0 +1,253 @@
+"""Composition of the egress guard: what a compiled policy says about destinations, and a guard wired to a session.
+
+`PolicyRules` answers the questions of `effects/proxy/rules.py` from a policy; verdicts are always `decide`'s. Every layer
+must agree: a name is answered if each layer could allow it, and traffic is inspected if any layer wants to look.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.core.action import Action
+from agent_os.core.decision import Decision
+from agent_os.core.facts import DEFAULTS, Facts
+from agent_os.core.ports import Clock, Door, Resolver
+from agent_os.core.principal import Principal
+from agent_os.effects.clock import SystemClock
+from agent_os.effects.proxy import EgressGuard, Limits, Listener, ListenerIdentity, Treatment
+from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.upstream import CorporateProxy
+from agent_os.effects.resolver import SystemResolver
+from agent_os.effects.secret_store import SecretStores, SecretVault, Source
+from agent_os.policy import Policy, decide
+from agent_os.policy.globs import compile_any
+
+BODY_PLACES: Final = frozenset({"body"})
+CONTROL: Final = "control.sock"
+"""Name of the control socket of a guard in `net/<pid>/` of the state directory."""
+
+
+class PolicyRules:
+    """`EgressRules` of one policy revision."""
+
+    def __init__(self, policy: Policy, *, workspace: str = "/workspace") -> None:
+        self._policy, self._workspace = policy, workspace
+        self._layers = [
+            [item.section for item in layer.by_kind.get("net.connect", ()) if item.section.name == "network_policies"]
+            for layer in policy.compiled
+        ]
+        self._content = self._governs_content()
+        self._middlewares = any(True for _ in policy.sections("network_middlewares"))
+        self._secrets = self._secret_table()
+        self._treatments: dict[tuple[str, int], Treatment] = {}
+
+    @property
+    def digest(self) -> str:
+        """The policy's digest."""
+        return self._policy.digest
+
+    def _governs_content(self) -> bool:
+        """Whether anything beside the network section judges what requests hold."""
+        for layer in self._policy.compiled:
+            if any(item.section.name == "privacy" for item in layer.by_kind.get("net.request", ())):
+                return True
+            if any(not kinds or "net.request" in kinds for _, kinds in layer.rego):
+                return True
+        return False
+
+    def _secret_table(self) -> dict[str, list[tuple[Any, frozenset[str]]]]:
+        table: dict[str, list[tuple[Any, frozenset[str]]]] = {}
+        for section, _layer, _unit in self._policy.sections("secrets"):
+            for name, secret in section.items():
+                patterns = [pattern.lower().replace(".", "/") for pattern in secret.destinations]
+                table.setdefault(name, []).append((compile_any(patterns), frozenset(secret.where)))
+        return table
+
+    def resolvable(self, host: str) -> bool:
+        """Whether every layer has a rule that could allow a connection to this canonical name."""
+        return bool(self._layers) and all(
+            any(section.resolvable(host) for section in sections)  # type: ignore[attr-defined]
+            for sections in self._layers
+        )
+
+    def treatment(self, host: str, port: int) -> Treatment:
+        """Return how traffic to a destination is handled: inspected if any entry, secret, detector or engine looks."""
+        held = self._treatments.get((host, port))
+        if held is None:
+            held = self._treatments[host, port] = self._treat(host, port)
+            if len(self._treatments) > 4096:
+                self._treatments.pop(next(iter(self._treatments)))
+        return held
+
+    def _treat(self, host: str, port: int) -> Treatment:
+        entries = [
+            entry
+            for sections in self._layers
+            for section in sections
+            for entry in section.inspections(host, port)  # type: ignore[attr-defined]
+        ]
+        secret = any(matches(host.replace(".", "/")) for rows in self._secrets.values() for matches, _ in rows)
+        reasons = {
+            "requests": any(entry["requests"] for entry in entries),
+            "privacy or rego": self._content,
+            "secrets": secret,
+            "middlewares": self._middlewares,
+        }
+        excused = bool(entries) and all(entry["uninspected"] for entry in entries)
+        inspect = any(reasons.values()) and not excused
+        sealed = inspect and any(entry["tls"] == "skip" and not entry["uninspected"] for entry in entries)
+        reads = [entry for entry in entries if entry["reads_body"] or entry["websocket_graphql"]]
+        return Treatment(
+            inspect=inspect or not entries,
+            sealed=sealed,
+            body=self._content or bool(reads),
+            body_bytes=0 if self._content else max((int(entry["body_bytes"]) for entry in reads), default=0),
+            encoded_slash=any(entry["allow_encoded_slash"] for entry in entries),
+            why=", ".join(reason for reason, holds in reasons.items() if holds),
+        )
+
+    def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
+        """Return where in a request to this destination a secret may stand."""
+        dotted = host.replace(".", "/")
+        found = [where for matches, where in self._secrets.get(name, ()) if matches(dotted)]
+        return frozenset().union(*found) if found else frozenset()
+
+    def secrets_in_bodies(self, host: str, port: int) -> bool:
+        """Whether any secret may stand in a request body towards this destination."""
+        return any(BODY_PLACES <= self.secret_places(name, host, port) for name in self._secrets)
+
+    def reachable(self) -> Sequence[Mapping[str, Any]]:
+        """Return what may be reached, one entry an endpoint, of every layer."""
+        return [dict(row) for sections in self._layers for section in sections for row in section.reachable()]  # type: ignore[attr-defined]
+
+    def judge(self, action: Action, stated: Mapping[str, Any]) -> Decision:
+        """Decide with the documented defaults beside what is stated; no reservation, no record."""
+        facts: Facts = replace(DEFAULTS, workspace=self._workspace, **stated)
+        return decide(self._policy, action, facts)
+
+
+def secret_stores(policy: Policy, *, vault: SecretVault | None, environment: Mapping[str, str]) -> SecretStores:
+    """Return the secrets a policy names, from the sources it names; the first file of a layer wins."""
+    sources: dict[str, Source] = {}
+    for section, _layer, _unit in policy.sections("secrets"):
+        for name, secret in section.items():
+            sources.setdefault(name, Source(secret.from_, secret.key or ""))
+    return SecretStores(sources, vault=vault, environment=environment)
+
+
+async def open_guard(
+    policy: Policy,
+    door: Door,
+    *,
+    state: Path,
+    vault: SecretVault | None = None,
+    clock: Clock | None = None,
+    resolver: Resolver | None = None,
+    limits: Limits | None = None,
+    observe: bool = False,
+    stages: Sequence[Stage] = (),
+    roots: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    workspace: str = "/workspace",
+) -> EgressGuard:
+    """Return a started guard for a session: `door` is its monitor, `state` the state directory.
+
+    `roots` (or `$AGENTOS_UPSTREAM_CA`) is a PEM file of more upstream roots, `$AGENTOS_UPSTREAM_PROXY` a corporate proxy
+    (`http://[user:password@]host:port`), `$AGENTOS_UPSTREAM_NO_PROXY` names that go direct. Raises EffectError.
+    """
+    env = os.environ if environment is None else environment
+    roots = roots or (Path(env["AGENTOS_UPSTREAM_CA"]) if env.get("AGENTOS_UPSTREAM_CA") else None)
+    guard = EgressGuard(
+        door=door,
+        resolver=resolver or SystemResolver(),
+        rules=PolicyRules(policy, workspace=workspace),
+        state=state,
+        clock=clock or SystemClock(),
+        secrets=secret_stores(policy, vault=vault, environment=env),
+        stages=stages,
+        limits=limits,
+        observe=observe,
+        corporate=corporate_proxy(env),
+        roots=roots,
+    )
+    await guard.start()
+    await guard.serve_control(state / "net" / str(os.getpid()) / CONTROL)
+    return guard
+
+
+def corporate_proxy(environment: Mapping[str, str]) -> CorporateProxy | None:
+    """Return the operator's proxy for upstream traffic, or None. Raises ValueError for what is no http proxy URL."""
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415
+
+    given = environment.get("AGENTOS_UPSTREAM_PROXY", "")
+    if not given:
+        return None
+    parts = urlsplit(given)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError("AGENTOS_UPSTREAM_PROXY must be http://[user:password@]host:port")
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+    direct = tuple(name.strip() for name in environment.get("AGENTOS_UPSTREAM_NO_PROXY", "").split(",") if name.strip())
+    return CorporateProxy(parts.hostname, parts.port or 3128, user, direct)
+
+
+async def serve_sandbox(
+    guard: EgressGuard,
+    listeners: Sequence[tuple[str, socket.socket]],
+    principal: Principal,
+    *,
+    sandbox_pid: int,
+    door: Door | None = None,
+    label: str = "",
+    executables: bool = True,
+) -> list[Listener]:
+    """Serve the listeners that a sandbox made in its network namespace, as one identity; descriptors are duplicated.
+
+    Kinds as in `effects/proxy` (`tcp` is the transparent one). Close the returned listeners when the sandbox ends.
+    """
+    identity = ListenerIdentity(principal, sandbox_pid=sandbox_pid, label=label, executables=executables)
+    return [await guard.serve_listener(sock.dup(), kind, identity, door=door) for kind, sock in listeners]
+
+
+async def serve_loopback(
+    guard: EgressGuard, principal: Principal, *, door: Door | None = None, token: str = "", port: int = 0
+) -> tuple[Listener, str]:
+    """Serve an HTTP and SOCKS5 proxy on loopback for this user's processes; return the listener and its URL."""
+    sock = socket.create_server(("127.0.0.1", port), backlog=1024)
+    identity = ListenerIdentity(principal, token=token, uid=os.geteuid())
+    listener = await guard.serve_listener(sock, "proxy", identity, door=door)
+    credentials = f"agent:{token}@" if token else ""
+    return listener, f"http://{credentials}127.0.0.1:{listener.address[1]}"
+
+
+async def reload_guard(guard: EgressGuard, policy: Policy, *, workspace: str = "/workspace") -> int:
+    """Put a new policy revision in force in the guard (after the monitor); return how many connections were closed."""
+    return await guard.reload(PolicyRules(policy, workspace=workspace))
+
+
+def live_tables(state: Path) -> list[dict[str, Any]]:
+    """Return the live table of every guard that runs on this state directory; sockets of dead ones are removed."""
+    import json  # noqa: PLC0415
+
+    tables = []
+    for path in sorted((state / "net").glob("*/" + CONTROL)):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.settimeout(2.0)
+        try:
+            sock.connect(str(path))
+            data = b""
+            while piece := sock.recv(1 << 16):
+                data += piece
+            tables.append({"pid": int(path.parent.name), **json.loads(data)})
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+        except (OSError, ValueError):
+            continue
+        finally:
+            sock.close()
+    return tables
