@@ -125,13 +125,13 @@ class RunGroup:
         return tuple(str(directory / "cgroup.procs") for directory in self.directories)
 
     def memory_failures(self) -> int:
-        """Return how often the memory limit was hit."""
+        """Return how many processes the kernel ended for this group's memory limit."""
         for directory in self.directories:
-            for name in ("memory.failcnt", "memory.events"):
+            for name in ("memory.oom_control", "memory.events"):
                 path = directory / name
                 if path.exists():
                     words = path.read_text(encoding="utf-8").split()
-                    return int(words[0]) if len(words) == 1 else int(words[words.index("oom_kill") + 1])
+                    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
         return 0
 
     def close(self) -> None:
