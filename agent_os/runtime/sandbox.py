@@ -62,6 +62,8 @@ class Prepared:
     plan: SandboxPlan
     host: HostFacts
     state: Path
+    terminal: bool = True
+    """Whether the policy lets interactive programs have a terminal."""
     _holds: Holds | None = None
 
     def close(self) -> None:
@@ -140,7 +142,7 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
         if holds is not None:
             holds.close()
         raise
-    return Prepared(plan, host, state, holds)
+    return Prepared(plan, host, state, confinement.terminal, holds)
 
 
 def _cwd(settings: SandboxSettings, workspace: str) -> str:

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent_os.core.errors import EffectError
+from agent_os.core import canonical
+from agent_os.core.action import Action
+from agent_os.core.decision import Verdict
+from agent_os.core.errors import AgentOSError, EffectError
+from agent_os.core.facts import Facts
+from agent_os.core.ports import Admission, AuditSink, Outcome
+from agent_os.core.principal import Principal
 from agent_os.effects.sandbox.launch import Ended
 from agent_os.guards.confine import SandboxPlan
-from agent_os.policy import Policy
+from agent_os.monitor import Monitor
+from agent_os.monitor.record import describe, finished, intent
+from agent_os.policy import Policy, decide
+from agent_os.runtime.compose import compose
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import Prepared, SandboxSettings, policy_confinement, prepare, run_interactive
-from agent_os.runtime.state import state_directory
+from agent_os.runtime.state import State, state_directory
 
 DEFAULT_POLICY: Final = "pack:baseline"
 
@@ -80,8 +90,105 @@ def run(request: RunRequest) -> Ended:
 
 
 async def _run(request: RunRequest) -> Ended:
-    _policy, prepared = _prepare(request)
+    policy, prepared = _prepare(request)
     terminal = request.terminal
     if terminal is None:
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return await run_interactive(prepared, request.argv, terminal=terminal)
+        terminal = prepared.terminal and sys.stdin.isatty() and sys.stdout.isatty()
+    plan = prepared.plan
+    try:
+        session = await compose(policy, Principal(user=_user(), agent="run"), plan.workspace)
+    except BaseException:
+        prepared.close()
+        raise
+    try:
+        start = await _admitted(session.monitor, session.state, policy, plan, request.argv)
+        try:
+            ended = await run_interactive(prepared, request.argv, terminal=terminal)
+        except AgentOSError as error:
+            await start.settle(Outcome(error="not-started", detail=type(error).__name__))
+            raise
+        usage = {"seconds": ended.wall_seconds, "cpu_seconds": ended.cpu_seconds}
+        detail = f"status {ended.returncode}" + (f", ended: {ended.reason}" if ended.reason else "")
+        await start.settle(Outcome(error="" if not ended.reason else "ended", detail=detail, usage=usage))
+        return ended
+    finally:
+        prepared.close()
+        await session.aclose()
+
+
+@dataclass(slots=True)
+class _Start:
+    """The recorded start of a run; `settle` records its end."""
+
+    monitor: Monitor
+    audit: AuditSink
+    reference: str
+    admission: Admission | None
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Write how it ended."""
+        if self.admission is not None:
+            await self.monitor.settle(self.admission, outcome)
+            return
+        clock = self.monitor.ports.clock
+        await self.audit.append(finished(self.reference, outcome, now=clock.now(), size=-1))
+
+
+async def _admitted(
+    monitor: Monitor, state: State, policy: Policy, plan: SandboxPlan, argv: tuple[str, ...]
+) -> _Start:
+    """Ask for the start at the door. A program no rule speaks of is the person's own choice, and recorded as that.
+
+    The person at the command line names the program; the policy governs what it may reach. So a *default* denial of
+    `process.exec` (no rule matched) does not stop them, a rule that denies or asks does. Raises DeniedError.
+    """
+    ports = monitor.ports
+    binary = _binary(argv[0], plan)
+    action = Action.parse(
+        {
+            "kind": "process.exec",
+            "argv": list(argv),
+            "cwd": plan.cwd,
+            **({"binary_path": binary} if binary else {}),
+        },
+        workspace=plan.workspace,
+        principal=monitor.principal,
+    )
+    start = {
+        "type": "sandbox",
+        "time": ports.clock.now(),
+        "session": monitor.principal.session,
+        "user": monitor.principal.user,
+        "plan": canonical.json_digest({key: value for key, value in plan.to_json().items() if key != "environment"}),
+        "layers": [*plan.namespaces, f"landlock-{plan.landlock.abi}", "seccomp"],
+        "memory_by": plan.memory_by,
+        "network": plan.network.mode,
+        "let_go": list(plan.allowed_missing),
+    }
+    await state.audit.append(start)
+    verdict = decide(policy, action, Facts(now=ports.clock.now(), workspace=plan.workspace, findings=(), flow=(), budgets=(), rates={}))
+    if verdict.verdict is Verdict.DENY and not verdict.rules and not verdict.errored:
+        chosen = replace(verdict, verdict=Verdict.ALLOW, rules=("runtime.started-by-the-person",))
+        reference = ports.ids.new("run")
+        said = describe(action, ports.keyed_digest)
+        await state.audit.append(intent(action, chosen, reference=reference, now=ports.clock.now(), said=said))
+        return _Start(monitor, state.audit, reference, None)
+    return _Start(monitor, state.audit, "", await monitor.admit(action))
+
+
+def _binary(program: str, plan: SandboxPlan) -> str:
+    """Return the program's absolute path as far as it can be told from outside; empty when it cannot."""
+    if "/" in program:
+        return os.path.normpath(os.path.join(plan.cwd, program))
+    for folder in plan.environment.get("PATH", "").split(":"):
+        candidate = f"{folder}/{program}"
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return ""
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

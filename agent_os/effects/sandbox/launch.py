@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -51,6 +52,14 @@ class Ended:
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
     wall_seconds: float = 0.0
+
+
+class ProgramError(EffectError):
+    """The program itself cannot be run; `exit_status` is what a shell would give: 127 not found, 126 not to be run."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_status = 127 if number in (errno.ENOENT, errno.ENOTDIR) else 126
+        super().__init__(f"the program cannot be run inside the sandbox: {os.strerror(number).lower()}")
 
 
 class Launcher:
@@ -148,8 +157,8 @@ class Running:
     def _failed(self, message: dict[str, Any]) -> None:
         stage, number = str(message["stage"]), int(message["errno"])
         if stage == "exec":
-            self._exit = {"status": (126 if number not in (2, 20) else 127) << 8, "cpu_seconds": 0.0, "max_rss_kib": 0}
-            error: Exception = EffectError(f"cannot run the program: {os.strerror(number).lower()}")
+            error: EffectError = ProgramError(number)
+            self._exit = {"status": 127 << 8, "cpu_seconds": 0.0, "max_rss_kib": 0}
         else:
             words = f"{os.strerror(number).lower()} {message['detail']}".strip() if number else message["detail"]
             hint = _HINTS.get(stage.split(":")[0], "")
