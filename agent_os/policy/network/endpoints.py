@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agent_os.core.canonical.addresses import parse_ip, unmapped
 from agent_os.core.facts import Executable
 from agent_os.policy.network.addresses import AllowedIps
 from agent_os.policy.network.globs import GlobError, Predicate, compile_glob, has_wildcard
@@ -85,7 +86,7 @@ class Entry:
         self.strict: Final = strict
         self.index = 0
         self.programs: Final = programs
-        self.host: Final = endpoint.host.lower()
+        self.host: Final = _plain_host(endpoint.host)
         self.ports: Final = endpoint.all_ports
         self.exact: Final = bool(self.host) and "*" not in self.host
         self._host = self._compile_host()
@@ -256,6 +257,12 @@ class Entry:
 def _operations(request: Request) -> list[Mapping[str, Any]]:
     found = request.graphql.get("operations") if isinstance(request.graphql, Mapping) else None
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def _plain_host(host: str) -> str:
+    """Return an endpoint's host as actions spell it: lower case, addresses in canonical form without brackets."""
+    address = parse_ip(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    return host.lower() if address is None else str(unmapped(address))
 
 
 def _compile_scope(pattern: str) -> Predicate:
