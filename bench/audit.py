@@ -94,7 +94,7 @@ async def budgets(root: Path, keys: Keys, count: int) -> dict[int, float]:
 
 def main() -> None:
     """Run everything once and print the table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    count = next((int(word) for word in sys.argv[1:] if word.isdigit()), 20_000)
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         root = Path(folder)
         keys = Keys.open(root / "keys", environment={})

@@ -68,7 +68,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def agentos(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "agent_os", *words], capture_output=True, text=True, timeout=60, input=stdin
+        [sys.executable, "-m", "agent_os", *words], capture_output=True, text=True, timeout=60, input=stdin, check=False
     )
 
 
@@ -177,7 +177,7 @@ state.close()
 
 def test_an_agent_does_not_answer_its_own_asks(home: Path) -> None:
     """A command started by a process that runs agents here, through a wrapper too, is refused with exit 3."""
-    run = subprocess.run([sys.executable, "-c", AGENT], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", AGENT], capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout.startswith("3 "), run.stdout + run.stderr
     assert "does not answer its own asks" in run.stdout
     assert json.loads(agentos("approvals", "show", "apr_1", "--json").stdout)["state"] == "waiting"
