@@ -2,18 +2,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+BASE := $(VENV)/.installed
+STAMP := $(VENV)/.installed-test
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test lint bench bench-net bench-privacy bench-agentdojo bench-tasks escape docs clean install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(PIP) --editable .
 	@touch $@
 
-demo: $(STAMP)
+$(STAMP): $(BASE)
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+demo: $(BASE)
 	$(BIN)/agentos demo
 
 test: $(STAMP)
