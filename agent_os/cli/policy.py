@@ -119,3 +119,24 @@ def packs(as_json: bool = JSON) -> None:
 
 def _first_line(pack: Mapping[str, Any]) -> str:
     return str(pack["description"]).split("\n", 1)[0]
+
+
+@app.command()
+def test(
+    paths: list[str] = typer.Argument(None, help="Test files or folders; default: here.", metavar="[PATH]..."),
+    coverage_least: float = typer.Option(0.0, "--coverage", min=0, max=100, help="Least share of rules, in percent."),
+    junit: Path | None = typer.Option(None, "--junit", help="Write JUnit XML here."),
+    sarif: Path | None = typer.Option(None, "--sarif", help="Write SARIF here."),
+    watch: bool = typer.Option(False, "--watch", help="Run again whenever a file changes."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Print every test and every rule never matched."),
+    as_json: bool = JSON,
+) -> None:
+    """Run policy tests (*_test.yaml) and say which rules no test ever matched."""
+    from agent_os.cli.policy_test import run, run_watching  # noqa: PLC0415
+
+    chosen = list(paths or ["."])
+    if watch:
+        run_watching(chosen, coverage_least, verbose)
+        return
+    if not run(chosen, coverage_least, verbose, junit=junit, sarif=sarif, as_json=as_json):
+        raise typer.Exit(INVALID)

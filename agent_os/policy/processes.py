@@ -9,7 +9,7 @@ the sandbox.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core import canonical
@@ -17,7 +17,7 @@ from agent_os.core.action import Action, ProcessExec
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
-from agent_os.policy.globs import Matcher, PatternError, compile_any, compile_glob
+from agent_os.policy.globs import PatternError, compile_any, compile_glob
 from agent_os.policy.lists import ListSection, Tell, list_rule, present
 from agent_os.policy.rule import Context
 
@@ -54,13 +54,25 @@ def compile_process(process: Process, context: Context) -> ListSection:
     return ListSection("process", KINDS, present(rules), "program")
 
 
-def _program(pattern: str) -> Matcher:
-    """Return the matcher of an allowed program over its absolute path, or its bare name where none was resolved."""
+def _program(pattern: str) -> Callable[[str, str], bool]:
+    """Return the test (program, workspace) of an allowed program: its absolute path, or its bare name if unresolved.
+
+    A pattern that begins with `./` is taken against the workspace.
+    """
+    if pattern.startswith("./"):
+        below = compile_glob(pattern[2:])
+
+        def inside(program: str, workspace: str) -> bool:
+            base = workspace.rstrip("/") + "/"
+            return program.startswith(base) and below(program[len(base) :])
+
+        return inside
     if "/" in pattern:
-        return compile_glob(pattern)
+        whole = compile_glob(pattern)
+        return lambda program, _workspace: whole(program)
     name = compile_glob(pattern)
 
-    def match(program: str) -> bool:
+    def match(program: str, _workspace: str) -> bool:
         folder, slash, base = program.rpartition("/")
         return name(base) and (not slash or folder in SYSTEM_FOLDERS)
 
@@ -77,7 +89,7 @@ def _allow(entry: Any) -> Tell:
     names = compile_any(rule.env) if rule is not None and rule.env is not None else None
 
     def test(action: Action, facts: Facts) -> bool | None:
-        if not isinstance(action, ProcessExec) or not program(action.target):
+        if not isinstance(action, ProcessExec) or not program(action.target, facts.workspace):
             return False
         given = action.argv[1:]
         if arguments is None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.errors import EffectError, Place, PolicyError, Problem
 from agent_os.core.facts import Facts
@@ -20,8 +20,12 @@ from agent_os.policy.workbench.replay import MakeWatcher
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.policies import load_policy, read_policy_text
 
+if TYPE_CHECKING:
+    from agent_os.policy.workbench.testing import Report
+
 MAX_LINE_BYTES: Final = 64 * 2**20
 MAX_MANIFESTS: Final = 1000
+MAX_TEST_FILES: Final = 10_000
 
 
 def open_policy(sources: Sequence[str], *, semantics: str | None = None) -> Policy:
@@ -127,3 +131,29 @@ class _NoFlow:
 
     def observe(self, _action: Any, _result: Any) -> None:
         return None
+
+
+def run_test_files(paths: Sequence[str]) -> list[Report]:
+    """Run every `*_test.yaml` among files and folders (folders are searched to the bottom), in order of name.
+
+    Raises PolicyError for a test or policy file that is malformed, EffectError where nothing is found.
+    """
+    from agent_os.policy.workbench.testing import parse_tests, run_tests  # noqa: PLC0415
+
+    files: list[Path] = []
+    for name in paths:
+        path = Path(name)
+        found = sorted(path.rglob("*_test.yaml")) if path.is_dir() else [path] if path.is_file() else []
+        if not found:
+            raise EffectError(f"no *_test.yaml in {name}")
+        files.extend(found[:MAX_TEST_FILES])
+    reports = []
+    loaded: dict[tuple[str, ...], Policy] = {}
+    for path in dict.fromkeys(files):
+        tests, document = parse_tests(read_policy_text(path), file=str(path))
+        named = tests.policy if isinstance(tests.policy, list) else [tests.policy or "policy.yaml"]
+        sources = tuple(name if name.startswith("pack:") else str(path.parent / name) for name in named)
+        if sources not in loaded:
+            loaded[sources] = open_policy(sources)
+        reports.append(run_tests(tests, document, loaded[sources]))
+    return reports
