@@ -129,7 +129,7 @@ class _NoFlow:
     def facts(self, _action: Any, base: Facts) -> Facts:
         return replace(base, unavailable=base.unavailable | {"flow"}, flow=None)
 
-    def observe(self, _action: Any, _result: Any) -> None:
+    def observe(self, _action: Any, _result: Any, _performed: bool) -> None:
         return None
 
 

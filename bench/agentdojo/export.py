@@ -7,8 +7,9 @@ Runs inside an environment where `agentdojo` is installed (it needs nothing of A
 `OUT_DIR/benign.jsonl` has one line a user task, `OUT_DIR/attack-<name>.jsonl` one line a (user task, injection task) pair:
 the environment is poisoned by the attack's template at every place the user task reads, the user task's true calls are
 made against the real environment, and then (`after`), or straight after the first poisoned result (`mid`), the calls that
-the injected text demands: a fully hijacked model, with no model in the loop. `meta.injected` gives the indices of those
-calls and `meta.sinks` those among them that have a side effect; the engine under test never sees `meta`.
+the injected text demands: a fully hijacked model, with no model in the loop. Beside each attack
+file stands `*.key.jsonl`: for each trace the indices of those calls (`injected`) and of those among them that have a
+side effect (`sinks`); the engine under test never sees it.
 
 No data of the suites is written into the repository: it is read from the installed package on each run.
 The suites are v1.2.2 as `load_suites` gives them (it forgets to import the fixes of v1.1.2, and so do published figures).
@@ -113,8 +114,8 @@ def is_sink(entry: dict[str, Any]) -> bool:
     return not entry["tool"].startswith(READS) or "url" in entry["args"]
 
 
-def traces(suite: Any, attack_name: str | None, order: str, results: str) -> Iterator[dict[str, Any]]:
-    """Yield the traces of one suite: benign without an attack's name, hijacked with one."""
+def traces(suite: Any, attack_name: str | None, order: str, results: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield (trace, key) of one suite: benign without an attack's name, hijacked with one."""
     from agentdojo.attacks.attack_registry import load_attack
     from agentdojo.functions_runtime import FunctionsRuntime
 
@@ -156,8 +157,7 @@ def traces(suite: Any, attack_name: str | None, order: str, results: str) -> Ite
                 "prompt": task.PROMPT,
                 "principal": {"user": _account(env)},
                 "calls": entries,
-                "meta": {"injected": injected, "sinks": [i for i in injected if is_sink(entries[i])]},
-            }
+            }, {"injected": injected, "sinks": [i for i in injected if is_sink(entries[i])]}
 
 
 def _account(env: Any) -> str:
@@ -180,11 +180,12 @@ def main() -> None:
     for name in [None, *(given.attack or ["important_instructions"])]:
         path = given.out / ("benign.jsonl" if name is None else f"attack-{name}.jsonl")
         count = sinks = 0
-        with path.open("w") as file:
+        with path.open("w") as file, path.with_suffix(".key.jsonl").open("w") as key_file:
             for suite in get_suites("v1.2.2").values():
-                for trace in traces(suite, name, given.order, given.results):
+                for trace, key in traces(suite, name, given.order, given.results):
                     file.write(json.dumps(trace, ensure_ascii=False, default=str) + "\n")
-                    count, sinks = count + 1, sinks + bool(trace["meta"]["sinks"])
+                    key_file.write(json.dumps({"id": trace["id"], **key}) + "\n")
+                    count, sinks = count + 1, sinks + bool(key["sinks"])
         print(f"{path}: {count} traces" + (f", {sinks} with a sink" if name else ""), file=sys.stderr)
 
 

@@ -27,7 +27,7 @@ class Watcher(Protocol):
     """A guard that follows one trace: gives facts before a call, sees its result after."""
 
     def facts(self, action: Action, base: Facts) -> Facts: ...
-    def observe(self, action: Action, result: Any) -> None: ...
+    def observe(self, action: Action, result: Any, performed: bool) -> None: ...
 
 
 MakeWatcher = Callable[[Mapping[str, Any], Principal], Watcher]
@@ -89,7 +89,8 @@ def _judge_call(
     except ActionError as error:
         return {"tool": tool, "verdict": "deny", "rules": [], "reason": f"malformed call: {error}"}
     if watcher is not None:
-        watcher.observe(action, call.get("result", call.get("error")))
+        result = call["result"] if "result" in call else {"error": call.get("error")}
+        watcher.observe(action, result, decision.allowed)
     answer: dict[str, Any] = {
         "tool": tool,
         "verdict": decision.verdict.value,
