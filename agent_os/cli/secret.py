@@ -57,6 +57,8 @@ def remove(name: str = typer.Argument(help="Its name."), as_json: bool = JSON) -
     from agent_os.runtime.secrets import drop_secret  # noqa: PLC0415
 
     gone = drop_secret(name)
-    typer.echo(json.dumps({"name": name, "removed": gone}) if as_json else f"{name}: {'removed' if gone else 'not kept'}")
+    typer.echo(
+        json.dumps({"name": name, "removed": gone}) if as_json else f"{name}: {'removed' if gone else 'not kept'}"
+    )
     if not gone:
         raise typer.Exit(1)

@@ -119,7 +119,7 @@ class PolicyRules:
 
     def secrets_in_bodies(self, host: str, port: int) -> bool:
         """Whether any secret may stand in a request body towards this destination."""
-        return any(BODY_PLACES <= self.secret_places(name, host, port) for name in self._secrets)
+        return any(self.secret_places(name, host, port) >= BODY_PLACES for name in self._secrets)
 
     def reachable(self) -> Sequence[Mapping[str, Any]]:
         """Return what may be reached, one entry an endpoint, of every layer."""

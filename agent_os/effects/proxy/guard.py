@@ -311,9 +311,7 @@ def end_flow(flow: Flow, why: str) -> None:
 class _DnsUdp:
     """Answers datagrams from the address they were sent to (every address is local in a sandbox)."""
 
-    def __init__(
-        self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity, sock: socket.socket
-    ) -> None:
+    def __init__(self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity, sock: socket.socket) -> None:
         self._parts, self._names, self._identity, self._socket = parts, names, identity, sock
         if sock.family == socket.AF_INET6:
             self._level, self._kind = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO
@@ -338,7 +336,9 @@ class _DnsUdp:
             answer = _dns_answer(self._parts, data, self._names, self._identity.principal.agent)
             if answer is None:
                 continue
-            back = [(level, kind, info) for level, kind, info in ancillary if (level, kind) == (self._level, self._kind)]
+            back = [
+                (level, kind, info) for level, kind, info in ancillary if (level, kind) == (self._level, self._kind)
+            ]
             if self._level == socket.IPPROTO_IP:
                 # in_pktinfo: interface, local address, destination; the answer's source is the local address
                 back = [(level, kind, b"\0" * 4 + info[8:12] + b"\0" * 4) for level, kind, info in back]

