@@ -303,7 +303,13 @@ class Monitor:
         asked = record.decided("asked", action, decision, reference=reference, now=now, said=said)
         await ports.audit.append({**asked, "approval": approval.id})
         if ports.approver is not None:
-            answer = await ports.approver.ask(approval)
+            try:
+                async with asyncio.timeout(terms.seconds):
+                    answer = await ports.approver.ask(approval)
+            except TimeoutError:
+                answer = None
+            except Exception as error:
+                return self._refusal("runtime.approver", f"the approver failed: {type(error).__name__}")
             if answer is not None:
                 approve, who, note = answer
                 await ports.approvals.answer(

@@ -162,8 +162,9 @@ async def test_an_approver_that_raises_leaves_nothing_done(open_desk: Open) -> N
         raise RuntimeError("terminal went away")
 
     desk = await open_desk(approver=broken)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(DeniedError) as caught:
         await desk.call("send", to="ana", amount=150)
+    assert caught.value.decision.rules == ("runtime.approver",)
     assert desk.calls == []
 
 
