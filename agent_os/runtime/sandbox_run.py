@@ -134,9 +134,7 @@ class _Start:
         await self.audit.append(finished(self.reference, outcome, now=clock.now(), size=-1))
 
 
-async def _admitted(
-    monitor: Monitor, state: State, policy: Policy, plan: SandboxPlan, argv: tuple[str, ...]
-) -> _Start:
+async def _admitted(monitor: Monitor, state: State, policy: Policy, plan: SandboxPlan, argv: tuple[str, ...]) -> _Start:
     """Ask for the start at the door. A program no rule speaks of is the person's own choice, and recorded as that.
 
     The person at the command line names the program; the policy governs what it may reach. So a *default* denial of
@@ -166,7 +164,11 @@ async def _admitted(
         "let_go": list(plan.allowed_missing),
     }
     await state.audit.append(start)
-    verdict = decide(policy, action, Facts(now=ports.clock.now(), workspace=plan.workspace, findings=(), flow=(), budgets=(), rates={}))
+    verdict = decide(
+        policy,
+        action,
+        Facts(now=ports.clock.now(), workspace=plan.workspace, findings=(), flow=(), budgets=(), rates={}),
+    )
     if verdict.verdict is Verdict.DENY and not verdict.rules and not verdict.errored:
         chosen = replace(verdict, verdict=Verdict.ALLOW, rules=("runtime.started-by-the-person",))
         reference = ports.ids.new("run")

@@ -118,7 +118,9 @@ class CapturePipes:
         for descriptor in self.inside:
             os.close(descriptor)
         count = OutputCount(self._output_limit, exceeded)
-        self._threads = [threading.Thread(target=self._read, args=(source, count), daemon=True) for source in self._kept]
+        self._threads = [
+            threading.Thread(target=self._read, args=(source, count), daemon=True) for source in self._kept
+        ]
         self._threads.append(threading.Thread(target=self._feed, daemon=True))
         for thread in self._threads:
             thread.start()

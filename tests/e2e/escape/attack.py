@@ -225,7 +225,13 @@ def core_pattern():
 
 @program()
 def proc_machine_files():
-    for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/modprobe", "/proc/kcore", "/proc/kmsg", "/proc/sys/vm/drop_caches"):
+    for path in (
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/modprobe",
+        "/proc/kcore",
+        "/proc/kmsg",
+        "/proc/sys/vm/drop_caches",
+    ):
         try:
             os.close(os.open(path, os.O_RDWR))
             return True
@@ -240,8 +246,19 @@ def proc_machine_files():
 
 @program()
 def device_nodes():
-    for path in ("/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/vda", "/dev/nvme0n1", "/dev/fuse", "/dev/kvm", "/dev/net/tun",
-                 "/dev/console", "/dev/loop0", "/dev/vhost-net"):
+    for path in (
+        "/dev/mem",
+        "/dev/kmsg",
+        "/dev/sda",
+        "/dev/vda",
+        "/dev/nvme0n1",
+        "/dev/fuse",
+        "/dev/kvm",
+        "/dev/net/tun",
+        "/dev/console",
+        "/dev/loop0",
+        "/dev/vhost-net",
+    ):
         if os.path.exists(path):
             return True
     try:
@@ -315,7 +332,9 @@ def vendored_parent_renamed():
 @program()
 def exchange_with_other_folder():
     os.makedirs(WS + "/fake/hooks", exist_ok=True)
-    result = libc.syscall(ctypes.c_long(316 if X86 else 276), -100, (WS + "/fake").encode(), -100, (WS + "/.git").encode(), 2)
+    result = libc.syscall(
+        ctypes.c_long(316 if X86 else 276), -100, (WS + "/fake").encode(), -100, (WS + "/.git").encode(), 2
+    )
     return result == 0
 
 
@@ -457,7 +476,9 @@ def new_name_spaces():
 
 @program()
 def clone_with_name_space():
-    pid = libc.syscall(ctypes.c_long(56 if X86 else 220), ctypes.c_long(0x10000000 | signal.SIGCHLD), *[ctypes.c_long(0)] * 4)
+    pid = libc.syscall(
+        ctypes.c_long(56 if X86 else 220), ctypes.c_long(0x10000000 | signal.SIGCHLD), *[ctypes.c_long(0)] * 4
+    )
     if pid == 0:
         os._exit(0)
     return pid > 0
@@ -479,7 +500,12 @@ def join_name_space():
 
 @program()
 def becomes_root():
-    for function in (lambda: os.setuid(0), lambda: os.setresuid(0, 0, 0), lambda: os.setgid(0), lambda: os.setgroups([0])):
+    for function in (
+        lambda: os.setuid(0),
+        lambda: os.setresuid(0, 0, 0),
+        lambda: os.setgid(0),
+        lambda: os.setgroups([0]),
+    ):
         try:
             function()
             return True
@@ -499,7 +525,9 @@ def capabilities_held():
 def setuid_program():
     for path in ("/usr/bin/su", "/usr/bin/passwd", "/usr/bin/chsh", "/usr/bin/mount"):
         if os.path.exists(path):
-            child = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                [path], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             time.sleep(0.1)
             try:
                 uids = next(line for line in open(f"/proc/{child.pid}/status") if line.startswith("Uid:")).split()[1:]
@@ -625,7 +653,9 @@ def kernel_surface():
 
 @program()
 def key_rings():
-    return call(250, 219, 0, -4, 1) or call(248, 217, b"user", b"x", b"y", 1, -4) or call(249, 218, b"user", b"x", 0, -4)
+    return (
+        call(250, 219, 0, -4, 1) or call(248, 217, b"user", b"x", b"y", 1, -4) or call(249, 218, b"user", b"x", 0, -4)
+    )
 
 
 @program("control")
@@ -821,8 +851,16 @@ def socket_of_another_service():
 
 @program()
 def well_known_sockets():
-    paths = ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/dbus/system_bus_socket",
-             "\0/tmp/.X11-unix/X0", "/tmp/.X11-unix/X0", os.environ.get("SSH_AUTH_SOCK", "/none"), "/run/user/0/bus"]
+    paths = [
+        "/var/run/docker.sock",
+        "/run/docker.sock",
+        "/run/containerd/containerd.sock",
+        "/run/dbus/system_bus_socket",
+        "\0/tmp/.X11-unix/X0",
+        "/tmp/.X11-unix/X0",
+        os.environ.get("SSH_AUTH_SOCK", "/none"),
+        "/run/user/0/bus",
+    ]
     for path in paths:
         try:
             with socket.socket(socket.AF_UNIX) as sock:

@@ -104,7 +104,17 @@ class World:
     def fresh_workspace(self) -> None:
         """Build the workspace anew: a repository, a vendored one, secrets, read-only and hidden parts, the policy."""
         shutil.rmtree(self.ws, ignore_errors=True)
-        for folder in (".git/hooks", ".git/objects", ".git/refs/heads", "vendor/lib/.git/hooks", ".ssh", "fixed", "nest/fixed", "hidden", "sub/deep"):
+        for folder in (
+            ".git/hooks",
+            ".git/objects",
+            ".git/refs/heads",
+            "vendor/lib/.git/hooks",
+            ".ssh",
+            "fixed",
+            "nest/fixed",
+            "hidden",
+            "sub/deep",
+        ):
             (self.ws / folder).mkdir(parents=True)
         for repository in (".git", "vendor/lib/.git"):
             (self.ws / repository / "HEAD").write_text("ref: refs/heads/main\n")
@@ -249,7 +259,9 @@ def main() -> None:
         if options.json:
             print(json.dumps(row.__dict__), flush=True)
         else:
-            print(f"{row.verdict:<8} {row.name:<36} {row.detail}" + (f"  [outside: {row.control}]" if row.control else ""))
+            print(
+                f"{row.verdict:<8} {row.name:<36} {row.detail}" + (f"  [outside: {row.control}]" if row.control else "")
+            )
     bad = [row for row in rows if row.verdict != "BLOCKED" or (row.control and row.control != "ESCAPED")]
     if not options.json:
         print(f"{len(rows) - len(bad)} of {len(rows)} blocked, as uid {os.geteuid()}")
