@@ -19,6 +19,7 @@ SEMANTICS = typer.Option(None, "--semantics", help="strict or openshell; wins ov
 WORKSPACE = typer.Option("/workspace", "--workspace", help="What relative paths are taken against.")
 TOOLS = typer.Option(None, "--tools", help="Folder with tool manifests (tool.yaml).")
 POLICIES = typer.Argument(..., help="A policy file or pack:NAME; several are layers.", metavar="POLICY...")
+TEST_PATHS = typer.Argument(default_factory=lambda: ["."], help="Test files or folders.", metavar="[PATH]...")
 FLUSH_LINES: Final = 256
 INVALID: Final = 4
 
@@ -121,12 +122,12 @@ def _first_line(pack: Mapping[str, Any]) -> str:
     return str(pack["description"]).split("\n", 1)[0]
 
 
-@app.command()
-def test(
-    paths: list[str] = typer.Argument(None, help="Test files or folders; default: here.", metavar="[PATH]..."),
+@app.command("test")
+def run_tests(
+    paths: list[str] = TEST_PATHS,
     coverage_least: float = typer.Option(0.0, "--coverage", min=0, max=100, help="Least share of rules, in percent."),
-    junit: Path | None = typer.Option(None, "--junit", help="Write JUnit XML here."),
-    sarif: Path | None = typer.Option(None, "--sarif", help="Write SARIF here."),
+    junit: str | None = typer.Option(None, "--junit", help="Write JUnit XML here."),
+    sarif: str | None = typer.Option(None, "--sarif", help="Write SARIF here."),
     watch: bool = typer.Option(False, "--watch", help="Run again whenever a file changes."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Print every test and every rule never matched."),
     as_json: bool = JSON,
@@ -134,9 +135,49 @@ def test(
     """Run policy tests (*_test.yaml) and say which rules no test ever matched."""
     from agent_os.cli.policy_test import run, run_watching  # noqa: PLC0415
 
-    chosen = list(paths or ["."])
     if watch:
-        run_watching(chosen, coverage_least, verbose)
+        run_watching(paths, coverage_least, verbose)
         return
-    if not run(chosen, coverage_least, verbose, junit=junit, sarif=sarif, as_json=as_json):
+    if not run(paths, coverage_least, verbose, junit=junit, sarif=sarif, as_json=as_json):
+        raise typer.Exit(INVALID)
+
+
+@app.command()
+def check(
+    policies: list[str] = POLICIES,
+    semantics: str | None = SEMANTICS,
+    sarif: str | None = typer.Option(None, "--sarif", help="Write SARIF here."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Errors and warnings only."),
+    fatal: str = typer.Option("error", "--fail-on", help="Least severity that fails: error, warning or note."),
+    as_json: bool = JSON,
+) -> None:
+    """Check policies: errors, rules that can never decide, rules too broad, secrets in clear, semantics."""
+    import json  # noqa: PLC0415
+
+    from agent_os.core.errors import PolicyError  # noqa: PLC0415
+    from agent_os.policy.workbench.check import check_policy, counts, from_error  # noqa: PLC0415
+    from agent_os.policy.workbench.sarif import of_findings  # noqa: PLC0415
+    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+
+    severities = ("error", "warning", "note")
+    if fatal not in severities:
+        raise typer.BadParameter("error, warning or note", param_hint="--fail-on")
+    rules = 0
+    try:
+        policy = open_policy(policies, semantics=semantics)
+        findings, rules = check_policy(policy), len(policy.rules)
+    except PolicyError as error:
+        findings = from_error(error)
+    if quiet:
+        findings = [finding for finding in findings if finding.severity != "note"]
+    if sarif is not None:
+        Path(sarif).write_text(json.dumps(of_findings(findings), indent=1), encoding="utf-8")
+    found = counts(findings)
+    if as_json:
+        _print({"findings": [finding.to_json() for finding in findings], "counts": found, "rules": rules})
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+        typer.echo(f"{rules} rules: {found['error']} errors, {found['warning']} warnings, {found['note']} notes")
+    if any(found[severity] for severity in severities[: severities.index(fatal) + 1]):
         raise typer.Exit(INVALID)

@@ -23,13 +23,14 @@ def run(
     coverage_least: float,
     verbose: bool,
     *,
-    junit: Path | None = None,
-    sarif: Path | None = None,
+    junit: str | None = None,
+    sarif: str | None = None,
     as_json: bool = False,
 ) -> bool:
     """Run the tests and print their report; return whether all passed and enough rules were covered."""
     from agent_os.policy.workbench import sarif as sarif_form  # noqa: PLC0415
-    from agent_os.policy.workbench.testing import coverage, junit as junit_form  # noqa: PLC0415
+    from agent_os.policy.workbench.testing import coverage  # noqa: PLC0415
+    from agent_os.policy.workbench.testing import junit as junit_form  # noqa: PLC0415
     from agent_os.runtime.workbench import run_test_files  # noqa: PLC0415
 
     reports = run_test_files(paths)
@@ -38,9 +39,9 @@ def run(
     shares = [100.0 * len(matched) / max(len(policy.rules), 1) for policy, matched, _ in covered]
     enough = all(share >= coverage_least for share in shares)
     if junit is not None:
-        junit.write_text(junit_form(reports), encoding="utf-8")
+        Path(junit).write_text(junit_form(reports), encoding="utf-8")
     if sarif is not None:
-        sarif.write_text(json.dumps(sarif_form.of_tests(reports, covered), indent=1), encoding="utf-8")
+        Path(sarif).write_text(json.dumps(sarif_form.of_tests(reports, covered), indent=1), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(_as_json(reports, covered), ensure_ascii=False))
     else:
