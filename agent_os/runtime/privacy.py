@@ -16,16 +16,21 @@ if TYPE_CHECKING:
     from agent_os.policy import Policy
 
 
-def local_detector() -> LocalDetector:
-    """Return the detector of this machine."""
-    from agent_os.effects.detectors import addresses, names  # noqa: PLC0415
+def local_detector(*, ner: bool | None = None) -> LocalDetector:
+    """Return the detector of this machine.
 
-    return LocalDetector(
-        {
-            "address": (frozenset({"LOCATION"}), addresses.find_addresses),
-            "names": (names.KINDS, names.NameFinder().find),
-        }
-    )
+    `ner`: True demands the language model for names (raises MissingPartError without one), False leaves it out, None uses
+    it where it is installed.
+    """
+    from agent_os.effects.detectors import addresses, names  # noqa: PLC0415
+    from agent_os.effects.detectors.ner import KINDS, LanguageModel, installed_model  # noqa: PLC0415
+
+    recognisers: dict[str, tuple[frozenset[str], Any]] = {
+        "address": (frozenset({"LOCATION"}), addresses.find_addresses),
+        "names": (names.KINDS, names.NameFinder().find),
+    }
+    wanted = ner or (ner is None and installed_model() is not None)
+    return LocalDetector(recognisers, model=(KINDS, LanguageModel().find) if wanted else None)
 
 
 def detector_for(policy: Policy) -> LocalDetector | None:

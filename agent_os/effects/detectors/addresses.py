@@ -79,20 +79,20 @@ def find_addresses(text: str, lowered: str) -> list[Finding]:
 
 def _cores(text: str, lowered: str) -> Iterator[tuple[int, int, float]]:
     for match in _ENGLISH.finditer(text):
-        yield match.start(), match.end(), 0.75
+        yield match.start(), match.end(), 0.9
     for match in _GERMANIC.finditer(text):
-        yield match.start(), match.end(), 0.75
+        yield match.start(), match.end(), 0.9
     for match in _ROMANCE.finditer(text):
         value = match.group().rstrip()
         if re.search(r"\d", value):
-            yield match.start(), match.start() + len(value), 0.7
+            yield match.start(), match.start() + len(value), 0.86
     for match in _UNIT.finditer(text):
         yield match.start(), match.end(), 0.65
     for match in _NUMBERED.finditer(text):
         after = text[match.end() : match.end() + 3]
         cued = bool(_CUE.search(lowered, max(0, match.start() - 60), match.start()))
         if cued or re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end()):
-            yield match.start(), match.end(), 0.7 if cued else 0.5
+            yield match.start(), match.end(), 0.88 if cued else 0.6
 
 
 def _addressed(text: str, place: int) -> bool:

@@ -28,6 +28,8 @@ FINDINGS_MAX: Final = 2_000_000
 
 Recogniser = Callable[[str, str], Sequence[Finding]]
 """Takes a text and its lower case of the same length; returns findings, overlaps allowed."""
+ModelRecogniser = Callable[[str, str, Sequence[Finding]], Sequence[Finding]]
+"""Takes what was found before as well, so that the slow model looks only at what is not explained yet."""
 
 
 def lower_same_length(text: str) -> str:
@@ -41,9 +43,15 @@ def lower_same_length(text: str) -> str:
 class LocalDetector:
     """Finds personal data and secrets in this process. `recognisers` are added to the pattern finders."""
 
-    def __init__(self, recognisers: Mapping[str, tuple[frozenset[str], Recogniser]] | None = None) -> None:
+    def __init__(
+        self,
+        recognisers: Mapping[str, tuple[frozenset[str], Recogniser]] | None = None,
+        *,
+        model: tuple[frozenset[str], ModelRecogniser] | None = None,
+    ) -> None:
         self._secrets, self._personal = SecretFinder(), PersonalFinder()
         self._more = dict(recognisers or {})
+        self._model = model
         self._key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
 
@@ -51,7 +59,8 @@ class LocalDetector:
     def entities(self) -> frozenset[str]:
         """Every entity name this detector can find here and now."""
         more = (names for names, _ in self._more.values())
-        return self._secrets.kinds.union(self._personal.kinds, *more)
+        model = self._model[0] if self._model is not None else frozenset()
+        return self._secrets.kinds.union(self._personal.kinds, model, *more)
 
     async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
         """Return findings for texts by RFC 6901 pointer. Raises EffectError."""
@@ -89,6 +98,8 @@ class LocalDetector:
             found.extend(self._personal.find(clean, low))
             for name, (_, recognise) in self._more.items():
                 found.extend(replace(item, by=name) if item.by == "pattern" else item for item in recognise(clean, low))
+            if self._model is not None:
+                found.extend(self._model[1](clean, low, found))
         except (RecursionError, MemoryError, ValueError, IndexError, KeyError, TypeError) as error:
             raise EffectError(f"a recogniser failed: {type(error).__name__}") from error
         if len(found) > FINDINGS_MAX:

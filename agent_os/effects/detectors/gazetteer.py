@@ -63,7 +63,7 @@ _MORE_WORDS: Final = frozenset(
     "ich du er sie es wir ihr und oder aber der die das ein eine mit von f\u00fcr bei nach herr frau sehr geehrte geehrter hallo guten morgen tag abend danke bitte "
     "le la les un une des du et ou avec pour dans bonjour merci monsieur madame cher ch\u00e8re el los las una y o con para por hola gracias se\u00f1or se\u00f1ora estimado "
     "il lo gli uno e con per ciao grazie signor signora gentile buongiorno energetic salesperson celebrating animation comedy mystery adventure metallica "
-    "wisdom discipline musicians mission statement kids family unemployed inbound".split()
+    "true false none null apache license lesser public gnu software camila pike general wisdom discipline musicians mission statement kids family unemployed inbound".split()
 )
 _NOT_FIRST: Final = frozenset("the an so do in no so my to is it be al ma pa si de da van von di la le el mi tu see so che per con sir de do".split())
 _NOT_CITIES: Final = frozenset("of the most same split along nice bath date mobile man male can van mary march usa god de la le born so but young ".split())

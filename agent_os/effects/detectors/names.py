@@ -52,6 +52,8 @@ def runs(text: str) -> Iterator[list[Word]]:
         word = match.group()
         if word.endswith(".") and not _keeps_dot(word):
             word, end = word[:-1], end - 1
+        if word[0] == "I" and word[1:2] in ("'", "\u2019"):
+            continue
         bare = word.lower().rstrip(".")
         for ending in ("'s", "\u2019s"):
             if bare.endswith(ending):
