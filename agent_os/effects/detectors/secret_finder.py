@@ -48,6 +48,7 @@ _HARMLESS: Final = frozenset(
     "hash sha sha1 sha256 sha512 md5 digest checksum fingerprint commit integrity etag revision rev version build uuid guid public "
     "primary foreign image blob tree oid crc signature thumbprint nonce url path file filename name endpoint uri".split()
 )
+_CARRIERS: Final = frozenset({"value", "default", "data", "content", "string", "val"})
 _KEYISH: Final = frozenset(
     "key keys token tokens secret secrets password passwd pwd auth authorization credential credentials creds pat apikey login "
     "bearer api sid hash pass schl\u00fcssel clave chiave cl\u00e9".split()
@@ -109,7 +110,7 @@ class SecretFinder:
             while start >= 0:
                 low = max(0, start - before)
                 match = _compiled(body).search(text, low, start + 260)
-                if match and match.end() > start:
+                if match and match.end() > start and _plausible(kind, match.groupdict().get("p") or match.group()):
                     found.append(_finding(kind, match))
                 start = lowered.find(anchor, start + len(anchor))
         found.extend(_passwords(text, lowered))
@@ -148,6 +149,8 @@ class SecretFinder:
             window = text[max(0, start - WINDOW_CHARS) : start]
             window = window[window.rfind("\n", 0, len(window) - 1) + 1 :] if not window.endswith("\n") else ""
             words = [word.lower() for word in _WORD.findall(window)][-14:]
+            if words and words[-1] in _CARRIERS and len(words) < 3:  # `name: API_KEY` and on the next line `value: …`
+                words = [word.lower() for word in _WORD.findall(text[max(0, start - WINDOW_CHARS) : start])][-14:-1]
             if not words:
                 continue
             kind = self._judge(trimmed, words, window, text, stop)
@@ -269,7 +272,7 @@ def _plausible(kind: str, value: str) -> bool:
     if kind in ("BASIC_AUTH", "DOCKER_AUTH"):
         return _basic(value)
     if kind in ("URL_CREDENTIALS", "CURL_USER"):
-        password = value.partition(":")[2]
+        password = value.partition(":")[2] if kind == "CURL_USER" else value
         return not _PLACEHOLDER.match(password) or len(password) > 20
     if kind in ("PRIVATE_KEY", "JWT"):
         return True

@@ -213,7 +213,7 @@ SHAPED: Final[tuple[tuple[str, str, str], ...]] = (
     ("ARGON2_HASH", "$argon2", r"i?d?\$v=\d\d?\$m=\d{1,8},t=\d{1,4},p=\d{1,3}\$[A-Za-z0-9+/]{8,80}\$[A-Za-z0-9+/]{16,100}"),
     ("BEARER_TOKEN", "Bearer bearer BEARER", r"[ \t]{1,3}(?P<v>(?=[^\s\"']{0,60}\d)[A-Za-z0-9_.~+/-]{20,2000}={0,2})"),
     ("BASIC_AUTH", "Basic basic", r"[ \t]{1,3}(?P<v>(?=[A-Za-z0-9+/]{0,40}(?:[A-Z]|\d))[A-Za-z0-9+/]{12,500}={0,2})(?![A-Za-z0-9 ])"),
-    ("URL_CREDENTIALS", "://", r"(?P<v>[A-Za-z0-9_.%+~-]{0,80}:(?![\s/{<$*\[%])[^\s:/@\"'<>{}\\]{3,160})@[A-Za-z0-9\[][A-Za-z0-9.\[\]:-]{0,250}"),
+
     ("CURL_USER", "curl ", r"[^\n]{0,200}?(?:\s-u\s{0,3}|\s--user[\s=]{1,3})[\"']?(?P<v>[A-Za-z0-9_.@-]{1,80}:(?![\$<{])[^\s\"':]{4,120})"),
     ("NETRC_PASSWORD", "machine ", r"\S{3,120}\s{1,8}login\s{1,8}\S{1,120}\s{1,8}password\s{1,8}(?P<v>(?![<$])\S{4,160})"),
     ("JDBC_PASSWORD", "jdbc:", r"[^\s\"']{5,200}?[?;&]password=(?P<v>(?![$<{])[^\s\"'&;]{4,120})"),
@@ -230,6 +230,8 @@ SHAPED: Final[tuple[tuple[str, str, str], ...]] = (
 
 # kinds whose evidence stands behind the value: (kind, anchor inside, chars before, regex over the window)
 INNER: Final[tuple[tuple[str, str, int, str], ...]] = (
+    ("URL_CREDENTIALS", "://", 20,
+     r"(?<![A-Za-z0-9])[a-z][a-z0-9+.-]{1,18}://[A-Za-z0-9_.%+~-]{0,80}:(?P<p>(?![\s/{<$*\[%])[^\s:/@\"'<>{}\\]{3,160})@[A-Za-z0-9\[][^\s\"'<>`\\,;)}]{0,250}"),
     ("AZURE_CLIENT_SECRET", "8q~ 7q~ 9q~ 6q~", 3, r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~-])"),
     ("AZURE_DEVOPS_PAT", "azdo", 80, r"(?<![A-Za-z0-9])[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}(?![A-Za-z0-9])"),
     ("AZURE_FUNCTION_KEY", "azfu", 60, r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{40,50}AzFu[A-Za-z0-9_-]{6}={0,2}"),
