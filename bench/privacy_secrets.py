@@ -41,7 +41,10 @@ def _uuid(rng: random.Random) -> str:
 
 
 def _jwt(rng: random.Random) -> str:
-    parts = [{"alg": "HS256", "typ": "JWT"}, {"sub": _draw(rng, "0123456789", 10), "iat": rng.randrange(10**9, 2 * 10**9)}]
+    parts = [
+        {"alg": "HS256", "typ": "JWT"},
+        {"sub": _draw(rng, "0123456789", 10), "iat": rng.randrange(10**9, 2 * 10**9)},
+    ]
     head = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     return ".".join([*head, _draw(rng, URL, 43)])
 
@@ -60,7 +63,9 @@ def _password(rng: random.Random) -> str:
 def formats(rng: random.Random) -> dict[str, tuple[str, str]]:
     """Return kind -> (value, name of the variable it usually stands in)."""
     d = lambda alphabet, count: _draw(rng, alphabet, count)  # noqa: E731 - one letter keeps the table readable
-    mixed = lambda count: d(ALNUM, count - 3) + d(string.digits, 1) + d(string.ascii_uppercase, 1) + d(string.ascii_lowercase, 1)  # noqa: E731
+    mixed = lambda count: (
+        d(ALNUM, count - 3) + d(string.digits, 1) + d(string.ascii_uppercase, 1) + d(string.ascii_lowercase, 1)
+    )  # noqa: E731
     return {
         "aws_access_key": ("AKIA" + d("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16), "aws_access_key_id"),
         "aws_secret_key": (d(B64, 37) + d("0123456789", 1) + "aZ", "aws_secret_access_key"),
@@ -194,7 +199,7 @@ CONFIG = [
     ("properties", "app.{name}={value}\n", lambda name: name.replace("_", ".")),
     ("dockerfile", "ENV {name}={value}\n", str.upper),
     ("terraform", 'variable "{name}" {{ default = "{value}" }}\n', lambda name: name),
-    ("xml", "<add key=\"{name}\" value=\"{value}\" />\n", _camel),
+    ("xml", '<add key="{name}" value="{value}" />\n', _camel),
     ("curl", 'curl -H "X-Api-Key: {value}" https://api.corp.example/v1  # {name}\n', lambda name: name),
 ]
 PROSE = [
@@ -230,4 +235,6 @@ def generate(seed: int, count: int) -> list[Sample]:
 
 
 def _filler(rng: random.Random) -> str:
-    return rng.choice(["", "\n", "import os\n\n", "# settings\n", "The deployment of the service follows.\n", "x = 1\n"])
+    return rng.choice(
+        ["", "\n", "import os\n\n", "# settings\n", "The deployment of the service follows.\n", "x = 1\n"]
+    )

@@ -73,3 +73,66 @@ def local_model(policy: Policy) -> tuple[str, str] | None:
             if model and provider_place(provider) == LOCAL:
                 return name, str(model)
     return None
+
+
+# ---- pseudonyms that outlive a process ------------------------------------------------------------------------------
+
+_KEY_ENTRY = "\x00key"
+
+
+class KeptBook:
+    """A book of pseudonyms in the vault of the state directory, under a name; encrypted at rest, forgotten by its key."""
+
+    def __init__(self, name: str, *, realistic: bool = False, create: bool = True) -> None:
+        """Open the book called `name`. Raises EffectError where there is none and `create` is False."""
+        import asyncio  # noqa: PLC0415
+        import base64  # noqa: PLC0415
+
+        from agent_os.core.errors import EffectError  # noqa: PLC0415
+        from agent_os.effects.stores.keys import Keys  # noqa: PLC0415
+        from agent_os.effects.stores.state import StateDatabase  # noqa: PLC0415
+        from agent_os.guards.privacy.pseudonyms import PseudonymBook  # noqa: PLC0415
+        from agent_os.runtime.state import state_directory  # noqa: PLC0415
+
+        path = state_directory()
+        self._stores = StateDatabase.open(path, Keys.open(path / "keys", environment=os.environ))
+        self._scope, self._run = f"book/{name}", asyncio.run
+        entries = self._run(self._stores.vault.load(self._scope))
+        if not entries and not create:
+            self._stores.close()
+            raise EffectError(f"there are no pseudonyms under the name {name!r}")
+        key = entries.pop(_KEY_ENTRY, "")
+        if not key:
+            key = base64.b64encode(os.urandom(32)).decode()
+            self._run(self._stores.vault.put(self._scope, {_KEY_ENTRY: key}))
+        self.book = PseudonymBook(base64.b64decode(key), scope=self._scope, realistic=realistic)
+        self.book.load(entries)
+
+    def save(self) -> None:
+        """Store what was issued since the last call."""
+        fresh = self.book.take_fresh()
+        if fresh:
+            self._run(self._stores.vault.put(self._scope, {item.pseudonym: item.to_text() for item in fresh}))
+
+    def forget(self) -> bool:
+        """Destroy the book's key and entries: nothing can be restored any more."""
+        return bool(self._run(self._stores.vault.forget(self._scope)))
+
+    def close(self) -> None:
+        """Close the vault."""
+        self._stores.close()
+
+
+def files_to_scan(paths: list[str]) -> Any:
+    """Yield the text files of paths (effects/detectors/tree.py: TextFile)."""
+    from agent_os.effects.detectors.tree import text_files  # noqa: PLC0415
+
+    for path in paths:
+        yield from text_files(path)
+
+
+def names_are_reduced() -> bool:
+    """Whether no language model is installed, so that names come from lists and the words around them only."""
+    from agent_os.effects.detectors.ner import installed_model  # noqa: PLC0415
+
+    return installed_model() is None

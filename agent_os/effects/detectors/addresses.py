@@ -49,12 +49,24 @@ _ZIP: Final = re.compile(
     r"(?:[A-Z]{1,2}-)?(?:\d{5}-\d{3,4}|\d{3,5} ?[A-Z]{2}(?![A-Za-z])|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d|\d{2}-\d{3}|\d{3} \d{2}|\d{4}-\d{3}|\d{3,6}|[A-Z]{2} \d{1,2} \d[A-Z]{2})(?!\w)"
 )
 _STATE: Final = re.compile(r"(?:[A-Z]{2,3}|[IVX]{1,4})(?![\w.])")
-_TOWN: Final = re.compile(rf"{_NAME}(?:[ ](?:de|del|la|le|les|los|las|of|upon|on|am|an|der|im|in|sur|sous|do|da|dos|el|al|'t|di|\(?{_NAME}\)?)){{0,5}}(?: ?\([\w ]{{2,20}}\))?")
+_TOWN: Final = re.compile(
+    rf"{_NAME}(?:[ ](?:de|del|la|le|les|los|las|of|upon|on|am|an|der|im|in|sur|sous|do|da|dos|el|al|'t|di|\(?{_NAME}\)?)){{0,5}}(?: ?\([\w ]{{2,20}}\))?"
+)
 _SEPARATOR: Final = re.compile(r"(?:[ \t]{0,4}(?:\\n|\n|,|;|>|\?\?\?|\|)){0,6}[ \t>]{0,6}")
 _LOWER_NEXT: Final = re.compile(r"[ ]+[a-z]{2,}")
-_ZIP_CUE: Final = re.compile(r"\b(?:zip(?: ?code)?|postal code|post ?code|plz|postleitzahl|code postal|c\u00f3digo postal|cap)(?: is|:| ist|#|=)?[\s:]{1,3}(" + _ZIP.pattern + ")", re.I)
-_STREET_CUE: Final = re.compile(rf"(?<![\w])({_NAME}(?: {_NAME}){{0,3}}) (?:[Ss]treet|St\.|St\b|Avenue|Ave\.?|Road|Rd\.?)(?![\w])")
-_NUMBERED: Final = re.compile(rf"(?<![\w.$#-])(?:\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})? ){{1,3}}(?:{_NAME}|de|la|del|van|der)(?: (?:{_NAME}|de|la|del|du|van|der|den|of|\d{{1,4}}[a-z]?))" + r"{0,5}")
+_ZIP_CUE: Final = re.compile(
+    r"\b(?:zip(?: ?code)?|postal code|post ?code|plz|postleitzahl|code postal|c\u00f3digo postal|cap)(?: is|:| ist|#|=)?[\s:]{1,3}("
+    + _ZIP.pattern
+    + ")",
+    re.I,
+)
+_STREET_CUE: Final = re.compile(
+    rf"(?<![\w])({_NAME}(?: {_NAME}){{0,3}}) (?:[Ss]treet|St\.|St\b|Avenue|Ave\.?|Road|Rd\.?)(?![\w])"
+)
+_NUMBERED: Final = re.compile(
+    rf"(?<![\w.$#-])(?:\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})? ){{1,3}}(?:{_NAME}|de|la|del|van|der)(?: (?:{_NAME}|de|la|del|du|van|der|den|of|\d{{1,4}}[a-z]?))"
+    + r"{0,5}"
+)
 _ANY_NUMBER: Final = re.compile(r"\d")
 
 
@@ -91,13 +103,18 @@ def _cores(text: str, lowered: str) -> Iterator[tuple[int, int, float]]:
     for match in _NUMBERED.finditer(text):
         after = text[match.end() : match.end() + 3]
         cued = bool(_CUE.search(lowered, max(0, match.start() - 60), match.start()))
-        if cued or re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end()):
+        if cued or (re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end())):
             yield match.start(), match.end(), 0.88 if cued else 0.6
 
 
 def _addressed(text: str, place: int) -> bool:
     """Whether what follows within two lines reads like the rest of an address: a flat or a postal code."""
-    return bool(re.search(r"(?:Apt|Suite|Unit|Flat|Box)\.? \d|(?<![\w.])(?:\d{4,6}(?:-\d{3,4})?|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?![\w.])", text[place : place + 70]))
+    return bool(
+        re.search(
+            r"(?:Apt|Suite|Unit|Flat|Box)\.? \d|(?<![\w.])(?:\d{4,6}(?:-\d{3,4})?|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})(?![\w.])",
+            text[place : place + 70],
+        )
+    )
 
 
 def _grown(text: str, end: int) -> int:
@@ -129,7 +146,9 @@ def _grown(text: str, end: int) -> int:
     return end
 
 
-_STOPPERS: Final = re.compile(r"(?:I|It|The|We|My|Please|Call|Can|Mobile|Desk|Fax|Phone|Office|Tel|E-?mail|Email|Website|Also|Do|Where|What|Thanks|Is|In|On|At|And|Or|She|He|They|This|That|For|But|If|When|Could|Would|Name|Address)\b")
+_STOPPERS: Final = re.compile(
+    r"(?:I|It|The|We|My|Please|Call|Can|Mobile|Desk|Fax|Phone|Office|Tel|E-?mail|Email|Website|Also|Do|Where|What|Thanks|Is|In|On|At|And|Or|She|He|They|This|That|For|But|If|When|Could|Would|Name|Address)\b"
+)
 
 
 def _is_part(text: str, end: int, place: int, stop: int) -> bool:

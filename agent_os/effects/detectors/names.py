@@ -20,7 +20,6 @@ from agent_os.effects.detectors.gazetteer import (
     DEMONYMS,
     ORG_HARD,
     ORG_SUFFIXES,
-    PARTICLES,
     TITLES,
     Gazetteer,
     gazetteer,
@@ -30,7 +29,9 @@ KINDS: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 RUN_WORDS_MAX: Final = 16
 _UPPER: Final = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100\u0102\u0104\u0106\u0108\u010a\u010c\u010e\u0110\u0112\u0116\u0118\u011a\u011e\u0122\u012a\u0130\u0136\u0139\u013b\u013d\u0141\u0143\u0145\u0147\u0150\u0152\u0154\u0158\u015a\u015e\u0160\u0162\u0164\u016a\u016e\u0170\u0172\u0178\u0179\u017b\u017d\u0386-\u03ab\u0400-\u042f"
 _WORD: Final = re.compile(rf"(?<![\w@/])[{_UPPER}][^\W\d_]*(?:[-'\u2019&][^\W\d_]+)*\.?")
-_GAP: Final = re.compile(r" {1,2}(?:(?:de|da|do|dos|das|del|della|di|du|van|von|der|den|ten|ter|zu|bin|ibn|al|el|af|av|la|le|los|of|and|for|&|the|y) ){0,2}")
+_GAP: Final = re.compile(
+    r" {1,2}(?:(?:de|da|do|dos|das|del|della|di|du|van|von|der|den|ten|ter|zu|bin|ibn|al|el|af|av|la|le|los|of|and|for|&|the|y) ){0,2}"
+)
 _LOWER_PARTS: Final = re.compile(r"[^\W\d_]+")
 
 
@@ -60,7 +61,9 @@ def runs(text: str) -> Iterator[list[Word]]:
                 bare, word, end = bare[:-2], word[:-2], end - 2
         if run:
             gap = text[run[-1].end : start]
-            joined = (gap in (" ", "  ") or (len(gap) < 14 and _GAP.fullmatch(gap) is not None)) and len(run) < RUN_WORDS_MAX
+            joined = (gap in (" ", "  ") or (len(gap) < 14 and _GAP.fullmatch(gap) is not None)) and len(
+                run
+            ) < RUN_WORDS_MAX
             if not joined:
                 yield run
                 run = []
@@ -71,7 +74,12 @@ def runs(text: str) -> Iterator[list[Word]]:
 
 def _keeps_dot(word: str) -> bool:
     bare = word[:-1].lower()
-    return len(bare) == 1 or bare in ABBREVIATED_TITLES or bare in ("inc", "ltd", "corp", "co", "llc", "bros", "mt", "ste", "s.a", "plc") or "." in bare
+    return (
+        len(bare) == 1
+        or bare in ABBREVIATED_TITLES
+        or bare in ("inc", "ltd", "corp", "co", "llc", "bros", "mt", "ste", "s.a", "plc")
+        or "." in bare
+    )
 
 
 _NAME_CUE: Final = re.compile(
@@ -102,7 +110,10 @@ _ORG_CUE: Final = re.compile(
     r"(?:\bwork(?:s|ed|ing)? (?:for|at)|\bemployed (?:by|at)|\bceo of|\bcfo of|\bcto of|\bfounder of|\bfounded|\baccount at|\bjoined|\baddress of|\brecorded for|\baccording to the|\binvested in|\byear at|\bfounders of|\blooking to support"
     r"|\bsubsidiary of|\bacquired by|\bsold to|\bpartner at|\bshares of|\barbeite bei|\btravaille chez|\btrabajo en|\blavoro (?:per|presso)|\blater became|\bcompany)\s{1,2}(?:the )?$"
 )
-_ORG_AFTER: Final = re.compile(r"(?:'s|\u2019s)?\s{0,2}(?:office|website|headquarters|employees|shares|stock|orchestra|is the brainchild|is a design agency|is an? (?:\w+ ){0,3}(?:company|bank|firm|agency|startup)|invested|announced|acquired|songwriter|was founded)\b", re.I)
+_ORG_AFTER: Final = re.compile(
+    r"(?:'s|\u2019s)?\s{0,2}(?:office|website|headquarters|employees|shares|stock|orchestra|is the brainchild|is a design agency|is an? (?:\w+ ){0,3}(?:company|bank|firm|agency|startup)|invested|announced|acquired|songwriter|was founded)\b",
+    re.I,
+)
 _SURNAME: Final = re.compile(
     r"(?:ova|eva|ov|ev|in|ina|sky|ska|ski|skaya|cka|cki|czyk|wicz|witz|enko|chuk|yuk|yan|ian|shvili|dze|son|sson|dottir|d\u00f3ttir|sen|berg|stein|mann|bauer|meyer|maier|hoff|feld|wald|thal|bach|brandt|stra|sma|inga|ema"
     r"|ez|es|as|is|os|elli|etti|ini|ucci|acci|ello|aldi|oni|ari|ante|eau|eux|aud|ard|ier|iere|nen|l\u00e4|la|oja|ki|ic|i\u0107|vic|ovi\u0107|ek|ik|\u00edk|\u00e1k|ov\u00e1|\u00e1|y|\u00fd|escu|eanu|oglu|oz|ton|ley|ford|worth|wood|field|well|ham|man|gren|qvist|quist|str\u00f6m|lund|dahl|vik|stad|haug)$"
@@ -137,7 +148,9 @@ def _read_run(text: str, lowered: str, run: list[Word], lists: Gazetteer, found:
     rest = _organisation(text, lowered, run, lists, found)
     index = 0
     while index < len(rest):
-        taken = _place(text, lowered, rest, index, lists, found) or _person(text, lowered, rest, index, lists, found, seen)
+        taken = _place(text, lowered, rest, index, lists, found) or _person(
+            text, lowered, rest, index, lists, found, seen
+        )
         index += max(1, taken)
 
 
@@ -177,7 +190,7 @@ def _organisation(text: str, lowered: str, run: list[Word], lists: Gazetteer, fo
 
 def _sentence_start(word: Word, text: str, lists: Gazetteer) -> bool:
     """Whether a capitalised word is capitalised only because a sentence begins."""
-    if word.bare not in lists.words or len(word.text) > 1 and word.text.isupper():
+    if word.bare not in lists.words or (len(word.text) > 1 and word.text.isupper()):
         return False
     before = text[max(0, word.start - 3) : word.start].rstrip(" \"'(\u201c")
     return not before or before[-1] in ".!?:\n>"
@@ -203,7 +216,13 @@ def _place(text: str, lowered: str, run: list[Word], index: int, lists: Gazettee
         if size == 1:
             follower = run[index + 1] if index + 1 < len(run) else None
             ambiguous = name in lists.first or name in lists.last or name in lists.words
-            if follower is not None and not country and (follower.bare in lists.last or follower.bare not in lists.words) and ambiguous and not cued:
+            if (
+                follower is not None
+                and not country
+                and (follower.bare in lists.last or follower.bare not in lists.words)
+                and ambiguous
+                and not cued
+            ):
                 continue
             if ambiguous and not cued and not country:
                 continue
@@ -219,7 +238,9 @@ def _place(text: str, lowered: str, run: list[Word], index: int, lists: Gazettee
         while size < len(run) and size < 4 and run[size].bare not in lists.words:
             size += 1
         if first.bare not in lists.words or size > 1:
-            known = first.bare in lists.first and not re.search(r"(?:\bin|city:?|where:)\s+$", _before(lowered, first.start))
+            known = first.bare in lists.first and not re.search(
+                r"(?:\bin|city:?|where:)\s+$", _before(lowered, first.start)
+            )
             if not known:
                 found.append(Finding("LOCATION", first.start, run[size - 1].end, 0.5))
                 return size
@@ -229,7 +250,9 @@ def _place(text: str, lowered: str, run: list[Word], index: int, lists: Gazettee
 # ---- people ---------------------------------------------------------------------------------------------------------
 
 
-def _person(text: str, lowered: str, run: list[Word], index: int, lists: Gazetteer, found: list[Finding], seen: set[str]) -> int:
+def _person(
+    text: str, lowered: str, run: list[Word], index: int, lists: Gazetteer, found: list[Finding], seen: set[str]
+) -> int:
     """Take a person's name that begins at `index`; return how many words it took."""
     word = run[index]
     if word.bare in TITLES:
@@ -257,19 +280,17 @@ def _person(text: str, lowered: str, run: list[Word], index: int, lists: Gazette
         rare = sum(item.bare not in lists.words for item in full)
         shaped = bool(_SURNAME.search(full[-1].bare))
         initial = any(len(item.bare) == 1 for item in part[1:])
-        if given and (not common or known >= 2 and not _sentence_start(word, text, lists)) and rare:
+        if given and (not common or (known >= 2 and not _sentence_start(word, text, lists))) and rare:
             score = 0.85
         elif given and common and known >= 2 and rare == 0 and (cue or after):
             score = 0.6
-        elif strong or cue and rare == len(full):
+        elif strong or (cue and rare == len(full)):
             score = 0.7
         elif common:
             return 0
         elif known and rare == len(full):
             score = 0.6
-        elif rare == len(full) and (shaped or initial):
-            score = 0.5
-        elif rare == len(full) and after:
+        elif (rare == len(full) and (shaped or initial)) or (rare == len(full) and after):
             score = 0.5
         else:
             return 0
@@ -285,15 +306,20 @@ def _person(text: str, lowered: str, run: list[Word], index: int, lists: Gazette
         score = 0.6 if cue or strong or after else 0.5
         if lone and not (cue or strong):
             return 0
-    elif given and common and (strong or cue and not _sentence_start(word, text, lists)):
+    elif given and common and (strong or (cue and not _sentence_start(word, text, lists))):
         score = 0.5
     elif strong and not common and not lone:
         score = 0.6
     elif (cue or after) and not common and not lone and (family or _SURNAME.search(word.bare)):
         score = 0.5
-    elif family and not common and not lone and len(word.bare) > 3 and not word.text.isupper() and not _sentence_alone(text, word):
-        score = 0.42
-    elif cue and not common and not lone and not word.text.isupper():
+    elif (
+        family
+        and not common
+        and not lone
+        and len(word.bare) > 3
+        and not word.text.isupper()
+        and not _sentence_alone(text, word)
+    ) or (cue and not common and not lone and not word.text.isupper()):
         score = 0.42
     else:
         return 0
@@ -354,7 +380,9 @@ def _lower_names(lowered: str, lists: Gazetteer) -> Iterator[Finding]:
 # ---- nationalities --------------------------------------------------------------------------------------------------
 
 _NRP: Final = re.compile(r"(?<![\w-])(?:[^\W\d_]+-)?[^\W\d_]{2,16}(?![\w-])")
-_NOT_NRP: Final = frozenset("english finn dane turk swede scot pole thai lao arab jew igbo republican democrat polish orthodox christian german texan jordan briton welsh basque catalan persian georgian irish dominican latino latina guinean malian swiss samoan jordanian".split())
+_NOT_NRP: Final = frozenset(
+    "english finn dane turk swede scot pole thai lao arab jew igbo republican democrat polish orthodox christian german texan jordan briton welsh basque catalan persian georgian irish dominican latino latina guinean malian swiss samoan jordanian".split()
+)
 
 
 def _demonyms(text: str, lowered: str) -> Iterator[Finding]:

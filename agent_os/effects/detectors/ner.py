@@ -29,7 +29,14 @@ _UNUSED: Final = ["tagger", "parser", "lemmatizer", "attribute_ruler", "senter",
 _SEGMENT: Final = re.compile(r"[^\n]{1,2000}")
 _CAPITAL: Final = re.compile(r"(?<![\w@./\\-])[A-Z\u00c0-\u00de\u0100-\u017d][\w'\u2019-]*")
 _CODE: Final = re.compile(r"[{}();=<>]|::|->|\w\.\w+\(|^\s*(?:#|//|import |def |class |return )")
-_LABELS: Final = {"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION", "NORP": "NRP"}
+_LABELS: Final = {
+    "PERSON": "PERSON",
+    "GPE": "LOCATION",
+    "LOC": "LOCATION",
+    "FAC": "LOCATION",
+    "ORG": "ORGANIZATION",
+    "NORP": "NRP",
+}
 
 
 def installed_model() -> str | None:
@@ -78,7 +85,9 @@ class LanguageModel:
         found: list[Finding] = []
         try:
             nlp = _engine(self._name).nlp["en"]
-            for (start, part), doc in zip(segments, nlp.pipe((part for _, part in segments), batch_size=64), strict=True):
+            for (start, part), doc in zip(
+                segments, nlp.pipe((part for _, part in segments), batch_size=64), strict=True
+            ):
                 for span in doc.ents:
                     item = _judged(span.label_, part, span.start_char, span.end_char, lists)
                     if item is not None:
@@ -127,7 +136,7 @@ def _judged(label: str, part: str, start: int, end: int, lists: Gazetteer) -> Fi
     if kind == "PERSON":
         return _person(text, words, bare, start, end, lists)
     if kind == "ORGANIZATION":
-        if bare[-1] in ORG_HARD or bare[-1] in ORG_SUFFIXES and len(bare) > 1:
+        if bare[-1] in ORG_HARD or (bare[-1] in ORG_SUFFIXES and len(bare) > 1):
             return Finding(kind, start, end, 0.6)
         rare = [word for word in bare if word not in lists.words and word not in lists.first]
         if not rare or any(char.isdigit() for char in text) or not words[0][0].isupper() or len(rare[0]) < 3:
@@ -150,6 +159,6 @@ def _person(text: str, words: list[str], bare: list[str], start: int, end: int, 
     if not rare or bare[0] in DEMONYMS:
         return None
     known = any(word in lists.first or word in lists.last for word in bare)
-    if len(words) == 1 and (text.isupper() or not known and len(text) < 4):
+    if len(words) == 1 and (text.isupper() or (not known and len(text) < 4)):
         return None
     return Finding("PERSON", start, end, 0.6 if known or len(words) > 1 else 0.5)
