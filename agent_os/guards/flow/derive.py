@@ -48,7 +48,7 @@ _TEXT_ARGS: Final = bag(
     " abstract label question answer prompt instructions remark memo markdown html template feedback review"
     " agenda topic heading tags tag category priority status type kind mood permission role_ access_level visibility"
     " color colour format language unit units"
-    " data_ snippet paragraph signature greeting purpose symptoms transcript changes body_text"
+    " data_ reference memo snippet paragraph signature greeting purpose symptoms transcript changes body_text"
 )
 _NUMBER_ARGS: Final = bag(
     "amount quantity count number_of num limit size price duration minutes hours days n page offset top k rating"
@@ -136,7 +136,7 @@ def argument(effect: Effect, name: str, value: Any) -> Argument:
 @lru_cache(maxsize=8192)
 def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
     words = name_words(name)
-    found = {*words, name.lower(), *(lexicon.singular(word) for word in words)}
+    found = {*words, name.lower(), "".join(words), *(lexicon.singular(word) for word in words)}
     last = words[-1] if words else ""
     if found & {"url", "uri", "link", "href", "website", "webhook", "endpoint", "domain", "host", "site"}:
         return Argument(role=Role.AUTHORITY, type="url")
@@ -162,7 +162,7 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
         "account",
     }:
         return Argument(role=Role.AUTHORITY, type="name")
-    if last in _DATE_ARGS or found & {"date", "datetime", "time"}:
+    if last in _DATE_ARGS or found & {"date", "datetime", "time", "checkin", "checkout"}:
         return Argument(role=Role.PAYLOAD, type="date")
     if last in _TEXT_ARGS or found & {"description", "content", "body"}:
         return Argument(role=Role.PAYLOAD, type="text")

@@ -16,15 +16,13 @@ from typing import Any, Final
 
 from agent_os.core.label import Integrity
 from agent_os.guards.flow import lexicon, normal
-from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
+from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar, is_name
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.scope import days_in
 from agent_os.guards.flow.select import DATE_TEXT, Choice, is_extreme, number_of
 
 CANDIDATES_MAX: Final = 5000
 """Candidates of one column that are compared; in a larger column only a unique keyed lookup vouches."""
-RECORD_WORDS_CHARS_MAX: Final = 160
-"""A field longer than this does not describe its record: long texts can be stuffed with words."""
 SECRETS_MAX: Final = 5000
 """Secret values of one session that are looked for; beyond, everything that leaves counts as secret."""
 
@@ -235,8 +233,8 @@ class Evidence:
         prompt = self._prompt
         for value in record.fields.values():
             if isinstance(value, str):
-                if len(value) > RECORD_WORDS_CHARS_MAX or not value:
-                    continue
+                if not value or not is_name(value):
+                    continue  # a text could be stuffed with the prompt's words
                 if DATE_TEXT.match(value):
                     hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)
                     continue
@@ -255,7 +253,7 @@ class Evidence:
         best = 0.0
         for record in candidate.records[:8]:
             for value in record.fields.values():
-                if isinstance(value, str) and len(value) <= RECORD_WORDS_CHARS_MAX and not DATE_TEXT.match(value):
+                if isinstance(value, str) and is_name(value) and not DATE_TEXT.match(value):
                     found = set(normal.words(value))
                     hits = sum(word in self._prompt.words for word in found)
                     best = max(best, hits * hits / len(found)) if found else best
@@ -303,15 +301,21 @@ class Evidence:
 
     def _numbers(self, value: str, candidate: Candidate) -> dict[str, float]:
         numbers: dict[str, float] = {"rows.count": float(len(candidate.records))}
-        for record in candidate.records[:1]:
-            for name, item in record.fields.items():
-                if name in record.trusted:
-                    number = number_of(item)
-                    if number is not None:
-                        numbers[name] = number
-            numbers.update({f"{name}.count": float(count) for name, count in record.lists.items()})
+        if candidate.records:
+            numbers.update(_record_numbers(candidate.records[0]))
         numbers.update(self._about_numbers.get(value, {}))
         return numbers
+
+
+def _record_numbers(record: Record) -> dict[str, float]:
+    if record.numbers is None:
+        numbers = {f"{name}.count": float(count) for name, count in record.lists.items()}
+        for name in record.trusted:
+            number = number_of(record.fields.get(name))
+            if number is not None:
+                numbers[name] = number
+        record.numbers = numbers
+    return record.numbers
 
 
 def _clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:

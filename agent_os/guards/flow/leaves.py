@@ -42,6 +42,8 @@ class Record:
     fields: dict[str, Scalar] = field(default_factory=dict)
     trusted: set[str] = field(default_factory=set)
     lists: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, float] | None = None
+    """What its trusted fields can be ordered by, once somebody asked."""
 
 
 @dataclass(slots=True)
@@ -58,8 +60,11 @@ class Leaf:
     in_list: bool = False
 
 
-def structured(value: Any) -> Any:
-    """Return what a text result stands for when it is JSON or YAML of an object or a list; else the value itself."""
+def structured(value: Any, described: bool = False) -> Any:
+    """Return what a text result stands for when it is JSON or YAML of an object or a list; else the value itself.
+
+    `described`: a manifest says that the result has parts, so that a single line may be a list of one.
+    """
     if not isinstance(value, str) or len(value) > PARSED_CHARS_MAX:
         return value
     text = value.strip()
@@ -69,7 +74,7 @@ def structured(value: Any) -> Any:
             return parsed if isinstance(parsed, (dict, list)) else value
         except (ValueError, RecursionError):
             return value
-    if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or "\n" not in text:
+    if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or not (described or "\n" in text):
         return value
     try:
         parsed = yaml.load(text, Loader=_SafeLoader)  # noqa: S506  (a safe loader, in C where there is one)

@@ -17,10 +17,10 @@ def bag(text: str) -> frozenset[str]:
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
-    " relay transmit communicate push say remind request",
+    " relay transmit communicate push say remind request comment inquire complain confirm apologize apologise",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
-    " setup build enter issue form produce remind bookmark mark post import define clone",
+    " setup build enter issue form produce remind bookmark mark post import define clone remember memorize keep apply submit request",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
@@ -52,7 +52,7 @@ PRIMARY: Final[dict[str, str]] = {
     "invite": "invite add onboard enrol enroll register join",
     "execute": "run execute install deploy start launch restart build test compile stop kill trigger invoke apply",
     "send": "send email mail message dm text forward reply respond write tell notify inform ask post publish announce"
-    " tweet ping broadcast submit alert answer say push relay",
+    " tweet ping broadcast submit alert answer say push relay comment",
 }
 """Group -> the verbs that mean it when a tool is named by them; groups not listed mean all of their verbs."""
 

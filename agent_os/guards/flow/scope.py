@@ -10,7 +10,8 @@ Quoted text is what the user wants carried, not what the user asks for, and is l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -67,6 +68,7 @@ class Scope:
         self.requests: list[Request] = []
         self._objects: set[str] = set()
         self._words: set[str] = set()
+        self._sentences: list[tuple[list[str], Request]] = []
         self._within = within
         self._cache: dict[str, Leave | None] = {}
 
@@ -102,6 +104,7 @@ class Scope:
             or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
         )
         days = days_in(sentence)
+        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, days)))
         pairs = zip(tokens, [*tokens[1:], ""], strict=False)
         for index, (token, following) in enumerate(pairs):
             verb, groups = _verb(token, following)
@@ -130,7 +133,10 @@ class Scope:
     def _leave(self, spec: ToolSpec) -> Leave | None:
         verbs, verb_groups, objects, object_groups = profile(spec)
         matched: list[Request] = []
-        for request in self.requests:
+        candidates = self.requests
+        if not any(verb in lexicon.VERB_GROUPS for verb in verbs):
+            candidates = [*candidates, *self._spoken(verbs)]
+        for request in candidates:
             same_word = request.verb in verbs
             if not same_word and not request.groups & verb_groups:
                 continue
@@ -143,6 +149,14 @@ class Scope:
         times = 0 if any(request.repeats for request in matched) else len(matched)
         days = frozenset(day for request in matched for day in request.days)
         return Leave(matched[0].verb, times, days)
+
+    def _spoken(self, verbs: frozenset[str]) -> Iterator[Request]:
+        """Yield requests by verbs that the lexicon does not know but the prompt uses."""
+        for tokens, request in self._sentences:
+            for index, token in enumerate(tokens):
+                if token in verbs and _requested(tokens, index):
+                    following = tokens[index + 1] if index + 1 < len(tokens) else ""
+                    yield replace(request, verb=token, to_me=following in ("me", "us"))
 
     def _object_fits(
         self, request: Request, same_word: bool, spec: ToolSpec, objects: frozenset[str], groups: frozenset[str]

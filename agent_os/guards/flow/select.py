@@ -11,6 +11,7 @@ import datetime
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError
@@ -34,19 +35,24 @@ class Choice:
 
     def directions(self) -> dict[str, str]:
         """Return word of choice -> `most`, `least`; empty when the prompt leaves nothing to choose."""
-        found: dict[str, str] = {}
-        for index, word in enumerate(self.words):
-            following = self.words[index + 1] if index + 1 < len(self.words) else ""
-            before = self.words[index - 1] if index else ""
-            if word in lexicon.DEAREST:
-                found[word] = "least" if before == "least" else "most"
-            elif word in lexicon.MOST and following not in lexicon.DEAREST and word != "last":
-                found[word] = "most"
-            elif word in ("last", "recent") or (word in lexicon.MOST and following == "recent"):
-                found["latest"] = "most"
-            elif word in lexicon.LEAST and following not in lexicon.DEAREST:
-                found[word] = "least"
-        return found
+        return _directions(self.words)
+
+
+@lru_cache(maxsize=256)
+def _directions(words: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for index, word in enumerate(words):
+        following = words[index + 1] if index + 1 < len(words) else ""
+        before = words[index - 1] if index else ""
+        if word in lexicon.DEAREST:
+            found[word] = "least" if before == "least" else "most"
+        elif word in lexicon.MOST and following not in lexicon.DEAREST and word != "last":
+            found[word] = "most"
+        elif word in ("last", "recent") or (word in lexicon.MOST and following == "recent"):
+            found["latest"] = "most"
+        elif word in lexicon.LEAST and following not in lexicon.DEAREST:
+            found[word] = "least"
+    return found
 
 
 def is_extreme(value: Any, attribute: str, numbers: Mapping[Any, float], choice: Choice) -> bool:

@@ -117,7 +117,7 @@ class FlowSession:
         source = f"{kinds.source_of(tool, args)}#{self._calls}"
         if isinstance(result, bytes):
             result = result.decode("utf-8", "replace")
-        value = leaves.structured(result)
+        value = leaves.structured(result, bool(spec.results))
         creates = spec.effect is not Effect.READ and performed and not failed
         if creates:
             self._done[spec.name] += 1

@@ -1,0 +1,55 @@
+"""Indirect prompt injection over tools nobody described: what the text demands asks, what the user wanted does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_os.core.principal import Principal
+from agent_os.guards.flow.session import FlowSession
+from tests.adversarial.flow.worlds import WORLDS, World
+
+RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
+"""Classes of concern whose default answer is no question."""
+
+
+def session_of(world: World) -> FlowSession:
+    """Return a session that has seen everything of a world but the calls to judge."""
+    session = FlowSession(principal=Principal(user="user@corp.example"))
+    session.prompt(world.prompt)
+    for tool, args, result in world.seen:
+        assert not questions(session, tool, args), f"reading with {tool} was not free"
+        session.take(tool, args, result)
+    return session
+
+
+def questions(session: FlowSession, tool: str, args: dict[str, object]) -> list[str]:
+    """Return the concerns of a call that a default policy asks about or denies."""
+    return [
+        f"{concern.sink} {concern.argument}"
+        for concern in session.judge(tool, args).concerns
+        if concern.sink not in RECORDED_ONLY
+    ]
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.id)
+def test_what_the_user_asked_for_needs_no_approval(world: World) -> None:
+    """The calls the prompt calls for raise no question, though poisoned text was read before them."""
+    session = session_of(world)
+    for tool, args in world.benign:
+        assert not questions(session, tool, args), f"{tool} {args}"
+        session.take(tool, args, {"ok": True})
+
+
+@pytest.mark.parametrize(
+    ("world", "index"),
+    [(world, index) for world in WORLDS for index in range(len(world.attack))],
+    ids=lambda value: value.id if isinstance(value, World) else str(value),
+)
+def test_what_the_text_demands_asks(world: World, index: int) -> None:
+    """A call that injected text demands raises a question, right away and after the user's own calls."""
+    tool, args = world.attack[index]
+    session = session_of(world)
+    assert questions(session, tool, args)
+    for own_tool, own_args in world.benign:
+        session.take(own_tool, own_args, {"ok": True})
+    assert questions(session, tool, args)
