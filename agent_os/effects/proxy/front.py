@@ -34,10 +34,12 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str) -> None:
     """Serve one accepted connection to its end. Never raises for what a peer does."""
     try:
-        if not _identified(parts, flow, identity):
-            return
         flow.deadline = parts.clock.monotonic() + parts.limits.handshake_seconds
         flow.on_deadline = "nothing asked in time"
+        if kind != "transparent" and not flow.client.buffer and not await flow.client.more():
+            return
+        if not _identified(parts, flow, identity):
+            return
         if kind == "transparent":
             await _transparent(parts, flow, names)
         elif kind == "socks":
@@ -56,7 +58,10 @@ async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Syn
 
 
 def _identified(parts: Parts, flow: Flow, identity: ListenerIdentity) -> bool:
-    """Establish the peer; False ends the connection. A peer that is not found stays None: a missing fact."""
+    """Establish the peer; False ends the connection. A peer that is not found stays None: a missing fact.
+
+    Asked when the first bytes are there, not at accept: whoever holds the socket then is who speaks.
+    """
     connection = flow.client.transport.get_extra_info("socket")
     try:
         flow.peer = parts.identities.identify(connection, identity)
@@ -77,8 +82,6 @@ def _identified(parts: Parts, flow: Flow, identity: ListenerIdentity) -> bool:
 
 async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames) -> None:
     client = flow.client
-    if not client.buffer and not await client.more():
-        return
     if client.buffer[0] == socks.VERSION:
         await _socks(parts, flow, identity, names)
         return

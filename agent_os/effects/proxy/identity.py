@@ -117,7 +117,7 @@ class Identities:
         if not wanted:
             return 0, uid
         pid = self._holder(inode, sandbox_pid)
-        return None if pid is None else (pid, uid)
+        return (0, uid) if pid is None else (pid, uid)
 
     def _holder(self, inode: int, sandbox_pid: int) -> int | None:
         """Return the process that holds a socket; recently seen processes are asked first."""
