@@ -6,6 +6,7 @@ why, and whom to ask, stop looking for ways around.
 
 from __future__ import annotations
 
+import http
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,13 +14,14 @@ from typing import Any, Final
 from agent_os.core.decision import Decision
 
 POLICY_HOST: Final = "policy.local"
-_TITLES: Final = {
-    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required",
-    408: "Request Timeout", 415: "Unsupported Media Type",
-    413: "Content Too Large", 421: "Misdirected Request", 426: "Upgrade Required", 429: "Too Many Requests",
-    431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout", 200: "OK",
-}  # fmt: skip
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status; an upstream's own words are not passed on."""
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Status"
 
 
 def respond(
@@ -34,7 +36,7 @@ def respond(
     """Return a whole response."""
     content = body if isinstance(body, bytes) else json.dumps(body, indent=1).encode() + b"\n"
     head = (
-        f"HTTP/1.1 {status} {_TITLES.get(status, 'Error')}\r\ncontent-type: {content_type}\r\n"
+        f"HTTP/1.1 {status} {phrase(status)}\r\ncontent-type: {content_type}\r\n"
         f"content-length: {len(content)}\r\ncache-control: no-store\r\nx-agentos-guard: egress\r\n{extra}"
         f"connection: {'close' if close else 'keep-alive'}\r\n\r\n"
     ).encode("latin-1")

@@ -426,7 +426,9 @@ class Requests:
         bodyless = head.method == "HEAD" or response.status in (204, 304)
         announced = [] if bodyless else http1.framing(length)
         closing = [] if keep else [("connection", "close")]
-        out = http1.write_head(f"HTTP/1.1 {response.status} {response.target}", [*fields, *announced, *closing])
+        out = http1.write_head(
+            f"HTTP/1.1 {response.status} {answers.phrase(response.status)}", [*fields, *announced, *closing]
+        )
         masker, coding = secrets.masker, response.get("content-encoding")
         meter = Inflation(coding, parts.limits) if coding else None
         limit = route.treatment.response_bytes or parts.limits.response_bytes

@@ -1,4 +1,4 @@
-"""HTTP/1.1 heads and bodies, read one way only. Pure parsing of heads; bodies are pulled from a Stream.
+"""HTTP/1.1 on a stream: heads (read by `guards.egress`), bodies pulled with back-pressure, heads written anew.
 
 What two parsers could read differently is refused, never repaired: bare CR or LF, folded fields, white space before a
 colon, Content-Length beside Transfer-Encoding, repeated single-valued fields, chunk extensions, other codings than
@@ -16,62 +16,27 @@ from typing import Final
 
 from agent_os.effects.proxy.limits import CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.guards import egress
+from agent_os.guards.egress import HttpError
 
-FIELDS_MAX: Final = 100
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
-_REQUEST: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,8192}) HTTP/1\.([01])")
-_STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD: Final = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)[ \t]*"
-)
-_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[\t\x20-\x7e\x80-\xff]*")
 _CHUNK: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 SINGLE: Final = frozenset(
-    [
-        "authorization",
-        "content-encoding",
-        "content-length",
-        "content-location",
-        "content-range",
-        "content-type",
-        "date",
-        "expect",
-        "from",
-        "host",
-        "if-modified-since",
-        "if-range",
-        "if-unmodified-since",
-        "location",
-        "max-forwards",
-        "origin",
-        "proxy-authorization",
-        "range",
-        "referer",
-        "sec-websocket-accept",
-        "sec-websocket-key",
-        "sec-websocket-version",
-        "transfer-encoding",
-        "user-agent",
-    ]
+    {
+        *("authorization", "content-encoding", "content-length", "content-location", "content-range", "content-type"),
+        *("date", "expect", "from", "host", "if-modified-since", "if-range", "if-unmodified-since", "location"),
+        *("max-forwards", "origin", "proxy-authorization", "range", "referer", "sec-websocket-accept"),
+        *("sec-websocket-key", "sec-websocket-version", "transfer-encoding", "user-agent"),
+    }
 )
 """Fields that may stand once only: with two, recipients differ in which counts."""
 HOP: Final = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "expect",
-        "http2-settings",
-        "alt-svc",
-    ]
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "content-length", "expect", "http2-settings", "alt-svc"),
+    }
 )
 """Fields of one hop: written anew or dropped. `alt-svc` would invite clients to QUIC, past the guard."""
 
@@ -79,17 +44,9 @@ Fields = tuple[tuple[str, str], ...]
 """Lower-case name and value (latin-1), in order."""
 
 
-class HttpError(ValueError):
-    """A message that is refused. `status` is what the sender is told."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        self.status = status
-        super().__init__(message)
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request or response head. `length` is a byte count, CHUNKED or UNTIL_CLOSE."""
+    """A request or response head (`status` 0: a request). `length` is a byte count, CHUNKED or UNTIL_CLOSE."""
 
     method: str
     target: str
@@ -111,85 +68,40 @@ class Head:
 
 def parse_request(raw: bytes) -> Head:
     """Return the head of a request: `raw` ends with the empty line. Raises HttpError."""
-    lines = _lines(raw)
-    match = _REQUEST.fullmatch(lines[0])
-    if match is None:
-        raise HttpError("malformed request line")
-    method, target, minor = match[1].decode(), match[2].decode(), int(match[3])
-    fields, seen = _fields(lines)
-    hosts = seen.get("host", "")
-    if minor == 1 and "host" not in seen:
+    read = egress.parse_request(raw)
+    if read.minor == 1 and not any(name == "host" for name, _ in read.fields):
         raise HttpError("no Host field")
-    if "host" in seen and ("," in hosts or " " in hosts):
-        raise HttpError("malformed Host field")
-    length = _length(seen, minor)
-    if length == UNTIL_CLOSE:
-        length = 0
-    return Head(method, target, 0, fields, length, _keep_alive(seen, minor), minor)
+    _once(read)
+    length = CHUNKED if read.chunked else read.length or 0
+    return Head(read.method, read.target, 0, read.fields, length, _keep_alive(read), read.minor)
 
 
 def parse_response(raw: bytes, request_method: str) -> Head:
     """Return the head of a response to a request with this method. Raises HttpError (502)."""
     try:
-        lines = _lines(raw)
-        match = _STATUS.fullmatch(lines[0])
-        if match is None:
-            raise HttpError("malformed status line")
-        minor, status = int(match[1]), int(match[2])
-        fields, seen = _fields(lines)
-        length = _length(seen, minor)
+        read = egress.parse_response(raw, method=request_method)
+        _once(read)
     except HttpError as error:
         raise HttpError(str(error), 502) from None
-    if request_method == "HEAD" or status < 200 or status in (204, 304):
+    length = CHUNKED if read.chunked else UNTIL_CLOSE if read.until_close else read.length or 0
+    if request_method == "HEAD" or read.status < 200 or read.status in (204, 304):
         length = 0
-    keep = _keep_alive(seen, minor) and length != UNTIL_CLOSE
-    return Head("", (match[3] or b"").decode("latin-1"), status, fields, length, keep, minor)
+    keep = _keep_alive(read) and length != UNTIL_CLOSE
+    return Head("", "", read.status, read.fields, length, keep, read.minor)
 
 
-def _lines(raw: bytes) -> list[bytes]:
-    if not raw.endswith(b"\r\n\r\n"):
-        raise HttpError("head does not end")
-    lines = raw[:-4].split(b"\r\n")
-    if len(lines) > FIELDS_MAX + 1:
-        raise HttpError("too many fields", 431)
-    return lines
-
-
-def _fields(lines: list[bytes]) -> tuple[Fields, dict[str, str]]:
-    fields: list[tuple[str, str]] = []
-    seen: dict[str, str] = {}
-    for line in lines[1:]:
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            raise HttpError("malformed field")
-        name, value = match[1].decode().lower(), match[2].decode("latin-1")
-        if name in seen:
-            if name in SINGLE:
+def _once(read: egress.RequestHead | egress.ResponseHead) -> None:
+    """Refuse a second of every field that a list cannot hold; the reader refuses those that framing rests on."""
+    names = [name for name, _ in read.fields]
+    if len(set(names)) != len(names):
+        for name in names:
+            if name in SINGLE and names.count(name) > 1:
                 raise HttpError(f"field {name} is repeated")
-            seen[name] += ", " + value
-        else:
-            seen[name] = value
-        fields.append((name, value))
-    return tuple(fields), seen
 
 
-def _length(seen: dict[str, str], minor: int) -> int:
-    if "transfer-encoding" in seen:
-        if "content-length" in seen:
-            raise HttpError("both Content-Length and Transfer-Encoding")
-        if minor == 0 or seen["transfer-encoding"].lower() != "chunked":
-            raise HttpError("transfer coding is not served", 501 if minor else 400)
-        return CHUNKED
-    if "content-length" in seen:
-        if _LENGTH.fullmatch(seen["content-length"]) is None:
-            raise HttpError("malformed Content-Length")
-        return int(seen["content-length"])
-    return UNTIL_CLOSE
-
-
-def _keep_alive(seen: dict[str, str], minor: int) -> bool:
-    options = {option.strip().lower() for option in seen.get("connection", "").split(",")}
-    return "close" not in options and (minor == 1 or "keep-alive" in options)
+def _keep_alive(read: egress.RequestHead | egress.ResponseHead) -> bool:
+    options = {option.strip().lower() for option in read.get("connection").split(",")}
+    return "close" not in options and (read.minor == 1 or "keep-alive" in options)
 
 
 def forwarded(head: Head, extra_drop: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -322,7 +234,7 @@ class Body:
         total = 0
         while line := await self._line(TRAILER_BYTES_MAX):
             total += len(line)
-            if total > TRAILER_BYTES_MAX or _FIELD.fullmatch(line) is None:
+            if total > TRAILER_BYTES_MAX or _TRAILER.fullmatch(line) is None:
                 raise HttpError("malformed or too large trailers")
 
     async def whole(self, most: int) -> bytes:

@@ -21,7 +21,8 @@ from agent_os.core.principal import Principal
 from agent_os.effects.proxy.http1 import Head, HttpError, forwarded
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-JSON_DEPTH_MAX: Final = 64
+NOT_JUDGED: Final = ("host", "authorization", "cookie", "x-api-key", "api-key")
+"""Credentials never enter an action: it is recorded, and shown to approvers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def plan_action(
     try:
         query = canonical.parse_query(asked.query) if asked.query else {}
         headers = dict[str, str]()
-        for name, value in forwarded(head, ("host",)):
+        for name, value in forwarded(head, NOT_JUDGED):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return NetRequest(
             principal=principal,
@@ -142,10 +143,12 @@ def _refuse_constant(name: str) -> Any:
 
 
 def sent_fields(final: Mapping[str, Any], judged: Mapping[str, Any], head: Head) -> list[tuple[str, str]]:
-    """Return the fields to send: as they came, or as a rewrite left them."""
+    """Return the fields to send: as they came, or, of those that were judged, as a rewrite left them."""
+    came = forwarded(head, ("host",))
     if final is judged or final == judged:
-        return forwarded(head, ("host",))
-    return [(str(name), str(value)) for name, value in final.items()]
+        return came
+    kept = [(name, value) for name, value in came if final.get(name) == judged.get(name)]
+    return kept + [(name, str(value)) for name, value in final.items() if judged.get(name) != value]
 
 
 def sent_target(final: NetRequest, judged: NetRequest, asked: Asked) -> str:

@@ -29,10 +29,10 @@ class Stream(asyncio.Protocol):
     """One side of a flow."""
 
     __slots__ = (
-        "_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused",
-        "_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost", "on_eof", "on_lost",
-        "received", "sent", "tls_failure", "transport", "truncated",
-    )  # fmt: skip
+        *("_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused"),
+        *("_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost"),
+        *("on_eof", "on_lost", "received", "sent", "tls_failure", "transport", "truncated"),
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, opened: Callable[[Stream], None] | None = None) -> None:
         self._loop = loop

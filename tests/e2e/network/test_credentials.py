@@ -46,7 +46,7 @@ async def test_header_query_path_and_basic_are_filled(world: World) -> None:
     assert base64.b64encode(f"user:{VALUE}".encode()).decode() in sent
     assert VALUE not in repr(world.door.asked)
     assert PLAIN not in repr(world.door.asked)
-    assert "agentos-secret:API_KEY" in repr(world.door.requests()[0].headers)
+    assert world.door.requests()[0].query == {"key": ["agentos-secret:API_KEY"]}
 
 
 async def test_openshell_placeholders_are_read_too(world: World) -> None:
