@@ -63,14 +63,16 @@ class _Root:
     path: str
     descriptor: int
     writable: bool
+    only: str = ""
+    """The name of a granted file, `descriptor` being its directory; empty: everything beneath `path`."""
 
 
 class Files:
     """The effector of the `fs.*` kinds.
 
-    `readable` and `writable` are absolute directories (writable ones are readable too); the ones that do not exist
-    grant nothing. `hard_links` lets files with more than one name be read. Raises EnforcementError where `openat2` is
-    missing.
+    `readable` and `writable` are absolute directories or single files (writable ones are readable too); those that do
+    not exist grant nothing. `hard_links` lets files with more than one name be read. Raises EnforcementError where
+    `openat2` is missing.
     """
 
     def __init__(
@@ -94,11 +96,13 @@ class Files:
     def _grant(self, path: str, may_write: bool) -> None:
         if any(root.path == path for root in self._roots):
             return
+        only = "" if os.path.isdir(path) else os.path.basename(path)
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            descriptor = os.open(os.path.dirname(path) if only else path, flags)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return
-        self._roots.append(_Root(path, descriptor, may_write))
+        self._roots.append(_Root(path, descriptor, may_write, only))
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -149,9 +153,11 @@ class Files:
         """Return the innermost granted root of a path and the path relative to it."""
         for root in self._roots:
             prefix = root.path if root.path == "/" else root.path + "/"
-            if path == root.path or path.startswith(prefix):
+            if path == root.path or (path.startswith(prefix) and not root.only):
                 if write and not root.writable:
                     raise EffectError("lies in a granted root that is read-only")
+                if root.only:
+                    return root, root.only
                 return root, path[len(prefix) :] or "."
         raise EffectError("lies beneath no granted root")
 

@@ -121,6 +121,18 @@ async def test_read_only_roots_cannot_be_written(desk: Desk) -> None:
         await desk.files.execute(PERMIT, FsDelete(path=path))
 
 
+async def test_a_single_file_can_be_granted(tmp_path: Path) -> None:
+    """A granted file opens alone: nothing beside it and nothing "below" it."""
+    (tmp_path / "one.txt").write_text("one")
+    (tmp_path / "two.txt").write_text("two")
+    files = Files(writable=[], readable=[str(tmp_path / "one.txt")], carried=Carried())
+    assert (await files.execute(PERMIT, FsRead(path=str(tmp_path / "one.txt")))).value == b"one"
+    for name in ("two.txt", "one.txt/x", "."):
+        with pytest.raises(EffectError):
+            await files.execute(PERMIT, FsRead(path=str(tmp_path / name)))
+    files.close()
+
+
 async def test_a_root_itself_cannot_be_deleted(desk: Desk) -> None:
     """The granted root stays."""
     with pytest.raises(EffectError, match="granted root itself"):

@@ -1,0 +1,99 @@
+"""`agentos agent`: the built-in agent on a task, under a policy. Output and questions; `runtime/agent.py` does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from agent_os.core.ports import Approval
+    from agent_os.runtime.agent import Heard
+
+LINE_CHARS_MAX: Final = 160
+MARKS: Final = {"call": "  > ", "result": "  < ", "refused": "  ! "}
+
+
+def agent(
+    task: Annotated[str, typer.Argument(help="What the agent is to do; `-` reads it from stdin.")],
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A LangChain model, for example anthropic:claude-sonnet-4-5.")
+    ] = "",
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder to work in.")] = Path("."),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every ask yes, in your name.")] = False,
+    ask: Annotated[
+        bool | None, typer.Option("--ask/--park", help="Ask at the terminal, or leave asks for `agentos approvals`.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print each step as a line of JSON.")] = False,
+) -> None:
+    """Give the built-in agent a task under a policy (default: pack `baseline` and the model you name)."""
+    from agent_os.runtime import agent as built_in  # noqa: PLC0415
+
+    if task == "-":
+        task = sys.stdin.read()
+    named = model or built_in.default_model()
+    if not named:
+        raise typer.BadParameter(
+            "name a model: --model provider:name, $AGENTOS_MODEL or `agentos init --model` (agentos demo needs none)",
+            param_hint="--model",
+        )
+    approver: Any = None
+    if yes:
+        approver = _always
+    elif ask or (ask is None and sys.stdin.isatty() and sys.stdout.isatty()):
+        approver = _at_the_terminal
+    say = _json_line if json_ else _plain_line
+    built_in.run_agent(
+        task,
+        model=named,
+        policy=built_in.agent_policy(policy or [], named),
+        workspace=workspace,
+        approver=approver,
+        tell=say,
+    )
+
+
+def _always(approval: Approval) -> tuple[bool, str, str]:
+    return True, approval.requester, "answered by --yes"
+
+
+def _at_the_terminal(approval: Approval) -> tuple[bool, str, str] | None:
+    typer.echo("")
+    typer.echo(f"The agent asks: {approval.reason}", err=True)
+    for name, value in approval.preview.items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        typer.echo(f"  {name}: {_printable(shown)[:1000]}", err=True)
+    try:
+        answered = typer.prompt("Allow exactly this once? (yes/no/later)", default="later", err=True)
+    except typer.Abort:
+        return None
+    if answered.strip().lower() in ("y", "yes"):
+        return True, approval.requester, "answered at the terminal"
+    if answered.strip().lower() in ("n", "no"):
+        return False, approval.requester, "answered at the terminal"
+    return None
+
+
+def _plain_line(heard: Heard) -> None:
+    if heard.kind == "text":
+        typer.echo(_printable(heard.text, keep="\n\t"))
+        return
+    text = f"{MARKS[heard.kind]}{heard.tool}: {_printable(heard.text)}"
+    colour = {"refused": typer.colors.RED, "call": typer.colors.CYAN}.get(heard.kind)
+    short = text if len(text) <= LINE_CHARS_MAX else text[: LINE_CHARS_MAX - 1] + "…"
+    typer.secho(short, fg=colour, err=True)
+
+
+def _json_line(heard: Heard) -> None:
+    typer.echo(json.dumps({"kind": heard.kind, "tool": heard.tool, "text": heard.text}, ensure_ascii=False))
+
+
+def _printable(text: str, keep: str = "") -> str:
+    """Return text without control characters: what a model or a file says cannot drive the terminal."""
+    return "".join(char if char.isprintable() or char in keep else " " for char in text)
