@@ -134,9 +134,9 @@ class Entry:
         return options is not None and bool(options.allow_all_known_mcp_methods)
 
     @property
-    def opaque(self) -> bool:
-        """Whether traffic that should be inspected cannot be, because TLS is never opened here."""
-        return self.inspected and self.endpoint.tls == "skip" and not self.endpoint.uninspected
+    def tunnels(self) -> bool:
+        """Whether TLS is never opened here and nobody said why that may be."""
+        return self.endpoint.tls == "skip" and not self.endpoint.uninspected
 
     def covers(self, host: str) -> bool:
         """Return whether a canonical host is this entry's (its port is by the index)."""

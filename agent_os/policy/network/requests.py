@@ -38,28 +38,29 @@ class Request:
 def readings(action: NetRequest, endpoint: Endpoint) -> list[Request]:
     """Return the requests an action stands for at an endpoint: one, or one for each message of a JSON-RPC batch.
 
-    What a parsed field of the action does not hold is read from its body text; what cannot be read becomes a message
-    or operation list with an `error`, which no rule allows.
+    A body that the action holds is what is sent, so it is read in preference to parsed fields beside it; what cannot be
+    read becomes a message or operation list with an `error`, which no rule allows.
     """
     protocol = endpoint.protocol.lower()
     query: Mapping[str, list[str]] = action.query
     messages: list[Any] = [None]
     graphql = action.graphql if isinstance(action.graphql, Mapping) else None
+    body = _text(action.body)
     if protocol in RPC:
-        messages = _messages(action, endpoint, protocol)
-    elif graphql is None and protocol == "graphql":
-        graphql = classify(action.method, query, _text(action.body))
-    elif graphql is None and action.method == "WEBSOCKET_TEXT" and action.body is not None and speaks_graphql(endpoint):
-        graphql = classify_message(_text(action.body))
+        messages = _messages(action, endpoint, protocol, body)
+    elif protocol == "graphql" and (body or graphql is None):
+        graphql = classify(action.method, query, body)
+    elif action.method == "WEBSOCKET_TEXT" and body and speaks_graphql(endpoint):
+        graphql = classify_message(body)
     return [Request(action.method, action.path, query, message, graphql) for message in messages]
 
 
-def _messages(action: NetRequest, endpoint: Endpoint, protocol: str) -> list[Any]:
+def _messages(action: NetRequest, endpoint: Endpoint, protocol: str, body: str) -> list[Any]:
     given = action.jsonrpc
-    if given is None and action.body is not None and _text(action.body):
+    if body:
         strict = endpoint.mcp is None or endpoint.mcp.strict_tool_names is not False
         try:
-            given = parse_messages(_text(action.body), mcp=protocol == "mcp", strict_tool_names=strict)
+            given = parse_messages(body, mcp=protocol == "mcp", strict_tool_names=strict)
         except BodyError as error:
             given = {"method": None, "error": str(error)}
     elif given is None and action.method == "GET":

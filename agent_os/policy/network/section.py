@@ -68,7 +68,7 @@ class NetworkSection:
             return ()
         if isinstance(action, NetRequest):
             return self._judge_request(action, there, usable, reachable)
-        return self._judge_connection(reachable)
+        return self._judge_connection(there, reachable)
 
     def advise(self, action: Action, facts: Facts) -> str:
         """Return what would have been allowed, for an action that nothing here allows."""
@@ -125,15 +125,15 @@ class NetworkSection:
             action.host, action.port, resolved, allowed, exact=exact, strict=self.strict, local=local
         )
 
-    def _judge_connection(self, reachable: Sequence[Entry]) -> list[Match]:
-        matches = []
-        for entry in reachable:
-            if self.strict and entry.opaque:
-                continue
-            scan = Obligation("scan", entry.inspection(), entry.id)
-            obligations = (scan,) if entry.inspected or entry.endpoint.tls == "skip" else ()
-            matches.append(Match(Verdict.ALLOW, entry.id, "host, port and program match", obligations=obligations))
-        return matches
+    def _judge_connection(self, there: Sequence[Entry], reachable: Sequence[Entry]) -> list[Match]:
+        # INVARIANT (strict): where one entry is inspected, no entry for the same host and port opens an opaque tunnel.
+        looked_at = [entry for entry in (there if self.strict else reachable) if entry.inspected]
+        scans = tuple(Obligation("scan", entry.inspection(), entry.id) for entry in looked_at)
+        return [
+            Match(Verdict.ALLOW, entry.id, "host, port and program match", obligations=scans)
+            for entry in reachable
+            if not (self.strict and looked_at and entry.tunnels)
+        ]
 
     def _judge_request(
         self, action: NetRequest, there: Sequence[Entry], usable: Sequence[Entry], reachable: Sequence[Entry]
@@ -142,43 +142,39 @@ class NetworkSection:
         denials = self._deny_rules(action, there if self.strict else usable, read)
         inspected = [entry for entry in usable if entry.inspected]
         if not inspected:
-            plain = [Match(Verdict.ALLOW, entry.id, "host, port and program match") for entry in reachable]
-            return plain + denials
+            allowed = [Match(Verdict.ALLOW, entry.id, "host, port and program match") for entry in reachable]
+            return allowed + _restrictions(denials)
         options = [entry for entry in inspected if entry.selects(action.path)]
         if not options:
-            return denials
+            return _restrictions(denials)
         chosen = max(options, key=lambda entry: entry.specificity)
         if "%2F" in action.path and not chosen.endpoint.allow_encoded_slash:
             return [Match(Verdict.DENY, chosen.id, "encoded slash not allowed on this endpoint")]
+        unreadable = next((problem for entry in options for problem in map(_body_problem, read(entry)) if problem), "")
+        if unreadable:
+            return [Match(Verdict.DENY, chosen.id, unreadable)]
+        scoped = [entry for entry in inspected if entry.in_scope(action.path)]
         allowing = [
-            entry
-            for entry in reachable
-            if entry.inspected and entry.in_scope(action.path) and all(entry.allows(request) for request in read(entry))
+            entry for entry in scoped if entry in reachable and all(entry.allows(request) for request in read(entry))
         ]
-        withheld = [entry for entry in inspected if entry.in_scope(action.path) and _withheld(entry, read)]
-        audited = [entry for entry in options if not entry.enforced]
-        passing = not chosen.enforced if not self.strict else len(audited) == len(options)
-        matches = [Match(Verdict.ALLOW, entry.id, "method and path match") for entry in allowing]
-        restrictions = denials + [Match(Verdict.DENY, entry.id, _withheld(entry, read)) for entry in withheld]
-        if (restrictions or not allowing) and passing:
-            allowing = allowing or [entry for entry in reachable if entry.inspected]
-            if not restrictions:
-                restrictions = [Match(Verdict.DENY, chosen.id, self._request_reason(action, usable))]
-            matches = [Match(Verdict.ALLOW, entry.id, "enforcement: audit") for entry in allowing]
-            restrictions = [
-                Match(item.effect, item.rule, item.reason, item.advice, audit_only=True) for item in restrictions
-            ]
-        return matches + restrictions
+        denials += [(entry, entry.id, why) for entry in scoped if (why := _withheld(entry, read))]
+        audited = not chosen.enforced if not self.strict else not any(entry.enforced for entry in options)
+        if allowing or not audited:
+            matches = [Match(Verdict.ALLOW, entry.id, "method and path match") for entry in allowing]
+        else:
+            matches = [Match(Verdict.ALLOW, entry.id, "enforcement: audit") for entry in options if entry in reachable]
+            denials = denials or [(chosen, chosen.id, self._request_reason(action, usable))]
+        return matches + _restrictions(denials, audited=None if self.strict else audited)
 
     @staticmethod
-    def _deny_rules(action: NetRequest, entries: Sequence[Entry], read: _Read) -> list[Match]:
-        matches = []
+    def _deny_rules(action: NetRequest, entries: Sequence[Entry], read: _Read) -> list[_Denial]:
+        denials = []
         for entry in entries:
             scoped = entry.deny_rules and entry.in_scope(action.path)
             if scoped and any(entry.denies(request) for request in read(entry)):
                 reason = f"{action.method} {shown_path(action.path)} blocked by deny rule"
-                matches.append(Match(Verdict.DENY, entry.deny_id, reason))
-        return matches
+                denials.append((entry, entry.deny_id, reason))
+        return denials
 
     def _request_reason(self, action: NetRequest, usable: Sequence[Entry]) -> str:
         read = _reader(action)
@@ -233,6 +229,17 @@ def _reader(action: NetRequest) -> _Read:
         return known[entry.index]
 
     return read
+
+
+_Denial = tuple[Entry, str, str]
+
+
+def _restrictions(denials: Sequence[_Denial], audited: bool | None = None) -> list[Match]:
+    """Return denials as matches; `audited` None: each is enforced or not as its own entry says."""
+    return [
+        Match(Verdict.DENY, rule, why, audit_only=not entry.enforced if audited is None else audited)
+        for entry, rule, why in denials
+    ]
 
 
 def _withheld(entry: Entry, read: _Read) -> str:
