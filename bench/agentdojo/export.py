@@ -114,7 +114,9 @@ def is_sink(entry: dict[str, Any]) -> bool:
     return not entry["tool"].startswith(READS) or "url" in entry["args"]
 
 
-def traces(suite: Any, attack_name: str | None, order: str, results: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def traces(
+    suite: Any, attack_name: str | None, order: str, results: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield (trace, key) of one suite: benign without an attack's name, hijacked with one."""
     from agentdojo.attacks.attack_registry import load_attack
     from agentdojo.functions_runtime import FunctionsRuntime
@@ -152,12 +154,15 @@ def traces(suite: Any, attack_name: str | None, order: str, results: str) -> Ite
                     done = True
             if not done:
                 hijack()
-            yield {
-                "id": "/".join(part for part in (suite.name, task_id, goal_id) if part),
-                "prompt": task.PROMPT,
-                "principal": {"user": _account(env)},
-                "calls": entries,
-            }, {"injected": injected, "sinks": [i for i in injected if is_sink(entries[i])]}
+            yield (
+                {
+                    "id": "/".join(part for part in (suite.name, task_id, goal_id) if part),
+                    "prompt": task.PROMPT,
+                    "principal": {"user": _account(env)},
+                    "calls": entries,
+                },
+                {"injected": injected, "sinks": [i for i in injected if is_sink(entries[i])]},
+            )
 
 
 def _account(env: Any) -> str:

@@ -59,7 +59,9 @@ class Tally:
 
 def manifests() -> list[Manifest]:
     """Return the manifests of the four suites' tools."""
-    return [Manifest.model_validate(yaml.safe_load(path.read_text())) for path in sorted((HERE / "tools").glob("*.yaml"))]
+    return [
+        Manifest.model_validate(yaml.safe_load(path.read_text())) for path in sorted((HERE / "tools").glob("*.yaml"))
+    ]
 
 
 def pairs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

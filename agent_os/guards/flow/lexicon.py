@@ -20,7 +20,7 @@ VERBS: Final[dict[str, str]] = {
     " relay transmit communicate push say remind request comment inquire complain confirm apologize apologise",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
-    " setup build enter issue form produce remind bookmark mark post import define clone remember memorize keep apply submit request",
+    " setup build enter issue form produce remind bookmark mark post import define clone leave remember memorize keep apply submit request",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
@@ -82,8 +82,17 @@ OBJECTS: Final[dict[str, str]] = {
     " workflow tag patch program test app application bug service container",
     "product": "product cart item basket wishlist order shipment parcel inventory stock catalog coupon",
     "schedule": "schedule standing recurring cron alarm timer reminder routine job automation trigger",
-    "device": "device light lamp thermostat lock door camera heater tv speaker alarm appliance temperature garage"
-    " window blind curtain switch plug oven fan vacuum",
+    "device": "device appliance gadget",
+    "light": "light lamp bulb lighting brightness",
+    "climate": "thermostat temperature heater heating ac fan aircon humidity",
+    "door": "door lock gate",
+    "garage": "garage",
+    "camera": "camera cctv doorbell",
+    "media": "tv television speaker music volume song playlist track movie album video",
+    "alarm": "alarm siren",
+    "window": "window blind curtain shutter",
+    "machine": "oven vacuum washer dishwasher dryer",
+    "subscription": "subscription membership plan newsletter trial",
     "memory": "memory preference fact note knowledge remember",
     "database": "database table row column record sql query schema index entry db",
     "health": "prescription patient medication doctor appointment dose medical diagnosis treatment clinic",

@@ -136,6 +136,8 @@ class Scope:
         candidates = self.requests
         if not any(verb in lexicon.VERB_GROUPS for verb in verbs):
             candidates = [*candidates, *self._spoken(verbs)]
+        elif verbs & _GENERIC:
+            matched.extend(self._spoken(objects - lexicon.VERB_GROUPS.keys()))
         for request in candidates:
             same_word = request.verb in verbs
             if not same_word and not request.groups & verb_groups:
@@ -204,7 +206,15 @@ def profile(spec: ToolSpec) -> Profile:
     return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
 
 
-_FILLERS: Final = bag("to from in of the a an for by with on at new all my id is direct api tool scheduled")
+_FILLERS: Final = bag(
+    "to from in of the a an for by with on at new all my id is direct api tool scheduled git github gitlab gmail slack jira"
+    " notion google outlook microsoft aws azure gcp salesforce hubspot stripe shopify spotify twitter linkedin facebook mcp"
+    " server client service"
+)
+"""Words of a tool's name that say neither what it does nor to what: particles and the names of products."""
+
+_GENERIC: Final = bag("set create add make send update give submit post put write do")
+"""Verbs that mean whatever their noun means: `set_grade` grades."""
 
 
 def name_words(name: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.core.action import Action
@@ -134,7 +135,10 @@ class FlowSession:
                 continue
             found.append(leaf)
             label = label.join(leaf.label) if label is not leaf.label else label
-            self._take_leaf(leaf, Entry(leaf, keyed, keys, objects, spec.name), spec, taking)
+            kind = objects
+            if leaf.result is not None and leaf.result.handle:
+                kind = _named_kind(leaf.name) or objects
+            self._take_leaf(leaf, Entry(leaf, keyed, keys, kind, spec.name), spec, taking)
         if performed and not failed:
             self._describe(spec, args, found, creates)
         self._context = self._context.join(label)
@@ -408,17 +412,30 @@ def undescribed(spec: ToolSpec) -> bool:
 
 
 def kind_of(spec: ToolSpec) -> frozenset[str]:
-    """Return the groups of things a tool deals with, to tell one tool's ids from another's."""
+    """Return words and groups of the things a tool deals with, to tell one tool's ids from another's."""
     _, _, words, groups = profile(spec)
-    return groups or words
+    return groups | words
+
+
+@lru_cache(maxsize=4096)
+def _named_kind(name: str) -> frozenset[str]:
+    """Return what kind of thing an id's own name speaks of (`file_id`), or nothing (`id`)."""
+    own = {lexicon.singular(word) for word in name_words(name)} - {
+        "id",
+        "uuid",
+        "guid",
+        "number",
+        "ref",
+        "key",
+        "new",
+        "old",
+    }
+    return frozenset(own) | {group for word in own for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
 
 
 def _argument_kind(name: str, argument: Argument, objects: frozenset[str]) -> frozenset[str]:
     """Return what kind of thing a handle must stand for: the kind its own name speaks of, else the tool's."""
-    if argument.role is not Role.HANDLE:
-        return frozenset()
-    own = {group for word in name_words(name) for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
-    return frozenset(own) or objects
+    return (_named_kind(name) or objects) if argument.role is Role.HANDLE else frozenset()
 
 
 def _quote(value: Any) -> str:

@@ -7,6 +7,9 @@ import pytest
 from agent_os.core.principal import Principal
 from agent_os.guards.flow.session import FlowSession
 from tests.adversarial.flow.worlds import WORLDS, World
+from tests.adversarial.flow.worlds_more import MORE
+
+ALL = [*WORLDS, *MORE]
 
 RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
 """Classes of concern whose default answer is no question."""
@@ -31,7 +34,7 @@ def questions(session: FlowSession, tool: str, args: dict[str, object]) -> list[
     ]
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.id)
+@pytest.mark.parametrize("world", ALL, ids=lambda world: world.id)
 def test_what_the_user_asked_for_needs_no_approval(world: World) -> None:
     """The calls the prompt calls for raise no question, though poisoned text was read before them."""
     session = session_of(world)
@@ -42,7 +45,7 @@ def test_what_the_user_asked_for_needs_no_approval(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("world", "index"),
-    [(world, index) for world in WORLDS for index in range(len(world.attack))],
+    [(world, index) for world in ALL for index in range(len(world.attack))],
     ids=lambda value: value.id if isinstance(value, World) else str(value),
 )
 def test_what_the_text_demands_asks(world: World, index: int) -> None:
