@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("bench.startup", "bench.decide", "bench.audit", "bench.perform")
+BENCHES = ("bench.startup", "bench.decide", "bench.audit", "bench.perform", "bench.network_rules")
 
 
 def main() -> int:

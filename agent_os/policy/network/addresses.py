@@ -45,6 +45,11 @@ class AllowedIps:
         return parsed is not None and any(ip.contains(network, parsed) for network in self.networks)
 
 
+def is_literal(host: str) -> bool:
+    """Return whether a canonical host is an address (names never end in a number, see core/canonical/hosts.py)."""
+    return ":" in host or (host[-1:].isdigit() and ip.parse_ip(host) is not None)
+
+
 def forbidden(address: str, *, strict: bool, local: bool = False) -> bool:
     """Return whether no rule can open an address. `local` opens loopback, nothing else."""
     classes = ip.ip_classes(address)
@@ -67,7 +72,7 @@ def address_problem(
     `resolved` None: unknown, which denies, unless the host is itself an address. `exact`: the policy names this very
     host, which opens private addresses. Raises nothing: an address that cannot be read denies.
     """
-    literal = ip.parse_ip(host) is not None
+    literal = is_literal(host)
     if literal and resolved is None:
         resolved = (host,)
     if resolved is None:
@@ -78,15 +83,17 @@ def address_problem(
         return "allowed_ips is invalid"
     if port in CONTROL_PORTS and (strict or exact or literal or allowed):
         return "the port is a control-plane port"
+    never = ip.NEVER if strict else _OWN
     try:
         for address in resolved:
-            if forbidden(address, strict=strict, local=local):
+            classes = ip.ip_classes(address)
+            if classes and not never.isdisjoint(classes - _LOCAL if local else classes):
                 return "it leads to an address that no rule can open"
             if literal and not allowed and address != host:
                 return "it leads to another address than itself"
-            if allowed and not (allowed.holds(address) or (local and "loopback" in ip.ip_classes(address))):
+            if allowed and not (allowed.holds(address) or (local and "loopback" in classes)):
                 return "it leads to an address outside allowed_ips"
-            if not allowed and not exact and (strict or not literal) and ip.is_internal_ip(address):
+            if not allowed and not exact and (strict or not literal) and classes - ip.EMBEDDING:
                 return "it leads to an internal address"
     except ActionError:
         return "one of its addresses cannot be read"

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent_os.policy.network.overlap import host_globs_overlap, path_globs_overlap
+from agent_os.policy.network.overlap import ends, host_globs_overlap, may_share, path_globs_overlap
 from agent_os.policy.network.requests import speaks_graphql
 from agent_os.policy.schema.network import DEFAULT_BODY_BYTES, Endpoint, NetworkPolicy
 
@@ -50,17 +50,17 @@ def _candidates(items: list[tuple[int, str, Endpoint]]) -> Iterator[tuple[Any, A
         if host and "*" not in host:
             exact[host].append(item)
         else:
-            wide.append(item)
+            wide.append((item, ends(host) if host else ("", "")))
     for same in exact.values():
         for i, left in enumerate(same):
             for right in same[i + 1 :]:
                 yield left, right
-    for i, one in enumerate(wide):
-        for two in wide[i + 1 :]:
-            if host_globs_overlap(one[2].host, two[2].host):
+    for i, (one, outer) in enumerate(wide):
+        for two, inner in wide[i + 1 :]:
+            if may_share(outer, inner) and host_globs_overlap(one[2].host, two[2].host):
                 yield one, two
         for host, same in exact.items():
-            if host_globs_overlap(one[2].host, host):
+            if host.endswith(outer[1]) and host.startswith(outer[0]) and host_globs_overlap(one[2].host, host):
                 for other in same:
                     yield (one, other) if one[0] < other[0] else (other, one)
 

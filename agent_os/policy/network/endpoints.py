@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.canonical.addresses import parse_ip, unmapped
+from agent_os.core.decision import Obligation
 from agent_os.core.facts import Executable
 from agent_os.policy.network.addresses import AllowedIps
 from agent_os.policy.network.globs import GlobError, Predicate, compile_glob, has_wildcard
@@ -71,11 +72,16 @@ class Programs:
 
 
 class Entry:
-    """A compiled endpoint. `id` is the id of its rule, `index` its place among all entries."""
+    """A compiled endpoint.
+
+    `id` is the id of its rule, `index` its place among all entries. `tunnels`: TLS is never opened here and nobody said
+    why that may be. `scan` obliges whoever carries a connection here to inspect it.
+    """
 
     __slots__ = (
-        "_host", "_path", "allowed_ips", "deny_id", "deny_rules", "endpoint", "enforced", "exact", "extended", "host", "id",
-        "index", "inspected", "path", "policy", "ports", "programs", "protocol", "registered", "rules", "strict",
+        "_host", "_path", "allowed_ips", "deny_id", "deny_rules", "endpoint", "enforced", "exact", "extended", "host",
+        "id", "index", "inspected", "path", "policy", "ports", "programs", "protocol", "registered", "rules", "scan",
+        "strict", "tunnels",
     )  # fmt: skip
 
     def __init__(self, rule: str, policy: str, endpoint: Endpoint, programs: Programs, *, strict: bool) -> None:
@@ -102,8 +108,10 @@ class Entry:
         self.registered: Final = endpoint.graphql_persisted_queries or {}
         self.rules: list[Rule] = []
         self.deny_rules: list[Rule] = []
+        self.tunnels: Final = endpoint.tls == "skip" and not endpoint.uninspected
         if self.inspected:
             self._compile_rules()
+        self.scan: Final = Obligation("scan", self.inspection(), rule) if self.inspected else None
 
     def _compile_host(self) -> Predicate:
         if not self.host:
@@ -132,11 +140,6 @@ class Entry:
         """Whether an MCP endpoint allows every method, its rules narrowing tool calls only."""
         options = self.endpoint.mcp
         return options is not None and bool(options.allow_all_known_mcp_methods)
-
-    @property
-    def tunnels(self) -> bool:
-        """Whether TLS is never opened here and nobody said why that may be."""
-        return self.endpoint.tls == "skip" and not self.endpoint.uninspected
 
     def covers(self, host: str) -> bool:
         """Return whether a canonical host is this entry's (its port is by the index)."""

@@ -28,15 +28,22 @@ def host_globs_overlap(one: str, two: str) -> bool:
     one, two = one.lower(), two.lower()
     if "*" not in one and "*" not in two:
         return one == two
-    (head, tail), (head2, tail2) = _ends(one), _ends(two)
-    if not (head.startswith(head2) or head2.startswith(head)) or not (tail.endswith(tail2) or tail2.endswith(tail)):
+    if not may_share(ends(one), ends(two)):
         return False
     return _overlap(_host_tokens(one), _host_tokens(two))
 
 
-def _ends(pattern: str) -> tuple[str, str]:
+def ends(pattern: str) -> tuple[str, str]:
     """Return the literal text before the first star and after the last; the whole text twice without one."""
     return pattern.split("*", 1)[0], pattern.rsplit("*", 1)[-1]
+
+
+def may_share(one: tuple[str, str], two: tuple[str, str]) -> bool:
+    """Return whether patterns with these ends could share a text: a quick no before the search."""
+    tail, tail2 = one[1], two[1]
+    if not (tail.endswith(tail2) or tail2.endswith(tail)):
+        return False
+    return one[0].startswith(two[0]) or two[0].startswith(one[0])
 
 
 def path_globs_overlap(one: str, two: str) -> bool:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.action import Action, NetConnect, NetRequest
-from agent_os.core.canonical.addresses import parse_ip
-from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.decision import Verdict
 from agent_os.core.facts import DEFAULTS, Facts
-from agent_os.policy.network.addresses import AllowedIps, address_problem
+from agent_os.policy.network.addresses import AllowedIps, address_problem, is_literal
 from agent_os.policy.network.endpoints import Entry, Programs
 from agent_os.policy.network.hosts import HostIndex
 from agent_os.policy.network.requests import Request, readings
@@ -110,7 +109,7 @@ class NetworkSection:
     def _address_problem(self, entry: Entry, usable: Sequence[Entry], action: NetConnect, facts: Facts) -> str:
         resolved = facts.resolved_ips
         assumed = resolved is _ASSUMED
-        if assumed and parse_ip(action.host) is not None:
+        if assumed and is_literal(action.host):
             resolved = None  # a literal leads to itself
         allowed, exact = entry.allowed_ips, entry.exact
         if not self.strict:
@@ -127,12 +126,11 @@ class NetworkSection:
 
     def _judge_connection(self, there: Sequence[Entry], reachable: Sequence[Entry]) -> list[Match]:
         # INVARIANT (strict): where one entry is inspected, no entry for the same host and port opens an opaque tunnel.
-        looked_at = [entry for entry in (there if self.strict else reachable) if entry.inspected]
-        scans = tuple(Obligation("scan", entry.inspection(), entry.id) for entry in looked_at)
+        scans = tuple([entry.scan for entry in (there if self.strict else reachable) if entry.scan is not None])
         return [
             Match(Verdict.ALLOW, entry.id, "host, port and program match", obligations=scans)
             for entry in reachable
-            if not (self.strict and looked_at and entry.tunnels)
+            if not (self.strict and scans and entry.tunnels)
         ]
 
     def _judge_request(
