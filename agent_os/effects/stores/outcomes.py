@@ -78,19 +78,7 @@ class SqliteOutcomes:
 
     async def record(self, key: str, outcome: Outcome) -> None:
         """Store the outcome of a key; the first one stays. Raises ActionError for a value that is not JSON or huge."""
-        data = json_bytes(
-            {
-                "value": _to_json(outcome.value),
-                "label": outcome.label.to_json(),
-                "leaves": [[pointer, label.to_json()] for pointer, label in outcome.leaves],
-                "error": outcome.error,
-                "detail": outcome.detail,
-                "usage": dict(outcome.usage),
-            }
-        )
-        if len(data) > VALUE_BYTES_MAX:
-            raise ActionError(f"an outcome of more than {VALUE_BYTES_MAX} bytes is not stored", field="value")
-        sealed = self._sealer.seal(data, b"outcome " + key.encode())
+        sealed = self._sealer.seal(outcome_bytes(outcome), b"outcome " + key.encode())
 
         def work(connection: sqlite3.Connection) -> None:
             changed = connection.execute("UPDATE outcome SET value=? WHERE key=? AND value IS NULL", (sealed, key))
@@ -132,18 +120,40 @@ class SqliteOutcomes:
         )
 
     def _open(self, key: str, sealed: bytes) -> Outcome:
-        data = json.loads(self._sealer.open(sealed, b"outcome " + key.encode()))
-        try:
-            return Outcome(
-                value=_from_json(data["value"]),
-                label=Label.from_json(data["label"]),
-                leaves=tuple((pointer, Label.from_json(label)) for pointer, label in data["leaves"]),
-                error=data["error"],
-                detail=data["detail"],
-                usage=data["usage"],
-            )
-        except (KeyError, ValueError, TypeError):
-            raise IntegrityError(f"stored outcome of key {key} cannot be read") from None
+        return outcome_of(self._sealer.open(sealed, b"outcome " + key.encode()), key)
+
+
+def outcome_bytes(outcome: Outcome) -> bytes:
+    """Return the stored form of an outcome, unsealed. Raises ActionError for a value that is not JSON or huge."""
+    data = json_bytes(
+        {
+            "value": _to_json(outcome.value),
+            "label": outcome.label.to_json(),
+            "leaves": [[pointer, label.to_json()] for pointer, label in outcome.leaves],
+            "error": outcome.error,
+            "detail": outcome.detail,
+            "usage": dict(outcome.usage),
+        }
+    )
+    if len(data) > VALUE_BYTES_MAX:
+        raise ActionError(f"an outcome of more than {VALUE_BYTES_MAX} bytes is not stored", field="value")
+    return data
+
+
+def outcome_of(stored: bytes, key: str) -> Outcome:
+    """Return the outcome of its stored form. Raises IntegrityError when it cannot be read."""
+    try:
+        data = json.loads(stored)
+        return Outcome(
+            value=_from_json(data["value"]),
+            label=Label.from_json(data["label"]),
+            leaves=tuple((pointer, Label.from_json(label)) for pointer, label in data["leaves"]),
+            error=data["error"],
+            detail=data["detail"],
+            usage=data["usage"],
+        )
+    except (KeyError, ValueError, TypeError):
+        raise IntegrityError(f"stored outcome of key {key} cannot be read") from None
 
 
 def _to_json(value: Any) -> Any:

@@ -1,0 +1,179 @@
+"""Tasks: what a durable piece of an agent's work is, and the engine's port. Pure values.
+
+A task runs a *program* (`agent`, `actions`, or one an application registers) under a principal and a policy. It survives
+the process: when its worker dies another one runs the program again from its start, and every effect that was recorded
+under its idempotency key is returned instead of done again. **At least once:** an effect that was under way when the
+worker died is done again only if it may be repeated (reads, model calls, tools that say so); anything else fails as
+`interrupted`, and its key is handed to the tool.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.principal import Principal
+
+PRIORITY_MAX: Final = 1_000
+ATTEMPTS_MAX: Final = 10
+"""Starts of one task before it becomes a dead letter: a program that kills its worker is not started for ever."""
+INPUT_BYTES_MAX: Final = 1 << 20
+DEFAULT_QUEUE: Final = "default"
+
+
+class TaskState(enum.StrEnum):
+    """Where a task stands. `dead` is a dead letter: it could not be run, and waits for a person's `redo`."""
+
+    READY = "ready"
+    RUNNING = "running"
+    WAITING_APPROVAL = "waiting"
+    SUSPENDED = "suspended"
+    DONE = "done"
+    FAILED = "failed"
+    KILLED = "killed"
+    DEAD = "dead"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (TaskState.DONE, TaskState.FAILED, TaskState.KILLED, TaskState.DEAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """A task to be run. `input` is plain JSON; `deadline` Unix seconds (0: none) by which it must have started."""
+
+    program: str
+    input: Mapping[str, Any]
+    principal: Principal
+    workspace: str
+    policies: tuple[str, ...] = ()
+    queue: str = DEFAULT_QUEUE
+    priority: int = 100
+    """1 is first."""
+    deadline: float = 0.0
+    parent: str = ""
+    id: str = ""
+    """Given: submitting twice is submitting once."""
+    schedule: str = ""
+
+    def checked(self) -> TaskRequest:
+        """Return this request. Raises ActionError naming the field that is out of range."""
+        if not 1 <= self.priority <= PRIORITY_MAX:
+            raise ActionError(f"must be 1 to {PRIORITY_MAX}", field="priority")
+        if not self.program or not self.queue or not self.workspace.startswith("/"):
+            raise ActionError("program, queue and an absolute workspace are needed", field="task")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as it stands. Times are Unix seconds, 0 for not yet."""
+
+    id: str
+    program: str
+    input: Mapping[str, Any]
+    principal: Principal
+    workspace: str
+    policies: tuple[str, ...]
+    queue: str
+    priority: int
+    deadline: float
+    parent: str
+    schedule: str
+    state: TaskState
+    created: float
+    started: float = 0.0
+    ended: float = 0.0
+    attempts: int = 0
+    token: int = 0
+    """Fencing token: grows with each start and each takeover; whoever holds an older one may do nothing more."""
+    worker: str = ""
+    approval: str = ""
+    reason: str = ""
+    result: Any = None
+    wanted: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {
+            "id": self.id,
+            "program": self.program,
+            "input": dict(self.input),
+            "principal": self.principal.to_json(),
+            "workspace": self.workspace,
+            "policies": list(self.policies),
+            "queue": self.queue,
+            "priority": self.priority,
+            "deadline": self.deadline,
+            "parent": self.parent,
+            "schedule": self.schedule,
+            "state": self.state.value,
+            "created": self.created,
+            "started": self.started,
+            "ended": self.ended,
+            "attempts": self.attempts,
+            "worker": self.worker,
+            "approval": self.approval,
+            "reason": self.reason,
+            "result": self.result,
+        }
+
+
+class TaskParked(BaseException):
+    """The task waits for a person: its program ends here and is run again once there is an answer.
+
+    No Exception: it passes through agent loops that catch those.
+    """
+
+    def __init__(self, approval: str) -> None:
+        self.approval = approval
+        super().__init__(f"waits for approval {approval}")
+
+
+class TaskStopped(BaseException):
+    """The task was suspended or killed: its program ends before its next effect."""
+
+    def __init__(self, wanted: str) -> None:
+        self.wanted = wanted
+        super().__init__(f"{wanted} was asked for")
+
+
+class FencedError(EffectError):
+    """Another worker has taken this task over: whoever still runs it may do nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker as the others see it. `beat` is its last sign of life, Unix seconds."""
+
+    id: str
+    host: str
+    pid: int
+    started: float
+    beat: float
+    state: str
+    queues: tuple[str, ...] = field(default=())
+
+
+class TaskEngine(Protocol):
+    """Runs tasks durably."""
+
+    async def submit(self, request: TaskRequest) -> Task:
+        """Store and queue a task. Raises ActionError, and EffectError when the queue is full."""
+        ...
+
+    async def get(self, task_id: str) -> Task | None: ...
+
+    async def list(self, states: Sequence[TaskState] = (), *, limit: int = 1000) -> Sequence[Task]: ...
+
+    async def stop(self, task_id: str, wanted: str) -> Sequence[str]:
+        """Ask a task and everything below it to `suspend` or `kill`; returns the ids concerned."""
+        ...
+
+    async def resume(self, task_id: str) -> Task:
+        """Queue a suspended, waiting, failed or dead task again."""
+        ...

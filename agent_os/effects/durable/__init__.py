@@ -1,0 +1,1 @@
+"""Durable tasks on DBOS (extra `[durable]`): engine, ledger, schedules, control socket. Effects."""
