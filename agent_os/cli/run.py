@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent_os.core.errors import AgentOSError, DeniedError, EffectError, EnforcementError, PolicyError
+from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
 app = typer.Typer(add_completion=False)
 
@@ -113,8 +113,9 @@ def _own_failure(error: AgentOSError, status_file: str) -> None:
     elif isinstance(error, EnforcementError):
         kind = "cannot-enforce"
     code = OWN_FAILURE
-    if isinstance(error, EffectError) and getattr(error, "exit_status", 0):
-        code = int(getattr(error, "exit_status"))  # noqa: B009
+    own = getattr(error, "exit_status", None)
+    if isinstance(own, int):
+        code = own
     typer.echo(f"agentos: {error}", err=True)
     _status(status_file, {"status": code, "failure": kind, "reason": str(error)})
     sys.exit(code)

@@ -50,6 +50,7 @@ class SandboxSettings:
     output_bytes: int = 0
     guard: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[str, ...] = ()
     workspace_source: str = ""
     protect_workspace: bool = True
@@ -128,6 +129,7 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
             workspace_source=settings.workspace_source,
             allow_missing=settings.allow_missing,
             files=settings.files,
+            shown=settings.shown,
             read_only=settings.read_only,
         )
         host = probe.host_facts(paths_of_interest(confinement, workspace, options))
@@ -194,9 +196,9 @@ async def run_interactive(
                     raise
                 relay = streams
                 streams.start()
-            for number in FORWARDED:
-                loop.add_signal_handler(number, running.signal, number)
-                handled.append(number)
+            for forwarded in FORWARDED:
+                loop.add_signal_handler(forwarded, running.signal, forwarded)
+                handled.append(forwarded)
             ended = await running.wait()
             await asyncio.to_thread(relay.finish)
             return ended

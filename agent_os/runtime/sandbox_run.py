@@ -1,4 +1,4 @@
-"""`agentos run` as a function: policies loaded, the start asked for at the monitor's door, the program run, the end settled.
+"""`agentos run` as a function: policies loaded, the start asked for at the door, the program run, the end settled.
 
 The supervisor is this process: monitor, egress guard and audit live here, outside the sandbox. The start of the program is
 a `process.exec` action like any other; its intent is durable before the program runs and its outcome is written after.
@@ -10,7 +10,7 @@ import asyncio
 import os
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,16 +21,22 @@ from agent_os.core.errors import AgentOSError, EffectError
 from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
-from agent_os.effects.sandbox.launch import Ended
-from agent_os.guards.confine import SandboxPlan
+from agent_os.effects.proxy import EgressGuard
+from agent_os.effects.sandbox.launch import Ended, Running
+from agent_os.guards.confine import Confinement, SandboxPlan
+from agent_os.guards.confine.build import PROXY_PORT, network_plan
 from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
 from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
+from agent_os.runtime.network import open_guard, serve_sandbox
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import Prepared, SandboxSettings, policy_confinement, prepare, run_interactive
 from agent_os.runtime.state import State, state_directory
 
+CA_BUNDLE: Final = "/run/agentos/ca.pem"
+"""Inside: the guard's certificate authority and the system's roots."""
+NO_PROXY: Final = "localhost,127.0.0.1,::1"
 DEFAULT_POLICY: Final = "pack:baseline"
 
 
@@ -51,23 +57,33 @@ class RunRequest:
     terminal: bool | None = None
 
 
-def _prepare(request: RunRequest) -> tuple[Policy, Prepared]:
+def _load(request: RunRequest) -> tuple[Policy, str, Confinement]:
     policy = load_policy(list(request.policies) or [DEFAULT_POLICY])
     workspace = os.path.realpath(request.workspace)
     if not os.path.isdir(workspace):
         raise EffectError(f"the workspace is no folder: {request.workspace}")
-    state = state_directory(workspace=workspace)
+    return policy, workspace, policy_confinement(policy, workspace)
+
+
+def _prepare(request: RunRequest, workspace: str, confinement: Confinement, guard: EgressGuard | None) -> Prepared:
+    values, shown = dict(request.values), {}
+    if guard is not None:
+        shown[CA_BUNDLE] = str(guard.ca_bundle)
+        proxy = f"http://127.0.0.1:{PROXY_PORT}"
+        values = {**guard.environment(proxy=proxy, bundle=CA_BUNDLE, no_proxy=NO_PROXY), **values}
     settings = SandboxSettings(
         workspace=workspace,
         cwd=request.cwd,
         hide=_files(request.policies),
         environment=request.environment,
-        values=request.values,
+        values=values,
         allow_missing=request.allow_missing,
         wall_seconds=request.wall_seconds,
         output_bytes=request.output_bytes,
+        guard=guard is not None,
+        shown=shown,
     )
-    return policy, prepare(policy_confinement(policy, workspace), settings, state=state)
+    return prepare(confinement, settings, state=state_directory(workspace=workspace))
 
 
 def _files(policies: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,10 +91,16 @@ def _files(policies: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def plan_of(request: RunRequest) -> SandboxPlan:
-    """Return what a run would enforce; nothing is run. Raises PolicyError, EnforcementError, EffectError."""
-    _policy, prepared = _prepare(request)
+    """Return what a run would enforce; nothing is run. Raises PolicyError, EnforcementError, EffectError.
+
+    The network part is that of a run whose guard stands ready.
+    """
+    _policy, workspace, confinement = _load(request)
+    prepared = _prepare(request, workspace, confinement, None)
     prepared.close()
-    return prepared.plan
+    if not confinement.network:
+        return prepared.plan
+    return replace(prepared.plan, network=network_plan(confinement, guard=True, own_network=True))
 
 
 def run(request: RunRequest) -> Ended:
@@ -90,20 +112,22 @@ def run(request: RunRequest) -> Ended:
 
 
 async def _run(request: RunRequest) -> Ended:
-    policy, prepared = _prepare(request)
-    terminal = request.terminal
-    if terminal is None:
-        terminal = prepared.terminal and sys.stdin.isatty() and sys.stdout.isatty()
-    plan = prepared.plan
+    policy, workspace, confinement = _load(request)
+    session = await compose(policy, Principal(user=_user(), agent="run"), workspace)
+    guard: EgressGuard | None = None
+    prepared: Prepared | None = None
     try:
-        session = await compose(policy, Principal(user=_user(), agent="run"), plan.workspace)
-    except BaseException:
-        prepared.close()
-        raise
-    try:
-        start = await _admitted(session.monitor, session.state, policy, plan, request.argv)
+        if confinement.network:
+            guard = await open_guard(policy, session.monitor, state=session.state.path, workspace=workspace)
+        prepared = _prepare(request, workspace, confinement, guard)
+        start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
         try:
-            ended = await run_interactive(prepared, request.argv, terminal=terminal)
+            ended = await run_interactive(
+                prepared,
+                request.argv,
+                terminal=_terminal(request, prepared),
+                on_listeners=_guarded(guard, session.monitor) if guard is not None else None,
+            )
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))
             raise
@@ -112,8 +136,29 @@ async def _run(request: RunRequest) -> Ended:
         await start.settle(Outcome(error="" if not ended.reason else "ended", detail=detail, usage=usage))
         return ended
     finally:
-        prepared.close()
+        if prepared is not None:
+            prepared.close()
+        if guard is not None:
+            await guard.stop()
         await session.aclose()
+
+
+def _terminal(request: RunRequest, prepared: Prepared) -> bool:
+    if request.terminal is not None:
+        return request.terminal
+    return prepared.terminal and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _guarded(guard: EgressGuard, monitor: Monitor) -> Callable[[Running], Awaitable[None]]:
+    """Return what hands a sandbox's listeners to the guard before its program starts."""
+
+    async def serve(running: Running) -> None:
+        await serve_sandbox(guard, running.listeners, monitor.principal, sandbox_pid=running.anchor, door=monitor)
+        for _kind, listener in running.listeners:
+            listener.close()
+        running.listeners.clear()
+
+    return serve
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def _bases() -> dict[str, Path]:
             base = Path(fields[4])
             offered = _words(base / "cgroup.controllers")
             if os.access(base / "cgroup.subtree_control", os.W_OK) and offered & set(WANTED):
-                bases |= {name: base for name in offered & set(WANTED)} | {"unified": base}
+                bases |= dict.fromkeys(offered & set(WANTED), base) | {"unified": base}
     return bases
 
 
@@ -93,8 +93,10 @@ class RunGroup:
             group = base / name
             group.mkdir()
             self.directories.append(group)
-            self._settings(group, limits, {"memory.max": limits.memory_bytes, "memory.swap.max": limits.swap_bytes if limits.memory_bytes else -1,
-                                           "pids.max": limits.processes, "memory.oom.group": 1})  # fmt: skip
+            values = {"pids.max": limits.processes, "memory.oom.group": 1}
+            if limits.memory_bytes:
+                values |= {"memory.max": limits.memory_bytes, "memory.swap.max": limits.swap_bytes}
+            self._settings(group, values)
             if limits.cpus:
                 _write(group / "cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
             return
@@ -114,9 +116,9 @@ class RunGroup:
                 _write(group / "cpu.cfs_period_us", str(CPU_PERIOD_US))
                 _write(group / "cpu.cfs_quota_us", str(int(limits.cpus * CPU_PERIOD_US)))
 
-    def _settings(self, group: Path, limits: Limits, values: Mapping[str, int]) -> None:
+    def _settings(self, group: Path, values: Mapping[str, int]) -> None:
         for name, value in values.items():
-            if value >= 0 and (group / name).exists() and (value or name == "memory.swap.max"):
+            if (group / name).exists() and (value or name == "memory.swap.max"):
                 _write(group / name, str(value))
 
     @property

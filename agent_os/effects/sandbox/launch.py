@@ -110,7 +110,6 @@ class Running:
         self._exit: dict[str, Any] | None = None
         self._begun = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
-        self._expected = _listener_count(plan)
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._readable)
 
@@ -136,12 +135,12 @@ class Running:
         kind = message.get("type")
         if kind == "started":
             self.pid, self._pidfd = int(message["pid"]), descriptors[0]
-            if not self._expected and not self.started.done():
+            if self.plan.network.mode == "none" and not self.started.done():
                 self.started.set_result(None)
         elif kind == "listeners":
             for entry, descriptor in zip(message["names"], descriptors, strict=True):
                 self.listeners.append((str(entry["kind"]), socket.socket(fileno=descriptor)))
-            if len(self.listeners) >= self._expected and not self.started.done():
+            if message["last"] and not self.started.done():
                 self.started.set_result(None)
         elif kind == "terminal":
             self.terminal = descriptors[0]
@@ -161,12 +160,21 @@ class Running:
             self._exit = {"status": 127 << 8, "cpu_seconds": 0.0, "max_rss_kib": 0}
         else:
             words = f"{os.strerror(number).lower()} {message['detail']}".strip() if number else message["detail"]
-            hint = _HINTS.get(stage.split(":")[0], "")
+            hint = _HINTS.get(stage.split(":", maxsplit=1)[0], "")
             error = EnforcementError([stage], f"{words}; {hint}" if hint else words)
         for future in (self.started, self.ready):
             if not future.done():
                 future.set_exception(error)
                 future.exception()
+
+    @property
+    def anchor(self) -> int:
+        """The host's pid of a process that stands for the sandbox's name spaces and may be looked at (0: none)."""
+        try:
+            with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as file:
+                return int(file.read().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     # -- what we say --------------------------------------------------------------------------------------------
 
@@ -232,7 +240,12 @@ class Running:
 
     async def _dead(self) -> None:
         dead: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, lambda: dead.done() or dead.set_result(None))
+
+        def readable() -> None:
+            if not dead.done():
+                dead.set_result(None)
+
+        self._loop.add_reader(self._pidfd, readable)
         try:
             await asyncio.wait_for(dead, END_TIMEOUT_SECONDS)
         except TimeoutError:
@@ -268,14 +281,6 @@ class Running:
                 if used > limits.memory_bytes:
                     self.kill("memory limit")
                     return
-
-
-def _listener_count(plan: SandboxPlan) -> int:
-    # The init decides about IPv6; a run is taken as started when at least the IPv4 set is there.
-    network = plan.network
-    if network.mode != "guarded":
-        return 0
-    return len(network.tcp_ports) + (2 if network.dns else 0) + (1 if network.proxy_port else 0)
 
 
 def _free_bytes(path: str) -> int:

@@ -16,6 +16,7 @@ process made it); the paths it names are not (a sandbox may race for them), henc
 """
 
 import base64
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -274,10 +275,8 @@ def start(request, descriptors):
 def report(control, error):
     """Tell the supervisor which step failed."""
     form = {"type": "error", "stage": error.stage, "errno": error.number, "detail": error.detail}
-    try:
+    with contextlib.suppress(OSError):
         control.send(json.dumps(form).encode())
-    except OSError:
-        pass
 
 
 # ---------------------------------------------------------------------------------------------- inside: process 1
@@ -293,10 +292,8 @@ def init(request, control, stdio, trees, go_read):
         os.close(go_read)
         for number in range(1, signal.NSIG):
             if number not in (signal.SIGKILL, signal.SIGSTOP):
-                try:
+                with contextlib.suppress(OSError, ValueError):
                     signal.signal(number, signal.SIG_DFL)
-                except (OSError, ValueError):
-                    pass
         stage[0] = "identity"
         become(plan["identity"])
         prctl(PR_SET_DUMPABLE, 0)
@@ -310,7 +307,7 @@ def init(request, control, stdio, trees, go_read):
         bound_name_spaces(plan)
         if "network" in plan["namespaces"]:
             stage[0] = "network"
-            build_network(plan["network"], control)
+            listeners = build_network(plan["network"])
         stage[0] = "private-root"
         build_root(plan, trees, stage)
         terminal = None
@@ -319,6 +316,8 @@ def init(request, control, stdio, trees, go_read):
             terminal = open_terminal(request["terminal"], control)
         if plan["network"]["mode"] == "guarded":
             stage[0] = "guard"
+            start_anchor(plan)
+            send_listeners(control, listeners)
             if not control.recv(MESSAGE_BYTES_MAX):
                 os._exit(1)
         stage[0] = "worker"
@@ -348,19 +347,17 @@ def bound_name_spaces(plan):
     """No further user name spaces, and a small range of pids; a second fence, so a kernel without them is fine."""
     for path, value in (("/proc/sys/user/max_user_namespaces", 0), ("/proc/sys/kernel/pid_max", plan["pid_max"])):
         if value or path.endswith("namespaces"):
-            try:
+            with contextlib.suppress(OSError):
                 write_file(path, str(value))
-            except OSError:
-                pass
 
 
-def build_network(network, control):
-    """Bring loopback up; for a guarded run route every address to it and hand the listeners to the guard."""
+def build_network(network):
+    """Bring loopback up; for a guarded run route every address to it and return the listeners for the guard."""
     probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     fcntl.ioctl(probe, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
     probe.close()
     if network["mode"] != "guarded":
-        return
+        return []
     six = add_local_routes()
     listeners = []
     kinds = [(socket.AF_INET, "0.0.0.0")] + ([(socket.AF_INET6, "::")] if six else [])
@@ -372,11 +369,36 @@ def build_network(network, control):
             listeners.append(("dns-udp", datagram(family, anywhere, 53)))
     if network["proxy_port"]:
         listeners.append(("proxy", listener(socket.AF_INET, "127.0.0.1", network["proxy_port"])))
+    return listeners
+
+
+def start_anchor(plan):
+    """A process that only stands for the name spaces: the guard outside may look at it, which it may not at the init.
+
+    It holds nothing, can do nothing and waits; who takes it over has gained nothing.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            call("close_range", 0, 0xFFFFFFFF, 0)
+            drop_capabilities()
+            load_filter(plan)
+            prctl(PR_SET_DUMPABLE, 1)
+            while True:
+                signal.pause()
+        finally:
+            os._exit(1)
+
+
+def send_listeners(control, listeners):
+    """Hand the listeners to the supervisor, in parts that fit one message."""
     for start in range(0, len(listeners), 64):
         part = listeners[start : start + 64]
         names = [{"kind": kind, "address": list(sock.getsockname()[:2])} for kind, sock in part]
         socket.send_fds(
-            control, [json.dumps({"type": "listeners", "names": names}).encode()], [s.fileno() for _, s in part]
+            control,
+            [json.dumps({"type": "listeners", "names": names, "last": start + 64 >= len(listeners)}).encode()],
+            [s.fileno() for _, s in part],
         )
     for _, sock in listeners:
         sock.close()
@@ -491,10 +513,8 @@ def build_step(root, step, tree):
     kind, target = step["kind"], step["target"]
     if kind == "link":
         parent, name = root.parent(target)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.symlink(step["source"], name, dir_fd=parent)
-        except FileExistsError:
-            pass
         os.close(parent)
         return
     if kind == "dir":
@@ -645,10 +665,8 @@ def pass_on(control, worker):
     if message["type"] == "end":
         return False
     if message["type"] == "signal":
-        try:
+        with contextlib.suppress(OSError):
             os.kill(-worker, message["number"])
-        except OSError:
-            pass
     return True
 
 
@@ -677,8 +695,8 @@ def work(request, control, stdio, terminal):
             if kind is None:
                 raise StageError(stage, 0, f"unknown limit {name}")
             hard = resource.getrlimit(kind)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (value, value))
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (most, most))
         stage = "keyring"
         try:
             call("keyctl", 1, 0)

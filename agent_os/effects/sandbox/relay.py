@@ -1,7 +1,7 @@
 """Between the person's terminal or pipes and a sandbox: streams with back-pressure, or a real terminal. Descriptors only.
 
 No descriptor of the host goes into a sandbox: a terminal could be written to or typed into, and a file could be opened
-again for writing through `/proc/self/fd`. Bytes are copied here, counted, and filtered where a person's terminal reads them.
+again for writing through `/proc/self/fd`. Bytes are copied here, counted, and filtered where a terminal reads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT_SIZE: Final = (24, 80)
 class OutputCount:
     """Bytes a run has written on all its streams; calls `exceeded` once when there are too many."""
 
-    def __init__(self, limit: int, exceeded: Callable[[], None]) -> None:
+    def __init__(self, limit: int, exceeded: Callable[[], object]) -> None:
         self._limit, self._exceeded, self._lock = limit, exceeded, threading.Lock()
         self.total = 0
         self.over = False
@@ -113,7 +113,7 @@ class CapturePipes:
         self._dropped = 0
         self._threads: list[threading.Thread] = []
 
-    def start(self, exceeded: Callable[[], None]) -> None:
+    def start(self, exceeded: Callable[[], object]) -> None:
         """Begin; `exceeded` is called from a thread when the output limit is passed."""
         for descriptor in self.inside:
             os.close(descriptor)

@@ -57,6 +57,8 @@ class RunOptions:
     workspace_source: str = ""
     """Where the workspace's content really lies (an overlay or a copy); empty: in place."""
     allow_missing: tuple[str, ...] = ()
+    shown: Mapping[str, str] | None = None
+    """Single host files shown read-only under another path: path inside -> file outside (the guard's CA bundle)."""
     files: Mapping[str, str] | None = None
     """Small read-only files by path inside, such as the guard's CA bundle."""
     read_only: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ def paths_of_interest(confinement: Confinement, workspace: str, options: RunOpti
     wanted += [
         *confinement.sockets,
         *options.hide,
+        *(options.shown or {}).values(),
         options.workspace_source or workspace,
         *MERGED_USR,
         *LOADER_FILES,
@@ -118,7 +121,7 @@ def plan_sandbox(
     for layer in options.allow_missing:
         if layer in INDISPENSABLE and layer in missing:
             raise EnforcementError([layer], "the sandbox is made of it and cannot be had without")
-    network = _network(confinement, options, own_network)
+    network = network_plan(confinement, guard=options.guard, own_network=own_network)
     limits = confinement.limits
     return SandboxPlan(
         workspace=workspace,
@@ -347,7 +350,12 @@ class _Root:
         return steps
 
     def _private_files(self) -> list[Mount]:
-        return [Mount("file", path, content=text, mode=0o444) for path, text in (self.options.files or {}).items()]
+        steps = [Mount("file", path, content=text, mode=0o444) for path, text in (self.options.files or {}).items()]
+        for inside, outside in (self.options.shown or {}).items():
+            fact = self.host.path(outside)
+            idmap = (fact.uid, fact.gid) if self.host.root else None
+            steps.append(Mount("bind", inside, fact.real or outside, exec=False, idmap=idmap, recursive=idmap is None))
+        return steps
 
     def _protected(self) -> list[Mount]:
         conf = self.confinement
@@ -367,7 +375,7 @@ class _Root:
                 if fact.kind == "link":
                     raise EnforcementError(
                         [f"protected path {rule.pattern}"],
-                        "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot",
+                        "a symbolic link cannot be protected in place: replace it by the file or use --snapshot",
                     )
                 if rule.pattern != ".git" or fact.kind == "file":
                     steps += self._guard(path, rule)
@@ -395,7 +403,7 @@ class _Root:
         if fact.kind == "link":
             raise EnforcementError(
                 [f"protected path {relative}"],
-                "it is a symbolic link, which cannot be protected in place: replace it by the file or use --snapshot",
+                "a symbolic link cannot be protected in place: replace it by the file or use --snapshot",
             )
         if fact.kind not in ("file", "dir"):
             return []
@@ -432,8 +440,9 @@ class _Root:
         return steps
 
 
-def _network(confinement: Confinement, options: RunOptions, own_network: bool) -> NetworkPlan:
-    if not (confinement.network and options.guard and own_network):
+def network_plan(confinement: Confinement, *, guard: bool, own_network: bool) -> NetworkPlan:
+    """Return the network part: guarded if endpoints are named, the guard stands ready and a network is ours."""
+    if not (confinement.network and guard and own_network):
         return NetworkPlan()
     ports = tuple(sorted({80, 443, *confinement.ports} - {53, PROXY_PORT}))
     return NetworkPlan("guarded", ports, PROXY_PORT, dns=True)
@@ -485,7 +494,7 @@ def _environment(
     ]
     if network.mode == "guarded":
         proxy = f"http://127.0.0.1:{network.proxy_port}"
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
             values.setdefault(name, proxy)
             values.setdefault(name.lower(), proxy)
         values.setdefault("NO_PROXY", "localhost,127.0.0.1,::1")

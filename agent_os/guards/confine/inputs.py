@@ -40,7 +40,7 @@ class Limits:
         """Return the smaller of each limit (0 is the largest)."""
 
         def least(name: str) -> float:
-            a, b = getattr(self, name), getattr(other, name)
+            a, b = float(getattr(self, name)), float(getattr(other, name))
             return min(a, b) if name == "swap_bytes" else min(a or b, b or a)
 
         return Limits(**{name: type(getattr(self, name))(least(name)) for name in self.__dataclass_fields__})
@@ -113,7 +113,7 @@ def narrow(layers: Sequence[Confinement]) -> Confinement:
 
 def within(path: str, root: str) -> bool:
     """Return whether a canonical path is `root` or lies under it."""
-    return path == root or root == "/" or path.startswith(root + "/")
+    return root in (path, "/") or path.startswith(root + "/")
 
 
 def _both(left: Sequence[str], right: Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ class Mount:
     """One step of building the private root, in order.
 
     `bind`: `source` of the host at `target` (`idmap`: (host uid, host gid) shown as the sandbox's user). `file`: a small
-    read-only file with `content`. `empty`: an empty read-only folder. `link`: a symbolic link to `source`. `tmpfs`: private memory of `size` bytes, `inodes`.
+    read-only file with `content`. `empty`: an empty read-only folder. `link`: a symbolic link to `source`.
+    `tmpfs`: private memory of `size` bytes, `inodes`.
     `hold` marks a place that does not exist yet: "dir" or "file" is put there for the length of the run and taken away.
     """
 
@@ -232,7 +233,7 @@ class SandboxPlan:
         else:
             ports = ", ".join(map(str, net.tcp_ports))
             lines.append(
-                f"network       the egress guard: proxy on 127.0.0.1:{net.proxy_port}, any address on TCP {ports}; DNS by policy"
+                f"network       the egress guard: proxy 127.0.0.1:{net.proxy_port}, any address TCP {ports}, DNS by policy"
             )
         for layer, why in self.missing.items():
             state = "let go by --allow-missing" if layer in self.allowed_missing else "REFUSED"

@@ -1,7 +1,7 @@
 """Paths that stay protected inside a writable workspace. Pure.
 
-The threat: code in the sandbox plants something that the *person* runs later with full rights: a git hook, an editor task, a
-shell start-up file, an agent's settings; or reads a credential that lies in the workspace. Names at the workspace's root
+The threat: code in the sandbox plants something that the *person* runs later with full rights: a git hook, an editor
+task, a shell start-up file, an agent's settings; or reads a credential that lies in the workspace. Names at its root
 are protected whether they exist or not; existing ones are found below it by a bounded walk (`PROTECTED_*`, `SCAN_*`).
 """
 
@@ -49,7 +49,8 @@ GUARDED: Final[tuple[Guarded, ...]] = (
     # A gitdir with this file takes its config and hooks from the directory named there; "." is itself.
     Guarded((".git", "commondir"), "read_only", "file", "would lead git to another config", content=".\n"),
     *(_guarded(p, "read_only", "", "names commands that git runs")
-      for p in (".git/config.worktree", ".git/modules/*/hooks", ".git/modules/*/config", ".git/worktrees/*/config.worktree")),
+      for p in (".git/config.worktree", ".git/modules/*/hooks", ".git/modules/*/config",
+                ".git/worktrees/*/config.worktree")),
     _guarded(".git", "read_only", "dir", "a repository made here could carry hooks"),
     *(_guarded(p, "read_only", "file", "names commands that git runs") for p in (".gitmodules", ".gitconfig")),
     *(_guarded(p, "read_only", "dir", "names commands that run at a commit") for p in (".husky", ".githooks")),
@@ -98,4 +99,4 @@ def worth_entering(relative: str, name: str) -> bool:
     if name in ("node_modules", "__pycache__", ".venv", "venv", ".tox", "objects", "refs", "logs", "target"):
         return False
     rule = protection_of(relative)
-    return rule is None or rule.protection == "read_only" and name == ".git"
+    return rule is None or (rule.protection == "read_only" and name == ".git")

@@ -90,7 +90,7 @@ class TerminalFilter:
             or (final == b"q" and b">" in parameters)
         ):
             return self._interactive and final in (b"n", b"c")
-        return b"*" not in parameters and not (final == b"y")
+        return b"*" not in parameters and final != b"y"
 
 
 def _osc(body: bytes) -> bool:

@@ -1,14 +1,13 @@
 """Escape programs: each tries one way out of the sandbox and prints ESCAPED or BLOCKED. Runs INSIDE; standard library only.
 
-`attack.py NAME` runs one; `attack.py --list` prints a line a program: name, flags. Flags: `control` also runs outside, where it
-must print ESCAPED (so that BLOCKED means the fence, not a mistake in the program); `outside` is judged by the harness as
+`attack.py NAME` runs one, `attack.py --list` prints a line a program: name, flags. Flags: `control` runs outside too, where
+it must print ESCAPED (so that BLOCKED means the fence, not a mistake in the program); `outside` is judged by the harness as
 well (the program may be killed, or the effect comes later). Facts of the world outside come in variables `T_*`.
 """
 
 import array
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import platform
@@ -679,7 +678,7 @@ def x32_calls():
 
 @program()
 def terminal_injection():
-    master, slave = os.openpty()
+    _master, slave = os.openpty()
     for request in (0x5412, 0x100005412, 0x541C, 0x541D, 0x5423):
         ctypes.set_errno(0)
         buffer = ctypes.create_string_buffer(b"x\0\0\0")
