@@ -23,10 +23,12 @@ def local_detector(*, ner: bool | None = None) -> LocalDetector:
     it where it is installed.
     """
     from agent_os.effects.detectors import addresses, names  # noqa: PLC0415
+    from agent_os.guards.privacy import fields  # noqa: PLC0415
     from agent_os.effects.detectors.ner import KINDS, LanguageModel, installed_model  # noqa: PLC0415
 
     recognisers: dict[str, tuple[frozenset[str], Any]] = {
         "address": (frozenset({"LOCATION"}), addresses.find_addresses),
+        "field": (fields.KINDS, fields.field_findings),
         "names": (names.KINDS, names.NameFinder().find),
     }
     wanted = ner or (ner is None and installed_model() is not None)

@@ -67,6 +67,15 @@ _NUMBERED: Final = re.compile(
     rf"(?<![\w.$#-])(?:\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}})? ){{1,3}}(?:{_NAME}|de|la|del|van|der)(?: (?:{_NAME}|de|la|del|du|van|der|den|of|\d{{1,4}}[a-z]?))"
     + r"{0,5}"
 )
+WINDOW_BEFORE: Final = 70
+WINDOW_AFTER: Final = 90
+_DIGIT_RUN: Final = re.compile(r"\d+")
+_GERMANIC_GATE: Final = re.compile(
+    r"(?:stra\u00dfe|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|markt|gatan|v\u00e4gen|v\u00e4g|gr\u00e4nd|vej|gade|veien|vegen|veg|gata|katu|tie|polku|laan|straat|plein|gracht|kade|singel|dreef|utca|\u00fatja|\u00fat|k\u00f6rút|t\u00e9r|rinne|kuja|bakken|haugen|br\u00e6kka|stræde|torv|all\u00e9) \d"
+)
+_ROMANCE_GATE: Final = re.compile(
+    r"(?<!\w)(?:[Rr]ue|[Aa]venue|[Bb]oulevard|Bd|[Cc]hemin|Place|[Qq]uai|[Ii]mpasse|All\u00e9e|Route|Cours|Square|Rua|Travessa|Avenida|Avd?a?\.|Pra\u00e7a|Largo|Calle|C/|Cl\.|Plaza|Paseo|Ronda|Camino|Carrer|Carretera|Ctra|Via|Viale|Corso|Piazza|Vicolo|Strada|Contrada|[Uu]l\.|[Uu]lica|[Aa]l\.|os\.|pl\.|Gl\.)"
+)
 _ANY_NUMBER: Final = re.compile(r"\d")
 
 
@@ -90,20 +99,43 @@ def find_addresses(text: str, lowered: str) -> list[Finding]:
 
 
 def _cores(text: str, lowered: str) -> Iterator[tuple[int, int, float]]:
-    for match in _ENGLISH.finditer(text):
+    for low, high in _windows(text):
+        yield from _cores_between(text, lowered, low, high)
+
+
+def _windows(text: str) -> Iterator[tuple[int, int]]:
+    """Yield stretches around digits, joined where they overlap: an address core never lies outside one."""
+    low = high = -1
+    for match in _DIGIT_RUN.finditer(text):
+        start, end = match.start() - WINDOW_BEFORE, match.end() + WINDOW_AFTER
+        if start > high:
+            if high >= 0:
+                yield max(0, low), high
+            low = start
+            while low > 0 and text[low - 1].isalnum():
+                low -= 1
+        high = end
+    if high >= 0:
+        yield max(0, low), min(len(text), high)
+
+
+def _cores_between(text: str, lowered: str, low: int, high: int) -> Iterator[tuple[int, int, float]]:
+    for match in _ENGLISH.finditer(text, low, high):
         yield match.start(), match.end(), 0.9
-    for match in _GERMANIC.finditer(text):
-        yield match.start(), match.end(), 0.9
-    for match in _ROMANCE.finditer(text):
-        value = match.group().rstrip()
-        if re.search(r"\d", value):
-            yield match.start(), match.start() + len(value), 0.86
-    for match in _UNIT.finditer(text):
+    if _GERMANIC_GATE.search(lowered, low, high):
+        for match in _GERMANIC.finditer(text, low, high):
+            yield match.start(), match.end(), 0.9
+    if _ROMANCE_GATE.search(text, low, high):
+        for match in _ROMANCE.finditer(text, low, high):
+            value = match.group().rstrip()
+            if _ANY_NUMBER.search(value):
+                yield match.start(), match.start() + len(value), 0.86
+    for match in _UNIT.finditer(text, low, high):
         yield match.start(), match.end(), 0.65
-    for match in _NUMBERED.finditer(text):
+    for match in _NUMBERED.finditer(text, low, high):
         after = text[match.end() : match.end() + 3]
         cued = bool(_CUE.search(lowered, max(0, match.start() - 60), match.start()))
-        if cued or (re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end())):
+        if cued or re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end()):
             yield match.start(), match.end(), 0.88 if cued else 0.6
 
 

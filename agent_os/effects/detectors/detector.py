@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,10 @@ from agent_os.core.errors import EffectError
 from agent_os.core.facts import Finding
 from agent_os.effects.detectors.personal_finder import PersonalFinder
 from agent_os.effects.detectors.secret_finder import SecretFinder
+from agent_os.guards.privacy import fields
+from agent_os.guards.privacy.pseudonyms import PLACEHOLDER
 from agent_os.guards.privacy.spans import resolve
+from agent_os.guards.privacy.views import views
 
 TEXT_CHARS_MAX: Final = 64 * 1024 * 1024
 CACHE_TEXTS_MAX: Final = 4096
@@ -63,10 +67,16 @@ class LocalDetector:
         return self._secrets.kinds.union(self._personal.kinds, model, *more)
 
     async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
-        """Return findings for texts by RFC 6901 pointer. Raises EffectError."""
+        """Return findings for texts by RFC 6901 pointer; the last name in a pointer counts as the field's name."""
         found: list[Finding] = []
         for pointer, text in texts.items():
-            found.extend(replace(item, pointer=pointer) if pointer else item for item in self.scan_text(text))
+            items = self.scan_text(text)
+            named = _by_pointer(pointer, text)
+            if named is not None and not any(item.start < named.end and named.start < item.end for item in items):
+                items = (*items, named)
+            found.extend(replace(item, pointer=pointer) if pointer else item for item in items)
+            if len(found) > FINDINGS_MAX:
+                raise EffectError(f"more than {FINDINGS_MAX} findings in one action")
         return found
 
     def scan_text(self, text: str) -> tuple[Finding, ...]:
@@ -88,20 +98,78 @@ class LocalDetector:
 
     def _scan(self, text: str) -> tuple[Finding, ...]:
         try:
-            lowered = lower_same_length(text)
-            found = list(self._secrets.find(text, lowered))
-            clean, low = text, lowered
-            if "\\" in text:  # escapes written out (`\n` in a JSON string) end words; same length, same offsets
-                for escape in ("\\n", "\\r", "\\t"):
-                    clean = clean.replace(escape, " \n")
-                low = lowered if clean is text else lower_same_length(clean)
-            found.extend(self._personal.find(clean, low))
-            for name, (_, recognise) in self._more.items():
-                found.extend(replace(item, by=name) if item.by == "pattern" else item for item in recognise(clean, low))
-            if self._model is not None:
-                found.extend(self._model[1](clean, low, found))
+            return self._found(text)
         except (RecursionError, MemoryError, ValueError, IndexError, KeyError, TypeError) as error:
             raise EffectError(f"a recogniser failed: {type(error).__name__}") from error
+
+    def _found(self, text: str) -> tuple[Finding, ...]:
+        if "[" in text:  # our own placeholders and redactions are nobody's data
+            text = _OURS.sub(lambda match: " " * len(match.group()), text)
+        lowered = lower_same_length(text)
+        found = self._patterns(text, lowered)
+        clean, low = written_out(text, lowered)
+        for name, (_, recognise) in self._more.items():
+            found.extend(replace(item, by=name) if item.by == "pattern" else item for item in recognise(clean, low))
+        if self._model is not None:
+            found.extend(self._model[1](clean, low, found))
+        whole: list[Finding] = []
+        for view in views(text):
+            for item in self._patterns(view.text, lower_same_length(view.text)):
+                if item.score >= SURE_IN_VIEW and item.type not in _WEAK_IN_VIEW:
+                    start, end = view.place(item.start, item.end)
+                    (whole if view.whole else found).append(replace(item, start=start, end=end, by="decoded"))
         if len(found) > FINDINGS_MAX:
             raise EffectError(f"more than {FINDINGS_MAX} findings in one text")
-        return tuple(resolve(found, text=text))
+        result = resolve(found, text=text)
+        if whole:
+            result = _with_encoded(result, whole)
+        return tuple(result)
+
+    def _patterns(self, text: str, lowered: str) -> list[Finding]:
+        found = list(self._secrets.find(text, lowered))
+        found.extend(self._personal.find(*written_out(text, lowered)))
+        return found
+
+
+SURE_IN_VIEW: Final = 0.5
+_WEAK_IN_VIEW: Final = frozenset({"DATE_TIME", "AGE", "URL"})
+_OURS: Final = re.compile(PLACEHOLDER.pattern + r"|\[REDACTED_[A-Z0-9_]{2,48}\]")
+
+
+def written_out(text: str, lowered: str) -> tuple[str, str]:
+    """Return a text in which escapes written out (`\\n` in a JSON string) end words; every offset stays."""
+    if "\\" not in text:
+        return text, lowered
+    clean = text
+    for escape in ("\\n", "\\r", "\\t"):
+        clean = clean.replace(escape, " \n")
+    return (text, lowered) if clean == text else (clean, lower_same_length(clean))
+
+
+def _by_pointer(pointer: str, text: str) -> Finding | None:
+    """Return the finding of a short text by the name of the field it stands in."""
+    if len(text) > fields.VALUE_CHARS_MAX or pointer.endswith("#"):
+        return None
+    name = next((part for part in reversed(pointer.split("/")) if part and not part.isdigit()), "")
+    kind = fields.field_type(name) if name else ""
+    return fields.judged(kind, text, 0, len(text), quoted=True) if kind else None
+
+
+def _with_encoded(result: list[Finding], whole: list[Finding]) -> list[Finding]:
+    """Add what stands in encoded stretches: each entity once a stretch, in the place of guesses about the same stretch."""
+    ranges = {(item.start, item.end) for item in whole}
+    kept = [
+        item
+        for item in result
+        if item.type.startswith("SECRET_")
+        or not any(start <= item.start and item.end <= end for start, end in _around(ranges, item))
+    ]
+    added: dict[tuple[str, int, int], Finding] = {}
+    for item in whole:
+        if not any(other.type == item.type and other.start < item.end and item.start < other.end for other in kept):
+            added[item.type, item.start, item.end] = item
+    return sorted([*kept, *added.values()], key=lambda item: (item.start, -item.end))
+
+
+def _around(ranges: set[tuple[int, int]], item: Finding) -> list[tuple[int, int]]:
+    return [span for span in ranges if span[0] <= item.start < span[1]]

@@ -379,22 +379,30 @@ def _lower_names(lowered: str, lists: Gazetteer) -> Iterator[Finding]:
 
 # ---- nationalities --------------------------------------------------------------------------------------------------
 
-_NRP: Final = re.compile(r"(?<![\w-])(?:[^\W\d_]+-)?[^\W\d_]{2,16}(?![\w-])")
 _NOT_NRP: Final = frozenset(
     "english finn dane turk swede scot pole thai lao arab jew igbo republican democrat polish orthodox christian german texan jordan briton welsh basque catalan persian georgian irish dominican latino latina guinean malian swiss samoan jordanian".split()
 )
 
 
+_FORMS: Final = frozenset(
+    DEMONYMS | {word + "s" for word in DEMONYMS} | {word[:-2] + "en" for word in DEMONYMS if word.endswith("man")}
+)
+_LETTERS: Final = re.compile(r"[^\W\d_]+(?:-american)?")
+
+
 def _demonyms(text: str, lowered: str) -> Iterator[Finding]:
     """Nationalities and religions: capitalised, or in lower case where the word means nothing else."""
-    for match in _NRP.finditer(text):
-        word = match.group()
-        bare = word.lower()
-        stem = bare[:-1] if bare.endswith("s") and bare[:-1] in DEMONYMS else bare
-        stem = bare[:-2] + "an" if bare.endswith("men") and bare[:-2] + "an" in DEMONYMS else stem
-        if stem not in DEMONYMS:
-            continue
-        capital = word[0].isupper()
-        if not capital and stem in _NOT_NRP and bare == stem:
-            continue
-        yield Finding("NRP", match.start(), match.end(), 0.6 if capital else 0.5)
+    for bare in _FORMS.intersection(_LETTERS.findall(lowered)):
+        guarded = bare in _NOT_NRP
+        place = lowered.find(bare)
+        while place >= 0:
+            end = place + len(bare)
+            alone = (
+                not (lowered[place - 1 : place].isalnum() or lowered[end : end + 1].isalnum())
+                if place
+                else not lowered[end : end + 1].isalnum()
+            )
+            capital = text[place].isupper()
+            if alone and (capital or not guarded):
+                yield Finding("NRP", place, end, 0.6 if capital else 0.5)
+            place = lowered.find(bare, end)

@@ -70,7 +70,7 @@ class PersonalFinder:
         found: list[Finding] = []
         found.extend(emails(text))
         found.extend(urls(text, lowered))
-        if text.count(":") >= 2 or "-" in text:
+        if _MACHINE_GATE.search(text):
             found.extend(_machines(text))
         for match in _RUN.finditer(text):
             start, end = match.span()
@@ -221,7 +221,9 @@ _IPV6: Final = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|[0-9A-Fa-f]{1,4}|(?::[0-9A-Fa-f]{1,4}){1,6})(?:%\w{1,12})?(?![\w:])|(?<![\w:.])::(?:[0-9A-Fa-f]{1,4}:){0,6}[0-9A-Fa-f]{1,4}(?![\w:])"
 )
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
-_MAC_DOTTED: Final = re.compile(r"(?<![\w.])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![\w.])")
+_MACHINE_GATE: Final = re.compile(
+    r"[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]::?[0-9A-Fa-f]{1,4}:|::[0-9A-Fa-f]|[0-9A-Fa-f]::"
+)
 
 
 def _machines(text: str) -> Iterator[Finding]:
