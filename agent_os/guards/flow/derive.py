@@ -16,7 +16,7 @@ from typing import Any, Final
 from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.scope import name_words
+from agent_os.guards.flow.scope import BRANDS, name_words
 
 _READ: Final = bag(
     "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
@@ -81,9 +81,19 @@ _SECRET_FIELDS: Final = bag(
 )
 _LISTS: Final = bag("channels users members names contacts folders labels categories groups teams projects rooms")
 
+_CONTENT: Final = bag(
+    "file page webpage website url web content document attachment text body html ocr transcript log logs pdf"
+    " note notes wiki article image clipboard stdout output"
+)
+_WEB: Final = bag("web google bing duckduckgo internet http browse browser online crawl scrape")
+_CHANGES: Final = bag("delete remove send forward pay update create write transfer approve merge upload replace")
+"""Words that make an effect of a tool whose name begins with a reading verb (`fetch_and_send`)."""
+
 _TRUSTED: Final = Result(integrity="trusted")
 _HANDLE: Final = Result(integrity="trusted", handle=True)
 _IDENTITY: Final = Result(integrity="known", identity=True)
+_ADDRESSED: Final = Result(integrity="known", mine_if="sender|from|author|from_email|sender_email")
+"""Whom a message went to: known when the principal sent it, anybody's choice otherwise."""
 _SECRET: Final = Result(integrity="trusted", confidentiality="secret")
 _SECRET_TEXT: Final = Result(integrity="untrusted", confidentiality="secret")
 
@@ -107,12 +117,17 @@ def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = 
 @lru_cache(maxsize=4096)
 def effect_of(name: str) -> Effect:
     """Return the effect class that a tool's name speaks of; the gravest class its words allow."""
-    found = name_words(name)
+    found = [word for word in name_words(name) if word not in BRANDS] or name_words(name)
     words = set(found)
-    verb = next((word for word in found if word in _READ or word in lexicon.VERB_GROUPS), "")
+    known = [word for word in found if word in _READ or word in lexicon.VERB_GROUPS]
+    verb = next(
+        (word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS), known[0] if known else ""
+    )
+    if found and found[0] in _READ:
+        verb = found[0]
     reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
     if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
-        return Effect.READ
+        return Effect.READ if not set(found[found.index(verb) + 1 :]) & _CHANGES else Effect.WRITE_SHARED
     if words & _EXECUTE and not words & _PAY:
         return Effect.EXECUTE
     if words & (_CREDENTIAL - {"key", "access", "pin"}) or ("key" in words and words & {"api", "ssh", "create", "add"}):
@@ -124,6 +139,28 @@ def effect_of(name: str) -> Effect:
     if not verb:
         return Effect.EXECUTE
     return Effect.WRITE_SHARED if words & _SHARED else Effect.WRITE_OWN
+
+
+@lru_cache(maxsize=4096)
+def opaque(name: str, effect: Effect) -> ToolSpec:
+    """Return a draft under which nothing of a result is trusted."""
+    return ToolSpec(name=name, effect=effect)
+
+
+def carries_content(name: str, args: Mapping[str, Any], result: Any) -> bool:
+    """Return whether a result is what somebody wrote (a page, a file), and not what the tool says of its records.
+
+    Such a text is not read as a structure: an attacker can write JSON too.
+    """
+    if any(_argument(Effect.READ, key, False).type == "url" for key in args):
+        return True
+    return isinstance(result, str) and bool(set(name_words(name)) & _CONTENT)
+
+
+@lru_cache(maxsize=4096)
+def asks_the_web(name: str) -> bool:
+    """Return whether a reading tool carries its arguments to the open web."""
+    return bool(set(name_words(name)) & _WEB)
 
 
 def argument(effect: Effect, name: str, value: Any) -> Argument:
@@ -182,8 +219,9 @@ _DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?
 
 def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
     """Return the draft label of one leaf of a result, or None for untrusted."""
-    if path.endswith("~"):
-        return None
+    if path.endswith("~"):  # an object keyed by people (`shared_with: {address: right}`)
+        parent = path.removesuffix(".*~").rsplit(".", 1)[-1]
+        return _TRUSTED if tool.effect is Effect.READ and _field(parent) & _PEOPLE_FIELDS else None
     if isinstance(value, (bool, int, float)) or value is None:
         return _HANDLE if _is_id(name) else _SECRET if _is_secret(name) else _TRUSTED
     found = _field(name)
@@ -197,6 +235,8 @@ def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
         return _IDENTITY
     words = set(name_words(tool.name))
     reads = tool.effect is Effect.READ
+    if found & {"to", "cc", "bcc", "recipient", "recipients"} and reads:
+        return _ADDRESSED
     if found & _PEOPLE_FIELDS and reads and " " not in value:
         return _TRUSTED
     if reads and found & _ADDRESS_FIELDS and words & _DIRECTORY:

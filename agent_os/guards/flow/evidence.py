@@ -9,6 +9,7 @@ them, or when it is the extreme that a word of choice in the prompt points to (`
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,11 +60,18 @@ class Candidate:
     seen: set[int] = field(default_factory=set)
 
 
+_UNITS: Final = (
+    "euros?|eur|usd|dollars?|pounds?|gbp|percent|days?|weeks?|months?|years?|minutes?|hours?|times|people|persons?|guests?"
+    "|items?|copies|kg|km|miles|degrees"
+)
+
+
 class Prompt:
     """The user's words, ready for strict comparison."""
 
     def __init__(self) -> None:
         self.text = ""
+        self.raw = ""
         self.words: frozenset[str] = frozenset()
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
@@ -76,7 +84,8 @@ class Prompt:
         self.text = f"{self.text}\n{normal.strict(text)}" if self.text else normal.strict(text)
         words = normal.words(text)
         self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
-        self.hosts = self.hosts | {normal.host_of(url) for url in normal.urls(text)}
+        self.raw = f"{self.raw}\n{text}"
+        self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
         self.days = self.days | days_in(text)
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
@@ -92,6 +101,21 @@ class Prompt:
                 return True
             start = self.text.find(wanted, start + 1)
         return False
+
+    def vouches(self, value: str, *, exact: bool = False) -> bool:
+        """Return whether the prompt names this value as one that has a meaning of its own.
+
+        Not for words that every sentence has, nor for a number that counts or measures something; `exact` also asks for the
+        same capital letters (passwords, paths).
+        """
+        wanted = normal.strict(value)
+        if not self.names(wanted) or (exact and value.strip() not in self.raw):
+            return False
+        if wanted in STOP or wanted in lexicon.UNIVERSAL:
+            return any(f"{mark}{wanted}" in self.text for mark in "#@'\"`“")
+        if wanted.isdigit() and len(wanted) <= 4:
+            return not re.search(rf"(?:[$€£]\s?{wanted}\b|\b{wanted}\s?(?:{_UNITS})\b|\b{wanted}\s?%)", self.text)
+        return True
 
     def names_id(self, value: str) -> bool:
         """Return whether the prompt names a short id as an id (`id 13`, `#13`, `number '13'`), not merely as a number."""

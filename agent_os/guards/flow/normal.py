@@ -129,12 +129,30 @@ def urls(text: str) -> list[str]:
 
 
 def host_of(url: str) -> str:
-    """Return the host of a web address as written, without scheme, user, port and path; empty if there is none."""
-    rest = loose(url.strip())
-    rest = re.sub(r"^[a-z][a-z0-9+.-]*:", "", rest).lstrip("/\\")
+    """Return the host of a web address in its loose form, for tainting; empty if there is none."""
+    return _host(loose(url.strip()))
+
+
+def strict_host(url: str) -> str:
+    """Return the host of a web address in its strict form, for vouching; empty where readers could disagree on it."""
+    form = strict(url)
+    authority = re.split(r"[/?#]", re.sub(r"^[a-z][a-z0-9+.-]*:", "", form).lstrip("/"), maxsplit=1)[0]
+    return "" if "\\" in form or "@" in authority or "%" in authority else _host(form)
+
+
+def _host(form: str) -> str:
+    rest = re.sub(r"^[a-z][a-z0-9+.-]*:(?!\d)", "", form).lstrip("/\\")
     rest = re.split(r"[/\\?#]", rest, maxsplit=1)[0].rsplit("@", 1)[-1]
-    host = re.sub(r":\d*$", "", rest).strip("[].")
-    return host.removeprefix("www.")
+    return re.sub(r":\d*$", "", rest).strip("[].").removeprefix("www.")
+
+
+_MAILBOX: Final = re.compile(r"[^<>@,;]*<([^<>@\s,;]+@[^<>@\s,;]+)>")
+
+
+def mailbox(text: str) -> str:
+    """Return the address in `Name <address>`; any other text as it is."""
+    found = _MAILBOX.fullmatch(text.strip())
+    return found[1] if found else text
 
 
 def emails(text: str) -> list[str]:

@@ -182,12 +182,12 @@ class Scope:
 def _profile(
     name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...]
 ) -> Profile:
-    named = name_words(name)
+    named = [word for word in name_words(name) if word not in BRANDS] or name_words(name)
     verbs = set(own_verbs)
     if not verbs:
-        verbs = {word for word in named[:2] if word in lexicon.VERB_GROUPS} or set(named[:1])
-        if named and named[0] in lexicon.VERB_GROUPS:
-            verbs = {named[0]}
+        known = [word for word in named if word in lexicon.VERB_GROUPS]
+        plain = [word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS]
+        verbs = set((plain or known or named)[:1])
     groups = {group for verb in verbs for group in lexicon.tool_groups(verb)} - {"read"}
     words = set(own_objects)
     if not words:
@@ -206,12 +206,13 @@ def profile(spec: ToolSpec) -> Profile:
     return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
 
 
-_FILLERS: Final = bag(
-    "to from in of the a an for by with on at new all my id is direct api tool scheduled git github gitlab gmail slack jira"
-    " notion google outlook microsoft aws azure gcp salesforce hubspot stripe shopify spotify twitter linkedin facebook mcp"
-    " server client service"
+BRANDS: Final = bag(
+    "git github gitlab gmail slack jira notion google outlook microsoft aws azure gcp salesforce hubspot stripe shopify"
+    " spotify twitter linkedin facebook mcp server client service api tool"
 )
-"""Words of a tool's name that say neither what it does nor to what: particles and the names of products."""
+"""Words that stand before a tool's own name: whose it is."""
+
+_FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all my id is direct scheduled")
 
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""

@@ -56,6 +56,7 @@ class _Taking:
     creates: bool
     counts: bool
     echoes: set[str]
+    after: list[Entry] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -64,8 +65,6 @@ class FlowSession:
 
     specs: Mapping[str, ToolSpec] = field(default_factory=dict)
     principal: Principal = ANONYMOUS
-    trusted_hosts: frozenset[str] = frozenset()
-    trusted_principals: frozenset[str] = frozenset()
     _prompt: Prompt = field(default_factory=Prompt)
     _scope: Scope = field(default_factory=Scope)
     _taint: TaintIndex = field(default_factory=TaintIndex)
@@ -118,7 +117,11 @@ class FlowSession:
         source = f"{kinds.source_of(tool, args)}#{self._calls}"
         if isinstance(result, bytes):
             result = result.decode("utf-8", "replace")
-        value = leaves.structured(result, bool(spec.results))
+        if spec.derived and derive.carries_content(spec.name, args, result):
+            spec = derive.opaque(spec.name, spec.effect)
+            value = result
+        else:
+            value = leaves.structured(result, bool(spec.results))
         creates = spec.effect is not Effect.READ and performed and not failed
         if creates:
             self._done[spec.name] += 1
@@ -139,6 +142,10 @@ class FlowSession:
             if leaf.result is not None and leaf.result.handle:
                 kind = _named_kind(leaf.name) or objects
             self._take_leaf(leaf, Entry(leaf, keyed, keys, kind, spec.name), spec, taking)
+        for entry in taking.after:
+            if self._mine(entry.leaf):
+                self._evidence.know(scalar_text(entry.leaf.value))
+                self._evidence.learn(entry, spec.name)
         if performed and not failed:
             self._describe(spec, args, found, creates)
         self._context = self._context.join(label)
@@ -162,15 +169,18 @@ class FlowSession:
         if not taking.counts:
             return
         if taking.creates and leaf.result is not None and leaf.result.handle:
-            self._evidence.create(entry)
+            if not (spec.derived and "[*]" in leaf.column):  # a list is what there was, not what was made
+                self._evidence.create(entry)
+        elif spec.effect is Effect.READ and leaf.result is not None and leaf.result.mine_if:
+            taking.after.append(entry)  # whose record it is shows when the record is complete
         elif spec.effect is Effect.READ and trusted(leaf):
             self._evidence.learn(entry, spec.name)
-        if leaf.result is not None and leaf.result.mine_if and self._mine(leaf):
-            self._evidence.know(text)
 
     def _mine(self, leaf: leaves.Leaf) -> bool:
-        author = leaf.record.fields.get(leaf.result.mine_if) if leaf.result else None
-        return isinstance(author, str) and normal.strict(author) in (normal.strict(self.principal.user), "me")
+        names = leaf.result.mine_if.split("|") if leaf.result else ()
+        own = (normal.strict(self.principal.user), "me")
+        authors = [leaf.record.fields.get(name) for name in names]
+        return any(isinstance(author, str) and normal.strict(author) in own for author in authors)
 
     def _describe(self, spec: ToolSpec, args: Mapping[str, Any], found: list[leaves.Leaf], creates: bool) -> None:
         records = list({id(leaf.record): leaf.record for leaf in found}.values())
@@ -264,9 +274,10 @@ class FlowSession:
     ) -> None:  # fmt: skip
         """Add concerns for what leaves inside values: guarded data, web addresses and texts of strangers."""
         leaves_here = spec.effect in LEAVING
+        asks_the_web = derive.asks_the_web(spec.name)
         carried = False
         for pointer, argument, value in values:
-            if not leaves_here and argument.type != "url":
+            if not leaves_here and argument.type != "url" and not asks_the_web:
                 continue
             found = self._secrets.found_in(value)
             if found is not None and not self._prompt.names(value):
@@ -282,8 +293,8 @@ class FlowSession:
                 continue
             carried = carried or labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
             for url in normal.urls(value):
-                host = normal.host_of(url)
-                if not self._host_vouched(host):
+                if not self._host_vouched(normal.strict_host(url)):
+                    host = normal.host_of(url)
                     source = self._taint.source_of(host)
                     concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,)))
                     break
@@ -298,10 +309,7 @@ class FlowSession:
         if self._prompt_vouches(text, argument, spec):
             return None
         ways = argument.vouched_by
-        strict = normal.strict(text)
-        if argument.role is Role.AUTHORITY and (
-            strict in self.trusted_principals or (self._is_self(text) and self._scope.to_self)
-        ):
+        if argument.role is Role.AUTHORITY and self._is_self(text) and self._scope.to_self:
             return None
         if "own-creation" in ways and self._evidence.created(text, objects):
             return None
@@ -328,24 +336,22 @@ class FlowSession:
             return self._url_vouched(text, spec)
         if argument.role is Role.HANDLE and len(text) <= 4:
             return self._prompt.names_id(text)
-        return self._prompt.names(text)
+        return self._prompt.vouches(normal.mailbox(text), exact=argument.type in ("password", "path"))
 
     def _url_vouched(self, text: str, spec: ToolSpec) -> bool:
         """A web address is the prompt's when the prompt has it; for reading, also one below an address it has."""
         if self._prompt.names(text):
             return True
-        host = normal.host_of(text)
-        if not self._host_vouched(host):
+        host = normal.strict_host(text)
+        if not host or not self._host_vouched(host):
             return False
-        rest = normal.loose(text).split(host, 1)[-1].strip("/")
+        rest = normal.strict(text).split(host, 1)[-1].strip("/")
         if not rest or self._prompt.names(host + "/" + rest):
             return True
         return spec.effect is Effect.READ and "?" not in rest and "#" not in rest and not self._secrets.found_in(rest)
 
     def _host_vouched(self, host: str) -> bool:
-        if host in self._prompt.hosts or host in self.trusted_hosts:
-            return True
-        return any(host.endswith("." + known) for known in self.trusted_hosts)
+        return host in self._prompt.hosts
 
     # ---- small parts -----------------------------------------------------------------------------------------------
 
@@ -395,7 +401,7 @@ class FlowSession:
         The task is the parent's words: trusted only where the user's own prompt has them. The child knows what the parent
         knows; its scope lies within the parent's.
         """
-        other = FlowSession(self.specs, self.principal, self.trusted_hosts, self.trusted_principals)
+        other = FlowSession(self.specs, self.principal)
         other._prompt, other._scope = self._prompt, self._scope
         other._taint, other._secrets = self._taint, self._secrets
         other._evidence, other._context = self._evidence, self._context
