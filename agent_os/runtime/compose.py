@@ -31,6 +31,7 @@ from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
+from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 
 SCANNED_KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.send"})
@@ -48,9 +49,11 @@ class Composition:
     state: State
     files: Files
     http: Http
+    programs: SandboxPrograms
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
+        await self.programs.aclose()
         await self.http.aclose()
         self.files.close()
         self.state.close()
@@ -117,6 +120,8 @@ def _wire(
     http = Http(carried=carried)
     effectors: dict[str, Effector] = {"net.request": http, "tool.call": toolbox}
     effectors.update(dict.fromkeys(files.kinds, files))
+    programs = SandboxPrograms(policy, workspace, state.path, principal)
+    effectors.update(dict.fromkeys(programs.kinds, programs))
     door = _Door(workspace, carried)
     budgets = tuple(_budgets(policy))
     ports = Ports(
@@ -139,9 +144,10 @@ def _wire(
     session = Session(principal, workspace, flow=_flow(policy, toolbox, principal), privacy=_privacy(policy, principal))
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor
+    programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    return Composition(monitor, toolbox, carried, state, files, http)
+    return Composition(monitor, toolbox, carried, state, files, http, programs)
 
 
 def needs_of(policy: Policy) -> Needs:

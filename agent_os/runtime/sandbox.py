@@ -10,24 +10,32 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.core.ports import Door
+from agent_os.core.principal import Principal
+from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox import probe
 from agent_os.effects.sandbox.holds import Holds
 from agent_os.effects.sandbox.launch import Ended, Launcher, Running, launch
 from agent_os.effects.sandbox.relay import CapturePipes, OutputCount, Streams, Terminal, size_of
 from agent_os.guards.confine import Confinement, HostFacts, RunOptions, SandboxPlan, paths_of_interest, plan_sandbox
+from agent_os.guards.confine.build import PROXY_PORT
 from agent_os.guards.confine.compile import confinement_of
 from agent_os.guards.confine.inputs import MISSING, within
 from agent_os.guards.confine.protect import held_places
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_glob
+from agent_os.runtime.network import serve_sandbox
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+CA_BUNDLE: Final = "/run/agentos/ca.pem"
+"""Inside: the guard's certificate authority and the system's roots."""
+NO_PROXY: Final = "localhost,127.0.0.1,::1"
 CAPTURE_BYTES: Final = 1024 * 1024
 __all__ = ["Confinement", "Ended", "EnforcementError", "SandboxSettings", "prepare", "run_interactive"]
 
@@ -95,6 +103,31 @@ class Prepared:
 def policy_confinement(policy: Policy, workspace: str) -> Confinement:
     """Return what every layer of a policy grants together."""
     return confinement_of([[unit.file for unit in layer.units] for layer in policy.layers], workspace)
+
+
+def guard_settings(settings: SandboxSettings, guard: EgressGuard) -> SandboxSettings:
+    """Return settings for a run behind a guard: its CA bundle shown inside, proxy variables set."""
+    proxy = f"http://127.0.0.1:{PROXY_PORT}"
+    values = guard.environment(proxy=proxy, bundle=CA_BUNDLE, no_proxy=NO_PROXY)
+    return replace(
+        settings,
+        guard=True,
+        shown={**settings.shown, CA_BUNDLE: str(guard.ca_bundle)},
+        values={**values, **settings.values},
+    )
+
+
+def guard_listeners(guard: EgressGuard, door: Door, principal: Principal) -> Callable[[Running], Awaitable[None]]:
+    """Return what hands a sandbox's listeners to the guard before its program starts, and takes them back at its end."""
+
+    async def serve(running: Running) -> None:
+        served = await serve_sandbox(guard, running.listeners, principal, sandbox_pid=running.anchor, door=door)
+        for _kind, listener in running.listeners:
+            listener.close()
+        running.listeners.clear()
+        running.ended.add_done_callback(lambda _: [listener.close() for listener in served])
+
+    return serve
 
 
 def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path) -> Prepared:

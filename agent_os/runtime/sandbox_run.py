@@ -10,7 +10,7 @@ import asyncio
 import os
 import pwd
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,21 +22,26 @@ from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
-from agent_os.effects.sandbox.launch import Ended, Running
+from agent_os.effects.sandbox.launch import Ended
 from agent_os.guards.confine import Confinement, SandboxPlan
-from agent_os.guards.confine.build import PROXY_PORT, network_plan
+from agent_os.guards.confine.build import network_plan
 from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
 from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
-from agent_os.runtime.network import open_guard, serve_sandbox
+from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
-from agent_os.runtime.sandbox import Prepared, SandboxSettings, policy_confinement, prepare, run_interactive
+from agent_os.runtime.sandbox import (
+    Prepared,
+    SandboxSettings,
+    guard_listeners,
+    guard_settings,
+    policy_confinement,
+    prepare,
+    run_interactive,
+)
 from agent_os.runtime.state import State, state_directory
 
-CA_BUNDLE: Final = "/run/agentos/ca.pem"
-"""Inside: the guard's certificate authority and the system's roots."""
-NO_PROXY: Final = "localhost,127.0.0.1,::1"
 DEFAULT_POLICY: Final = "pack:baseline"
 
 
@@ -66,23 +71,18 @@ def _load(request: RunRequest) -> tuple[Policy, str, Confinement]:
 
 
 def _prepare(request: RunRequest, workspace: str, confinement: Confinement, guard: EgressGuard | None) -> Prepared:
-    values, shown = dict(request.values), {}
-    if guard is not None:
-        shown[CA_BUNDLE] = str(guard.ca_bundle)
-        proxy = f"http://127.0.0.1:{PROXY_PORT}"
-        values = {**guard.environment(proxy=proxy, bundle=CA_BUNDLE, no_proxy=NO_PROXY), **values}
     settings = SandboxSettings(
         workspace=workspace,
         cwd=request.cwd,
         hide=_files(request.policies),
         environment=request.environment,
-        values=values,
+        values=request.values,
         allow_missing=request.allow_missing,
         wall_seconds=request.wall_seconds,
         output_bytes=request.output_bytes,
-        guard=guard is not None,
-        shown=shown,
     )
+    if guard is not None:
+        settings = guard_settings(settings, guard)
     return prepare(confinement, settings, state=state_directory(workspace=workspace))
 
 
@@ -121,12 +121,16 @@ async def _run(request: RunRequest) -> Ended:
             guard = await open_guard(policy, session.monitor, state=session.state.path, workspace=workspace)
         prepared = _prepare(request, workspace, confinement, guard)
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
+        monitor = session.monitor
+        listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None
         try:
             ended = await run_interactive(
                 prepared,
                 request.argv,
                 terminal=_terminal(request, prepared),
-                on_listeners=_guarded(guard, session.monitor) if guard is not None else None,
+                on_listeners=guard_listeners(guard, session.monitor, session.monitor.principal)
+                if guard is not None
+                else None,
             )
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))
@@ -147,18 +151,6 @@ def _terminal(request: RunRequest, prepared: Prepared) -> bool:
     if request.terminal is not None:
         return request.terminal
     return prepared.terminal and sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def _guarded(guard: EgressGuard, monitor: Monitor) -> Callable[[Running], Awaitable[None]]:
-    """Return what hands a sandbox's listeners to the guard before its program starts."""
-
-    async def serve(running: Running) -> None:
-        await serve_sandbox(guard, running.listeners, monitor.principal, sandbox_pid=running.anchor, door=monitor)
-        for _kind, listener in running.listeners:
-            listener.close()
-        running.listeners.clear()
-
-    return serve
 
 
 @dataclass(slots=True)
