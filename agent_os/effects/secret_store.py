@@ -107,7 +107,7 @@ def read_secret_file(path: str) -> str:
 
 def _from_keyring(key: str) -> str | None:
     try:
-        import keyring  # noqa: PLC0415
+        import keyring  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError:
         raise EffectError("the keyring is not installed: pip install keyring") from None
     try:

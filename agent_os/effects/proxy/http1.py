@@ -17,8 +17,9 @@ from typing import Final
 from agent_os.effects.proxy.limits import CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.guards import egress
-from agent_os.guards.egress import HttpError
 
+HttpError = egress.HttpError
+"""A message that is refused; `status` is what the sender is told."""
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 _TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[\t\x20-\x7e\x80-\xff]*")
