@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -60,8 +61,10 @@ async def serve(options: argparse.Namespace) -> None:
     ports["ca"] = str(guard.parts.authority.certificate_path)
     ports["decide_us"] = _decide_us(guard.parts.rules, options.tls)
     ports["pid"] = os.getpid()
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     print(json.dumps(ports), flush=True)
-    await asyncio.Event().wait()
+    await over.wait()
 
 
 def _decide_us(rules: Any, port: int) -> float:
