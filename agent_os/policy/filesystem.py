@@ -80,6 +80,7 @@ class FilesystemSection:
         self.size_limits: list[tuple[int, str]] = []
         self.readable: list[str] = []
         self.writable: list[str] = []
+        self._listings: dict[bool, str] = {}
 
     @property
     def may_allow(self) -> bool:
@@ -183,12 +184,13 @@ class FilesystemSection:
     def advise(self, action: Action, _facts: Facts) -> str:
         """Say which paths may be read or written."""
         changes = action.kind in CHANGES
-        paths = list(dict.fromkeys(self.writable if changes else [*self.writable, *self.readable]))
-        verb = "written" if changes else "read"
-        if not paths:
-            return f"no path may be {verb}"
-        more = f" and {len(paths) - MAX_ADVISED} more" if len(paths) > MAX_ADVISED else ""
-        return f"paths that may be {verb}: " + ", ".join(paths[:MAX_ADVISED]) + more
+        if changes not in self._listings:  # made once: a denial must not cost more the more rules there are
+            paths = list(dict.fromkeys(self.writable if changes else [*self.writable, *self.readable]))
+            verb = "written" if changes else "read"
+            more = f" and {len(paths) - MAX_ADVISED} more" if len(paths) > MAX_ADVISED else ""
+            listed = f"paths that may be {verb}: " + ", ".join(paths[:MAX_ADVISED]) + more
+            self._listings[changes] = listed if paths else f"no path may be {verb}"
+        return self._listings[changes]
 
 
 _PROTECTED_SET: Final = frozenset(PROTECTED)

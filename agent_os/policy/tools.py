@@ -63,6 +63,7 @@ class ToolsSection:
         self._found: dict[str, tuple[_Rule | _Rate, ...]] = {}
         self._allowed_names: list[str] = []
         self.may_allow = False
+        self._listing = ""
 
     def add(self, pattern: str, rule: _Rule | _Rate) -> None:
         """Add a compiled rule under a tool name or glob."""
@@ -125,11 +126,12 @@ class ToolsSection:
             return "this tool is allowed when " + ", or when ".join(conditions[:3])
         if words:
             return "this tool is allowed for other principals"
-        names = sorted(dict.fromkeys(self._allowed_names))
-        if not names:
-            return "no tool is allowed"
-        more = f" and {len(names) - MAX_ADVISED} more" if len(names) > MAX_ADVISED else ""
-        return "tools that are allowed: " + ", ".join(names[:MAX_ADVISED]) + more
+        if not self._listing:  # made once: a denial must not cost more the more rules there are
+            names = sorted(dict.fromkeys(self._allowed_names))
+            more = f" and {len(names) - MAX_ADVISED} more" if len(names) > MAX_ADVISED else ""
+            listed = "tools that are allowed: " + ", ".join(names[:MAX_ADVISED]) + more
+            self._listing = listed if names else "no tool is allowed"
+        return self._listing
 
 
 def _judge_rate(rule: _Rate, facts: Facts) -> Match:

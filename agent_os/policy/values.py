@@ -131,7 +131,7 @@ def pluck(data: Any, fields: Iterable[str]) -> list[Any] | None:
         current = found
     scalars: list[Any] = []
     for item in current:
-        for value in item if isinstance(item, (list, tuple)) else item if isinstance(item, Mapping) else (item,):
+        for value in item if isinstance(item, (list, tuple)) else (item,):
             if not isinstance(value, (str, int, float, bool)):
                 return None
             scalars.append(value)

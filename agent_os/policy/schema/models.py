@@ -25,7 +25,7 @@ class Provider(Part):
 
     kind: Literal[
         "openai", "anthropic", "azure", "nvidia", "vllm", "ollama", "litellm", "local", "langchain", "scripted"
-    ]
+    ] = Field(description="What it speaks; `local` is the embedded model, `langchain` one the application hands in.")
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
         default=None, description="Root of the API; https unless the host is local."
     )
