@@ -105,15 +105,16 @@ async def compose(
         payload_days=_payload_days(policy),
     )
     try:
-        return _wire(policy, principal, workspace, opened, ids, _approver(approver))
+        return wire(policy, principal, workspace, opened, ids, _approver(approver))
     except BaseException:
         opened.close()
         raise
 
 
-def _wire(
+def wire(
     policy: Policy, principal: Principal, workspace: str, state: State, ids: RandomIds, approver: Approver | None
 ) -> Composition:
+    """Return a session over a state that is open already; whoever opened it closes it."""
     carried, toolbox = Carried(), Toolbox()
     readable, writable = granted_roots(policy, workspace)
     files = Files(writable=writable, readable=readable, carried=carried)

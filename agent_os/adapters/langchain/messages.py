@@ -7,7 +7,7 @@ to a model stands in the neutral form; a message that a rewrite touched is rebui
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -20,7 +20,7 @@ from langchain_core.messages import (
 from pydantic_core import to_jsonable_python
 
 from agent_os.core import canonical
-from agent_os.core.errors import ActionError
+from agent_os.core.errors import ActionError, EffectError
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
@@ -94,6 +94,13 @@ def _built(said: Mapping[str, Any], original: BaseMessage | None = None) -> Base
         case str() as role:
             return ChatMessage(**common, role=role)
     raise ActionError("has no role", field="messages")
+
+
+def recorded_message(said: Any) -> AIMessage:
+    """Return the answer whose neutral form was recorded. Raises EffectError when it is none."""
+    if not isinstance(said, Mapping) or said.get("role") != "assistant":
+        raise EffectError("model.call: nothing was answered")
+    return cast("AIMessage", _built(said))
 
 
 def restored_message(message: AIMessage, said: Any) -> AIMessage:

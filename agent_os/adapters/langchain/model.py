@@ -29,6 +29,7 @@ from agent_os.adapters.langchain.messages import (
     message_usage,
     neutral_message,
     neutral_messages,
+    recorded_message,
     restored_message,
     rewritten_messages,
 )
@@ -399,8 +400,9 @@ def _result(done: Outcome | Pending, kept: Iterable[AIMessage]) -> ChatResult:
     if not done.ok:
         raise EffectError(f"model.call: {done.detail or done.error}")
     answers = list(kept)
-    if not answers:
-        raise EffectError("model.call: nothing was answered")
+    if not answers:  # recorded under its idempotency key by an earlier run
+        recorded = recorded_message(done.value)
+        return ChatResult(generations=[ChatGeneration(message=recorded)])
     return ChatResult(generations=[ChatGeneration(message=restored_message(answers[-1], done.value))])
 
 

@@ -31,8 +31,10 @@ class FencedOutcomes:
         )
         return self._open(key, row[0]) if row is not None and row[0] else None
 
-    async def claim(self, key: str, action_digest: str, *, repeatable: bool = False) -> Outcome | None:
+    async def claim(self, key: str, action_digest: str) -> Outcome | None:
         """Claim a key for this run: None means go ahead, an Outcome that it was done before.
+
+        A key that begins with `r:` is of an effect that may be repeated.
 
         Raises FencedError when the task was taken over, TaskStopped when it is to stop, ActionError when the key belongs to
         another action, EffectError when it is in progress or was interrupted and may not be repeated.
@@ -40,6 +42,7 @@ class FencedOutcomes:
         if not key or len(key) > KEY_CHARS_MAX:
             raise ActionError(f"must have 1 to {KEY_CHARS_MAX} characters", field="key")
         task, token = self._task.id, self._task.token
+        repeatable = key.startswith("r:")
 
         def work(session: Any) -> tuple[str, str]:
             stopped = self._ledger.fence(session, task, token)
@@ -79,6 +82,15 @@ class FencedOutcomes:
         if answer == "running":
             raise EffectError(f"in progress: key {key} is being carried out")
         raise EffectError(f"interrupted: key {key} was begun by a run that ended; it may have happened")
+
+    async def check(self) -> None:
+        """Raise FencedError or TaskStopped unless this run may still act."""
+        task, token = self._task.id, self._task.token
+        stopped = await self._ledger.storage.run(lambda session: self._ledger.fence(session, task, token))
+        if stopped == "fenced":
+            raise FencedError(f"task {task} was taken over: this run of it may do nothing more")
+        if stopped:
+            raise TaskStopped(stopped)
 
     async def record(self, key: str, outcome: Outcome) -> None:
         """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten."""
