@@ -39,6 +39,7 @@ class NetworkSection:
         self.strict: Final = semantics != "openshell"
         self.entries: Final[list[Entry]] = []
         self._index: Final[HostIndex[Entry]] = HostIndex()
+        self._names: Final[HostIndex[Entry]] = HostIndex()  # by host alone, under port 0: for advice and names
 
     def add(self, policies: NetworkPolicies, *, rule: RuleNames = str, prefix: str = "") -> None:
         """Compile the policies of one file; `rule` turns the path of a key into the id of its rule."""
@@ -53,6 +54,7 @@ class NetworkSection:
                 entry.index = len(self.entries)
                 self.entries.append(entry)
                 self._index.add(entry.host, entry.ports, entry)
+                self._names.add(entry.host, (0,), entry)
 
     # -- judging
 
@@ -82,7 +84,7 @@ class NetworkSection:
         there = self._covering(action.host, action.port)
         target = _authority(action)
         if not there:
-            near = [entry for entry in self.entries if entry.covers(action.host)]
+            near = [entry for entry in self._names.find(action.host, 0) if entry.covers(action.host)]
             advice = f"{near[0].id} covers this host on other ports" if near else "no entry names this host and port"
             return f"endpoint {target} is not allowed by any policy", advice
         usable = [entry for entry in there if self._program(entry, facts)]
@@ -188,7 +190,7 @@ class NetworkSection:
 
     def resolvable(self, host: str) -> bool:
         """Return whether some entry could allow a connection to a canonical name, on any port."""
-        return any(entry.covers(host) for entry in self.entries)
+        return any(entry.covers(host) for entry in self._names.find(host, 0))
 
     def inspections(self, host: str, port: int) -> list[dict[str, Any]]:
         """Return how traffic to a destination is to be looked at, one mapping an entry (see Entry.inspection).
