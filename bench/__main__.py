@@ -8,7 +8,14 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("bench.startup", "bench.decide", "bench.audit", "bench.perform", "bench.network_rules")
+BENCHES = (
+    "bench.startup",
+    "bench.decide",
+    "bench.audit",
+    "bench.perform",
+    "bench.network_rules",
+    "bench.peers",
+)
 
 
 def main() -> int:
