@@ -20,7 +20,8 @@ VERBS: Final[dict[str, str]] = {
     " relay transmit communicate push say remind request comment inquire complain confirm apologize apologise",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
-    " setup build enter issue form produce remind bookmark mark post import define clone leave remember memorize keep apply submit request",
+    " setup build enter issue form produce remind bookmark mark post import define clone"
+    " leave remember memorize keep apply submit request",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"

@@ -1,0 +1,200 @@
+"""Judging a call from what is known before it: labels of its arguments, and concerns. Reads only.
+
+An authority argument needs a voucher: the prompt, a trusted record that the prompt leads to, something this session
+created, or a principal the user has dealt with. A value that also stands in untrusted text has lost every voucher but
+the prompt. An effect needs the prompt to ask for it. What leaves is searched for guarded values and strangers' links.
+Nothing is doubted before untrusted text was read: until then nothing can have been injected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent_os.core.facts import FlowConcern
+from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
+from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.guards.flow import derive, normal
+from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
+from agent_os.guards.flow.scope import days_in, within_days
+
+LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
+"""Effects whose payload reaches somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Labels of arguments by RFC 6901 pointer, and concerns."""
+
+    labels: Mapping[str, Label]
+    concerns: tuple[FlowConcern, ...] = ()
+
+
+@dataclass(slots=True)
+class _Doubt:
+    sink: str
+    source: str = ""
+
+
+def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec | None = None) -> Judgement:
+    """Judge a call from what was taken before it. Changes nothing."""
+    spec = spec or known.spec(tool)
+    labels: dict[str, Label] = {}
+    concerns, pinned = _of_effect(known, spec)
+    objects = kind_of(spec)
+    values = scalars(args)
+    company = Counter(name for _, name, _ in values)
+    vouched: list[str] = []
+    doubted: list[str] = []
+    payload: list[tuple[str, Argument, str]] = []
+    for count, (pointer, name, value) in enumerate(values):
+        if count >= ARGUMENT_LEAVES_MAX:
+            concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many arguments to judge"))
+            break
+        argument = known.argument(spec, name, value)
+        doubt = None
+        if argument.role in (Role.AUTHORITY, Role.HANDLE):
+            if company[name] > 1 and _is_self(known, value):
+                labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
+                continue
+            doubt = _doubt(known, value, argument, spec, _argument_kind(name, argument, objects))
+            labels[pointer] = TRUSTED if doubt is None else known.untrusted_label(doubt.source)
+            if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
+                (vouched if doubt is None else doubted).append(value)
+        else:
+            labels[pointer] = known.label_of(value)
+            if pinned and argument.type == "date" and isinstance(value, str):
+                days = days_in(value)
+                if days and not within_days(days, pinned):
+                    doubt = _Doubt("contradicts_prompt")
+        if doubt is not None:
+            to = (scalar_text(value),) if doubt.sink != "contradicts_prompt" else ()
+            concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), to))
+        if isinstance(value, str) and value:
+            payload.append((pointer, argument, value))
+    _leaving(known, spec, payload, vouched, doubted, labels, concerns)
+    return Judgement(labels, tuple(concerns))
+
+
+def _of_effect(known: Knowledge, spec: ToolSpec) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
+    """Return concerns about the effect as a whole, and the days its dates are pinned to."""
+    if not known.read_untrusted or spec.effect is Effect.READ:
+        return [], frozenset()
+    concerns = []
+    pinned: frozenset[tuple[int, int]] = frozenset()
+    leave = known.scope.leave(spec)
+    if leave is None:
+        concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
+    elif leave.times and known.done[spec.name] >= leave.times:
+        concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
+    else:
+        pinned = leave.days
+    if spec.effect is Effect.CREDENTIAL:
+        concerns.append(FlowConcern("credential_use", "", "", "credentials after an untrusted read"))
+    if spec.derived:
+        concerns.append(FlowConcern("unknown_tool", "", "", "no manifest: judged by its name"))
+    return concerns, pinned
+
+
+def _leaving(
+    known: Knowledge, spec: ToolSpec, values: list[tuple[str, Argument, str]], vouched: list[str], doubted: list[str],
+    labels: dict[str, Label], concerns: list[FlowConcern],
+) -> None:  # fmt: skip
+    """Add concerns for what leaves inside values: guarded data, web addresses and texts of strangers."""
+    leaves_here = spec.effect in LEAVING
+    asks_the_web = derive.asks_the_web(spec.name)
+    carried = False
+    for pointer, argument, value in values:
+        if not leaves_here and argument.type != "url" and not asks_the_web:
+            continue
+        found = known.secrets.found_in(value)
+        if found is not None and not known.words.names(value):
+            labels[pointer] = labels.get(pointer, TRUSTED).join(found)
+            readable = bool(vouched) and not doubted and all(found.flows_to(reader) for reader in vouched)
+            if not readable:
+                secret = found.confidentiality is Confidentiality.SECRET
+                sink = "secrets_to_named" if vouched and not doubted else "secrets_to_untrusted"
+                sink = sink if secret else "personal_to_untrusted"
+                to = tuple(doubted or vouched)
+                concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to))
+        if not leaves_here or not known.read_untrusted or argument.role is not Role.PAYLOAD:
+            continue
+        carried = carried or labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
+        for url in normal.urls(value):
+            if not _host_vouched(known, normal.strict_host(url)):
+                host = normal.host_of(url)
+                source = known.taint.source_of(host)
+                concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,)))
+                break
+    if carried:
+        concerns.append(FlowConcern("shared_write", "", "", "text of unknown authors is carried along"))
+
+
+def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str]) -> _Doubt | None:
+    """Return why nothing vouches for an authority value, or None when something does."""
+    if value is None or isinstance(value, bool) or value == "" or not known.read_untrusted:
+        return None
+    text = scalar_text(value)
+    if _prompt_vouches(known, text, argument, spec):
+        return None
+    ways = argument.vouched_by
+    if argument.role is Role.AUTHORITY and _is_self(known, text) and known.scope.to_self:
+        return None
+    if "own-creation" in ways and known.evidence.created(text, objects):
+        return None
+    short = argument.role is Role.HANDLE or isinstance(value, (int, float))
+    if argument.type == "code":
+        return _Doubt("code_from_untrusted", known.taint.source_of(text) if known.taint.holds(text) else "")
+    if argument.type != "url" and not (short and len(text) <= 6) and known.taint.holds(text):
+        return _Doubt("authority_from_untrusted", known.taint.source_of(text))
+    if argument.type == "url" and known.taint.holds_host(normal.host_of(text)):
+        return _Doubt("authority_from_untrusted", known.taint.source_of(normal.host_of(text)))
+    if "trusted-result" in ways:
+        for entry in reversed(known.evidence.entries(text, objects)):
+            if known.evidence.leads_to(text, entry):
+                return None
+    if "known-principal" in ways and known.evidence.knows(text):
+        return None
+    return _Doubt("authority_of_unknown_origin")
+
+
+def _is_self(known: Knowledge, value: Any) -> bool:
+    return isinstance(value, str) and normal.strict(value) == normal.strict(known.principal.user)
+
+
+def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolSpec) -> bool:
+    if argument.type == "url":
+        return _url_vouched(known, text, spec)
+    if argument.role is Role.HANDLE and len(text) <= 4:
+        return known.words.names_id(text)
+    return known.words.vouches(normal.mailbox(text), exact=argument.type in ("password", "path"))
+
+
+def _url_vouched(known: Knowledge, text: str, spec: ToolSpec) -> bool:
+    """A web address is the prompt's when the prompt has it; for reading, also one below an address it has."""
+    if known.words.names(text):
+        return True
+    host = normal.strict_host(text)
+    if not host or not _host_vouched(known, host):
+        return False
+    rest = normal.strict(text).split(host, 1)[-1].strip("/")
+    if not rest or known.words.names(host + "/" + rest):
+        return True
+    return spec.effect is Effect.READ and "?" not in rest and "#" not in rest and not known.secrets.found_in(rest)
+
+
+def _host_vouched(known: Knowledge, host: str) -> bool:
+    return host in known.words.hosts
+
+
+def _argument_kind(name: str, argument: Argument, objects: frozenset[str]) -> frozenset[str]:
+    """Return what kind of thing a handle must stand for: the kind its own name speaks of, else the tool's."""
+    return (named_kind(name) or objects) if argument.role is Role.HANDLE else frozenset()
+
+
+def _quote(value: Any) -> str:
+    text = scalar_text(value) if not isinstance(value, (dict, list)) else ""
+    return text if len(text) <= 120 else text[:117] + "…"

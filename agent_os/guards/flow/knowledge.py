@@ -1,0 +1,250 @@
+"""What one session knows: prompts, what results said and how far each value may be trusted. Pure but stateful.
+
+Owns the mutable state of the guard and every way into it; `judge.py` asks and never writes. Children of a session share
+what it knows: what a sub-agent has read, its parent has read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, Label
+from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.core.principal import ANONYMOUS, Principal
+from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
+from agent_os.guards.flow.evidence import Entry, Evidence, Prompt, scalar_text, trusted
+from agent_os.guards.flow.scope import Scope, days_in, name_words, profile
+from agent_os.guards.flow.secrets import SecretIndex
+from agent_os.guards.flow.select import number_of
+from agent_os.guards.flow.taint import TaintIndex
+
+ARGUMENT_LEAVES_MAX: Final = 10_000
+"""Leaves of one call's arguments that are judged; a call with more is a concern by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """How one result is taken: where it is from, whether it brought something into being, whether it vouches."""
+
+    source: str
+    creates: bool
+    counts: bool
+    echoes: set[str]
+    after: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """Grows only. Built by `FlowSession`."""
+
+    specs: Mapping[str, ToolSpec] = field(default_factory=dict)
+    principal: Principal = ANONYMOUS
+    words: Prompt = field(default_factory=Prompt)
+    scope: Scope = field(default_factory=Scope)
+    taint: TaintIndex = field(default_factory=TaintIndex)
+    secrets: SecretIndex = field(default_factory=SecretIndex)
+    evidence: Evidence = field(init=False)
+    context: Label = TRUSTED
+    calls: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    """Effects carried out, by tool."""
+    read_untrusted: bool = False
+    """Whether anything that an attacker could have written has been read."""
+
+    def __post_init__(self) -> None:
+        self.evidence = Evidence(self.words, self.principal.user)
+
+    def prompt(self, text: str) -> None:
+        """Take a message of the user; it may widen the scope, nothing else may."""
+        self.words.extend(text)
+        self.scope.extend(text)
+        self.evidence.rebuild()
+
+    def untrusted(self, text: str, source: str) -> None:
+        """Take untrusted text that reaches the model beside results: descriptions, memories, names of files."""
+        if text.strip():
+            self.read_untrusted = True
+            self.taint.add(text, source)
+            self.context = self.context.join(Label(Integrity.UNTRUSTED, sources=(source,)))
+
+    def take(
+        self, tool: str, args: Mapping[str, Any], result: Any, spec: ToolSpec | None = None, *,
+        failed: bool = False, performed: bool = True,
+    ) -> tuple[Label, list[leaves.Leaf]]:  # fmt: skip
+        """Take a result; return the join of its labels, and its leaves.
+
+        `performed` false: the call was stopped and its result stands in a recorded trace only; it then vouches for
+        nothing, and what is untrusted in it counts as read all the same.
+        """
+        spec = spec or self.spec(tool)
+        self.calls += 1
+        source = f"{kinds.source_of(tool, args)}#{self.calls}"
+        if isinstance(result, bytes):
+            result = result.decode("utf-8", "replace")
+        if spec.derived and derive.carries_content(spec.name, args, result):
+            spec = derive.opaque(spec.name, spec.effect)
+            value = result
+        else:
+            value = leaves.structured(result, bool(spec.results))
+        creates = spec.effect is not Effect.READ and performed and not failed
+        if creates:
+            self.done[spec.name] += 1
+        keyed, keys = self._keyed(spec, args)
+        objects = kind_of(spec)
+        found: list[leaves.Leaf] = []
+        label = TRUSTED
+        echoes = {normal.strict(scalar_text(item)) for _, _, item in scalars(args)} if creates else set()
+        taking = _Taking(source, creates, performed and not failed, echoes)
+        for leaf in leaves.walk(value, spec, self.calls, source):
+            if isinstance(leaf, str):
+                self.untrusted(leaf, source)
+                label = label.join(UNTRUSTED)
+                continue
+            found.append(leaf)
+            label = label.join(leaf.label) if label is not leaf.label else label
+            kind = objects
+            if leaf.result is not None and leaf.result.handle:
+                kind = named_kind(leaf.name) or objects
+            self._take_leaf(leaf, Entry(leaf, keyed, keys, kind, spec.name), spec, taking)
+        for entry in taking.after:
+            if self._mine(entry.leaf):
+                self.evidence.know(scalar_text(entry.leaf.value))
+                self.evidence.learn(entry, spec.name)
+        if performed and not failed:
+            self._describe(spec, args, found, creates)
+        self.context = self.context.join(label)
+        return label, found
+
+    def _take_leaf(self, leaf: leaves.Leaf, entry: Entry, spec: ToolSpec, taking: _Taking) -> None:
+        text = scalar_text(leaf.value)
+        if not text:
+            return
+        if leaf.label.confidentiality is not Confidentiality.PUBLIC:
+            self.secrets.add(text, leaf.label)
+        if leaf.label.integrity is Integrity.UNTRUSTED and not (
+            isinstance(leaf.value, (int, float)) or not text.strip()
+        ):
+            if taking.creates and normal.strict(text) in taking.echoes:
+                return  # the call's own argument, handed back
+            if not self.words.names(text):
+                self.read_untrusted = True
+            self.taint.add(text, taking.source)
+            return
+        if not taking.counts:
+            return
+        if taking.creates and leaf.result is not None and leaf.result.handle:
+            if not (spec.derived and "[*]" in leaf.column):  # a list is what there was, not what was made
+                self.evidence.create(entry)
+        elif spec.effect is Effect.READ and leaf.result is not None and leaf.result.mine_if:
+            taking.after.append(entry)  # whose record it is shows when the record is complete
+        elif spec.effect is Effect.READ and trusted(leaf):
+            self.evidence.learn(entry, spec.name)
+
+    def _mine(self, leaf: leaves.Leaf) -> bool:
+        names = leaf.result.mine_if.split("|") if leaf.result else ()
+        own = (normal.strict(self.principal.user), "me")
+        authors = [leaf.record.fields.get(name) for name in names]
+        return any(isinstance(author, str) and normal.strict(author) in own for author in authors)
+
+    def _describe(self, spec: ToolSpec, args: Mapping[str, Any], found: list[leaves.Leaf], creates: bool) -> None:
+        records = list({id(leaf.record): leaf.record for leaf in found}.values())
+        if spec.effect is Effect.READ:
+            self.evidence.describe(records)
+            values = [(name, item) for _, name, item in scalars(args) if isinstance(item, str) and item]
+            if len(values) == 1:
+                numbers = {"count": float(len(records))}
+                if len(found) == 1 and found[0].label.integrity is Integrity.TRUSTED:
+                    number = number_of(found[0].value)
+                    numbers.update({"value": number} if number is not None else {})
+                self.evidence.about(values[0][1], spec.name, records[:200], numbers)
+        elif creates:
+            for _, name, item in scalars(args):
+                argument = self.argument(spec, name, item)
+                text = scalar_text(item)
+                if argument.role is not Role.HANDLE and leaves.is_name(text) and not self.taint.holds(text):
+                    record = leaves.Record(self.calls, "$args", {name: text})
+                    leaf = leaves.Leaf("", "$args", name, text, TRUSTED, None, record)
+                    self.evidence.create(Entry(leaf, True, 1, kind_of(spec), spec.name))
+
+    def spec(self, tool: str) -> ToolSpec:
+        """Return a tool's semantics: its manifest, or a draft from its name."""
+        found = self.specs.get(tool)
+        if found is None:
+            return derive.spec(tool)
+        return derive.from_schema(tool, found.input_schema, found.description) if undescribed(found) else found
+
+    def argument(self, spec: ToolSpec, name: str, value: Any) -> Argument:
+        if spec.derived and name not in spec.arguments:
+            return derive.argument(spec.effect, name, value)
+        return spec.argument(name)
+
+    def _keyed(self, spec: ToolSpec, args: Mapping[str, Any]) -> tuple[bool, int]:
+        """Return whether the prompt led to a call, and how many of its arguments are the prompt's words."""
+        keys = 0
+        for _, _, value in scalars(args):
+            if not isinstance(value, str) or not value:
+                continue
+            if self.words.names(value) or self.words.covers(value) or days_in(value) & days_in(self.words.text):
+                keys += 1
+            elif not self.evidence.entries(value, frozenset()):
+                return False, keys
+        return True, keys
+
+    def label_of(self, value: Any) -> Label:
+        if not isinstance(value, str) or not value or not self.read_untrusted or self.words.names(value):
+            return TRUSTED
+        return self.untrusted_label(self.taint.source_of(value) if len(value) < 2000 else "")
+
+    def untrusted_label(self, source: str) -> Label:
+        return Label(
+            Integrity.UNTRUSTED,
+            self.context.confidentiality,
+            self.context.readers,
+            sources=(source,) if source else (),
+        )
+
+
+def undescribed(spec: ToolSpec) -> bool:
+    """Return whether a manifest says nothing of what the tool means: it is then judged by a draft from its name."""
+    return spec.effect is Effect.EXECUTE and not spec.arguments and not spec.results and not spec.verbs
+
+
+def kind_of(spec: ToolSpec) -> frozenset[str]:
+    """Return words and groups of the things a tool deals with, to tell one tool's ids from another's."""
+    _, _, words, groups = profile(spec)
+    return groups | words
+
+
+@lru_cache(maxsize=4096)
+def named_kind(name: str) -> frozenset[str]:
+    """Return what kind of thing an id's own name speaks of (`file_id`), or nothing (`id`)."""
+    own = {lexicon.singular(word) for word in name_words(name)} - {
+        "id",
+        "uuid",
+        "guid",
+        "number",
+        "ref",
+        "key",
+        "new",
+        "old",
+    }
+    return frozenset(own) | {group for word in own for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+
+
+def scalars(args: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """Return (pointer, name of the nearest key, value) of every scalar in the arguments, bounded."""
+    found: list[tuple[str, str, Any]] = []
+    stack: list[tuple[str, str, Any]] = [("", "", args)]
+    while stack and len(found) <= ARGUMENT_LEAVES_MAX:
+        pointer, name, value = stack.pop()
+        if isinstance(value, Mapping):
+            stack.extend((f"{pointer}/{key}", str(key), child) for key, child in reversed(list(value.items())))
+        elif isinstance(value, (list, tuple)):
+            stack.extend((f"{pointer}/{index}", name, value[index]) for index in range(len(value) - 1, -1, -1))
+        else:
+            found.append((pointer, name, value))
+    return found
