@@ -18,24 +18,21 @@ SOURCES_MAX: Final = 4096
 """Words whose first source is remembered for the person who approves; later ones are tainted all the same."""
 
 
+SPACED_RUNS_MAX: Final = 2000
+"""Runs of spaced-out letters that are searched; beyond, the index says yes to everything."""
+
+
 class TaintIndex:
     """Owned by one session; grows only."""
 
     def __init__(self) -> None:
         self._words: set[str] = set()
         self._pairs: set[int] = set()
+        self._runs: set[str] = set()
         self._urls: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         self._chars = 0
         self.saturated = False
-
-    def copy(self) -> TaintIndex:
-        """Return an index that starts with everything this one knows."""
-        other = TaintIndex()
-        other._words, other._pairs = set(self._words), set(self._pairs)
-        other._urls, other._sources = dict(self._urls), dict(self._sources)
-        other._chars, other.saturated = self._chars, self.saturated
-        return other
 
     def add(self, text: str, source: str) -> None:
         """Index untrusted text and everything that encodings in it hide."""
@@ -52,7 +49,8 @@ class TaintIndex:
         self._words.update(found)
         self._pairs.update(map(hash, itertools.pairwise(found)))
         for joined in normal.spaced_out(text):
-            self._words.add(joined)
+            self._runs.add(joined)
+            self.saturated = self.saturated or len(self._runs) > SPACED_RUNS_MAX
         if len(self._sources) < SOURCES_MAX:
             for word in found:
                 if len(word) > 3:
@@ -71,7 +69,8 @@ class TaintIndex:
         if not found:
             return False
         if not self._words.issuperset(found):
-            return "".join(found) in self._words
+            squashed = "".join(found)
+            return len(squashed) > 3 and (squashed in self._words or any(squashed in run for run in self._runs))
         return all(hash(pair) in self._pairs for pair in itertools.pairwise(found))
 
     def holds_host(self, host: str) -> bool:
