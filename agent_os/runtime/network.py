@@ -26,7 +26,11 @@ from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretStores, SecretVault, Source
 from agent_os.policy import Policy, decide
 from agent_os.policy.globs import compile_any
+from agent_os.policy.network.hosts import HostSelector
+from agent_os.policy.schema.network import NetworkMiddleware
 
+REDACT_KEYS: Final = "openshell/regex"
+"""The middleware that is built in: API keys in request bodies are replaced by a mark."""
 BODY_PLACES: Final = frozenset({"body"})
 CONTROL: Final = "control.sock"
 """Name of the control socket of a guard in `net/<pid>/` of the state directory."""
@@ -42,7 +46,7 @@ class PolicyRules:
             for layer in policy.compiled
         ]
         self._content = self._governs_content()
-        self._middlewares = any(True for _ in policy.sections("network_middlewares"))
+        self._middlewares = self._middleware_table()
         self._secrets = self._secret_table()
         self._treatments: dict[tuple[str, int], Treatment] = {}
 
@@ -59,6 +63,14 @@ class PolicyRules:
             if any(not kinds or "net.request" in kinds for _, kinds in layer.rego):
                 return True
         return False
+
+    def _middleware_table(self) -> list[tuple[HostSelector, NetworkMiddleware]]:
+        return [
+            (HostSelector(item.endpoints.include, item.endpoints.exclude), item)
+            for section, _layer, _unit in self._policy.sections("network_middlewares")
+            for item in sorted(section.values(), key=lambda item: item.order)
+            if item.endpoints is not None
+        ]
 
     def _secret_table(self) -> dict[str, list[tuple[Any, frozenset[str]]]]:
         table: dict[str, list[tuple[Any, frozenset[str]]]] = {}
@@ -92,11 +104,14 @@ class PolicyRules:
             for entry in section.inspections(host, port)  # type: ignore[attr-defined]
         ]
         secret = any(matches(host.replace(".", "/")) for rows in self._secrets.values() for matches, _ in rows)
+        middlewares = [item for selector, item in self._middlewares if selector.matches(host)]
+        unknown = [item.middleware for item in middlewares if item.middleware != REDACT_KEYS]
         reasons = {
             "requests": any(entry["requests"] for entry in entries),
             "privacy or rego": self._content,
             "secrets": secret,
-            "middlewares": self._middlewares,
+            "middlewares": bool(middlewares),
+            "tls or content options": any(entry["upstream_tls"] or entry["content"] for entry in entries),
         }
         excused = bool(entries) and all(entry["uninspected"] for entry in entries)
         inspect = any(reasons.values()) and not excused
@@ -105,10 +120,13 @@ class PolicyRules:
         return Treatment(
             inspect=inspect or not entries,
             sealed=sealed,
-            body=self._content or bool(reads),
+            body=self._content or bool(reads) or bool(middlewares),
+            redact_keys=bool(middlewares),
+            unavailable=f"the middleware {unknown[0]!r} is not installed" if unknown else "",
             body_bytes=0 if self._content else max((int(entry["body_bytes"]) for entry in reads), default=0),
             encoded_slash=any(entry["allow_encoded_slash"] for entry in entries),
             why=", ".join(reason for reason, holds in reasons.items() if holds),
+            **_options(entries),
         )
 
     def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
@@ -116,6 +134,10 @@ class PolicyRules:
         dotted = host.replace(".", "/")
         found = [where for matches, where in self._secrets.get(name, ()) if matches(dotted)]
         return frozenset().union(*found) if found else frozenset()
+
+    def secret_names(self) -> frozenset[str]:
+        """Return the names of the secrets that may go anywhere at all."""
+        return frozenset(self._secrets)
 
     def secrets_in_bodies(self, host: str, port: int) -> bool:
         """Whether any secret may stand in a request body towards this destination."""
@@ -129,6 +151,27 @@ class PolicyRules:
         """Decide with the documented defaults beside what is stated; no reservation, no record."""
         facts: Facts = replace(DEFAULTS, workspace=self._workspace, **stated)
         return decide(self._policy, action, facts)
+
+
+def _options(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the strictest of what entries ask of the server and of bodies."""
+    tls = [entry["upstream_tls"] for entry in entries if entry["upstream_tls"]]
+    content = [entry["content"] for entry in entries if entry["content"]]
+    pins = [frozenset(option["pins"]) for option in tls if option["pins"]]
+    types = [frozenset(option["response_types"]) for option in content if option["response_types"]]
+    options: dict[str, Any] = {"tls_minimum": max((option["minimum"] for option in tls), default="1.2")}
+    if pins:
+        options["pins"] = tuple(sorted(frozenset.intersection(*pins))) or ("none in common",)
+    if types:
+        options["content_types"] = tuple(sorted(frozenset.intersection(*types))) or ("none in common",)
+    shown = [option for option in tls if option["client_certificate"]]
+    if shown:
+        options["client_certificate"] = (shown[0]["client_certificate"], shown[0]["client_key"])
+    for name in ("request_bytes", "response_bytes", "total_bytes"):
+        given = [option[name] for option in content if option[name]]
+        if given:
+            options[name] = min(given)
+    return options
 
 
 def secret_stores(policy: Policy, *, vault: SecretVault | None, environment: Mapping[str, str]) -> SecretStores:

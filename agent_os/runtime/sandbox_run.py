@@ -118,7 +118,10 @@ async def _run(request: RunRequest) -> Ended:
     prepared: Prepared | None = None
     try:
         if confinement.network:
-            guard = await open_guard(policy, session.monitor, state=session.state.path, workspace=workspace)
+            vault = session.state.stores.vault
+            guard = await open_guard(
+                policy, session.monitor, state=session.state.path, vault=vault, workspace=workspace
+            )
         prepared = _prepare(request, workspace, confinement, guard)
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
         monitor = session.monitor

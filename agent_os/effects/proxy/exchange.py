@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Final
 
 from agent_os.core.action import NetRequest
@@ -38,6 +39,7 @@ from agent_os.effects.proxy.request import (
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
+from agent_os.guards.egress import redact_keys
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -167,6 +169,8 @@ class Requests:
                 self._continue(head)
                 whole = await body.whole(treatment.body_bytes or parts.limits.body_inspect_bytes)
             plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
+            if plain and treatment.redact_keys:
+                head, whole, plain = _without_keys(head, whole or b"", plain)
             action = plan_action(asked, head, flow.principal, body=plain, size=max(head.length, len(whole or b"")))
             if plain:
                 content = Content("request", asked.host, asked.port, content_type, plain, action)
@@ -451,6 +455,18 @@ class Requests:
         if length == CHUNKED:
             client.write(http1.chunk(b""))
         await client.drain()
+
+
+def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, bytes]:
+    """Return a request without API keys in its body: head, bytes to send, opened body."""
+    try:
+        clean = redact_keys(plain.decode()).encode()
+    except UnicodeDecodeError:
+        raise ContentError("egress.middleware", "the body is no text, and keys must be taken out of it") from None
+    if clean == plain:
+        return head, whole, plain
+    fields = tuple((name, value) for name, value in head.fields if name != "content-encoding")
+    return replace(head, fields=fields), clean, clean
 
 
 def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, host: str) -> list[tuple[str, str]]:

@@ -241,12 +241,15 @@ class EgressGuard:
         parts.flows.shut()
 
     def environment(self, *, proxy: str = "", socks: str = "", bundle: str = "", no_proxy: str = "") -> dict[str, str]:
-        """Return variables for a sandbox or child process: proxy settings (if any) and where the CA bundle is.
+        """Return variables for a sandbox or child process: proxy settings, where the CA bundle is, placeholders.
+
+        A secret that policy names is there under its name as `agentos-secret:NAME`.
 
         `bundle` is the path of `ca_bundle` as the child sees it (default: where it is here).
         """
         path = bundle or str(self.ca_bundle)
-        result = dict.fromkeys(_BUNDLE_VARIABLES, path)
+        result = {name: f"agentos-secret:{name}" for name in self._started.rules.secret_names() if name.isidentifier()}
+        result.update(dict.fromkeys(_BUNDLE_VARIABLES, path))
         if proxy:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROXY"):
                 result[name] = result[name.lower()] = proxy

@@ -201,9 +201,7 @@ class SocketDiagnosis:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
 
-    def find(
-        self, family: int, source: tuple[str, int], destination: tuple[str, int]
-    ) -> tuple[int, int] | None:
+    def find(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> tuple[int, int] | None:
         """Return (inode, uid) of the socket with this local and remote address, or None. Raises OSError."""
         if self._socket is None:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)

@@ -88,6 +88,9 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     flow.addresses = addresses
     flow.recheck = lambda: parts.rules.judge(action, stated).allowed
     treatment = rules.treatment(host, port)
+    if treatment.unavailable:
+        await settle(parts, admission, Outcome(error="unavailable"))
+        raise DeniedError(parts.refusal("egress.middleware", treatment.unavailable))
     flow.byte_limit = treatment.total_bytes
     return Route(host, port, addresses, treatment, admission, stated)
 

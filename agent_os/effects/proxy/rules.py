@@ -21,6 +21,7 @@ class Treatment:
     `inspect`: TLS is terminated and every request judged. `body`: request bodies are read whole before they are judged.
     `messages`: WebSocket text messages are judged one by one. `encoded_slash`: `%2F` may stand in a path.
     `sealed`: policy wants to look and may not open TLS here: TLS is refused.
+    `redact_keys`: API keys in request bodies are replaced before judging. `unavailable`: why nothing may pass here.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
 
@@ -33,6 +34,8 @@ class Treatment:
     client_certificate: tuple[str, str] = ("", "")
     encoded_slash: bool = False
     body_bytes: int = 0
+    redact_keys: bool = False
+    unavailable: str = ""
     content_types: tuple[str, ...] = ()
     request_bytes: int = 0
     response_bytes: int = 0
@@ -64,6 +67,10 @@ class EgressRules(Protocol):
 
         Of: header, basic, path, query, body, websocket. Empty: nowhere.
         """
+        ...
+
+    def secret_names(self) -> frozenset[str]:
+        """Return the names of the secrets that may go anywhere at all."""
         ...
 
     def secrets_in_bodies(self, host: str, port: int) -> bool:

@@ -173,7 +173,7 @@ def _tcp(endpoint: Endpoint, error: Any) -> Iterator[Finding]:
             "path", "enforcement", "tls", "allow_encoded_slash", "websocket_credential_rewrite",
             "request_body_credential_rewrite", "allow_uninspected_credentials", "persisted_queries",
             "graphql_persisted_queries", "graphql_max_body_bytes", "json_rpc", "mcp", "credential_signing",
-            "signing_service", "signing_region", "credential_binding",
+            "signing_service", "signing_region", "credential_binding", "upstream_tls", "content",
         )
         if getattr(endpoint, name)
     ]  # fmt: skip

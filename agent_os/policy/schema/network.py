@@ -3,7 +3,8 @@
 A superset of the published NVIDIA OpenShell v1 schema, so that an existing policy or preset loads unchanged. Only the
 shape is judged here (types, unknown keys, numbers in range); what fields mean together is judged by
 `policy.network.checks`, because some combinations are errors, some warnings, and some differ between semantics.
-Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `endpoints[].uninspected` and, in
+Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `endpoints[].uninspected`,
+`endpoints[].upstream_tls`, `endpoints[].content` and, in
 strict semantics, matching of MCP tool arguments.
 """
 
@@ -124,6 +125,31 @@ class CredentialBinding(_Model):
     provider: Annotated[StrictStr, Field(min_length=1)] = Field(description="Name of the credential's provider.")
 
 
+class UpstreamTls(_Model):
+    """What the guard asks of the server behind an endpoint, beyond a certificate that verifies."""
+
+    minimum: Literal["1.2", "1.3"] = Field(default="1.2", description="Lowest TLS version.")
+    pins: list[Annotated[StrictStr, Field(pattern=r"^sha256[:/][A-Za-z0-9+/=]{43,64}$")]] = Field(
+        default_factory=list,
+        description="Public keys accepted: `sha256:` and hex of the SPKI, or `sha256/` and Base64.",
+    )
+    client_certificate: StrictStr = Field(default="", description="PEM file of the certificate to show.")
+    client_key: StrictStr = Field(default="", description="PEM file of its key; absent: in the same file.")
+
+
+class ContentLimits(_Model):
+    """What may pass to and from an endpoint. 0 and empty: no limit here."""
+
+    request_bytes: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="Largest request body.")
+    response_bytes: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="Largest response body.")
+    total_bytes: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="Bytes up and down that one agent may move in a session."
+    )
+    response_types: list[StrictStr] = Field(
+        default_factory=list, description="Content types responses may have, for example application/json."
+    )
+
+
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 
 
@@ -186,6 +212,8 @@ class Endpoint(_Model):
     credential_binding: CredentialBinding | None = Field(
         default=None, description="The credential that may be used here."
     )
+    upstream_tls: UpstreamTls | None = Field(default=None, description="Pins, lowest version, client certificate.")
+    content: ContentLimits | None = Field(default=None, description="Sizes, byte budget and types of bodies.")
     uninspected: StrictStr = Field(
         default="",
         description="Why traffic that cannot be inspected may pass here all the same; recorded with each pass.",

@@ -110,7 +110,9 @@ async def test_a_destination_has_a_byte_budget(world: World) -> None:
     """Past the destination's bytes further requests are denied; another destination is not touched."""
     upstream = await world.upstream(response(b"x" * 5000))
     limited = Treatment(total_bytes=6000)
-    world.allow(Place("a.test", upstream.port, treatment=limited), Place("b.test", upstream.port, treatment=Treatment()))
+    world.allow(
+        Place("a.test", upstream.port, treatment=limited), Place("b.test", upstream.port, treatment=Treatment())
+    )
     await world.start()
     address = await world.listen()
     statuses = []

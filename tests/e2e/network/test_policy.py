@@ -40,6 +40,13 @@ network_policies:
     endpoints:
       - {{host: watched.test, port: {port}, protocol: rest, enforcement: audit, local: true,
           rules: [{{allow: {{method: GET, path: /ok}}}}]}}
+  tight:
+    endpoints:
+      - {{host: tight.test, port: {port}, protocol: rest, enforcement: enforce, local: true, access: full,
+          content: {{request_bytes: 10, response_types: [text/plain]}}}}
+      - {{host: pinned.test, port: {port}, local: true, upstream_tls: {{pins: ["sha256:{zeros}"]}}}}
+network_middlewares:
+  keys: {{middleware: openshell/regex, order: 1, endpoints: {{include: [watched.test]}}}}
 secrets:
   ERP_KEY: {{from: env, destinations: [erp.test]}}
 """
@@ -47,7 +54,7 @@ CURL = os.path.realpath(shutil.which("curl") or "/usr/bin/curl")
 
 
 def policy(port: int = 443, text: str = POLICY) -> Policy:
-    return Policy.parse(text.format(port=port, curl=CURL))
+    return Policy.parse(text.format(port=port, curl=CURL, zeros="0" * 64))
 
 
 class Session:
@@ -76,7 +83,7 @@ async def run(*argv: str, env: Mapping[str, str]) -> tuple[int, str, str]:
 async def session(tmp_path: Path) -> AsyncIterator[Session]:
     """The session, with one TLS upstream for every name of the policy."""
     authority = TestAuthority(tmp_path / "upstream")
-    names = ("erp.test", "git.test", "mcp.test", "watched.test")
+    names = ("erp.test", "git.test", "mcp.test", "watched.test", "tight.test", "pinned.test")
     upstream = await Upstream(response(b"hello"), authority.context(*names)).start()
     folder = tmp_path / "state"
     parsed = policy(upstream.port)
@@ -109,7 +116,9 @@ def test_treatment_follows_the_policy() -> None:
     assert not rules.resolvable("evil.test")
     assert rules.secret_places("ERP_KEY", "erp.test", 443) == {"header", "basic"}
     assert not rules.secret_places("ERP_KEY", "git.test", 443)
-    assert {row["host"] for row in rules.reachable()} == {"erp.test", "git.test", "mcp.test", "watched.test"}
+    assert {row["host"] for row in rules.reachable()} == {
+        "erp.test", "git.test", "mcp.test", "watched.test", "tight.test", "pinned.test",
+    }  # fmt: skip
 
 
 async def test_curl_is_held_to_the_policy(session: Session) -> None:
@@ -156,6 +165,26 @@ async def test_audit_enforcement_lets_pass_and_records(session: Session) -> None
     """Under `enforcement: audit` a violation is forwarded."""
     port = session.upstream.port
     assert (await session.curl(f"https://watched.test:{port}/other"))[2] == "200"
+
+
+async def test_content_limits_pins_and_the_key_middleware(session: Session) -> None:
+    """Sizes and types per endpoint, a pin that does not match, and keys taken out of a body before it is judged."""
+    port = session.upstream.port
+    tight = f"https://tight.test:{port}/x"
+    assert (await session.curl("--data", "x" * 11, tight))[2] == "403"
+    assert (await session.curl("--data", "x" * 9, tight))[2] == "403"  # a response without the listed type
+    session.upstream.answer = response(b"ok", extra="Content-Type: text/plain; charset=utf-8\r\n")
+    assert (await session.curl("--data", "x" * 9, tight))[2] == "200"
+    assert (await session.curl(f"https://pinned.test:{port}/x"))[2] == "502"
+    key = "sk-" + "a1b2c3d4" * 4
+    assert (await session.curl("--data", f"key={key}", f"https://watched.test:{port}/ok"))[2] == "200"
+    assert key.encode() not in session.upstream.text
+    assert b"[REDACTED]" in session.upstream.text
+
+
+def test_placeholders_stand_in_the_environment(tmp_path: Path) -> None:
+    """Programs find each secret of the policy as a placeholder under its name."""
+    assert PolicyRules(policy()).secret_names() == {"ERP_KEY"}
 
 
 async def test_programs_are_told_apart(session: Session) -> None:

@@ -34,7 +34,8 @@ open({resolv!r}, "w").write("nameserver 10.0.0.53\\n")
 if libc.mount({resolv!r}.encode(), b"/etc/resolv.conf", None, 0x1000, None):
     sys.exit("mount: " + os.strerror(ctypes.get_errno()))
 control = socket.socket(fileno=int(sys.argv[1]))
-launcher.build_network({{"mode": "guarded", "tcp_ports": {ports}, "dns": True, "proxy_port": 3128}}, control)
+plan = {{"mode": "guarded", "tcp_ports": {ports}, "dns": True, "proxy_port": 3128}}
+launcher.send_listeners(control, launcher.build_network(plan))
 control.send(b"done")
 for line in sys.stdin:
     done = subprocess.run(json.loads(line), capture_output=True, timeout=20)

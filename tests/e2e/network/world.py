@@ -68,6 +68,9 @@ class Rules:
     def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
         return frozenset().union(*(place.secrets.get(name, frozenset()) for place in self._at(host, port)))
 
+    def secret_names(self) -> frozenset[str]:
+        return frozenset(name for place in self.places for name in place.secrets)
+
     def secrets_in_bodies(self, host: str, port: int) -> bool:
         return any("body" in where for place in self._at(host, port) for where in place.secrets.values())
 
