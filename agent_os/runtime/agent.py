@@ -98,7 +98,7 @@ def run_agent(
     from langgraph.errors import GraphRecursionError  # noqa: PLC0415
 
     last = ""
-    with AgentOS.open(policy, principal=_user(), workspace=workspace, approver=approver) as session:
+    with AgentOS.open(policy, principal=local_user(), workspace=workspace, approver=approver) as session:
         agent: Any = create_agent(
             session.model(model),
             tools=session.tools(),
@@ -129,7 +129,8 @@ def _heard(message: Any, tell: Callable[[Heard], None]) -> str:
     return str(message.text)
 
 
-def _user() -> str:
+def local_user() -> str:
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

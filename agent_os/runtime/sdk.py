@@ -137,6 +137,11 @@ class AgentOS:
         return self._open().carried
 
     @property
+    def vault(self) -> Any:
+        """The vault of the state directory, where keys of providers are kept."""
+        return self._open().state.stores.vault
+
+    @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self.monitor.policy if self._composition else self._policy

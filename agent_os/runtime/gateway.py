@@ -1,0 +1,331 @@
+"""The model gateway of a session: every call goes through the monitor, whoever asks and in whatever protocol.
+
+Aims a call at a provider the policy names, performs it, tries again or elsewhere (each try an action of its own), never
+at a less trusted destination than the first. Reservations, clamps, routes, redaction and the audit are the monitor's.
+Threats: a failover that carries a prompt further out than the policy's first choice; a retry that spends without a
+reservation; an answer whose pictures and links call home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from agent_os.core.action import Action, ModelCall
+from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.effects.models.client import Endpoint, Key, Providers, RefusedError, UnavailableError
+from agent_os.effects.secret_store import SecretStores, Source
+from agent_os.guards.models.answers import Defang, defanged
+from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, deltas_of
+from agent_os.monitor import Monitor
+from agent_os.policy import Policy
+from agent_os.policy.globs import compile_any
+from agent_os.runtime.network import secret_stores
+
+BACKOFF_SECONDS: Final = 0.25
+BACKOFF_SECONDS_MAX: Final = 20.0
+TRIES_MAX: Final = 12
+NOTHING: Final = {"tokens": 0.0, "usd": 0.0}
+"""What a call used that no provider took."""
+_TRUST: Final = {"local": 2, "private": 1, "external": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Where a call may go, best first, under the names the policy gives."""
+
+    model: str
+    providers: tuple[str, ...]
+
+
+class ModelGateway:
+    """Calls models for a session. `link_allowed` tells to which hosts links and pictures in answers may point."""
+
+    def __init__(
+        self, monitor: Monitor, providers: Providers, *, link_allowed: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._monitor, self._providers, self._link_allowed = monitor, providers, link_allowed
+
+    async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:
+        """Return the answer to a request. Raises DeniedError, ActionError, EffectError."""
+        action, aim = self._asked(request, purpose)
+        kept: list[Answer] = []
+
+        async def body(final: Action) -> Outcome:
+            call = _call(final)
+            answer = await self._providers.answer(call)
+            kept.append(answer)
+            return Outcome(answer.to_json(), usage=answer.usage.amounts(self._price(call)))
+
+        last: EffectError = EffectError("no provider serves this model")
+        for number, aimed in self._tries(action, aim):
+            try:
+                done = await self._monitor.perform(aimed, body=_settled(body))
+            except UnavailableError as error:
+                last = error
+                await self._pause(number, error)
+                continue
+            if isinstance(done, Pending):
+                raise _waits(done)
+            if not done.ok:
+                if done.error == "unavailable":
+                    last = UnavailableError(done.detail)
+                    await self._pause(number, last)
+                    continue
+                raise EffectError(done.detail or done.error)
+            answer = kept[-1].restored(done.value)
+            return replace(answer, text=defanged(answer.text, self._link_allowed))
+        raise last
+
+    async def stream(self, request: Request, *, purpose: str = "gateway") -> AsyncIterator[Delta]:
+        """Yield the pieces of an answer as they come. Raises as `complete`; once pieces came, nothing is tried again."""
+        action, aim = self._asked(request, purpose)
+        last: EffectError = EffectError("no provider serves this model")
+        for number, aimed in self._tries(action, aim):
+            admission = await self._monitor.admit(aimed)
+            flow = self._flow(admission, aimed)
+            started = False
+            try:
+                async for delta in flow:
+                    started = True
+                    yield delta
+                return
+            except UnavailableError as error:
+                if started:
+                    raise
+                last = error
+            finally:
+                await flow.aclose()  # type: ignore[attr-defined]
+            await self._pause(number, last)
+        raise last
+
+    async def _flow(self, admission: Admission, asked: ModelCall) -> AsyncIterator[Delta]:
+        """Yield one admitted call's pieces, restored and defanged, and settle it however it ends."""
+        final, whole = _call(admission.action), Gathering()
+        hold = self._monitor.session.privacy is not None and final.digest != asked.digest
+        defang, failure = Defang(self._link_allowed), "broken-off"
+        try:
+            async for delta in self._providers.stream(final):
+                whole.add(delta)
+                if not hold:
+                    for piece in defang.feed(delta):
+                        yield piece
+            failure = ""
+            if hold:
+                for delta in deltas_of(self._restored(whole.answer(), final)):
+                    for piece in defang.feed(delta):
+                        yield piece
+            for piece in defang.flush():
+                yield piece
+        except UnavailableError:
+            failure = "unavailable"
+            raise
+        except RefusedError:
+            failure = "refused"
+            raise
+        finally:
+            settling = self._monitor.settle(admission, self._outcome(whole, failure, final))
+            await asyncio.shield(asyncio.ensure_future(settling))
+
+    def _restored(self, answer: Answer, final: ModelCall) -> Answer:
+        privacy = self._monitor.session.privacy
+        return answer if privacy is None else answer.restored(privacy.restore(answer.to_json(), final))
+
+    def _outcome(self, whole: Gathering, failure: str, final: ModelCall) -> Outcome:
+        try:
+            answer = whole.answer()
+        except ActionError:
+            return Outcome(error="malformed", detail="the answer holds a tool call that is no JSON")
+        usage = answer.usage.amounts(self._price(final))
+        if failure in ("unavailable", "refused"):
+            return Outcome(error=failure, usage=NOTHING)
+        return Outcome(answer.to_json(), error=failure, usage=usage)
+
+    async def embeddings(self, model: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return embeddings of a text or a list of texts. Raises as `complete`."""
+        texts = body.get("input")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ActionError("must be a text or a list of texts", field="input")
+        request = Request(model, tuple({"role": "user", "content": text} for text in texts), max_tokens=1)
+        action, aim = self._asked(request, "embeddings")
+        kept: list[Mapping[str, Any]] = []
+
+        async def run(final: Action) -> Outcome:
+            call = _call(final)
+            sent = [str(message["content"]) for message in call.messages]
+            more = {name: body[name] for name in ("dimensions", "encoding_format") if name in body}
+            kept.append(await self._providers.embeddings(call, {"model": call.model, "input": sent, **more}))
+            usage = kept[-1].get("usage")
+            tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+            known = isinstance(tokens, int) and 0 <= tokens < 2**40
+            return Outcome(None, usage={"tokens": float(tokens)} if known and tokens is not None else {})
+
+        for _, aimed in self._tries(action, aim):
+            done = await self._monitor.perform(aimed, body=_settled(run))
+            if isinstance(done, Pending):
+                raise _waits(done)
+            if done.ok:
+                return kept[-1]
+            raise EffectError(done.detail or done.error)
+        raise EffectError("no provider serves this model")
+
+    def models(self) -> list[tuple[str, str]]:
+        """Return (model, provider) of every model the policy names exactly, and its aliases."""
+        found: dict[str, str] = {}
+        for section, _layer, _unit in self._monitor.policy.sections("models"):
+            for name, provider in section.providers.items():
+                for model in [*provider.models, *([provider.model] if provider.model else [])]:
+                    if not any(char in model for char in "*?["):
+                        found.setdefault(model, name)
+            for alias, wanted in section.aliases.items():
+                found.setdefault(alias, wanted.partition("/")[0])
+        return sorted(found.items())
+
+    # ---- aiming -----------------------------------------------------------------------------------------------------
+
+    def _asked(self, request: Request, purpose: str) -> tuple[ModelCall, _Aim]:
+        aim = aim_of(self._monitor.policy, request.model)
+        action = ModelCall(
+            model=aim.model,
+            provider=aim.providers[0] if aim.providers else "",
+            messages=request.neutral(),
+            tools=tuple(tool.name for tool in request.tools),
+            input_tokens=request.estimate(),
+            max_tokens=request.max_tokens,
+            purpose=purpose,
+            principal=self._monitor.principal,
+        )
+        return action, aim
+
+    def _tries(self, action: ModelCall, aim: _Aim) -> list[tuple[int, ModelCall]]:
+        """Return the tries of a call: the first provider with its retries, then others no less trusted."""
+        tries: list[ModelCall] = []
+        first = self._trust(aim.providers[0]) if aim.providers else 0
+        for name in aim.providers or ("",):
+            if self._trust(name) < first:
+                continue
+            retries = self._spec(name).retries if name else 0
+            tries.extend([action.rewritten(provider=name)] * (1 + retries))  # type: ignore[list-item]
+        return list(enumerate(tries[:TRIES_MAX]))
+
+    def _trust(self, name: str) -> int:
+        spec = self._spec(name) if name else None
+        if spec is None:
+            return 0
+        local = spec.kind in ("local", "ollama", "scripted")
+        return _TRUST[spec.destination or ("local" if local else "external")]
+
+    def _spec(self, name: str) -> Any:
+        for section, _layer, _unit in self._monitor.policy.sections("models"):
+            if name in section.providers:
+                return section.providers[name]
+        raise EffectError(f"no provider {name!r} is configured")
+
+    def _price(self, action: ModelCall) -> tuple[float, float]:
+        endpoint = self._providers.endpoints.get(action.provider)
+        return endpoint.price if endpoint is not None else (0.0, 0.0)
+
+    async def _pause(self, number: int, error: EffectError) -> None:
+        after = error.after if isinstance(error, UnavailableError) else 0.0
+        await asyncio.sleep(min(max(after, BACKOFF_SECONDS * 2 ** min(number, 6)), BACKOFF_SECONDS_MAX))
+
+
+def aim_of(policy: Policy, wanted: str) -> _Aim:
+    """Return where a model name may lead under a policy: aliases and `provider/model` resolved, providers in order."""
+    providers: list[str] = []
+    model = wanted
+    for section, _layer, _unit in policy.sections("models"):
+        model = section.aliases.get(model, model)
+    named, slash, rest = model.partition("/")
+    for section, _layer, _unit in policy.sections("models"):
+        if slash and named in section.providers:
+            return _Aim(rest, (named,))
+        for name, provider in section.providers.items():
+            if name not in providers and (model == name or _serves(provider, model)):
+                providers.append(name)
+                if model == name and provider.model:
+                    return _Aim(provider.model, (name,))
+    return _Aim(model, tuple(providers))
+
+
+def _serves(provider: Any, model: str) -> bool:
+    patterns = provider.models or ([provider.model] if provider.model else [])
+    return bool(patterns) and compile_any(patterns, crossing=True)(model)
+
+
+def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
+    """Return the HTTP endpoints of a policy's providers; those reached otherwise are left out."""
+    found: dict[str, Endpoint] = {}
+    for section, _layer, _unit in policy.sections("models"):
+        for name, provider in section.providers.items():
+            if name in found or provider.kind in ("local", "langchain", "scripted"):
+                continue
+            price = (provider.price.input, provider.price.output) if provider.price else None
+            tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0
+            found[name] = Endpoint.of(
+                name,
+                provider.kind,
+                provider.base_url,
+                secret=provider.secret or "",
+                timeout_s=provider.timeout,
+                headers=dict(provider.headers),
+                price=price or (tier, tier),
+            )
+    return found
+
+
+def key_source(policy: Policy, vault: Any) -> Key:
+    """Return where keys come from: the policy's `secrets` section, else the vault, else the environment.
+
+    A secret that the policy or the vault binds to destinations is given to no other host.
+    """
+    named = secret_stores(policy, vault=vault, environment=os.environ)
+
+    async def key(name: str, host: str, port: int) -> str | None:
+        places: list[Any] = [
+            section[name].destinations for section, _, _ in policy.sections("secrets") if name in section
+        ]
+        if any(not compile_any(globs, crossing=True)(host) for globs in places):
+            raise RefusedError(f"secrets.{name}.destinations does not name {host}")
+        secret = await named.get(name)
+        if secret is None and vault is not None:
+            secret = await SecretStores({name: Source("vault", name)}, vault=vault, environment={}).get(name)
+        if secret is None:
+            return os.environ.get(name) if not places else None
+        if secret.destinations and not {host, f"{host}:{port}"} & set(secret.destinations):
+            raise RefusedError(f"the secret {name!r} is bound to other destinations than {host}")
+        return secret.value
+
+    return key
+
+
+def _settled(body: Callable[[Action], Any]) -> Callable[[Action], Any]:
+    """Return a body whose unavailability is an outcome: nothing was used, so nothing stays reserved."""
+
+    async def run(final: Action) -> Outcome:
+        try:
+            done: Outcome = await body(final)
+            return done
+        except UnavailableError as error:
+            return Outcome(error="unavailable", detail=str(error), usage=NOTHING)
+        except RefusedError as error:
+            return Outcome(error="refused", detail=str(error), usage=NOTHING)
+
+    return run
+
+
+def _call(action: Action) -> ModelCall:
+    if not isinstance(action, ModelCall):
+        raise EffectError("the action is no model call")
+    return action
+
+
+def _waits(pending: Pending) -> DeniedError:
+    return DeniedError(
+        replace(pending.decision, reason=f"waits for approval {pending.approval_id}: {pending.decision.reason}")
+    )
