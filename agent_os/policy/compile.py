@@ -75,6 +75,8 @@ class Unit:
     file: PolicyFile
     pack: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Rego modules by the `path` that names them: file -> text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,8 +161,7 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
         raise PolicyError(sorted(problems, key=lambda item: (item.place.file, item.place.line, item.place.column)))
     form = [
         1,
-        *([layer.name, layer.semantics, [[unit.pack, unit.document.value, dict(unit.data)] for unit in layer.units]]
-          for layer in layers),
+        *([layer.name, layer.semantics, [_unit_form(unit) for unit in layer.units]] for layer in layers),
     ]  # fmt: skip
     try:
         digest = canonical.json_digest(form)
@@ -171,6 +170,11 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
     engines = tuple(entry for layer in compiled for entry in layer.rego)
     revision = layers[0].units[0].file.revision or 0
     return Policy(layers, digest, tuple(compiled), origins, engines, revision)
+
+
+def _unit_form(unit: Unit) -> list[Any]:
+    form = [unit.pack, unit.document.value, dict(unit.data)]
+    return [*form, {path: dict(files) for path, files in unit.modules.items()}] if unit.modules else form
 
 
 class _Loader:
@@ -214,7 +218,7 @@ class _Loader:
             self._problems.append(Problem(f"extends more than {MAX_UNITS} files", document.place("extends")))
             return
         data = {**self._data(parsed, document), **outer}
-        self._units.append(Unit(document, parsed, pack, data))
+        self._units.append(Unit(document, parsed, pack, data, self._modules(parsed, document)))
         for index, reference in enumerate(parsed.extends):
             self._extend(reference, document, index, (*chain, pack or file), data)
 
@@ -246,6 +250,31 @@ class _Loader:
             self._problems.extend(Problem(item.message, place, item.hint, item.code) for item in error.problems)
             return
         self._add(text, file, name, chain, data)
+
+    def _modules(self, parsed: PolicyFile, document: Any) -> dict[str, dict[str, str]]:
+        """Return the texts of the Rego modules that stand beside the file; what cannot be read here denies later."""
+        found: dict[str, dict[str, str]] = {}
+        for position, entry in enumerate(parsed.rego or ()):
+            if entry.path is None or self._resolve_data is None:
+                continue
+            place = document.place(f"rego[{position}].path")
+            if entry.path.startswith(("/", "~")) or ".." in entry.path.split("/"):
+                hint = "use a path beside or below this file"
+                self._problems.append(Problem(f"rego[{position}].path leaves the folder of the policy", place, hint))
+                continue
+            try:
+                text = self._resolve_data(entry.path, document.file)
+            except PolicyError as error:
+                self._problems.extend(Problem(item.message, place, item.hint) for item in error.problems)
+                continue
+            files = text if isinstance(text, dict) else {entry.path: text}
+            if not files or not all(isinstance(module, str) for module in files.values()):
+                self._problems.append(
+                    Problem(f"rego[{position}].path holds no Rego module", place, "name a .rego file")
+                )
+                continue
+            found[entry.path] = {str(name): module for name, module in files.items()}
+        return found
 
     def _data(self, parsed: PolicyFile, document: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from agent_os.policy import Policy
 from agent_os.runtime.data import data_dir
 
 POLICY_BYTES_MAX: Final = 4 * 1024 * 1024
+MODULES_MAX: Final = 64
 
 
 def load_policy(source: str | Path | Sequence[str | Path], *, semantics: str | None = None) -> Policy:
@@ -54,8 +55,18 @@ def _resolve_pack(reference: str, referring: str) -> tuple[str, str]:
 
 
 def _resolve_data(reference: str, referring: str) -> Any:
-    """Return the plain JSON of a data file (YAML, JSON or one value a line) beside the policy file `referring`."""
+    """Return the plain JSON of a data file (YAML, JSON or one value a line) beside the policy file `referring`.
+
+    A `.rego` file is its text, a folder of them a mapping of their names to their texts.
+    """
     path = _beside(reference, referring)
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(".rego"))
+        if len(names) > MODULES_MAX:
+            raise PolicyError(Problem(f"holds more than {MODULES_MAX} Rego modules", Place(str(path))))
+        return {f"{reference.rstrip('/')}/{name}": read_policy_text(path / name) for name in names}
+    if path.suffix == ".rego":
+        return read_policy_text(path)
     text = read_policy_text(path)
     if path.suffix in (".yaml", ".yml", ".json"):
         from agent_os.policy.reader import read  # noqa: PLC0415 - YAML loads with the first data file

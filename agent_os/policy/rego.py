@@ -1,0 +1,378 @@
+"""Rego layers: what they are made of, what their modules may not do, and what their answers mean. Pure.
+
+A layer (a package evaluated in process, or an OPA server) only restricts. Its package may define, over `input` (the
+action as `Action.to_json` gives it):
+
+- `allow`: where it is defined and not `true`, the action is denied;
+- `deny`, `ask`: sets (`deny contains {"id": "…", "reason": "…"}`), or a boolean; anything in them denies or asks;
+- `obligations`: a set or list of `{"kind": "…", …}`.
+
+What is none of these shapes counts as a failure, and a failure denies. Threat: recursion that overflows the engine's
+stack, a builtin that this engine lacks or computes otherwise than OPA (`not missing_builtin(…)` would be true), a rule
+that takes the name of a builtin. `module_problems` finds them in the syntax tree before a module is ever evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from agent_os.core import canonical
+from agent_os.core.decision import OBLIGATIONS, Obligation, Verdict
+from agent_os.core.errors import Problem
+from agent_os.core.facts import ExternalVerdict
+
+if TYPE_CHECKING:
+    from agent_os.policy.policy import Policy
+
+MAX_MODULE_CHARS: Final = 1_000_000
+MAX_ANSWERS: Final = 64
+MAX_REASON_CHARS: Final = 400
+ANSWERS: Final = ("allow", "ask", "deny", "obligations")
+BUILTINS: Final = frozenset(
+    "abs array.concat array.reverse array.slice base64.decode base64.encode ceil concat contains count crypto.sha256 "
+    "endswith floor format_int glob.match indexof intersection is_array is_boolean is_null is_number is_object is_set "
+    "is_string json.filter json.remove lower max min net.cidr_contains object.filter object.get object.keys "
+    "object.remove object.union regex.match replace round sort split sprintf startswith strings.any_prefix_match "
+    "strings.any_suffix_match strings.count strings.reverse substring sum to_number trim trim_left trim_prefix "
+    "trim_right trim_space trim_suffix type_name union upper".split()
+)
+"""Builtins that the project's tests hold against OPA's documented results on the embedded engine."""
+_RESERVED: Final = frozenset(name.split(".", 1)[0] for name in BUILTINS) | {
+    "data",
+    "input",
+    "io",
+    "http",
+    "opa",
+    "time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RegoLayer:
+    """One entry of `rego:` with everything it needs. `opa` is the server's URL, empty for modules in process."""
+
+    engine: str
+    package: str
+    kinds: frozenset[str] = frozenset()
+    modules: tuple[tuple[str, str], ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float = 0.1
+    opa: str = ""
+    decision: str = ""
+    token: str = ""
+    ca: str = ""
+    certificate: str = ""
+    cache_s: float = 0.0
+    missing: str = ""
+    """Why the layer cannot be evaluated at all, or empty."""
+
+    def judges(self, kind: str) -> bool:
+        """Return whether the layer has a say about a kind of action."""
+        return not self.kinds or kind in self.kinds
+
+
+def rego_layers(policy: Policy) -> list[RegoLayer]:
+    """Return the Rego layers of a policy, in file order."""
+    found = []
+    for section, _layer, unit in policy.sections("rego"):
+        for entry in section:
+            modules: tuple[tuple[str, str], ...] = ()
+            missing = ""
+            if entry.inline is not None:
+                modules = (("inline.rego", entry.inline),)
+            elif entry.path is not None:
+                modules = tuple(sorted(unit.modules.get(entry.path, {}).items()))
+                missing = "" if modules else f"the module {entry.path} was not read"
+            absent = [name for name in entry.data if name not in unit.data]
+            if absent:
+                missing = missing or f"there is no data set {absent[0]}"
+            found.append(
+                RegoLayer(
+                    engine=entry.engine,
+                    package=entry.package or "",
+                    kinds=frozenset(entry.kinds),
+                    modules=modules,
+                    data={name: unit.data[name] for name in entry.data if name in unit.data},
+                    timeout_s=entry.timeout,
+                    opa=entry.opa or "",
+                    decision=entry.decision or (entry.package or "").replace(".", "/"),
+                    token=entry.token or "",
+                    ca=(entry.tls.ca or "") if entry.tls else "",
+                    certificate=(entry.tls.certificate or "") if entry.tls else "",
+                    cache_s=entry.cache,
+                    missing=missing,
+                )
+            )
+    return found
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def failed(layer: RegoLayer, error: str) -> ExternalVerdict:
+    """Return the verdict of a layer that could not answer: it denies."""
+    return ExternalVerdict(layer.engine, error=error)
+
+
+def verdict_of(layer: RegoLayer, answer: Any, *, defines: frozenset[str] | None = None) -> ExternalVerdict:
+    """Return the verdict an answer means.
+
+    `answer` is the package's document (name -> value, without what is undefined), or a boolean where an OPA decision
+    path is one rule. `defines` names the rules the package has: an `allow` that is defined but undefined for this input
+    denies. None: an absent `allow` counts as not defined.
+    """
+    if isinstance(answer, bool):
+        answer = {"allow": answer}
+    if not isinstance(answer, Mapping):
+        return failed(layer, "the answer is neither an object nor a boolean")
+    names = defines if defines is not None else frozenset(answer)
+    if not names & {"allow", "deny", "ask"}:
+        return failed(layer, "the answer has neither allow, ask nor deny")
+    try:
+        denies = _items(layer, "deny", answer.get("deny"))
+        asks = _items(layer, "ask", answer.get("ask"))
+        obligations = _obligations(layer, answer.get("obligations"))
+    except ValueError as error:
+        return failed(layer, str(error))
+    allow = answer.get("allow")
+    if allow is not None and not isinstance(allow, bool):
+        return failed(layer, "allow is no boolean")
+    if "allow" in names and allow is not True:
+        denies = [*denies, (f"{layer.engine}.allow", "its allow rule does not hold")]
+    if denies:
+        return ExternalVerdict(layer.engine, Verdict.DENY, _rules(denies), _reason(denies))
+    if asks:
+        return ExternalVerdict(layer.engine, Verdict.ASK, _rules(asks), _reason(asks), obligations)
+    return ExternalVerdict(layer.engine, Verdict.ALLOW, (f"{layer.engine}.allow",), "", obligations)
+
+
+def _items(layer: RegoLayer, name: str, value: Any) -> list[tuple[str, str]]:
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [(f"{layer.engine}.{name}", "")]
+    if isinstance(value, Mapping):  # a partial object rule: id -> reason
+        value = [{"id": key, "reason": text} for key, text in value.items()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} is neither a set nor a boolean")
+    if len(value) > MAX_ANSWERS:
+        raise ValueError(f"{name} has more than {MAX_ANSWERS} answers")
+    items = []
+    for item in value:
+        if isinstance(item, str):
+            item = {"id": name, "reason": item}
+        if not isinstance(item, Mapping) or not isinstance(item.get("id"), str):
+            raise ValueError(f"{name} holds something without an id")
+        reason = item.get("reason", "")
+        if not isinstance(reason, str):
+            raise ValueError(f"{name} holds a reason that is no text")
+        items.append((f"{layer.engine}/{item['id'][:128]}", reason[:MAX_REASON_CHARS]))
+    return items
+
+
+def _obligations(layer: RegoLayer, value: Any) -> tuple[Obligation, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or len(value) > MAX_ANSWERS:
+        raise ValueError("obligations is no list")
+    found = []
+    for item in value:
+        kind = item.get("kind") if isinstance(item, Mapping) else None
+        if kind not in OBLIGATIONS:
+            raise ValueError("obligations holds one of an unknown kind")
+        params = {key: entry for key, entry in item.items() if key != "kind"}
+        found.append(Obligation(str(kind), params, f"{layer.engine}.obligations"))
+    return tuple(found)
+
+
+def _rules(items: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted({rule for rule, _ in items}))
+
+
+def _reason(items: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(sorted({reason for _, reason in items if reason}))[:MAX_REASON_CHARS]
+
+
+# ---- modules ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Rule:
+    name: str
+    place: str
+    function: bool
+    uses: set[str] = field(default_factory=set)
+    calls: set[tuple[str, str]] = field(default_factory=set)
+
+
+def defined_rules(trees: Sequence[Mapping[str, Any]], package: str) -> frozenset[str]:
+    """Return which of allow, ask, deny and obligations a package defines, by its syntax trees."""
+    rules = [rule for tree in trees for rule in _rules_of(tree)]
+    return frozenset(name for name in ANSWERS if any(rule.name == f"{package}.{name}" for rule in rules))
+
+
+def module_problems(trees: Sequence[Mapping[str, Any]], package: str) -> list[Problem]:
+    """Return what refuses modules: recursion, builtins that are not known good, names of builtins taken by rules.
+
+    `trees` are syntax trees as the embedded engine gives them (`get_ast_as_json`), one a module.
+    """
+    problems: list[Problem] = []
+    rules = [rule for tree in trees for rule in _rules_of(tree)]
+    names = {rule.name for rule in rules}
+    functions = {rule.name for rule in rules if rule.function}
+    for rule in rules:
+        own = rule.name.rsplit(".", 1)
+        if own[-1] in _RESERVED:
+            problems.append(_problem(rule, f"the rule {own[-1]!r} takes the name of a builtin", "rename it"))
+        for called, written in sorted(rule.calls):
+            if called in functions or written in BUILTINS:
+                continue
+            hint = canonical.nearest(written, BUILTINS)
+            hint = hint if hint.startswith("did") else "see docs/rego.md for those that are"
+            problems.append(_problem(rule, f"the builtin {written!r} is not available", hint))
+    if not any(f"{package}.{name}" in names for name in ("allow", "ask", "deny")):
+        problems.append(Problem(f"the package {package!r} defines neither allow, ask nor deny", code="rego-empty"))
+    cycle = _cycle(rules, names)
+    if cycle:
+        problems.append(Problem(f"rules recurse: {' -> '.join(cycle)}", hint="break the cycle", code="rego-recursion"))
+    return problems
+
+
+def _problem(rule: _Rule, message: str, hint: str) -> Problem:
+    return Problem(f"{rule.place}: {message}", hint=hint, code="rego-builtin")
+
+
+def _rules_of(tree: Mapping[str, Any]) -> Iterator[_Rule]:
+    ast = tree["ast"]
+    package = _dotted(ast["package"]["refr"])
+    aliases = {}
+    for entry in ast.get("imports", ()):
+        path = _dotted(entry["refr"])
+        alias = entry["as"][1] if isinstance(entry.get("as"), list) else _alias(tree, entry) or path.rsplit(".", 1)[-1]
+        if path.startswith("data."):
+            aliases[alias] = path.removeprefix("data.")
+    for node in ast.get("rules") or ast.get("policy") or ():
+        ((kind, body),) = node.items()
+        head = body["refr"] if kind == "Default" else next(iter(body["head"].values()))["refr"]
+        name = _dotted(head)
+        function = kind == "Spec" and "Func" in body["head"]
+        place = f"{tree['source']['file']}:{body['span']['line']}:{body['span']['col']}"
+        rule = _Rule(f"{package}.{name}", place, function)
+        _walk([_indices(head), _beside_head(body)], package, aliases, rule)
+        rule.uses.discard("")
+        yield rule
+
+
+def _beside_head(body: Mapping[str, Any]) -> list[Any]:
+    """Return everything of a rule but the reference that names it."""
+    parts = [value for key, value in body.items() if key not in ("head", "refr", "span")]
+    for head in body.get("head", {}).values():
+        parts += [value for key, value in head.items() if key not in ("refr", "span")]
+    return parts
+
+
+def _indices(head: Any) -> list[Any]:
+    """Return the bracketed parts of the reference that names a rule (`x[i]`): they are expressions."""
+    found = []
+    while isinstance(head, Mapping) and len(head) == 1:
+        (body,) = head.values()
+        if "index" in body:
+            found.append(body["index"])
+        head = body.get("refr")
+    return found
+
+
+def _alias(tree: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return the alias of an import by its span in the source, or an empty text."""
+    span = entry.get("as")
+    if not isinstance(span, Mapping):
+        return ""
+    return str(tree["source"]["contents"].encode()[span["start"] : span["end"]].decode(errors="replace"))
+
+
+def _dotted(node: Any) -> str:
+    """Return the dotted path of a reference as far as it is constant."""
+    if not isinstance(node, Mapping) or len(node) != 1:
+        return ""
+    ((kind, body),) = node.items()
+    if kind == "Var":
+        return str(body["value"])
+    if kind == "RefDot":
+        left = _dotted(body["refr"])
+        return f"{left}.{body['field'][1]}" if left else ""
+    if kind == "RefBrack":
+        left, index = _dotted(body["refr"]), body["index"]
+        text = index.get("String", {}).get("value") if isinstance(index, Mapping) else None
+        return f"{left}.{text}" if left and isinstance(text, str) else left
+    return ""
+
+
+def _walk(node: Any, package: str, aliases: Mapping[str, str], rule: _Rule) -> None:
+    pending = [node]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+            continue
+        if not isinstance(item, Mapping):
+            continue
+        for kind, body in item.items():
+            if kind == "Call":
+                written = _dotted(body["fcn"])
+                rule.calls.add((_global(written, package, aliases), written))
+                pending.append(body["params"])
+            elif kind in ("Var", "RefDot", "RefBrack") and isinstance(body, Mapping):
+                rule.uses.add(_global(_dotted({kind: body}), package, aliases))
+                pending += _indices({kind: body})
+            else:
+                pending.append(body)
+
+
+def _global(path: str, package: str, aliases: Mapping[str, str]) -> str:
+    first, _, rest = path.partition(".")
+    if first == "data":
+        return rest or "*"
+    if first in ("input", ""):
+        return ""
+    base = aliases.get(first, f"{package}.{first}")
+    return f"{base}.{rest}" if rest else base
+
+
+def _cycle(rules: Sequence[_Rule], names: set[str]) -> list[str]:
+    """Return a cycle of rule names, or nothing. A reference to a prefix of names uses all of them."""
+    graph: dict[str, set[str]] = {name: set() for name in names}
+    for rule in rules:
+        for used in rule.uses | {called for called, _ in rule.calls}:
+            for name in names:
+                if used in ("*", name) or name.startswith(f"{used}.") or used.startswith(f"{name}."):
+                    graph[rule.name].add(name)
+    state: dict[str, int] = {}
+    for start in sorted(graph):
+        found = _search(graph, start, state)
+        if found:
+            return found
+    return []
+
+
+def _search(graph: Mapping[str, set[str]], start: str, state: dict[str, int]) -> list[str]:
+    if state.get(start):
+        return []
+    stack: list[tuple[str, Iterator[str]]] = [(start, iter(sorted(graph[start])))]
+    path = [start]
+    state[start] = 1
+    while stack:
+        name, children = stack[-1]
+        child = next(children, None)
+        if child is None:
+            stack.pop()
+            path.pop()
+            state[name] = 2
+        elif state.get(child) == 1:
+            return [*path[path.index(child) :], child]
+        elif not state.get(child):
+            state[child] = 1
+            path.append(child)
+            stack.append((child, iter(sorted(graph[child]))))
+    return []
