@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.agents.builtin_tools import register_builtin_tools
 from agent_os.agents.tool_door import ToolDoor
@@ -34,6 +34,9 @@ from agent_os.policy import Policy
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 
+if TYPE_CHECKING:
+    from agent_os.effects.rego import RegoEngines
+
 SCANNED_KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.send"})
 """Kinds whose content a `privacy:` section governs (policy/compile.py: WIRING)."""
 UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
@@ -50,10 +53,13 @@ class Composition:
     files: Files
     http: Http
     programs: SandboxPrograms
+    rego: RegoEngines | None = None
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
         await self.programs.aclose()
+        if self.rego is not None:
+            await self.rego.aclose()
         await self.http.aclose()
         self.files.close()
         self.state.close()
@@ -125,7 +131,9 @@ def wire(
     effectors.update(dict.fromkeys(programs.kinds, programs))
     door = _Door(workspace, carried)
     budgets = tuple(_budgets(policy))
+    rego = _rego(policy)
     ports = Ports(
+        rego=rego,
         clock=SystemClock(),
         ids=ids,
         audit=state.audit,
@@ -148,7 +156,15 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    return Composition(monitor, toolbox, carried, state, files, http, programs)
+    return Composition(monitor, toolbox, carried, state, files, http, programs, rego)
+
+
+def _rego(policy: Policy) -> RegoEngines | None:
+    if not any(True for _ in policy.sections("rego")):
+        return None
+    from agent_os.runtime.rego import rego_engines  # noqa: PLC0415  (sessions without Rego do not pay for it)
+
+    return rego_engines(policy)
 
 
 def needs_of(policy: Policy) -> Needs:

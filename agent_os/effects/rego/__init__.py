@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agent_os.core.errors import Problem
+from agent_os.core.errors import EffectError, Problem
 from agent_os.core.facts import ExternalVerdict
 from agent_os.core.ports import Clock
 from agent_os.effects.rego.embedded import EmbeddedRego
-from agent_os.effects.rego.remote import RemoteOpa
+from agent_os.effects.rego.remote import RemoteOpa, SecretValue
 from agent_os.guards.rego import RegoLayer, failed
 
 DEPTH_MAX: Final = 100
@@ -23,8 +23,13 @@ DEPTH_MAX: Final = 100
 _INTEGER_MAX: Final = 2**53
 
 
+async def no_secret(name: str) -> str:
+    """Raise EffectError: this installation has no place where secrets are kept."""
+    raise EffectError(f"the secret {name} cannot be read here")
+
+
 class RegoEngines:
-    """Every Rego layer of a policy. `secret` returns the value of a secret by name (token, certificate file)."""
+    """Every Rego layer of a policy. `secret` returns the value of a secret by name, or raises EffectError."""
 
     def __init__(
         self,
@@ -32,21 +37,12 @@ class RegoEngines:
         clock: Clock,
         *,
         revision: str,
-        secret: Callable[[str], str] = lambda _name: "",
+        secret: SecretValue = no_secret,
     ) -> None:
         self._layers = list(layers)
         self.embedded = EmbeddedRego([layer for layer in layers if not layer.opa], clock)
         self.remote = {
-            layer.engine: RemoteOpa(
-                layer,
-                clock,
-                revision=revision,
-                token=secret(layer.token) if layer.token else "",
-                ca=layer.ca,
-                certificate=secret(layer.certificate) if layer.certificate else "",
-            )
-            for layer in layers
-            if layer.opa
+            layer.engine: RemoteOpa(layer, clock, revision=revision, secret=secret) for layer in layers if layer.opa
         }
 
     async def evaluate(self, document: Mapping[str, Any], digest: str) -> tuple[ExternalVerdict, ...]:

@@ -8,9 +8,10 @@ result. Threat: a server that stalls, answers 200 without a result, with a page 
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,19 +23,17 @@ from agent_os.guards.rego import RegoLayer, failed, verdict_of
 
 ANSWER_BYTES_MAX: Final = 1 << 20
 CACHE_ENTRIES_MAX: Final = 4096
+SecretValue = Callable[[str], Awaitable[str]]
 FAILURES_MAX: Final = 5
 """Failures in a row after which the server is left alone for BREAK_S; every action is denied meanwhile."""
 BREAK_S: Final = 5.0
 
 
 class RemoteOpa:
-    """One OPA server's decision path. `token` and `certificate` are values, resolved by the caller."""
+    """One OPA server's decision path. `secret` returns the value of a secret by name (bearer token, PEM with key)."""
 
-    def __init__(
-        self, layer: RegoLayer, clock: Clock, *, revision: str, token: str = "", ca: str = "", certificate: str = ""
-    ) -> None:
-        self._layer, self._clock, self._revision = layer, clock, revision
-        self._token, self._ca, self._certificate = token, ca, certificate
+    def __init__(self, layer: RegoLayer, clock: Clock, *, revision: str, secret: SecretValue) -> None:
+        self._layer, self._clock, self._revision, self._secret = layer, clock, revision, secret
         self._client: Any = None
         self._cache: OrderedDict[str, tuple[float, ExternalVerdict]] = OrderedDict()
         self._failures = 0
@@ -68,7 +67,10 @@ class RemoteOpa:
         return verdict
 
     async def _ask(self, document: Mapping[str, Any]) -> Any:
-        client = await self._opened()
+        try:
+            client = await self._opened()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise EffectError(f"the OPA client cannot be set up: {type(error).__name__}") from None
         url = f"{client.root_url}/data/{self._layer.decision.strip('/')}"
         try:
             async with client._request("POST", url, json={"input": document}) as response:
@@ -104,18 +106,20 @@ class RemoteOpa:
 
     async def _opened(self) -> Any:
         if self._client is None:
-            client = self._make()
+            token = await self._secret(self._layer.token) if self._layer.token else ""
+            certificate = await self._secret(self._layer.certificate) if self._layer.certificate else ""
+            client = self._make(token, certificate)
             await client._init_session()
             self._client = client
         return self._client
 
-    def _make(self) -> Any:
+    def _make(self, token: str, certificate: str) -> Any:
         try:
             import aiohttp  # noqa: PLC0415
             from opa_client.opa_async import AsyncOpaClient  # noqa: PLC0415
         except ImportError:
             raise MissingPartError("the OPA client", "all") from None
-        ca, certificate = self._ca, self._certificate
+        ca = self._layer.ca
 
         class Client(AsyncOpaClient):  # type: ignore[misc]
             """The library's client, without redirects and retries, with a CA of our own."""
@@ -125,7 +129,7 @@ class RemoteOpa:
                 if self.ssl:
                     context = ssl.create_default_context(cafile=ca or None)
                     if certificate:
-                        context.load_cert_chain(certificate)
+                        _load_certificate(context, certificate)
                 self._connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
                 self._session = aiohttp.ClientSession(
                     headers=self.headers,
@@ -146,7 +150,7 @@ class RemoteOpa:
             host=host,
             port=parts.port or (443 if secure else 80),
             ssl=secure,
-            token=self._token or None,
+            token=token or None,
             retries=0,
             timeout=self._layer.timeout_s,
         )
@@ -156,3 +160,13 @@ class RemoteOpa:
         client, self._client = self._client, None
         if client is not None:
             await client.close_connection()
+
+
+def _load_certificate(context: ssl.SSLContext, pem: str) -> None:
+    """Load a client certificate with its key from text: through memory, never through a file that stays."""
+    handle = os.memfd_create("agentos-certificate")
+    try:
+        os.write(handle, pem.encode())
+        context.load_cert_chain(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
