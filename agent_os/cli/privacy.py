@@ -53,13 +53,14 @@ def scan(
         found = _wanted(detector.scan_text(text), minimum, only)
         if as_json:
             out.write(
-                json.dumps({"findings": [_row(item, text, explain) for item in found]}, separators=(",", ":")) + "\n"
+                json.dumps({"findings": [_row(item, text, explain, found) for item in found]}, separators=(",", ":"))
+                + "\n"
             )
             if lines:
                 out.flush()
         else:
             for item in found:
-                out.write(_line(f"{number}:" if lines else "", item, text, explain))
+                out.write(_line(f"{number}:" if lines else "", item, text, explain, found))
 
 
 @app.command()
@@ -159,21 +160,21 @@ def _wanted(found: Sequence[Finding], minimum: float, only: list[str] | None) ->
     return [item for item in found if item.score >= minimum and (not only or finds(only, item.type))]
 
 
-def _row(item: Finding, text: str, explain: bool) -> dict[str, Any]:
+def _row(item: Finding, text: str, explain: bool, found: Sequence[Finding]) -> dict[str, Any]:
     row: dict[str, Any] = {"type": item.type, "start": item.start, "end": item.end, "score": item.score, "by": item.by}
     if explain:
         from agent_os.guards.privacy.report import explanation  # noqa: PLC0415
 
-        row["why"] = explanation(text, item)
+        row["why"] = explanation(text, item, found)
     return row
 
 
-def _line(prefix: str, item: Finding, text: str, explain: bool) -> str:
+def _line(prefix: str, item: Finding, text: str, explain: bool, found: Sequence[Finding]) -> str:
     line = f"{prefix}{item.start}-{item.end}\t{item.type}\t{item.score:.2f}\t{item.by}"
     if explain:
         from agent_os.guards.privacy.report import explanation  # noqa: PLC0415
 
-        why = explanation(text, item)
+        why = explanation(text, item, found)
         line += f"\t{why['how']}; before it: {' '.join(why['words_before'])}"
     return line + "\n"
 
@@ -203,13 +204,13 @@ def _scan_files(
         if as_sarif:
             results.append((file.path, file.text if found else "", found))
         elif as_json:
-            rows = [_row(item, file.text, explain) for item in found]
+            rows = [_row(item, file.text, explain, found) for item in found]
             sys.stdout.write(json.dumps({"path": file.path, "findings": rows}, separators=(",", ":")) + "\n")
         else:
             starts = line_starts(file.text)
             for item in found:
                 line, column = line_and_column(starts, item.start)
-                sys.stdout.write(_line(f"{file.path}:{line}:{column}\t", item, file.text, explain))
+                sys.stdout.write(_line(f"{file.path}:{line}:{column}\t", item, file.text, explain, found))
     if progress:
         sys.stderr.write("\r\x1b[K")
     if as_sarif:

@@ -17,6 +17,7 @@ from agent_os.core.facts import Finding
 PARTS_MAX: Final = 14
 _CAP: Final = "[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017d\u0386-\u03ab\u0400-\u042f]"
 _NAME: Final = rf"{_CAP}[\w'\u2019.-]*"
+_LETTERED: Final = rf"{_CAP}(?:[^\W\d_]|['\u2019.-])*(?!\w)"
 _SUFFIX: Final = (
     r"(?:Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Way|Court|Ct|Place|Pl|Square|Sq|Terrace|Ter|Trail|Trl|Parkway|Pkwy|Circle|Cir|Close|Crescent|Cres|Gardens|Grove|Hill|Highway|Hwy|"
     r"Mews|Row|Walk|Alley|Loop|Plaza|Point|Ridge|Run|Park|Green|Quay|Wharf|Parade|Esplanade|Heights|Hollow|Junction|Crossing|Crossroad|Path|Pass|Pike|Turnpike|View|Vista|Village|Ville|Station|Summit|Shore|Shores|Spring|Springs|"
@@ -50,7 +51,7 @@ _ZIP: Final = re.compile(
 )
 _STATE: Final = re.compile(r"(?:[A-Z]{2,3}|[IVX]{1,4})(?![\w.])")
 _TOWN: Final = re.compile(
-    rf"{_NAME}(?:[ ](?:de|del|la|le|les|los|las|of|upon|on|am|an|der|im|in|sur|sous|do|da|dos|el|al|'t|di|\(?{_NAME}\)?)){{0,5}}(?: ?\([\w ]{{2,20}}\))?"
+    rf"{_LETTERED}(?:[ ](?:de|del|la|le|les|los|las|of|upon|on|am|an|der|im|in|sur|sous|do|da|dos|el|al|'t|di|\(?{_LETTERED}\)?)){{0,5}}(?: ?\([\w ]{{2,20}}\))?"
 )
 _SEPARATOR: Final = re.compile(r"(?:[ \t]{0,4}(?:\\n|\n|,|;|>|\?\?\?|\|)){0,6}[ \t>]{0,6}")
 _LOWER_NEXT: Final = re.compile(r"[ ]+[a-z]{2,}")
@@ -135,7 +136,7 @@ def _cores_between(text: str, lowered: str, low: int, high: int) -> Iterator[tup
     for match in _NUMBERED.finditer(text, low, high):
         after = text[match.end() : match.end() + 3]
         cued = bool(_CUE.search(lowered, max(0, match.start() - 60), match.start()))
-        if cued or re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end()):
+        if cued or (re.match(r"\s*(?:\\n|\n|,)", after) and _addressed(text, match.end())):
             yield match.start(), match.end(), 0.88 if cued else 0.6
 
 

@@ -8,6 +8,7 @@ denial.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -26,6 +27,7 @@ from agent_os.guards.privacy.spans import resolve
 from agent_os.guards.privacy.views import views
 
 TEXT_CHARS_MAX: Final = 64 * 1024 * 1024
+THREAD_CHARS_MIN: Final = 20_000
 CACHE_TEXTS_MAX: Final = 4096
 CACHE_TEXT_CHARS_MIN: Final = 64
 FINDINGS_MAX: Final = 2_000_000
@@ -68,6 +70,11 @@ class LocalDetector:
 
     async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
         """Return findings for texts by RFC 6901 pointer; the last name in a pointer counts as the field's name."""
+        if sum(map(len, texts.values())) > THREAD_CHARS_MIN:  # the loop stays free, so that a deadline can strike
+            return await asyncio.to_thread(self._scan_all, texts)
+        return self._scan_all(texts)
+
+    def _scan_all(self, texts: Mapping[str, str]) -> list[Finding]:
         found: list[Finding] = []
         for pointer, text in texts.items():
             items = self.scan_text(text)

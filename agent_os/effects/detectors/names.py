@@ -5,7 +5,7 @@ titles, cues ("my name is", "said"), given names, organisation suffixes, place n
 installed its findings are joined with these (`ner.py`). Threat: names that leave in a prompt; and, as often complained about in
 other products, every capitalised word taken for a person.
 """
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _engine(name: str) -> Any:
     import spacy  # noqa: PLC0415
     from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415
 
-    engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": name}])
+    engine: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": name}])
     engine.nlp = {"en": spacy.load(name, exclude=_UNUSED)}
     return engine
 

@@ -5,7 +5,7 @@ the shapes of the catalogue look at those regions only, and a shape that needs a
 none. Threat: personal data that leaves in a prompt; and inputs made to be slow (all quantifiers are bounded).
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import ipaddress
@@ -124,7 +124,7 @@ class PersonalFinder:
 
 
 def _window(lowered: str, start: int, end: int) -> str:
-    return lowered[max(0, start - BEFORE_CHARS) : start] + " \u2502 " + lowered[end : end + AFTER_CHARS]
+    return lowered[max(0, start - BEFORE_CHARS) : end + AFTER_CHARS]
 
 
 _ANY_DIGIT: Final = re.compile(r"\d")

@@ -5,7 +5,7 @@ digit are looked at; everything after that works on a token and the line in fron
 prompt, a tool argument or a request; and the opposite, a detector so noisy that its users turn it off.
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import math

@@ -8,7 +8,7 @@ Formats are those the vendors publish. Minimum lengths are kept below the publis
 followed by a shorter body is far more often a cut or older key than something harmless.
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 from typing import Final

@@ -5,7 +5,7 @@ look like what its field promises, so that `name: my-package` is no person. Thre
 places where most of it stands, in structured payloads.
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import re
@@ -148,7 +148,7 @@ def judged(kind: str, text: str, start: int, end: int, *, quoted: bool) -> Findi
         return Finding("PERSON", start, end, 0.5, "field")
     if kind == "PERSON":
         good = bool(_NAME_VALUE.fullmatch(value)) and any(char.isupper() for char in value[:1]) and "_" not in value
-        if not quoted and (text[end : end + 1] in ("(", ".", "[", "=") or value[0].isupper() and "." in value):
+        if not quoted and (text[end : end + 1] in ("(", ".", "[", "=") or (value[0].isupper() and "." in value)):
             return None
         return Finding(kind, start, end, 0.7, "field") if good and len(value) <= 60 else None
     if kind == "LOCATION":

@@ -11,7 +11,7 @@ Realistic surrogates (another name, a valid IBAN marked as ours, an e-mail addre
 model. Restoring them is best effort: a model may inflect or re-case a name.
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import hashlib

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from agent_os.core.facts import Finding
 
-MASK_CHARS: Final = 24
+SHAPED: Final = 0.9
+WORDS_SHOWN: Final = 5
 _WORDS: Final = re.compile(r"[^\W\d_]{2,}")
 _HOW: Final[Mapping[str, str]] = {
     "CREDIT_CARD": "issuer prefix, length and Luhn check digit",
@@ -35,21 +36,26 @@ def line_and_column(starts: Sequence[int], offset: int) -> tuple[int, int]:
     return line, offset - starts[line - 1] + 1
 
 
-def explanation(text: str, finding: Finding) -> dict[str, Any]:
-    """Return why something was found: the method, the score, and the words in front of it (never the value itself)."""
-    before = _WORDS.findall(text[max(0, finding.start - 48) : finding.start])[-5:]
+def explanation(text: str, finding: Finding, others: Sequence[Finding] = ()) -> dict[str, Any]:
+    """Return why something was found: the method, the score, and the words in front of it.
+
+    Never the value itself, and no word that lies in one of the `others` found in the text.
+    """
+    low = max(0, finding.start - 48)
+    before = [
+        match.group()
+        for match in _WORDS.finditer(text, low, finding.start)
+        if not any(item.start < match.end() and match.start() < item.end for item in others)
+    ]
     how = _HOW.get(finding.type, "shape and words nearby")
     if finding.type.startswith("SECRET_"):
-        how = "the kind's own prefix and shape" if finding.score >= 0.9 else "randomness and the words in front of it"
-    if finding.by == "ner":
-        how = "language model"
-    return {
-        "how": how,
-        "by": finding.by,
-        "score": finding.score,
-        "words_before": before,
-        "length": finding.end - finding.start,
-    }
+        how = (
+            "the kind's own prefix and shape" if finding.score >= SHAPED else "randomness and the words in front of it"
+        )
+    if finding.by in ("ner", "decoded", "field"):
+        how = {"ner": "language model", "decoded": how + ", after decoding", "field": "name of its field"}[finding.by]
+    size = finding.end - finding.start
+    return {"how": how, "by": finding.by, "score": finding.score, "words_before": before[-WORDS_SHOWN:], "length": size}
 
 
 def sarif(results: Iterable[tuple[str, str, Sequence[Finding]]], version: str) -> dict[str, Any]:

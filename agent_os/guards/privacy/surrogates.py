@@ -5,7 +5,7 @@ begins with our mark 999990 and whose check digits hold, phone numbers of the ra
 the documentation ranges (RFC 5737), cards that fail Luhn on purpose. Which one is chosen depends on the scope's key only.
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 from typing import Final

@@ -6,7 +6,7 @@ separators, digits written as words, `name (at) host (dot) org`. Nested encoding
 views of a text are at most VIEW_CHARS_MAX_RATIO times as long as it. Threat: an agent told to send the key "in Base64, twice".
 """
 
-# ruff: noqa: E501, SIM905 - word lists and expressions read better whole
+# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import base64
@@ -283,9 +283,7 @@ def _separated(text: str) -> Iterator[View]:
     if " at " in text or " AT " in text or "[" in text or "(" in text or "{" in text or "<" in text:
         for sign in _AT.finditer(text):
             low = max(0, sign.start() - 64)
-            match = next(
-                (item for item in _SAID_AT.finditer(text, low, sign.end() + 200) if item.end() > sign.start()), None
-            )
+            match = _first_past(_SAID_AT, text, low, sign.end() + 200, sign.start())
             if match is None or match.start() > sign.start():
                 continue
             value = match.group()
@@ -294,6 +292,14 @@ def _separated(text: str) -> Iterator[View]:
                 continue
             if plain != value and plain.count("@") == 1:
                 yield View(plain, (match.start(),), (match.end(),), whole=True)
+
+
+def _first_past(pattern: re.Pattern[str], text: str, low: int, high: int, place: int) -> re.Match[str] | None:
+    """Return the first match that ends after `place`."""
+    for match in pattern.finditer(text, low, high):
+        if match.end() > place:
+            return match
+    return None
 
 
 _NUMBERS: Final = {

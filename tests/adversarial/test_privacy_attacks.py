@@ -1,0 +1,166 @@
+"""Attacks on the privacy router, each with its benign twin. Times are bounds of order, not measurements."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+
+from agent_os.core.action import Action
+from agent_os.core.decision import Obligation
+from agent_os.core.errors import EffectError
+from agent_os.core.facts import Finding
+from agent_os.core.principal import Principal
+from agent_os.effects.detectors import detector as detectors
+from agent_os.guards.privacy.pseudonyms import PseudonymBook
+from agent_os.guards.privacy.restore import StreamRestorer
+from agent_os.guards.privacy.router import SessionRouter
+from agent_os.policy import Policy
+from agent_os.runtime.privacy import local_detector, router_for
+
+DETECTOR = local_detector(ner=False)
+
+HOSTILE = {
+    "at signs": "@" * 200_000,
+    "local parts": "a" * 200_000 + "@",
+    "dotted": "a." * 100_000,
+    "digits": "1" * 200_000,
+    "spaced digits": "1 " * 100_000,
+    "dashed digits": "1-" * 100_000,
+    "open pem": "-----BEGIN PRIVATE KEY-----" * 8_000,
+    "passwords": "password=" * 20_000,
+    "colons": "a:" * 100_000,
+    "equals": "key=" * 50_000,
+    "capitals": "A" * 200_000,
+    "capital words": "Aa " * 60_000,
+    "base64": "QUFB" * 50_000,
+    "percent": "%41" * 60_000,
+    "brackets": "[PERSON_1_" * 20_000,
+    "quotes": "\"'" * 100_000,
+    "urls": "https://" * 25_000,
+    "jwt": "eyJ" * 60_000,
+    "ips": "1." * 100_000,
+    "hex": "0a:" * 60_000,
+    "streets": "12 Main " * 25_000,
+    "csv": "ssn,name,ssn\n" * 15_000,
+    "entities": "&#64;" * 40_000,
+    "at words": " at " * 50_000,
+    "cyrillic": "\u0430a" * 100_000,
+    "zero width": "1\u200b" * 100_000,
+    "number words": "one " * 50_000,
+    "anchors": "AKIA ghp_ sk- xoxb- AIza " * 8_000,
+    "months": "may " * 50_000,
+    "unterminated": 'password: "' + "x" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_scanned_in_bounded_time(name: str) -> None:
+    """ATTACK: no input makes a recogniser backtrack without end: 200 kB take seconds at most."""
+    text = HOSTILE[name]
+    start = time.monotonic()
+    DETECTOR.scan_text(text + name)
+    assert time.monotonic() - start < 20 * max(1.0, len(text) / 200_000)
+
+
+def test_a_prompt_over_the_bound_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ATTACK: a prompt longer than the bound is refused, not cut short and passed; one within it is scanned."""
+    monkeypatch.setattr(detectors, "TEXT_CHARS_MAX", 1_000)
+    with pytest.raises(EffectError, match="not scanned"):
+        DETECTOR.scan_text("x" * 1_001)
+    assert DETECTOR.scan_text("mail a@b.example " + "x" * 900)
+
+
+def test_many_tiny_entities_are_all_found() -> None:
+    """ATTACK: a hundred thousand findings in one text do not blow up, and none is dropped."""
+    text = "a@b.io " * 100_000
+    assert len(DETECTOR.scan_text(text)) == 100_000
+
+
+def test_too_many_findings_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ATTACK: beyond the bound the scan fails, which denies."""
+    monkeypatch.setattr(detectors, "FINDINGS_MAX", 10)
+    with pytest.raises(EffectError, match="more than"):
+        DETECTOR.scan_text("mail a@b.example " * 20)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 10])
+def test_nested_encodings_hide_nothing(depth: int) -> None:
+    """ATTACK: "send the key in Base64, ten times"; the twin without a key is left alone."""
+    secret, harmless = "key AKIAQ3EGRZ7FWXTV2MNB", "nothing of interest here, only words"
+    for _ in range(depth):
+        secret, harmless = (base64.b64encode(item.encode()).decode() for item in (secret, harmless))
+    assert "SECRET_AWS_ACCESS_KEY" in {item.type for item in DETECTOR.scan_text(f"note: {secret}")}
+    assert not DETECTOR.scan_text(f"note: {harmless}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["4111\u200b1111\u200b1111\u200b1111", "\uff14\uff11\uff11\uff11 1111 1111 1111", "4-1-1-1-1-1-1-1-1-1-1-1-1-1-1-1", "4111%201111%201111%201111", "4111&nbsp;1111&nbsp;1111&nbsp;1111",
+     "\\u0034111 1111 1111 1111", "4111/1111/1111/1111", "\u0664\u0661\u0661\u0661 1111 1111 1111"],
+)  # fmt: skip
+def test_a_disguised_card_is_found(text: str) -> None:
+    """ATTACK: separators, other scripts and escapes do not hide a card; the twin with a wrong check digit is none."""
+    assert "CREDIT_CARD" in {item.type for item in DETECTOR.scan_text(f"pay with {text} ok")}
+    wrong = text[:-1] + "2"
+    assert "CREDIT_CARD" not in {item.type for item in DETECTOR.scan_text(f"pay {wrong} ok")}
+
+
+POLICY = """
+version: 1
+models: {providers: {cloud: {kind: openai, base_url: "https://llm.example/v1", model: m}}}
+privacy:
+  - {find: [PERSON], to: external, do: pseudonymise}
+"""
+
+
+def _session(name: str, key: bytes) -> SessionRouter:
+    router = router_for(Policy.parse(POLICY), Principal(tenant="t", user="u", session=name), key=key)
+    assert router is not None
+    return router
+
+
+def _ask(text: str) -> Action:
+    return Action.parse(
+        {"kind": "model.call", "model": "m", "provider": "cloud", "messages": [{"role": "user", "content": text}]}
+    )
+
+
+def test_two_sessions_cannot_read_each_others_pseudonyms() -> None:
+    """ATTACK: a placeholder of one session shown to another, under one tenant key, stays what it is; its own restores."""
+    one, two = _session("one", b"k" * 32), _session("two", b"k" * 32)
+    rule = [Obligation("pseudonymise", {"find": ["PERSON"]}, "r")]
+    finding = [Finding("PERSON", 0, 9, 0.9, pointer="/messages/0/content")]
+    sent = one.rewrite(_ask("Ada Byron asks"), finding, rule)
+    placeholder = sent.messages[0]["content"].split(" ")[0]
+    two.rewrite(_ask("Bob Moran asks"), finding, rule)
+    assert two.restore({"content": placeholder}, sent) == {"content": placeholder}
+    assert one.restore({"content": placeholder}, sent) == {"content": "Ada Byron"}
+
+
+def test_spelling_a_placeholder_reveals_nothing() -> None:
+    """ATTACK: a model told to spell, guess or vary placeholders gets no original; the exact one restores."""
+    book = PseudonymBook(b"k" * 32)
+    real = book.pseudonym("US_SSN", "536-22-1234")
+    for guess in (
+        real.lower(),
+        real.replace("_1_", "_2_"),
+        real[:-2] + ("1]" if real[-2] == "0" else "0]"),
+        real[1:-1],
+        " ".join(real),
+        real.replace("SSN", "SSN_X"),
+    ):
+        restorer = StreamRestorer(book)
+        assert "536" not in restorer.feed(guess) + restorer.finish()
+    restorer = StreamRestorer(book)
+    assert restorer.feed(real) + restorer.finish() == "536-22-1234"
+
+
+def test_half_a_stream_shows_no_half_placeholder_as_original() -> None:
+    """ATTACK: a provider that breaks off within a placeholder leaves it as it came."""
+    book = PseudonymBook(b"k" * 32)
+    real = book.pseudonym("PERSON", "Ada Byron")
+    restorer = StreamRestorer(book)
+    assert restorer.feed("x " + real[:-3]) == "x "
+    assert restorer.finish() == real[:-3]
