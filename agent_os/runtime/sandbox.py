@@ -60,7 +60,7 @@ class SandboxSettings:
     files: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[str, ...] = ()
-    workspace_source: str = ""
+    upper: str = ""
     protect_workspace: bool = True
 
 
@@ -125,7 +125,12 @@ def guard_listeners(guard: EgressGuard, door: Door, principal: Principal) -> Cal
         for _kind, listener in running.listeners:
             listener.close()
         running.listeners.clear()
-        running.ended.add_done_callback(lambda _: [listener.close() for listener in served])
+
+        def ended(_: object) -> None:
+            for listener in served:
+                listener.close()
+
+        running.ended.add_done_callback(ended)
 
     return serve
 
@@ -138,17 +143,17 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
     workspace = os.path.realpath(settings.workspace)
     if not os.path.isdir(workspace):
         raise EffectError(f"the workspace is no folder: {settings.workspace}")
-    source = settings.workspace_source or workspace
     limits = confinement.limits
     if settings.wall_seconds or settings.output_bytes:
         wanted = replace(limits, wall_seconds=settings.wall_seconds, output_bytes=settings.output_bytes)
         confinement = replace(confinement, limits=limits.narrowed(wanted))
-    held_in_place = confinement.include_workdir and confinement.protect and settings.protect_workspace
-    holds = Holds(state, source) if held_in_place else None
+    in_place = confinement.include_workdir and not settings.upper
+    held_in_place = in_place and confinement.protect and settings.protect_workspace
+    holds = Holds(state, workspace) if held_in_place else None
     try:
-        protected, cut = probe.protected_below(source) if confinement.include_workdir else ((), False)
+        protected, cut = probe.protected_below(workspace) if confinement.include_workdir else ((), False)
         hidden = probe.matching_below(
-            source, workspace, [compile_glob(glob, crossing=True) for glob in confinement.hidden_globs]
+            workspace, workspace, [compile_glob(glob, crossing=True) for glob in confinement.hidden_globs]
         )
         options = RunOptions(
             cwd=_cwd(settings, workspace),
@@ -159,7 +164,7 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
             hide=(str(state), *(os.path.realpath(path) for path in settings.hide), *hidden),
             protected=protected,
             protect_workspace=settings.protect_workspace,
-            workspace_source=settings.workspace_source,
+            upper=settings.upper,
             allow_missing=settings.allow_missing,
             files=settings.files,
             shown=settings.shown,
@@ -167,7 +172,7 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
         )
         host = probe.host_facts(paths_of_interest(confinement, workspace, options))
         if holds is not None:
-            gone = {f"{source}/{name}": MISSING for name in holds.names}
+            gone = {f"{workspace}/{name}": MISSING for name in holds.names}
             host = replace(host, paths={**host.paths, **gone})
             options = replace(options, protected=tuple(name for name in protected if name not in holds.names))
         plan = plan_sandbox(confinement, workspace, host, options)

@@ -23,6 +23,7 @@ from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Ended
+from agent_os.effects.sandbox.snapshot import Snapshot
 from agent_os.guards.confine import Confinement, SandboxPlan
 from agent_os.guards.confine.build import network_plan
 from agent_os.monitor import Monitor
@@ -80,10 +81,20 @@ def _prepare(request: RunRequest, workspace: str, confinement: Confinement, guar
         allow_missing=request.allow_missing,
         wall_seconds=request.wall_seconds,
         output_bytes=request.output_bytes,
+        upper=_upper(request, workspace),
     )
     if guard is not None:
         settings = guard_settings(settings, guard)
     return prepare(confinement, settings, state=state_directory(workspace=workspace))
+
+
+def _upper(request: RunRequest, workspace: str) -> str:
+    """Return the folder that takes the changes of a snapshot run, made if need be; empty for a run in place."""
+    if not request.snapshot:
+        return ""
+    snapshot = Snapshot(state_directory(workspace=workspace), workspace, request.snapshot)
+    snapshot.create()
+    return str(snapshot.folder)
 
 
 def _files(policies: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,6 +124,15 @@ def run(request: RunRequest) -> Ended:
 
 async def _run(request: RunRequest) -> Ended:
     policy, workspace, confinement = _load(request)
+    if not request.snapshot:
+        return await _composed(request, policy, workspace, confinement)
+    snapshot = Snapshot(state_directory(workspace=workspace), workspace, request.snapshot)
+    snapshot.create()
+    with snapshot.held():
+        return await _composed(request, policy, workspace, confinement)
+
+
+async def _composed(request: RunRequest, policy: Policy, workspace: str, confinement: Confinement) -> Ended:
     session = await compose(policy, Principal(user=_user(), agent="run"), workspace)
     guard: EgressGuard | None = None
     prepared: Prepared | None = None
@@ -131,9 +151,7 @@ async def _run(request: RunRequest) -> Ended:
                 prepared,
                 request.argv,
                 terminal=_terminal(request, prepared),
-                on_listeners=guard_listeners(guard, session.monitor, session.monitor.principal)
-                if guard is not None
-                else None,
+                on_listeners=listeners,
             )
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))

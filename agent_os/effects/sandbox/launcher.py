@@ -225,9 +225,11 @@ def start(request, descriptors):
             host_uid = host_gid = TRANSIENT_IDS_FROM + secrets.randbelow(TRANSIENT_IDS)
             spaces = IdSpaces(host_uid, host_gid)
             for index, step in enumerate(plan["mounts"]):
-                if step["kind"] == "bind":
+                if step["kind"] in ("bind", "overlay"):
                     stage = f"private-root: {step['source']}"
                     trees[index] = clone_tree(step, spaces)
+                if step["kind"] == "overlay":
+                    trees[index, "upper"] = clone_tree({**step, "source": step["upper"]}, spaces)
         stage = "namespaces"
         flags = 0
         for name in plan["namespaces"]:
@@ -264,7 +266,7 @@ def start(request, descriptors):
         report(control, StageError(stage, error.errno or 0, str(error.filename or "")))
     finally:
         for tree in trees.values():
-            os.close(tree)
+            os.close(tree)  # the init has its own copies
         if spaces:
             spaces.close()
         control.close()
@@ -487,15 +489,20 @@ def build_root(plan, trees, stage):
     mount("none", "/", "", MS_REC | MS_PRIVATE, "")
     prepared = dict(trees)
     for index, step in enumerate(plan["mounts"]):
-        if step["kind"] == "bind" and index not in prepared:
+        if step["kind"] in ("bind", "overlay") and index not in prepared:
             stage[0] = f"private-root: {step['source']}"
             prepared[index] = clone_tree(step, None)
+            if step["kind"] == "overlay":
+                prepared[index, "upper"] = clone_tree({**step, "source": step["upper"]}, None)
     stage[0] = "private-root"
     base = next(path for path in ("/tmp", "/run", "/mnt", "/var") if os.path.isdir(path))
     root = Root(base)
     for index, step in enumerate(plan["mounts"]):
         stage[0] = f"private-root: {step['target']}"
-        build_step(root, step, prepared.get(index))
+        if step["kind"] == "overlay":
+            overlay(root, base, step, prepared[index], prepared[index, "upper"])
+        else:
+            build_step(root, step, prepared.get(index))
     stage[0] = "private-root"
     for (folder, _content, _mode), name in root.staged.items():
         (os.rmdir if folder else os.unlink)(name, dir_fd=root.descriptor)
@@ -523,6 +530,14 @@ def build_step(root, step, tree):
     if kind in ("file", "empty"):
         private_file(root, step)
         return
+    if kind == "pin":
+        place = root.open(target, "")
+        tree = call("open_tree", place, ctypes.c_char_p(b""), OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
+        set_attributes(tree, 0, recursive=False)
+        call("move_mount", tree, ctypes.c_char_p(b""), place, ctypes.c_char_p(b""), MOVE_FROM_EMPTY | MOVE_TO_EMPTY)
+        os.close(tree)
+        os.close(place)
+        return
     is_file = kind == "bind" and not stat.S_ISDIR(os.fstat(tree).st_mode)
     place = root.open(target, "file" if is_file else "dir")
     if kind == "bind":
@@ -544,6 +559,25 @@ def build_step(root, step, tree):
     else:
         raise StageError("private-root", 0, f"unknown step {kind}")
     os.close(place)
+
+
+def overlay(root, base, step, lower, upper):
+    """The workspace with its changes kept apart. The layers are attached for a moment: the overlay keeps its own copies."""
+    places = []
+    for name, tree in ((".lower", lower), (".upper", upper)):
+        os.mkdir(name, 0o700, dir_fd=root.descriptor)
+        place = openat2(root.descriptor, name, os.O_PATH, RESOLVE_BENEATH)
+        call("move_mount", tree, ctypes.c_char_p(b""), place, ctypes.c_char_p(b""), MOVE_FROM_EMPTY | MOVE_TO_EMPTY)
+        os.close(place)
+        os.close(tree)
+        places.append(name)
+    place = root.open(step["target"], "dir")
+    data = f"lowerdir={base}/.lower,upperdir={base}/.upper/upper,workdir={base}/.upper/work,userxattr"
+    mount("overlay", f"/proc/self/fd/{place}", "overlay", MS_NOSUID | MS_NODEV, data)
+    os.close(place)
+    for name in places:
+        check(libc.umount2(ctypes.c_char_p(f"{base}/{name}".encode()), ctypes.c_int(2)), "umount")
+        os.rmdir(name, dir_fd=root.descriptor)
 
 
 def private_file(root, step):

@@ -54,8 +54,8 @@ class RunOptions:
     hide: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     protect_workspace: bool = True
-    workspace_source: str = ""
-    """Where the workspace's content really lies (an overlay or a copy); empty: in place."""
+    upper: str = ""
+    """A folder that takes the changes of a snapshot run; empty: the workspace is changed in place."""
     allow_missing: tuple[str, ...] = ()
     shown: Mapping[str, str] | None = None
     """Single host files shown read-only under another path: path inside -> file outside (the guard's CA bundle)."""
@@ -72,7 +72,6 @@ def paths_of_interest(confinement: Confinement, workspace: str, options: RunOpti
         *confinement.sockets,
         *options.hide,
         *(options.shown or {}).values(),
-        options.workspace_source or workspace,
         *MERGED_USR,
         *LOADER_FILES,
         "/etc",
@@ -81,7 +80,7 @@ def paths_of_interest(confinement: Confinement, workspace: str, options: RunOpti
     wanted += [f"/etc/{name}" for name in ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf", "gitconfig")]
     if "/" in (*confinement.read_only, *confinement.read_write):
         wanted += ROOT_EXPANDED
-    source = options.workspace_source or workspace
+    source = workspace
     for rule in held_places():
         wanted.append(f"{source}/{rule.pattern}")
         wanted += [f"{source}/{'/'.join(rule.parts[:size])}" for size in range(1, len(rule.parts))]
@@ -194,7 +193,6 @@ class _Root:
     ) -> None:
         self.confinement, self.workspace, self.host = confinement, workspace, host
         self.options, self.identity, self.notes = options, identity, notes
-        self.source = options.workspace_source or workspace
         self.grants: dict[str, bool] = {}
         self.links: dict[str, str] = {}
         self.extra: list[Mount] = []
@@ -275,19 +273,18 @@ class _Root:
         return max(above, key=len, default=None)
 
     def _bind(self, path: str, *, writable: bool) -> Mount:
-        source = self.source + path[len(self.workspace) :] if within(path, self.workspace) else path
         idmap = None
         if self.host.root and (writable or not any(within(path, system) for system in SYSTEM)):
-            fact = self.host.path(path if not within(path, self.workspace) else self.workspace)
-            if within(path, self.workspace):
-                fact = self.host.path(self.source)
+            fact = self.host.path(self.workspace if within(path, self.workspace) else path)
             idmap = (fact.uid, fact.gid)
-        return Mount("bind", path, source, writable=writable, idmap=idmap, recursive=idmap is None)
+        if path == self.workspace and self.options.upper:
+            return Mount("overlay", path, path, upper=self.options.upper, writable=True, idmap=idmap, recursive=False)
+        return Mount("bind", path, path, writable=writable, idmap=idmap, recursive=idmap is None)
 
     def _pins(self, path: str, top: str) -> list[Mount]:
         pins, parent = [], path.rpartition("/")[0]
         while parent != top and within(parent, top) and parent:
-            pins.append(replace(self._bind(parent, writable=True), why="pinned"))
+            pins.append(Mount("pin", parent, why="pinned"))
             parent = parent.rpartition("/")[0]
         return pins
 
@@ -364,13 +361,13 @@ class _Root:
         steps: list[Mount] = []
         for relative in self.options.protected:
             rule = protection_of(relative)
-            if rule is not None and not self._excepted(relative):
+            if rule is not None and not self._excepted(relative) and self._needed(rule):
                 steps += self._guard(f"{self.workspace}/{relative}", rule)
         for rule in held_places():
-            if self._excepted(rule.pattern):
+            if self._excepted(rule.pattern) or self.options.upper:
                 continue
             path = f"{self.workspace}/{rule.pattern}"
-            fact = self.host.path(f"{self.source}/{rule.pattern}")
+            fact = self.host.path(f"{self.workspace}/{rule.pattern}")
             if fact.kind != "missing":
                 if fact.kind == "link":
                     raise EnforcementError(
@@ -381,7 +378,7 @@ class _Root:
                     steps += self._guard(path, rule)
                 continue
             if any(
-                self.host.path(f"{self.source}/{'/'.join(rule.parts[:n])}").kind == "missing"
+                self.host.path(f"{self.workspace}/{'/'.join(rule.parts[:n])}").kind == "missing"
                 for n in range(1, len(rule.parts))
             ):
                 continue
@@ -389,6 +386,10 @@ class _Root:
             step = self._stand_in(path, rule.absent == "dir")
             steps.append(replace(step, hold=rule.absent, why=rule.why, content=rule.content))
         return steps
+
+    def _needed(self, rule: Guarded) -> bool:
+        """A snapshot's changes are filtered when they are committed: only what must not be *read* is covered there."""
+        return not self.options.upper or rule.protection != "read_only"
 
     def _excepted(self, relative: str) -> bool:
         for entry in self.confinement.protect_except:
@@ -399,7 +400,7 @@ class _Root:
 
     def _guard(self, path: str, rule: Guarded) -> list[Mount]:
         relative = path[len(self.workspace) + 1 :]
-        fact = self.host.path(f"{self.source}/{relative}")
+        fact = self.host.path(f"{self.workspace}/{relative}")
         if fact.kind == "link":
             raise EnforcementError(
                 [f"protected path {relative}"],

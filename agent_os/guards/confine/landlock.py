@@ -59,7 +59,7 @@ def plan_landlock(abi: int, mounts: Sequence[Mount], *, network_namespace: bool)
             name, access = "devices", DEVICES
         elif mount.kind == "file" and mount.mode:
             name, access = "read", READ_FILE
-        elif mount.kind in ("bind", "tmpfs") and mount.mode:
+        elif mount.kind in ("bind", "tmpfs", "overlay") and mount.mode:
             name, access = ("change", CHANGE) if mount.writable else ("read", READ)
         else:
             continue

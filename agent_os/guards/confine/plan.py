@@ -17,7 +17,7 @@ from agent_os.guards.confine.seccomp import CallRule
 PLAN_SCHEMA: Final = 1
 MOUNTS_MAX: Final = 1024
 
-MountKind = Literal["bind", "tmpfs", "proc", "devpts", "dir", "link", "file", "empty"]
+MountKind = Literal["bind", "tmpfs", "proc", "devpts", "dir", "link", "file", "empty", "pin", "overlay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Mount:
 
     `bind`: `source` of the host at `target` (`idmap`: (host uid, host gid) shown as the sandbox's user). `file`: a small
     read-only file with `content`. `empty`: an empty read-only folder. `link`: a symbolic link to `source`.
+    `pin`: the place mounted on itself, so that it cannot be renamed away. `overlay`: `source` with changes kept in `upper`.
     `tmpfs`: private memory of `size` bytes, `inodes`.
     `hold` marks a place that does not exist yet: "dir" or "file" is put there for the length of the run and taken away.
     """
@@ -43,12 +44,13 @@ class Mount:
     content: str = ""
     idmap: tuple[int, int] | None = None
     hold: Literal["", "dir", "file"] = ""
+    upper: str = ""
     why: str = ""
 
     @property
     def flags(self) -> str:
         """The mount's flags as text."""
-        if self.kind not in ("bind", "tmpfs"):
+        if self.kind not in ("bind", "tmpfs", "overlay"):
             return "read-only" if self.kind in ("file", "empty") else ""
         words = ["read-write" if self.writable else "read-only", "nosuid"]
         words += [] if self.devices else ["nodev"]
@@ -59,10 +61,10 @@ class Mount:
     def to_json(self) -> dict[str, Any]:
         """Return the wire form, without the fields that say nothing."""
         form: dict[str, Any] = {"kind": self.kind, "target": self.target}
-        for name in ("source", "size", "inodes", "content", "hold", "why"):
+        for name in ("source", "upper", "size", "inodes", "content", "hold", "why"):
             if getattr(self, name):
                 form[name] = getattr(self, name)
-        if self.kind in ("bind", "tmpfs"):
+        if self.kind in ("bind", "tmpfs", "overlay"):
             form |= {"writable": self.writable, "exec": self.exec, "devices": self.devices, "recursive": self.recursive}
         if self.kind in ("tmpfs", "dir", "file", "empty"):
             form["mode"] = self.mode

@@ -1,0 +1,338 @@
+"""Snapshots: the changes of runs kept apart from a workspace, shown, then taken over or thrown away.
+
+The changes lie as the upper layer of an overlay in the state directory: `snapshots/<workspace>/<name>/{upper,work}`.
+They were written by a program nobody trusts: nothing here follows a link, takes over a special file or a set-id bit, or writes
+outside the workspace. Protected names (guards/confine/protect.py) are left out of a commit unless a person names them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from agent_os.core.errors import EffectError
+from agent_os.guards.confine.protect import protection_of
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CHANGES_MAX: Final = 200_000
+TEXT_BYTES_MAX: Final = 256 * 1024
+_COPY_BYTES: Final = 1 << 20
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs. `withheld` says why a commit leaves it out; empty: it is taken over."""
+
+    path: str
+    change: Literal["added", "modified", "deleted"]
+    type: Literal["file", "dir", "link", "special"]
+    size: int = 0
+    withheld: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the printable form."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Snapshot:
+    """One named snapshot of one workspace."""
+
+    def __init__(self, state: Path, workspace: str, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise EffectError("a snapshot's name is letters, digits, dots, dashes and underscores, at most 64")
+        key = hashlib.sha256(os.fsencode(workspace)).hexdigest()[:24]
+        self.folder = state / "snapshots" / key / name
+        self.upper, self.workspace, self.name = self.folder / "upper", workspace, name
+
+    @property
+    def exists(self) -> bool:
+        """Whether any run has used it."""
+        return self.upper.is_dir()
+
+    def create(self) -> None:
+        """Make its folders, owned as the workspace is; one that exists is used further."""
+        if self.exists:
+            return
+        owner = os.stat(self.workspace)
+        self.folder.mkdir(mode=0o700, parents=True)
+        for folder in (self.upper, self.folder / "work"):
+            folder.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(folder, owner.st_uid, owner.st_gid)
+        if os.geteuid() == 0:
+            os.chown(self.folder, owner.st_uid, owner.st_gid)
+        self.upper.chmod(stat.S_IMODE(owner.st_mode) & 0o777)
+        (self.folder / "meta.json").write_text(json.dumps({"workspace": self.workspace, "created": time.time()}))
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only one that uses it; raises EffectError where a run or a commit does already."""
+        lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise EffectError(f"snapshot {self.name!r} is in use by a run") from None
+        finally:
+            os.close(lock)
+
+    def changes(self) -> tuple[Change, ...]:
+        """Return every difference, sorted by path. Raises EffectError for an unknown snapshot or too many changes."""
+        if not self.exists:
+            raise EffectError(f"no snapshot {self.name!r} of this workspace")
+        found: list[Change] = []
+        for change in self._walk(""):
+            found.append(change)
+            if len(found) > CHANGES_MAX:
+                raise EffectError(f"more than {CHANGES_MAX} changes")
+        return tuple(sorted(found, key=lambda change: change.path))
+
+    def _walk(self, relative: str) -> Iterator[Change]:
+        folder = self.upper / relative if relative else self.upper
+        opaque = relative and _attribute(folder, "user.overlay.opaque") == b"y"
+        names = set()
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
+            names.add(entry.name)
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            info = entry.stat(follow_symlinks=False)
+            below = _lstat(os.path.join(self.workspace, path)) if not opaque else None
+            if _whiteout(info, entry.path):
+                if below is not None:
+                    yield Change(path, "deleted", _type(below), 0, self._withheld(path, below))
+                continue
+            kind = _type(info)
+            if kind == "dir":
+                if below is None or not stat.S_ISDIR(below.st_mode):
+                    yield Change(path, "added" if below is None else "modified", "dir", 0, self._withheld(path, info))
+                yield from self._walk(path)
+                continue
+            change: Literal["added", "modified"] = "modified" if below is not None else "added"
+            yield Change(path, change, kind, info.st_size, self._withheld(path, info))
+        if opaque:
+            hidden = os.path.join(self.workspace, relative)
+            for name in sorted(os.listdir(hidden)) if os.path.isdir(hidden) and not os.path.islink(hidden) else []:
+                if name not in names:
+                    path = f"{relative}/{name}"
+                    below = _lstat(os.path.join(self.workspace, path))
+                    if below is not None:
+                        yield Change(path, "deleted", _type(below), 0, self._withheld(path, below))
+
+    def _withheld(self, path: str, info: os.stat_result) -> str:
+        if _type(info) == "special":
+            return "a special file"
+        parts = path.split("/")
+        for size in range(1, len(parts) + 1):
+            rule = protection_of("/".join(parts[:size]))
+            if rule is None:
+                continue
+            start = size - len(rule.parts)
+            repository = "/".join((*parts[:start], ".git"))
+            if rule.parts[0] == ".git" and start > 0 and not os.path.lexists(os.path.join(self.workspace, repository)):
+                continue  # a repository made below the workspace is one thing with its config
+            return f"protected: {rule.why}"
+        if parts[0] == ".git" and not os.path.lexists(os.path.join(self.workspace, ".git")):
+            return "protected: a repository made here could carry hooks"
+        return ""
+
+    def texts(self, path: str) -> tuple[str, str] | None:
+        """Return (before, after) of a changed file, or None if either is too large or not text."""
+        sides = []
+        for root in (Path(self.workspace), self.upper):
+            data = _read(root / path)
+            if data is None or b"\0" in data:
+                return None
+            sides.append(data.decode("utf-8", errors="replace"))
+        return sides[0], sides[1]
+
+    def commit(
+        self, *, include: Sequence[str] = (), only: Sequence[str] = (), force: bool = False
+    ) -> tuple[Change, ...]:
+        """Take changes over into the workspace and forget the snapshot; return those left out.
+
+        `include` names protected paths to take over all the same, `only` narrows to paths (and what is below them). A file
+        that was also changed in the workspace since the snapshot began is a conflict: EffectError unless `force`.
+        """
+        changes = self.changes()
+        taken = [c for c in changes if (not c.withheld or c.path in include) and (not only or _chosen(c.path, only))]
+        left = tuple(c for c in changes if c not in taken)
+        if not force:
+            since = float(json.loads((self.folder / "meta.json").read_text())["created"])
+            for change in taken:
+                below = _lstat(os.path.join(self.workspace, change.path))
+                if below is not None and change.type != "dir" and below.st_mtime > since:
+                    raise EffectError(f"{change.path} was changed in the workspace as well: look at it, then --force")
+        root = os.open(self.workspace, _DIRECTORY)
+        try:
+            for change in sorted(taken, key=lambda c: (c.change != "deleted", c.path)):
+                self._apply(root, change)
+        finally:
+            os.close(root)
+        if not only:
+            self.discard()
+        return left
+
+    def _apply(self, root: int, change: Change) -> None:
+        parent, name = _parent(root, change.path)
+        owner = os.fstat(root)
+        try:
+            existing = _lstat_at(parent, name)
+            source = self.upper / change.path
+            if change.change == "deleted" or (existing is not None and _type(existing) != change.type):
+                _remove(parent, name)
+            if change.change == "deleted":
+                return
+            if change.type == "dir":
+                if _lstat_at(parent, name) is None:
+                    os.mkdir(name, 0o755, dir_fd=parent)
+                    _own(parent, name, owner)
+                return
+            temporary = f".agentos-{secrets.token_hex(6)}"
+            if change.type == "link":
+                os.symlink(os.readlink(source), temporary, dir_fd=parent)
+            else:
+                _copy(source, parent, temporary)
+            _own(parent, temporary, owner)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def discard(self) -> None:
+        """Throw the changes away."""
+        if self.folder.exists():
+            work = self.folder / "work" / "work"
+            if work.is_dir():
+                work.chmod(0o700)
+            shutil.rmtree(self.folder)
+
+
+def snapshots_of(state: Path, workspace: str) -> tuple[str, ...]:
+    """Return the names of a workspace's snapshots."""
+    folder = Snapshot(state, workspace, "x").folder.parent
+    return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+
+
+def _chosen(path: str, only: Sequence[str]) -> bool:
+    return any(
+        path == entry or path.startswith(entry.rstrip("/") + "/") or entry.startswith(path + "/") for entry in only
+    )
+
+
+def _type(info: os.stat_result) -> Literal["file", "dir", "link", "special"]:
+    if stat.S_ISREG(info.st_mode):
+        return "file"
+    if stat.S_ISDIR(info.st_mode):
+        return "dir"
+    return "link" if stat.S_ISLNK(info.st_mode) else "special"
+
+
+def _whiteout(info: os.stat_result, path: str) -> bool:
+    if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+        return True
+    return (
+        stat.S_ISREG(info.st_mode) and info.st_size == 0 and _attribute(Path(path), "user.overlay.whiteout") is not None
+    )
+
+
+def _attribute(path: Path, name: str) -> bytes | None:
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _lstat_at(parent: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _parent(root: int, path: str) -> tuple[int, str]:
+    """Open the parent of a path below `root` without following a link; raises EffectError where one stands in the way."""
+    parts = path.split("/")
+    here = os.dup(root)
+    for part in parts[:-1]:
+        try:
+            there = os.open(part, _DIRECTORY, dir_fd=here)
+        except FileNotFoundError:
+            os.mkdir(part, 0o755, dir_fd=here)
+            _own(here, part, os.fstat(root))
+            there = os.open(part, _DIRECTORY, dir_fd=here)
+        except OSError as error:
+            os.close(here)
+            raise EffectError(f"{path}: cannot be taken over: {error.strerror}") from error
+        os.close(here)
+        here = there
+    return here, parts[-1]
+
+
+def _own(parent: int, name: str, owner: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+
+
+def _remove(parent: int, name: str) -> None:
+    info = _lstat_at(parent, name)
+    if info is None:
+        return
+    if not stat.S_ISDIR(info.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    shutil.rmtree(name, dir_fd=parent)
+
+
+def _copy(source: Path, parent: int, name: str) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = stat.S_IMODE(os.fstat(reading).st_mode) & 0o777
+        writing = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+        )
+        try:
+            while data := os.read(reading, _COPY_BYTES):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(writing, view) :]
+            os.fchmod(writing, mode)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    except OSError:
+        return None
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > TEXT_BYTES_MAX:
+            return None
+        return os.read(descriptor, TEXT_BYTES_MAX)
+    finally:
+        os.close(descriptor)
