@@ -30,6 +30,7 @@ PLACEHOLDER: Final = re.compile(
 _HINTS: Final = (b"gentos-secret", b"penshell", b"PENSHELL-RESOLVE", b"GENTOS-SECRET")
 _HOLD: Final = 32 + 24 + NAME_CHARS_MAX + 8
 """Bytes at the end of a piece that could be the start of a placeholder."""
+_LAST_WORD: Final = re.compile(rb"[A-Za-z0-9._%:-]+\Z")
 _PATH_SAFE: Final = re.compile(r"[A-Za-z0-9._~:@!$&'()*+,;=-]+")
 _FIELD_SAFE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -151,24 +152,10 @@ class BodyFiller:
 
 
 def _safe_end(data: bytes) -> int:
-    """Return how much of `data` can be sent: nothing that follows could make its end part of a placeholder."""
+    """Return how much of `data` can be sent: its last word could be the beginning of a placeholder, in any form."""
     tail = max(0, len(data) - _HOLD)
-    for match in re.finditer(rb"[A-Za-z0-9._%:-]+\Z", data[tail:]):
-        start = tail + match.start()
-        word = data[start:].lower()
-        if _may_begin(word):
-            return start
-    return len(data)
-
-
-_STARTS: Final = (b"agentos-secret", b"openshell", b"-openshell-resolve-env-")
-
-
-def _may_begin(word: bytes) -> bool:
-    """Whether a word at the end of a piece could be, or end in the beginning of, a placeholder."""
-    if any(start in word for start in _STARTS):
-        return True
-    return any(word.endswith(start[:size]) for start in _STARTS for size in range(1, len(start)))
+    word = _LAST_WORD.search(data, tail)
+    return word.start() if word is not None else len(data)
 
 
 class Masker:

@@ -84,7 +84,7 @@ class Requests:
         finally:
             self._drop_upstream()
             if not self._fixed:
-                await asyncio.shield(self._leave())
+                await self._leave()
 
     async def _head(self) -> bytes | None:
         limits, clock, flow = self.parts.limits, self.parts.clock, self.flow
@@ -230,7 +230,7 @@ class Requests:
             if parts.flows.logs:
                 parts.flows.note("request", flow, method=head.method, status=(outcome.value or {}).get("status", 0),
                                  error=outcome.error, bytes=int(used))  # fmt: skip
-            await asyncio.shield(settle(parts, admission, done))
+            await settle(parts, admission, done)
 
     def _moved(self) -> int:
         return self._upstream.sent + self._upstream.received if self._upstream is not None else 0

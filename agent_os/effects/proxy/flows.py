@@ -54,6 +54,7 @@ class Flow:
     idle_limit: float = 0.0
     byte_limit: int = 0
     ended: str = ""
+    ending: bool = False
     last: str = ""
     task: Any = None
     recheck: Callable[[], bool] | None = None

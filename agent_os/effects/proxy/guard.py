@@ -302,8 +302,10 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
 
 
 def end_flow(flow: Flow, why: str) -> None:
-    """Cut a flow at once."""
-    flow.ended = why
+    """Cut a flow at once; a flow that is being ended is left to it (its admissions are being settled)."""
+    if flow.ending:
+        return
+    flow.ending, flow.ended = True, why
     if flow.task is not None:
         flow.task.cancel()
 

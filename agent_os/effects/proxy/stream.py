@@ -177,6 +177,10 @@ class Stream(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
+    def wake(self) -> None:
+        """Let whoever waits in `more` look again."""
+        self._wake()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, DeniedError
@@ -49,9 +49,7 @@ async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[]
         raise
     finally:
         used = _usage(parts, flow)
-        await asyncio.shield(
-            settle(parts, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
-        )
+        await settle(parts, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
 
 
 def _usage(parts: Parts, flow: Flow) -> dict[str, float]:
@@ -145,7 +143,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     done = _watch(parts, flow, client, upstream)
     upstream.pour_into(client)
     if not client.buffer:
-        await _either(client, done)
+        await client.more()  # an end of either side wakes it too
     try:
         if looks_like_tls(client.buffer):
             hello = await _hello(client)
@@ -160,15 +158,6 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     flow.idle_limit = parts.limits.idle_seconds
     client.pour_into(upstream)
     await done
-
-
-async def _either(client: Stream, done: asyncio.Future[None]) -> None:
-    """Wait for the client's first bytes or the end of the relay."""
-    first = asyncio.ensure_future(client.more())
-    waiting: set[asyncio.Future[Any]] = {first, done}
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if not first.done():
-        first.cancel()
 
 
 async def _check_host(parts: Parts, flow: Flow, route: Route) -> None:
@@ -199,6 +188,7 @@ def _watch(parts: Parts, flow: Flow, client: Stream, upstream: Stream) -> asynci
     def finish() -> None:
         if not done.done():
             done.set_result(None)
+            client.wake()
 
     def ended(this: Stream, other: Stream) -> Callable[[], None]:
         def on_eof() -> None:

@@ -58,7 +58,7 @@ async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: R
     finally:
         moved = float(flow.upstream.sent + flow.upstream.received) if flow.upstream is not None else 0.0
         done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": moved})
-        await asyncio.shield(settle(parts, admission, done))
+        await settle(parts, admission, done)
     return False
 
 
