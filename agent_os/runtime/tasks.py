@@ -24,16 +24,18 @@ from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
 from agent_os.effects.durable.ledger import SCHEMA, Ledger, Storage
 from agent_os.effects.durable.outcomes import FencedOutcomes
 from agent_os.effects.durable.postgres import PostgresDatabase
+from agent_os.effects.durable.schedules import SCHEMA as SCHEDULES
+from agent_os.effects.durable.schedules import Scheduler, Schedules
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.database import Database
-from agent_os.effects.stores.keys import Sealer
+from agent_os.effects.stores.keys import Keys, Sealer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.runtime import compose as composing
 from agent_os.runtime.agent import STEPS_MAX, SYSTEM, agent_policy
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy
-from agent_os.runtime.state import State, open_state
+from agent_os.runtime.state import open_state
 
 WRITER: Final = "tasks"
 ACTIONS_MAX: Final = 1_000
@@ -139,13 +141,16 @@ class TaskRuntime:
         """Open everything and start to work. Raises EffectError, MissingPartError, IntegrityError."""
         self.state = await asyncio.to_thread(open_state, environment=self._env, writer=WRITER)
         try:
-            self.ledger, url = await asyncio.to_thread(open_ledger, self.state, self._env)
+            self.ledger, url = await asyncio.to_thread(open_ledger, self.state.path, self.state.keys, self._env)
             extra: dict[str, Any] = {} if self._concurrency is None else {"concurrency": self._concurrency}
             self.engine = DurableEngine(
                 self.ledger, url, self._run, answered=self._answered, queues=self._queues,
                 lease_seconds=self._lease, **extra,
             )  # fmt: skip
             await self.engine.open()
+            self.schedules = Schedules(self.ledger)
+            scheduler = Scheduler(self.schedules, self.ledger, self.engine.submit, self.engine.stop)
+            self._scheduler = asyncio.create_task(scheduler.run())
         except BaseException:
             self.state.close()
             raise
@@ -153,6 +158,8 @@ class TaskRuntime:
 
     async def close(self) -> None:
         """End in good order; what runs is handed back to the queue."""
+        self._scheduler.cancel()
+        await asyncio.gather(self._scheduler, return_exceptions=True)
         await self.engine.close()
         self.ledger.storage.close()
         self.state.close()
@@ -198,16 +205,16 @@ async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:
         await outcomes.check()
 
 
-def open_ledger(state: State, environment: Mapping[str, str]) -> tuple[Ledger, str]:
-    """Return the ledger of an open state and the URL of DBOS's database. Raises EffectError."""
-    sealer = Sealer(state.keys, "payload")
+def open_ledger(path: Path, keys: Keys, environment: Mapping[str, str]) -> tuple[Ledger, str]:
+    """Return the ledger of a state directory and the URL of DBOS's database. Raises EffectError."""
+    sealer, schema = Sealer(keys, "payload"), f"{SCHEMA};{SCHEDULES}"
     given = environment.get("AGENTOS_TASKS", "")
     if given:
         if not given.startswith("postgresql://"):
             raise EffectError("AGENTOS_TASKS: must be a postgresql:// URL")
-        shared = PostgresDatabase(given, SCHEMA).open()
+        shared = PostgresDatabase(given, schema).open()
         return Ledger(shared, sealer, shared.now), given
     import time  # noqa: PLC0415
 
-    storage: Storage = Database(state.path / "agents.db", SCHEMA).open()
-    return Ledger(storage, sealer, time.time), f"sqlite:///{state.path / 'tasks.db'}"
+    storage: Storage = Database(path / "agents.db", schema).open()
+    return Ledger(storage, sealer, time.time), f"sqlite:///{path / 'tasks.db'}"

@@ -36,7 +36,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def shared(tmp_path: Path, postgres: str, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A site whose tasks are in a fresh database of that server."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     name = f"t{abs(hash(request.node.nodeid)):x}"
     with psycopg.connect(postgres, autocommit=True) as connection:

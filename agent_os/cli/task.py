@@ -1,0 +1,195 @@
+"""`agentos task`: submit and control durable tasks. Output only; `runtime/task_desk.py` does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from agent_os.core.task import Task
+    from agent_os.runtime.task_desk import TaskDesk
+
+T = TypeVar("T")
+app = typer.Typer(no_args_is_help=True, help="Submit and control durable tasks.")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TaskId = Annotated[str, typer.Argument(help="The task's id, or its beginning.")]
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def with_desk(work: Callable[[TaskDesk], Awaitable[T]], *, acting: bool = False) -> T:
+    """Run work on the ledger; `acting` work is recorded in the audit."""
+    from agent_os.runtime.task_desk import open_tasks  # noqa: PLC0415
+
+    desk = open_tasks(acting=acting)
+
+    async def run() -> T:
+        return await work(desk)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        desk.close()
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as 90, 90s, 15m, 2h or 1d in seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        value = float(number) * UNITS[unit]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no duration: write 90s, 15m, 2h or 1d") from None
+    if not 0 < value < 4e9:
+        raise typer.BadParameter(f"{text!r} is no duration that can pass")
+    return value
+
+
+def request_parts(
+    desk: TaskDesk, text: str, actions: Path | None, policy: list[str] | None, model: str, workspace: Path
+) -> dict[str, Any]:
+    """Return what a task or a schedule runs, as the options say."""
+    from agent_os.runtime.task_desk import task_request  # noqa: PLC0415
+
+    given = None
+    if actions is not None:
+        try:
+            given = [json.loads(line) for line in actions.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(
+                f"cannot be read as one JSON action a line: {error}", param_hint="--actions"
+            ) from None
+    elif not text:
+        raise typer.BadParameter("say what is to be done, or give --actions FILE", param_hint="TASK")
+    return task_request(
+        text, actions=given, policies=policy or [], model=model, workspace=workspace, principal=desk.principal
+    )
+
+
+@app.command()
+def submit(
+    text: Annotated[str, typer.Argument(help="What the agent is to do.", metavar="TASK")] = "",
+    actions: Annotated[Path | None, typer.Option(help="A file of actions, one JSON object a line.")] = None,
+    policy: Annotated[list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A LangChain model.")] = "",
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder to work in.")] = Path("."),
+    queue: Annotated[str, typer.Option(help="The queue.")] = "default",
+    priority: Annotated[int, typer.Option(min=1, max=1000, help="1 is first.")] = 100,
+    within: Annotated[str, typer.Option(help="Must have started within this time (15m), else it is not run.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a task; it survives this terminal, and a crash. Exit 3 when it ended denied, 1 when it failed."""
+    import time  # noqa: PLC0415
+
+    from agent_os.core.task import TaskRequest  # noqa: PLC0415
+
+    deadline = time.time() + seconds(within) if within else 0.0
+
+    async def work(desk: TaskDesk) -> Task:
+        parts = request_parts(desk, text, actions, policy, model, workspace)
+        principal = parts.pop("owner")
+        task = await desk.submit(
+            TaskRequest(**parts, principal=principal, queue=queue, priority=priority, deadline=deadline)
+        )
+        return await desk.wait(task.id) if wait else task
+
+    task = with_desk(work, acting=True)
+    typer.echo(json.dumps(task.to_json()) if as_json else _line(task) if wait else task.id)
+    if wait and task.state.value in ("failed", "dead", "killed"):
+        raise typer.Exit(3 if task.reason.startswith("DeniedError") else 1)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[list[str] | None, typer.Option(help="Only these states.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List tasks, newest first."""
+    from agent_os.core.task import TaskState  # noqa: PLC0415
+
+    try:
+        states = [TaskState(each) for each in state or []]
+    except ValueError:
+        raise typer.BadParameter("one of " + ", ".join(TaskState), param_hint="--state") from None
+    tasks = with_desk(lambda desk: desk.ledger.list(states, limit=limit))
+    if as_json:
+        typer.echo(json.dumps([task.to_json() for task in tasks]))
+        return
+    for task in tasks:
+        typer.echo(_line(task))
+    if not tasks:
+        typer.echo("no tasks")
+
+
+@app.command()
+def show(task_id: TaskId, as_json: Json = False) -> None:
+    """Show one task in full."""
+    task = with_desk(lambda desk: desk.get(task_id))
+    typer.echo(json.dumps(task.to_json()) if as_json else json.dumps(task.to_json(), indent=2))
+
+
+@app.command()
+def logs(task_id: TaskId, as_json: Json = False) -> None:
+    """Show what the audit has of a task: each decision and each effect."""
+    from agent_os.audit.export import moment, target  # noqa: PLC0415
+    from agent_os.runtime.task_desk import records_of  # noqa: PLC0415
+
+    task = with_desk(lambda desk: desk.get(task_id))
+    for record in records_of(task.id):
+        if as_json:
+            typer.echo(json.dumps(record))
+            continue
+        action = record.get("action")
+        kind = action.get("kind", "") if isinstance(action, dict) else ""
+        rest = " ".join(part for part in (kind, target(record), str(record.get("error", ""))) if part)
+        typer.echo(f"{moment(record)}  {record.get('type')}  {_printable(rest)}")
+
+
+@app.command()
+def suspend(task_id: TaskId) -> None:
+    """Let a task and all below it stop before their next effect; `resume` goes on from there."""
+    _stopped(task_id, "suspend")
+
+
+@app.command()
+def cancel(task_id: TaskId) -> None:
+    """End a task and all below it."""
+    _stopped(task_id, "kill")
+
+
+@app.command()
+def resume(task_id: TaskId) -> None:
+    """Let a suspended or waiting task go on."""
+    typer.echo(_line(with_desk(lambda desk: desk.resume(task_id), acting=True)))
+
+
+@app.command()
+def redo(task_id: TaskId) -> None:
+    """Run a failed or dead task again; what was recorded as done is not done again."""
+    typer.echo(_line(with_desk(lambda desk: desk.resume(task_id, redo=True), acting=True)))
+
+
+def _stopped(task_id: str, wanted: str) -> None:
+    typer.echo(_line(with_desk(lambda desk: desk.stop(task_id, wanted), acting=True)))
+
+
+def _line(task: Task) -> str:
+    said = task.reason or (json.dumps(task.result) if task.result is not None else "")
+    waiting = f"approval {task.approval}" if task.approval else ""
+    parts = (
+        task.id,
+        task.state.value + (f" ({task.wanted} asked)" if task.wanted else ""),
+        task.program,
+        waiting,
+        said,
+    )
+    return "  ".join(_printable(part)[:300] for part in parts if part)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

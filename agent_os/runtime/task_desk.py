@@ -1,0 +1,243 @@
+"""Tasks and schedules from the command line: the ledger beside the workers, and a worker started when one is needed.
+
+Commands write to the ledger, which any number of processes may; only DBOS's own file belongs to one. What an operator does
+is recorded in the audit first. The principal is the user the command runs as.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.principal import Principal
+from agent_os.core.schedule import Schedule, parse_schedule
+from agent_os.core.task import Task, TaskRequest, TaskState, WorkerView
+from agent_os.effects.durable.engine import LEASE_SECONDS
+from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.schedules import Schedules
+from agent_os.effects.stores.identity import Identity, current_identity
+from agent_os.effects.stores.keys import Keys
+from agent_os.runtime.agent import default_model
+from agent_os.runtime.approvals import OPERATOR
+from agent_os.runtime.audit import open_audit
+from agent_os.runtime.policies import load_policy
+from agent_os.runtime.state import State, open_state, state_directory
+from agent_os.runtime.tasks import TaskRuntime, open_ledger
+
+START_SECONDS: Final = 20.0
+IDLE_SECONDS: Final = 300.0
+"""A worker that was started on demand ends after this long without tasks and without schedules."""
+
+
+@dataclass(slots=True)
+class TaskDesk:
+    """The ledger as one person uses it. `acting` desks record what they do; close it."""
+
+    ledger: Ledger
+    schedules: Schedules
+    identity: Identity
+    path: Path
+    environment: Mapping[str, str]
+    state: State | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Who the tasks submitted here act for."""
+        return Principal(user=self.identity.user)
+
+    async def record(self, kind: str, **fields: Any) -> None:
+        """Write an operator's act to the audit before it is done."""
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
+        who = {"user": self.identity.user, "uid": self.identity.uid}
+        await self.state.audit.append({"type": kind, "time": time.time(), **who, **fields})
+
+    async def submit(self, request: TaskRequest) -> Task:
+        """Store a task; a worker that lives takes it, else one is started."""
+        request = request.checked()
+        task_id = request.id or f"tsk_{secrets.token_hex(10)}"
+        await self.record("task.submitted", task=task_id, program=request.program, queue=request.queue)
+        task, _ = await self.ledger.add(request, task_id)
+        await self.ensure_worker(request.queue)
+        return task
+
+    async def get(self, task_id: str) -> Task:
+        """Return a task by its id or an unambiguous beginning of it. Raises EffectError."""
+        found = await self.ledger.get(task_id)
+        if found is not None:
+            return found
+        near = [task for task in await self.ledger.list(limit=100_000) if task.id.startswith(task_id)]
+        if len(near) != 1:
+            raise EffectError(f"no task has the id {task_id!r}" if not near else f"{len(near)} tasks begin like that")
+        return near[0]
+
+    async def stop(self, task_id: str, wanted: str) -> Task:
+        """Ask a task and all below it to `suspend` or `kill`."""
+        task = await self.get(task_id)
+        await self.record(f"task.{wanted}", task=task.id)
+        await self.ledger.want(task.id, wanted)
+        return await self.get(task.id)
+
+    async def resume(self, task_id: str, *, redo: bool = False) -> Task:
+        """Make a suspended or waiting task ready again, with `redo` one that ended badly."""
+        task = await self.get(task_id)
+        await self.record("task.redo" if redo else "task.resume", task=task.id)
+        woken = await self.ledger.wake(task.id, redo=redo)
+        await self.ensure_worker(task.queue)
+        return woken
+
+    async def wait(self, task_id: str) -> Task:
+        """Wait until a task has ended, or waits for a person."""
+        while True:
+            task = await self.get(task_id)
+            if task.state.ended or task.state in (TaskState.WAITING_APPROVAL, TaskState.SUSPENDED):
+                return task
+            await asyncio.sleep(0.1)
+
+    async def add_schedule(self, data: Mapping[str, Any]) -> Schedule:
+        """Store a schedule owned by this person."""
+        schedule = parse_schedule({**data, "owner": self.principal.to_json()})
+        await self.record("schedule.added", schedule=schedule.name, when=dict(schedule.trigger.to_json()))
+        added = await self.schedules.add(schedule)
+        await self.ensure_worker(schedule.queue)
+        return added
+
+    async def change_schedule(self, name: str, operation: str) -> None:
+        """Pause, resume or remove a schedule."""
+        await self.record(f"schedule.{operation}", schedule=name)
+        if operation == "remove":
+            await self.schedules.remove(name)
+        else:
+            await self.schedules.pause(name, operation == "pause")
+            if operation == "resume":
+                await self.ensure_worker("default")
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """Return the workers with a valid lease."""
+        limit = self.ledger.now() - LEASE_SECONDS
+        return [each for each in await self.ledger.workers() if each.state == "live" and each.beat >= limit]
+
+    async def ensure_worker(self, queue: str) -> None:
+        """Start a worker for a queue if none lives. Raises EffectError when it does not come up."""
+        if any(queue in worker.queues and _lives(worker) for worker in await self.workers()):
+            return
+        await asyncio.to_thread(start_worker, self.path, self.environment, queue)
+        limit = time.monotonic() + START_SECONDS
+        while not any(queue in worker.queues and _lives(worker) for worker in await self.workers()):
+            if time.monotonic() > limit:
+                raise EffectError(f"the worker does not start: see {self.path / 'worker.log'}")
+            await asyncio.sleep(0.1)
+
+    def close(self) -> None:
+        """Close the ledger and the operator's audit."""
+        self.ledger.storage.close()
+        if self.state is not None:
+            self.state.close()
+
+
+def _lives(worker: WorkerView) -> bool:
+    """Whether a worker of this machine still exists: its lease outlives a `kill -9` by some seconds."""
+    return worker.host != os.uname().nodename or Path(f"/proc/{worker.pid}").exists()
+
+
+def open_tasks(*, acting: bool = False, environment: Mapping[str, str] | None = None) -> TaskDesk:
+    """Open the ledger of the state directory for the user this process runs as, to read or to act."""
+    env = dict(os.environ if environment is None else environment)
+    state = open_state(environment=env, writer=OPERATOR) if acting else None
+    try:
+        path = state.path if state is not None else state_directory(environment=env)
+        keys = state.keys if state is not None else Keys.open(path / "keys", environment=env)
+        ledger, _ = open_ledger(path, keys, env)
+    except BaseException:
+        if state is not None:
+            state.close()
+        raise
+    return TaskDesk(ledger, Schedules(ledger), current_identity(), path, env, state)
+
+
+def start_worker(path: Path, environment: Mapping[str, str], queue: str) -> int:
+    """Start a worker of its own session beside this process; returns its pid. Its output goes to `worker.log`."""
+    log = os.open(path / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        command = [sys.executable, "-m", "agent_os", "worker", "--queue", queue, "--until-idle", str(IDLE_SECONDS)]
+        started = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), start_new_session=True
+        )
+    finally:
+        os.close(log)
+    return started.pid
+
+
+async def work(queues: Sequence[str], *, until_idle: float = 0.0, concurrency: int | None = None) -> str:
+    """Work until interrupted, fenced, or idle for so many seconds; returns why it ended."""
+    runtime = await TaskRuntime(queues=queues, concurrency=concurrency).open()
+    quiet_since = time.monotonic()
+    open_states = (TaskState.READY, TaskState.RUNNING, TaskState.WAITING_APPROVAL)
+    try:
+        while True:
+            try:
+                await asyncio.wait_for(runtime.engine.fenced.wait(), 1.0)
+                return "fenced"
+            except TimeoutError:
+                pass
+            if not until_idle:
+                continue
+            scheduled = any(not each.paused for each in await runtime.schedules.list())
+            if scheduled or await runtime.ledger.list(open_states, limit=1):
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > until_idle:
+                return "idle"
+    finally:
+        await runtime.close()
+
+
+def task_request(
+    text: str,
+    *,
+    actions: Sequence[Mapping[str, Any]] | None,
+    policies: Sequence[str],
+    model: str,
+    workspace: Path,
+    principal: Principal,
+) -> dict[str, Any]:
+    """Return program, input, workspace and policies of a task as the command line gives it, checked.
+
+    Raises ActionError, PolicyError: a task whose policy does not load is not queued.
+    """
+    folder = workspace.expanduser().resolve()
+    if not folder.is_dir():
+        raise ActionError("is no folder", field="workspace")
+    named = [str(Path(each).resolve()) if not each.startswith("pack:") else each for each in policies]
+    if named:
+        load_policy(list(named))
+    given: dict[str, Any]
+    if actions is not None:
+        program, given = "actions", {"actions": list(actions)}
+    else:
+        chosen = model or default_model()
+        if not chosen:
+            raise ActionError("name a model: --model provider:name, or $AGENTOS_MODEL", field="model")
+        program, given = "agent", {"task": text, "model": chosen}
+    return {"program": program, "input": given, "workspace": str(folder), "policies": tuple(named), "owner": principal}
+
+
+def records_of(task_id: str, environment: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
+    """Return the audit's records of a task, in order of time."""
+    reader = open_audit(environment=environment)
+    wanted = []
+    references: set[str] = set()
+    for record in reader.records():
+        if record.get("session") == task_id or record.get("task") == task_id or record.get("ref") in references:
+            wanted.append(record)
+            if record.get("ref"):
+                references.add(str(record["ref"]))
+    return wanted
