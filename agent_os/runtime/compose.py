@@ -150,7 +150,9 @@ def wire(
         payloads=state.stores.payloads,
         rates=_RATES.setdefault(state.path, Rates()),
     )
-    session = Session(principal, workspace, flow=_flow(policy, toolbox, principal), privacy=_privacy(policy, principal))
+    session = Session(
+        principal, workspace, flow=_flow(policy, toolbox, principal, workspace), privacy=_privacy(policy, principal)
+    )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor
     programs.bind(monitor)
@@ -238,12 +240,12 @@ def _privacy(policy: Policy, principal: Principal) -> Any:
     return router_for(policy, principal)
 
 
-def _flow(policy: Policy, toolbox: Toolbox, principal: Principal) -> Any:
+def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str) -> Any:
     if not any(True for _ in policy.sections("flow")):
         return None
-    from agent_os.guards.flow.session import FlowSession  # noqa: PLC0415 - only where a policy asks for it
+    from agent_os.guards.flow.wiring import session_for  # noqa: PLC0415 - only where a policy asks for it
 
-    return FlowSession(specs=_Specs(toolbox), principal=principal)
+    return session_for(policy, _Specs(toolbox), principal, workspace)
 
 
 class _Specs(Mapping[str, Any]):

@@ -25,6 +25,10 @@ LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect
 """Effects whose payload reaches somebody else."""
 
 
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+FORMAT_HEADERS: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Labels of arguments by RFC 6901 pointer, and concerns."""
@@ -56,6 +60,9 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             break
         argument = known.argument(spec, name, value)
         doubt = None
+        if _is_form(name, value):
+            labels[pointer] = TRUSTED
+            continue
         if argument.role in (Role.AUTHORITY, Role.HANDLE):
             if company[name] > 1 and _is_self(known, value):
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
@@ -77,6 +84,13 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             payload.append((pointer, argument, value))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
     return Judgement(labels, tuple(concerns))
+
+
+def _is_form(name: str, value: Any) -> bool:
+    """Return whether a value says only in what form a request is made: its method, or a header that names a format."""
+    if not isinstance(value, str):
+        return False
+    return (name == "method" and value.upper() in METHODS) or (name.lower() in FORMAT_HEADERS and len(value) <= 100)
 
 
 def _of_effect(known: Knowledge, spec: ToolSpec) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
@@ -170,6 +184,8 @@ def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolS
         return _url_vouched(known, text, spec)
     if argument.role is Role.HANDLE and len(text) <= 4:
         return known.words.names_id(text)
+    if argument.type == "path" and text.startswith(known.workspace + "/"):
+        text = text[len(known.workspace) + 1 :]  # the user speaks of files as they stand in the workspace
     return known.words.vouches(normal.mailbox(text), exact=argument.type in ("password", "path"))
 
 

@@ -77,7 +77,7 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 def call_of(action: Action, spec_of: Callable[[str], ToolSpec]) -> tuple[str, Mapping[str, Any], ToolSpec]:
     """Return the tool name, the arguments and the semantics under which an action is judged."""
     if isinstance(action, ToolCall):
-        return action.target, action.args, spec_of(action.target)
+        return action.target, action.args, _of_method(spec_of(action.target), action.args)
     args = dict(action.arguments)
     kind = action.kind
     if kind in ("net.request", "net.connect"):
@@ -94,6 +94,14 @@ def call_of(action: Action, spec_of: Callable[[str], ToolSpec]) -> tuple[str, Ma
     if kind == "model.call":
         args = {}
     return kind, args, SPECS[kind]
+
+
+def _of_method(spec: ToolSpec, args: Mapping[str, Any]) -> ToolSpec:
+    """Return a request tool's semantics for the method called: fetching reads, anything else sends."""
+    if spec.effect is not Effect.SEND or "method" not in spec.arguments or args.get("body"):
+        return spec
+    safe = str(args.get("method", "GET")).upper() in _SAFE_METHODS
+    return spec.model_copy(update={"effect": Effect.READ}) if safe else spec
 
 
 def source_of(tool: str, args: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, Label
-from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
 from agent_os.guards.flow.evidence import Entry, Evidence, Prompt, scalar_text, trusted
@@ -54,6 +54,10 @@ class Knowledge:
     """Effects carried out, by tool."""
     read_untrusted: bool = False
     """Whether anything that an attacker could have written has been read."""
+    drafts: dict[str, ToolSpec] = field(default_factory=dict)
+    workspace: str = "/workspace"
+    own_texts: set[int] = field(default_factory=set)
+    """Hashes of whole texts that are the user's own; a tool that hands one on hands on a trusted text."""
 
     def __post_init__(self) -> None:
         self.evidence = Evidence(self.words, self.principal.user)
@@ -130,6 +134,8 @@ class Knowledge:
         ):
             if taking.creates and normal.strict(text) in taking.echoes:
                 return  # the call's own argument, handed back
+            if self.own_texts and hash(text) in self.own_texts:
+                return
             if not self.words.names(text):
                 self.read_untrusted = True
             self.taint.add(text, taking.source)
@@ -175,7 +181,11 @@ class Knowledge:
         found = self.specs.get(tool)
         if found is None:
             return derive.spec(tool)
-        return derive.from_schema(tool, found.input_schema, found.description) if undescribed(found) else found
+        if not undescribed(found):
+            return found
+        if tool not in self.drafts:
+            self.drafts[tool] = derive.from_schema(tool, found.input_schema, found.description)
+        return self.drafts[tool]
 
     def argument(self, spec: ToolSpec, name: str, value: Any) -> Argument:
         if spec.derived and name not in spec.arguments:
@@ -210,7 +220,8 @@ class Knowledge:
 
 def undescribed(spec: ToolSpec) -> bool:
     """Return whether a manifest says nothing of what the tool means: it is then judged by a draft from its name."""
-    return spec.effect is Effect.EXECUTE and not spec.arguments and not spec.results and not spec.verbs
+    plain = all(argument == UNDESCRIBED for argument in spec.arguments.values())
+    return spec.effect is Effect.EXECUTE and plain and not spec.results and not spec.verbs
 
 
 def kind_of(spec: ToolSpec) -> frozenset[str]:

@@ -36,8 +36,9 @@ class FlowSession:
         principal: Principal = ANONYMOUS,
         *,
         trusted_paths: tuple[str, ...] = (),
+        workspace: str = "/workspace",
     ) -> None:
-        self._known = Knowledge(specs if specs is not None else {}, principal)
+        self._known = Knowledge(specs if specs is not None else {}, principal, workspace=workspace)
         self._trusted_paths = trusted_paths
         self._written: set[str] = set()
         self._memory: dict[str, Label] = {}
@@ -56,9 +57,24 @@ class FlowSession:
         self._known.untrusted(text, source)
 
     def observe(self, action: Action, outcome: Outcome) -> Outcome:
-        """Take the outcome of an action that was carried out, and return it labelled."""
+        """Take the outcome of an action that was carried out, and return it labelled.
+
+        If that fails, everything but the prompt counts as tainted from here on (fail closed), and the error is raised.
+        """
+        try:
+            return self._observe(action, outcome)
+        except Exception:
+            self._known.read_untrusted = self._known.taint.saturated = True
+            raise
+
+    def _observe(self, action: Action, outcome: Outcome) -> Outcome:
         tool, args, spec = kinds.call_of(action, self._known.spec)
+        if tool == "model.call":  # the model's words stand on what it has read, and that is known already
+            return replace(outcome, label=self._known.context, leaves=())
         if outcome.ok and self._own_text(tool, args):
+            text = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
+            if isinstance(text, str):
+                self._known.own_texts.add(hash(text))
             return replace(outcome, label=replace(TRUSTED, sources=(kinds.source_of(tool, args),)), leaves=())
         result = outcome.value if outcome.ok else outcome.detail
         label, found = self._known.take(tool, args, result, spec, failed=not outcome.ok)
