@@ -22,6 +22,7 @@ POLICIES = typer.Argument(..., help="A policy file or pack:NAME; several are lay
 TEST_PATHS = typer.Argument(default_factory=lambda: ["."], help="Test files or folders.", metavar="[PATH]...")
 FLUSH_LINES: Final = 256
 INVALID: Final = 4
+DENIED: Final = 3
 
 
 def _print(value: Any) -> None:
@@ -93,6 +94,7 @@ def replay(
         typer.echo(
             f"{counts['traces']} traces, {counts['calls']} calls: "
             f"{counts['allow']} allowed, {counts['ask']} ask, {counts['deny']} denied"
+            + (f", {counts['not-evaluable']} not evaluable" if counts["not-evaluable"] else "")
         )
 
 
@@ -181,3 +183,109 @@ def check(
         typer.echo(f"{rules} rules: {found['error']} errors, {found['warning']} warnings, {found['note']} notes")
     if any(found[severity] for severity in severities[: severities.index(fatal) + 1]):
         raise typer.Exit(INVALID)
+
+
+@app.command()
+def explain(
+    policies: list[str] = POLICIES,
+    action: str = typer.Option("-", "--action", help="The action as JSON; - reads it from standard input."),
+    workspace: str = WORKSPACE,
+    as_json: bool = JSON,
+) -> None:
+    """Explain one decision: every rule considered, where it is enforced, the least change. Status 3 for a denial."""
+    from agent_os.cli.policy_report import print_explanation  # noqa: PLC0415
+    from agent_os.policy.workbench.explain import explain as explained  # noqa: PLC0415
+    from agent_os.policy.workbench.stream import parse_line  # noqa: PLC0415
+    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+
+    text = sys.stdin.buffer.read() if action == "-" else action.encode()
+    parsed, facts = parse_line(text, workspace=_workspace(workspace))
+    explanation = explained(open_policy(policies), parsed, facts)
+    if as_json:
+        _print(explanation.to_json())
+    else:
+        print_explanation(explanation)
+    if explanation.decision.verdict.value == "deny":
+        raise typer.Exit(DENIED)
+
+
+@app.command()
+def diff(
+    old: str = typer.Argument(..., help="The policy in force."),
+    new: str = typer.Argument(..., help="The candidate."),
+    tests: list[str] = typer.Option([], "--tests", help="Test files or folders whose actions are compared."),
+    trace: list[str] = typer.Option([], "--trace", help="JSONL of recorded traces."),
+    actions: list[str] = typer.Option([], "--actions", help="JSONL of actions in wire form."),
+    audit: bool = typer.Option(False, "--audit", help="Every action of this machine's audit."),
+    root: str | None = typer.Option(None, "--root", help="Another directory with an audit."),
+    workspace: str = WORKSPACE,
+    as_json: bool = JSON,
+) -> None:
+    """Compare two policies by behaviour: which actions change verdict. Without a source: the tests beside them."""
+    from agent_os.cli.policy_report import print_difference  # noqa: PLC0415
+    from agent_os.policy.workbench.diff import diff as compared  # noqa: PLC0415
+    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+
+    chosen = list(tests) or ([] if trace or actions or audit else _tests_beside(old, new))
+    kinds = frozenset({"intent", "denied", "asked"})
+    seen = _seen(chosen, trace, actions, (root, kinds) if audit or root else None)
+    found = compared(open_policy([old]), open_policy([new]), seen, workspace=_workspace(workspace))
+    if as_json:
+        _print(found.to_json())
+    else:
+        print_difference(found)
+
+
+@app.command()
+def learn(
+    policies: list[str] = POLICIES,
+    trace: list[str] = typer.Option([], "--trace", help="JSONL of recorded traces."),
+    actions: list[str] = typer.Option([], "--actions", help="JSONL of actions in wire form."),
+    root: str | None = typer.Option(None, "--root", help="Another directory with an audit."),
+    output: str | None = typer.Option(None, "--output", "-o", help="Write the overlay here instead of printing it."),
+    workspace: str = WORKSPACE,
+    as_json: bool = JSON,
+) -> None:
+    """Propose the smallest rules that would allow what was denied; never past a standing deny, never applied."""
+    from agent_os.policy.workbench.learn import learn as learnt  # noqa: PLC0415
+    from agent_os.policy.workbench.learn import to_json, to_yaml  # noqa: PLC0415
+    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+
+    policy = open_policy(policies)
+    source = None if trace or actions else (root, frozenset({"denied"}))
+    found = learnt(policy, _seen([], trace, actions, source), workspace=_workspace(workspace))
+    text = to_yaml(found, policy)
+    if output is not None:
+        Path(output).write_text(text, encoding="utf-8")
+    if as_json:
+        _print(to_json(found))
+    elif output is None:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"{len(found.proposals)} proposals in {output}: read them, then merge what you mean")
+
+
+def _seen(tests: list[str], trace: list[str], actions: list[str], audit: Any) -> Any:
+    """Chain the recorded actions of every source named."""
+    from itertools import chain  # noqa: PLC0415
+
+    from agent_os.runtime import recorded  # noqa: PLC0415
+
+    sources = [recorded.from_traces(path, sys.stdin.buffer) for path in trace]
+    sources += [recorded.from_actions(path, sys.stdin.buffer) for path in actions]
+    if tests:
+        sources.append(recorded.from_tests(tests))
+    if audit is not None:
+        sources.append(recorded.from_audit(audit[0], kinds=audit[1]))
+    return chain.from_iterable(sources)
+
+
+def _tests_beside(*policies: str) -> list[str]:
+    found: list[str] = []
+    for name in policies:
+        folder = Path(name).parent
+        if not name.startswith("pack:") and any(folder.glob("*_test.yaml")):
+            found.extend(str(path) for path in sorted(folder.glob("*_test.yaml")))
+    if not found:
+        raise typer.BadParameter("name the actions to compare: --tests, --trace, --actions or --audit")
+    return list(dict.fromkeys(found))

@@ -140,16 +140,9 @@ def run_test_files(paths: Sequence[str]) -> list[Report]:
     """
     from agent_os.policy.workbench.testing import parse_tests, run_tests  # noqa: PLC0415
 
-    files: list[Path] = []
-    for name in paths:
-        path = Path(name)
-        found = sorted(path.rglob("*_test.yaml")) if path.is_dir() else [path] if path.is_file() else []
-        if not found:
-            raise EffectError(f"no *_test.yaml in {name}")
-        files.extend(found[:MAX_TEST_FILES])
     reports = []
     loaded: dict[tuple[str, ...], Policy] = {}
-    for path in dict.fromkeys(files):
+    for path in test_files(paths):
         tests, document = parse_tests(read_policy_text(path), file=str(path))
         named = tests.policy if isinstance(tests.policy, list) else [tests.policy or "policy.yaml"]
         sources = tuple(name if name.startswith("pack:") else str(path.parent / name) for name in named)
@@ -157,3 +150,15 @@ def run_test_files(paths: Sequence[str]) -> list[Report]:
             loaded[sources] = open_policy(sources)
         reports.append(run_tests(tests, document, loaded[sources]))
     return reports
+
+
+def test_files(paths: Sequence[str]) -> list[Path]:
+    """Return every `*_test.yaml` among files and folders, in order of name. Raises EffectError where there is none."""
+    files: list[Path] = []
+    for name in paths:
+        path = Path(name)
+        found = sorted(path.rglob("*_test.yaml")) if path.is_dir() else [path] if path.is_file() else []
+        if not found:
+            raise EffectError(f"no *_test.yaml in {name}")
+        files.extend(found[:MAX_TEST_FILES])
+    return list(dict.fromkeys(files))

@@ -3,7 +3,6 @@
 Policies are drawn as data: tools with allow, ask and deny clauses of conditions, several layers, trials. The reference
 knows nothing of indexes, closures or sections.
 """
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

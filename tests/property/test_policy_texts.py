@@ -1,5 +1,4 @@
 """Any text is a policy or a PolicyError with a place; reading agrees with a second parser where both accept."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from agent_os.policy.compile import WIRING, Absent, Unit
 from agent_os.policy.globs import is_literal
 from agent_os.policy.network import check_network
 from agent_os.policy.policy import Policy
+from agent_os.policy.reader import join
 from agent_os.policy.workbench import deadrules, semantics
 from agent_os.policy.workbench.cleartext import secrets_in
 
@@ -201,9 +202,9 @@ def _terms(unit: Unit) -> Iterator[Raw]:
         if name not in unit.data and not isinstance(source, list):
             text = "could not be read here: allows that need it cannot match, denies that need it fire"
             yield "data-not-read", "warning", path, text, "load the policy from its file"
-    for name in sorted(used - set(unit.data) - set(file.data)):
+    for name in sorted(set(used) - set(unit.data) - set(file.data)):
         text = f"data.{name} is not defined: allows that need it cannot match, denies that need it fire"
-        yield "data-not-defined", "error", "data", text, f"data: {{{name}: {{file: {name}.yaml}}}}"
+        yield "data-not-defined", "error", used[name], text, f"data: {{{name}: {{file: {name}.yaml}}}}"
     if file.enforcement == "audit":
         yield "on-trial", "warning", "enforcement", "nothing this file denies is denied: it is on trial", "enforce it"
     for name, tool in (file.tools or {}).items():
@@ -217,16 +218,18 @@ def _terms(unit: Unit) -> Iterator[Raw]:
             )
 
 
-def _references(value: Any) -> set[str]:
-    found: set[str] = set()
+def _references(value: Any, path: str = "") -> dict[str, str]:
+    """Return the data sets that conditions refer to, each with the path of its first use."""
+    found: dict[str, str] = {}
     if isinstance(value, dict):
-        for item in value.values():
-            found |= _references(item)
+        below = [(join(path, key), item) for key, item in value.items()]
     elif isinstance(value, list):
-        for item in value:
-            found |= _references(item)
-    elif isinstance(value, str) and value.startswith("data.") and value.count(".") >= 1 and " " not in value:
-        found.add(value.split(".")[1])
+        below = [(join(path, index), item) for index, item in enumerate(value)]
+    else:
+        is_reference = isinstance(value, str) and value.startswith("data.") and " " not in value
+        return {value.split(".")[1]: path} if is_reference else {}
+    for where, item in below:
+        found = {**_references(item, where), **found}
     return found
 
 

@@ -19,8 +19,11 @@ from agent_os.policy.policy import Policy
 from agent_os.policy.workbench.facts import parse_facts
 
 MAX_CALLS: Final = 10_000
-_KEYS: Final = frozenset({"id", "prompt", "principal", "calls", "facts"})
-_CALL_KEYS: Final = frozenset({"tool", "server", "args", "result", "error", "facts"})
+_KEYS: Final = frozenset({"id", "prompt", "principal", "calls", "facts", "not_evaluable"})
+_CALL_KEYS: Final = frozenset(
+    {"tool", "server", "args", "result", "error", "facts", "ref", "recorded", "not_evaluable"}
+)
+"""`ref`, `recorded` and `not_evaluable` are what `agentos audit export --format trace` writes beside a call."""
 
 
 class Watcher(Protocol):
@@ -78,6 +81,9 @@ def _judge_call(
     try:
         if not isinstance(call, Mapping) or set(call) - _CALL_KEYS:
             raise ActionError("must be an object with tool, args, result", field="call")
+        if call.get("not_evaluable"):
+            why = str(call["not_evaluable"])
+            return {"tool": tool, "verdict": "not-evaluable", "rules": [], "reason": why}
         wire: dict[str, Any] = {"kind": "tool.call", "tool": tool, "args": call.get("args") or {}}
         if call.get("server"):
             wire["server"] = call["server"]
@@ -106,7 +112,7 @@ def _judge_call(
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return how many traces and calls there were, and how many calls got each verdict."""
-    counts = {"traces": len(results), "calls": 0, "allow": 0, "ask": 0, "deny": 0}
+    counts = {"traces": len(results), "calls": 0, "allow": 0, "ask": 0, "deny": 0, "not-evaluable": 0}
     for result in results:
         for decision in result["decisions"]:
             counts["calls"] += 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent_os.core import canonical
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.errors import ActionError
-from agent_os.core.facts import DEFAULTS
+from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.policy.engine import decide
 from agent_os.policy.policy import Policy
 from agent_os.policy.workbench.facts import parse_facts
@@ -110,3 +110,18 @@ class Decider:
         for line in lines:
             if line.strip():
                 yield self.decide_line(line) + b"\n"
+
+
+def parse_line(line: bytes, *, workspace: str = "/workspace") -> tuple[Action, Facts]:
+    """Return the action of one line and its facts. Raises ActionError for anything else."""
+    try:
+        data = _loads(line)
+    except (ValueError, RecursionError):
+        raise ActionError("is not JSON", field="action") from None
+    if not isinstance(data, Mapping):
+        raise ActionError("must be an object", field="action")
+    wire = dict(data)
+    wire.pop("id", None)
+    given = wire.pop("facts", None) or {}
+    action = Action.parse(wire, workspace=workspace)
+    return action, parse_facts(given, replace(DEFAULTS, workspace=workspace)).with_stated(action.stated)

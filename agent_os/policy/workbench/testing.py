@@ -91,14 +91,15 @@ def run_tests(tests: TestFile, document: Document, policy: Policy) -> Report:
     report = Report(document.file, policy)
     for index, case in enumerate(tests.tests):
         place = document.place(f"tests[{index}]")
-        for name, wire, facts in _expand(case):
+        for name, wire, facts in expand(case):
             if len(report.results) >= MAX_CASES:
                 raise PolicyError(Problem(f"has more than {MAX_CASES} tests", place))
             report.results.append(_run(case, name, wire, facts, place, tests.workspace, report))
     return report
 
 
-def _expand(case: Case) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+def expand(case: Case) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield (name, action, facts) of a test, once for each value of `each`."""
     if case.each is None:
         yield case.name, case.action, case.facts
         return

@@ -2,7 +2,6 @@
 
 Threat ids are those of OWASP's agentic top ten (ASI) and of incidents named in SECURITY.md.
 """
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

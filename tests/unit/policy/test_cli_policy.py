@@ -1,5 +1,4 @@
 """`agentos policy`: output, JSON and exit statuses, as scripts of security teams use them."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

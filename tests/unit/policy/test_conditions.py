@@ -1,5 +1,4 @@
 """Conditions on arguments: what holds, what does not, and what cannot be judged."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The `filesystem_policy` section."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """`Policy`: digests, packs, layers, data, origins, trials."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

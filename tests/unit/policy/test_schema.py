@@ -1,5 +1,4 @@
 """The schema: the design's own example loads, unknown keys are refused everywhere, the JSON Schema is up to date."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Programs, models, budgets, agents, schedules, messages, memory and secrets."""
-# ruff: noqa: E501  (tables read better in one line a case)
 
 from __future__ import annotations
 
