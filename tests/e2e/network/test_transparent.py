@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
 import socket
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -182,13 +184,73 @@ async def test_a_peer_of_another_namespace_cannot_use_the_sandbox_listener(world
     twin = await Client.to(str(world.folder / "ours"))
     assert await twin.connect(f"a.test:{upstream.port}") == 200
     twin.close()
+    await closed(box)
+
+
+async def closed(box: Inside) -> None:
+    """End a namespace."""
     assert box.process.stdin is not None
     box.process.stdin.close()
     await box.process.wait()
 
 
-async def test_pip_git_and_large_bodies(world: World, tmp_path: Path) -> None:
-    """git clones over inspected https from a real http-backend-free server (dumb protocol)."""
+async def test_pip_installs_from_an_allowed_index_only(world: World, tmp_path: Path) -> None:
+    """pip downloads over inspected https what policy lets it, and reports the denial of the rest."""
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo.py", "x = 1\n")
+        archive.writestr("demo-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+        archive.writestr("demo-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("demo-1.0.dist-info/RECORD", "")
+    name = "demo-1.0-py3-none-any.whl"
+
+    async def index(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET /simple/demo/ "):
+                page = f'<a href="/files/{name}">{name}</a>'.encode()
+                writer.write(response(page, extra="Content-Type: text/html\r\n"))
+            else:
+                writer.write(response(wheel.getvalue()))
+            await writer.drain()
+
+    upstream = await world.upstream(index, tls="pypi.test")
+    world.allow(Place("pypi.test", upstream.port, [("GET", "/simple/demo/*"), ("GET", "/files/*")], Treatment()))
+    await world.start()
+    box, _ = await enter(world, [upstream.port])
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "--retries", "0", "-d"]
+    where = ["--index-url", f"https://pypi.test:{upstream.port}/simple"]
+    status, said = await box.run(*pip, str(tmp_path / "got"), *where, "demo")
+    if "No module named pip" in said:
+        pytest.skip("this environment has no pip")
+    assert status == 0, said
+    assert (tmp_path / "got" / name).read_bytes() == wheel.getvalue()
+    status, said = await box.run(*pip, str(tmp_path / "not"), *where, "evil")
+    assert status != 0
+    await closed(box)
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+async def test_npm_asks_an_allowed_registry_only(world: World) -> None:
+    """npm reads a package's record through the guard; another package is denied."""
+    record = json.dumps(
+        {"name": "demo", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {"name": "demo", "version": "1.0.0"}}}
+    ).encode()
+    upstream = await world.upstream(response(record, extra="Content-Type: application/json\r\n"), tls="npm.test")
+    world.allow(Place("npm.test", upstream.port, [("GET", "/demo")], Treatment()))
+    await world.start()
+    box, _ = await enter(world, [upstream.port])
+    registry = f"--registry=https://npm.test:{upstream.port}/"
+    status, said = await box.run("npm", "view", "demo", "version", registry, "--fetch-retries=0")
+    assert (status, said.strip()) == (0, "1.0.0")
+    status, said = await box.run("npm", "view", "evil", "version", registry, "--fetch-retries=0")
+    assert status != 0
+    assert "403" in said
+    await closed(box)
+
+
+async def test_git_clones_from_an_allowed_repository_only(world: World, tmp_path: Path) -> None:
+    """git clones over inspected https; another repository on the same host is denied."""
     source = tmp_path / "source"
     commands = (
         f"git init -q {source} && cd {source} && git -c user.name=t -c user.email=t@t commit -q --allow-empty -m first"
@@ -219,6 +281,4 @@ async def test_pip_git_and_large_bodies(world: World, tmp_path: Path) -> None:
     status, said = await box.run("git", "clone", "-q", f"https://git.test:{upstream.port}/other/", str(tmp_path / "no"))
     assert status != 0
     assert "403" in said
-    assert box.process.stdin is not None
-    box.process.stdin.close()
-    await box.process.wait()
+    await closed(box)
