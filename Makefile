@@ -23,7 +23,7 @@ demo: $(BASE)
 	$(BIN)/agentos demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
