@@ -18,12 +18,17 @@ BENCHES = (
 )
 
 
+def _run(name: str) -> None:
+    sys.argv = [name]  # a benchmark reads its own options from a command line of its own
+    importlib.import_module(name).main()
+
+
 def main() -> int:
     """Run the benchmarks named on the command line, or all."""
     chosen = [name if name.startswith("bench.") else f"bench.{name}" for name in sys.argv[1:]] or list(BENCHES)
     for name in chosen:
         print(f"== {name}", flush=True)
-        importlib.import_module(name).main()
+        _run(name)
     return 0
 
 
