@@ -8,6 +8,7 @@ none. Threat: personal data that leaves in a prompt; and inputs made to be slow 
 # ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -34,22 +35,48 @@ def _compiled(pattern: str, flags: int = 0) -> re.Pattern[str]:
 
 
 class _Ready:
-    """A shape with its words split and its expression compiled when first needed."""
+    """A shape with its context words split."""
 
-    __slots__ = ("certain", "expression", "shape", "words")
+    __slots__ = ("certain", "least", "shape", "words")
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.words = tuple(word for word in shape.context.split("|") if word)
         self.certain = max(shape.base, shape.checked) >= SCORE_MIN
-        body = "|".join(
-            re.escape(word) + (r"\b" if len(word) < 5 and word[-1].isalpha() else "") for word in self.words
-        )
-        self.expression = rf"(?<![a-z\u00e0-\u00ff])(?:{body})" if body else ""
+        self.least = _DIGITS_MIN.get(shape.type, 9)
 
-    def in_context(self, window: str) -> bool:
-        """Whether one of the words stands in the window (lower case)."""
-        return any(word in window for word in self.words) and bool(_compiled(self.expression).search(window))
+
+class _Context:
+    """Where the context words of every shape stand in one text, found once and asked for each region."""
+
+    def __init__(self, lowered: str, rows: list[_Ready]) -> None:
+        known: dict[str, list[int]] = {}
+        self.active: list[tuple[_Ready, list[int]]] = []
+        for row in rows:
+            places: list[int] = []
+            for word in row.words:
+                if word not in known:
+                    known[word] = list(_word_places(lowered, word)) if word in lowered else []
+                places += known[word]
+            if row.certain or places:
+                self.active.append((row, sorted(places)))
+
+    @staticmethod
+    def near(places: list[int], start: int, end: int) -> bool:
+        """Whether one of the places lies in the window around a region."""
+        index = bisect.bisect_left(places, start - BEFORE_CHARS)
+        return index < len(places) and places[index] < end + AFTER_CHARS
+
+
+def _word_places(lowered: str, word: str) -> Iterator[int]:
+    """Yield where a context word begins: at the beginning of a word, and for short ones as a whole word."""
+    short = len(word) < 5 and word[-1].isalpha()
+    place = lowered.find(word)
+    while place >= 0:
+        end = place + len(word)
+        if not lowered[place - 1 : place].isalpha() and not (short and lowered[end : end + 1].isalpha()):
+            yield place
+        place = lowered.find(word, end)
 
 
 class PersonalFinder:
@@ -72,44 +99,49 @@ class PersonalFinder:
         found.extend(urls(text, lowered))
         if _MACHINE_GATE.search(text):
             found.extend(_machines(text))
+        context: _Context | None = None
         for match in _RUN.finditer(text):
             start, end = match.span()
-            if end - start > 1:
-                self._number(text, lowered, start, end, found)
+            if end - start > 3:
+                context = context or _Context(lowered, self._numbers)
+                self._number(text, lowered, start, end, context, found)
+        codes: _Context | None = None
         for match in _CODE.finditer(text):
             start, end = match.span()
             if end - start >= 5 and _ANY_DIGIT.search(text, start, end) and _ANY_UPPER.search(text, start, end):
-                self._shapes(self._codes, text, _window(lowered, start, end), start, end, 99, found)
+                codes = codes or _Context(lowered, self._codes)
+                self._shapes(codes, text, start, end, 99, found)
         found.extend(_written_dates(text, lowered))
         found.extend(_ages(text, lowered))
         return found
 
-    def _number(self, text: str, lowered: str, start: int, end: int, found: list[Finding]) -> None:
-        count = sum("0" <= char <= "9" for char in text[start:end])
-        if count < 4:
-            _times(text, lowered, start, end, found)
-            return
-        window = _window(lowered, start, end)
+    def _number(
+        self, text: str, lowered: str, start: int, end: int, context: _Context, found: list[Finding]
+    ) -> None:
+        run = text[start:end]
+        count = sum(map(run.count, "0123456789"))
         _times(text, lowered, start, end, found)
-        if count >= 4 and "." in text[start:end]:
+        if count < 4:
+            return
+        if "." in run:
             for match in _IPV4.finditer(text, start, end):
                 if all(int(part) < 256 for part in match.group().split(".")):
                     found.append(Finding("IP_ADDRESS", match.start(), match.end(), 0.6))
         if count >= 5:
-            self._shapes(self._numbers, text, window, start, end, count, found)
+            self._shapes(context, text, start, end, count, found)
         if count >= 6:
             _phones(text, lowered, start, end, found)
 
     def _shapes(
-        self, rows: list[_Ready], text: str, window: str, start: int, end: int, count: int, found: list[Finding]
+        self, context: _Context, text: str, start: int, end: int, count: int, found: list[Finding]
     ) -> None:
-        for row in rows:
+        for row, places in context.active:
+            if count < row.least:
+                continue
+            near = bool(places) and context.near(places, start, end)
+            if not near and not row.certain:
+                continue
             shape = row.shape
-            if count < _DIGITS_MIN.get(shape.type, 9):
-                continue
-            near = row.in_context(window) if row.words else False
-            if not row.certain and not near:
-                continue
             for match in _compiled(shape.regex).finditer(text, start, end):
                 score = shape.base
                 if shape.check is not None:
@@ -121,10 +153,6 @@ class PersonalFinder:
                     score = min(1.0, score + shape.boost)
                 if score >= SCORE_MIN:
                     found.append(Finding(shape.type, match.start(), match.end(), round(score, 2)))
-
-
-def _window(lowered: str, start: int, end: int) -> str:
-    return lowered[max(0, start - BEFORE_CHARS) : end + AFTER_CHARS]
 
 
 _ANY_DIGIT: Final = re.compile(r"\d")
@@ -226,18 +254,27 @@ _MACHINE_GATE: Final = re.compile(
 )
 
 
+MACHINE_CHARS: Final = 48
+
+
 def _machines(text: str) -> Iterator[Finding]:
-    for match in _MAC.finditer(text):
-        yield Finding("MAC_ADDRESS", match.start(), match.end(), 0.9)
-    for match in _IPV6.finditer(text):
-        value = match.group().partition("%")[0]
-        if value.count(":") < 2 or (len(value) < 5 and value != "::1"):
+    seen = -1
+    for gate in _MACHINE_GATE.finditer(text):
+        if gate.start() < seen:
             continue
-        try:
-            ipaddress.IPv6Address(value)
-        except ValueError:
-            continue
-        yield Finding("IP_ADDRESS", match.start(), match.end(), 0.75)
+        low, high = max(0, gate.start() - MACHINE_CHARS), gate.end() + MACHINE_CHARS
+        seen = high - MACHINE_CHARS
+        for match in _MAC.finditer(text, low, high):
+            yield Finding("MAC_ADDRESS", match.start(), match.end(), 0.9)
+        for match in _IPV6.finditer(text, low, high):
+            value = match.group().partition("%")[0]
+            if value.count(":") < 2 or (len(value) < 5 and value != "::1"):
+                continue
+            try:
+                ipaddress.IPv6Address(value)
+            except ValueError:
+                continue
+            yield Finding("IP_ADDRESS", match.start(), match.end(), 0.75)
 
 
 # ---- dates, times, ages ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Final
 VIEW_DEPTH_MAX: Final = 12
 VIEW_CHARS_MIN: Final = 1_000_000
 VIEW_CHARS_MAX_RATIO: Final = 4
-ENCODED_CHARS_MIN: Final = 12
+LOCAL_CHARS_MAX: Final = 64
 ENCODED_CHARS_MAX: Final = 4_000_000
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -282,9 +282,11 @@ def _separated(text: str) -> Iterator[View]:
                 yield View(joined, starts, [place + 1 for place in starts])
     if " at " in text or " AT " in text or "[" in text or "(" in text or "{" in text or "<" in text:
         for sign in _AT.finditer(text):
-            low = max(0, sign.start() - 64)
-            match = _first_past(_SAID_AT, text, low, sign.end() + 200, sign.start())
-            if match is None or match.start() > sign.start():
+            low = sign.start()
+            while low > 0 and sign.start() - low < LOCAL_CHARS_MAX and (text[low - 1].isalnum() or text[low - 1] in "._+-"):
+                low -= 1
+            match = _SAID_AT.match(text, low)
+            if match is None or match.end() < sign.end():
                 continue
             value = match.group()
             plain = _DOT.sub(".", _AT.sub("@", value, count=1))
@@ -292,14 +294,6 @@ def _separated(text: str) -> Iterator[View]:
                 continue
             if plain != value and plain.count("@") == 1:
                 yield View(plain, (match.start(),), (match.end(),), whole=True)
-
-
-def _first_past(pattern: re.Pattern[str], text: str, low: int, high: int, place: int) -> re.Match[str] | None:
-    """Return the first match that ends after `place`."""
-    for match in pattern.finditer(text, low, high):
-        if match.end() > place:
-            return match
-    return None
 
 
 _NUMBERS: Final = {
