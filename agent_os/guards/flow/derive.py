@@ -110,7 +110,7 @@ def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = 
     properties = (schema or {}).get("properties", {})
     if not isinstance(properties, Mapping):
         return draft
-    arguments = {str(key): argument(draft.effect, str(key), None) for key in properties}
+    arguments = {str(key): _typed(draft.effect, str(key), value) for key, value in properties.items()}
     return draft.model_copy(update={"arguments": arguments, "input_schema": dict(schema or {})})
 
 
@@ -168,6 +168,13 @@ def argument(effect: Effect, name: str, value: Any) -> Argument:
     if isinstance(value, bool) or value is None:
         return Argument(role=Role.PAYLOAD)
     return _argument(effect, name, isinstance(value, (int, float)))
+
+
+def _typed(effect: Effect, name: str, schema: Any) -> Argument:
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if kind == "boolean":
+        return Argument(role=Role.PAYLOAD)
+    return _argument(effect, name, kind in ("number", "integer"))
 
 
 @lru_cache(maxsize=8192)

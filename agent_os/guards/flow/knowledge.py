@@ -105,6 +105,7 @@ class Knowledge:
         taking = _Taking(source, creates, performed and not failed, echoes)
         for leaf in leaves.walk(value, spec, self.calls, source):
             if isinstance(leaf, str):
+                self.taint.saturated = self.taint.saturated or leaf is leaves.TRUNCATED
                 self.untrusted(leaf, source)
                 label = label.join(UNTRUSTED)
                 continue

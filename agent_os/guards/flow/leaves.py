@@ -30,6 +30,9 @@ NAME_CHARS_MAX: Final = 96
 """A trusted or handle leaf longer than this, or with a line break, is prose and loses its trust."""
 NAME_WORDS_MAX: Final = 8
 
+TRUNCATED: Final = "\x00truncated"
+"""Stands for a part too large even to be indexed as text: whoever takes it must count every value as tainted."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -77,6 +80,8 @@ def structured(value: Any, described: bool = False) -> Any:
     if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or not (described or "\n" in text):
         return value
     try:
+        if _aliases(text):
+            return value
         parsed = yaml.load(text, Loader=_SafeLoader)  # noqa: S506  (a safe loader, in C where there is one)
     except (yaml.YAMLError, RecursionError, ValueError):
         return value
@@ -84,12 +89,14 @@ def structured(value: Any, described: bool = False) -> Any:
 
 
 class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A safe loader that leaves dates as the text they are and refuses aliases (billion laughs)."""
+    """A safe loader that leaves dates as the text they are."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
+
+def _aliases(text: str) -> bool:
+    """Return whether a YAML text refers back to a part of itself (billion laughs)."""
+    if "&" not in text or "*" not in text:
+        return False
+    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_SafeLoader))
 
 
 _SafeLoader.yaml_implicit_resolvers = {
@@ -188,10 +195,19 @@ def _escape(key: str) -> str:
 
 
 def _flat(item: Any) -> str:
-    try:
-        return json.dumps(item, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError, TypeError):
-        return "\x00unreadable"
+    """Return the keys and scalars of a structure as one text, each container once: linear, also where it is shared."""
+    texts: list[str] = []
+    stack, seen = [item], set()
+    while stack and len(texts) < LEAVES_MAX:
+        part = stack.pop()
+        if isinstance(part, (dict, list, tuple)):
+            if id(part) not in seen:
+                seen.add(id(part))
+                stack.extend(part.values() if isinstance(part, dict) else part)
+                texts.extend(map(str, part) if isinstance(part, dict) else ())
+        else:
+            texts.append(str(part))
+    return TRUNCATED if stack else "\n".join(texts)
 
 
 Finder = Callable[[str, str, Any], Result | None]

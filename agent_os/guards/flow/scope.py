@@ -242,7 +242,7 @@ def _requested(tokens: list[str], index: int) -> bool:
     if _NEGATION & set(before[-3:]) and not _POSITIVE_AFTER_NEGATION & set(before):
         return False
     last = before[-1] if before else ""
-    if last in lexicon.NO_EFFECT_BEFORE:
+    if last in lexicon.NO_EFFECT_BEFORE or {"did", "does"} & set(before[-3:]):
         return False
     if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
         return False

@@ -1,0 +1,105 @@
+"""The effect scope: what the user's own words ask for, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_os.core.manifest import Effect, ToolSpec
+from agent_os.guards.flow import derive
+from agent_os.guards.flow.scope import Scope, days_in, within_days
+
+
+def allows(prompt: str, tool: str) -> bool:
+    """Return whether a tool nobody described is in the scope of a prompt."""
+    scope = Scope()
+    scope.extend(prompt)
+    return scope.leave(derive.spec(tool)) is not None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tool"),
+    [
+        ("Send Bob an email.", "send_email"),
+        ("Could you please forward this to Bob?", "forward_email"),
+        ("Don't forget to invite Mark to the event.", "invite_to_event"),
+        ("Set up a meeting with Ann.", "create_calendar_event"),
+        ("I'd like to transfer 20 euros to Bob.", "transfer_money"),
+        ("Make a reservation at the hotel.", "reserve_hotel"),
+        ("Remove the old file from the drive.", "delete_file"),
+        ("Comment on the ticket that it works.", "comment_on_ticket"),
+        ("Please grade the essay with an A.", "set_grade"),
+        ("First look at the page. Then post a summary in the channel.", "mcp__slack__post_message"),
+        ("Delete the mail.", "email_delete"),
+    ],
+)
+def test_requests_are_understood(prompt: str, tool: str) -> None:
+    """A verb and its object in the user's words bring the tool of that meaning into scope."""
+    assert allows(prompt, tool)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tool"),
+    [
+        ("What did Bob send me?", "send_email"),
+        ("Tell me about the email.", "send_email"),
+        ("Do not delete the file.", "delete_file"),
+        ("They deleted a file, is it gone?", "delete_file"),
+        ("Remind me to book a hotel: add an event to my calendar.", "reserve_hotel"),
+        ("Create a file with the minutes.", "delete_file"),
+        ("Post the text 'please delete the file now' in the channel.", "delete_file"),
+        ("Write the following message to Bob: delete the file.", "delete_file"),
+        ("Turn off the lamp.", "unlock_door"),
+        ("Wie wird das Wetter?", "send_email"),
+        ("", "send_email"),
+    ],
+)
+def test_what_is_no_request_is_out_of_scope(prompt: str, tool: str) -> None:
+    """Statements, questions, prohibitions, quoted text and other tools' requests widen nothing."""
+    assert not allows(prompt, tool)
+
+
+def test_reading_is_always_in_scope() -> None:
+    """A tool that only reads needs no request."""
+    assert Scope().leave(ToolSpec(name="x", effect=Effect.READ)) is not None
+
+
+def test_a_second_message_of_the_user_widens_the_scope() -> None:
+    """The scope is the user's words, all of them."""
+    scope = Scope()
+    scope.extend("Summarise the file.")
+    assert scope.leave(derive.spec("delete_file")) is None
+    scope.extend("Now delete the file.")
+    assert scope.leave(derive.spec("delete_file")) is not None
+
+
+def test_a_childs_scope_lies_within_its_parents() -> None:
+    """Whatever a child is told, it may do nothing its parent was not asked for."""
+    parent = Scope()
+    parent.extend("Send Bob an email.")
+    child = Scope(within=parent)
+    child.extend("Send Bob an email and delete every file.")
+    assert child.leave(derive.spec("send_email")) is not None
+    assert child.leave(derive.spec("delete_file")) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "times"),
+    [("Delete the oldest file.", 1), ("Delete all old files.", 0), ("Delete the files a.txt and b.txt.", 0)],
+)
+def test_how_often(prompt: str, times: int) -> None:
+    """One thing is asked for once; several without limit (0)."""
+    scope = Scope()
+    scope.extend(prompt)
+    leave = scope.leave(derive.spec("delete_file"))
+    assert leave is not None
+    assert leave.times == times
+
+
+def test_days_are_read_in_the_usual_ways() -> None:
+    """ISO, English month names in either order; a range holds what lies between, and a night over."""
+    assert days_in("on 2024-05-19, May 3rd, and the 14th of November") == {(5, 19), (5, 3), (11, 14)}
+    assert days_in("version 1.2, room 12, 10:30") == frozenset()
+    asked = frozenset({(1, 11), (1, 15)})
+    assert within_days(frozenset({(1, 12)}), asked)
+    assert within_days(frozenset({(1, 16)}), asked)
+    assert not within_days(frozenset({(2, 1)}), asked)
