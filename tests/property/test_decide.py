@@ -3,10 +3,6 @@
 Policies are drawn as data: tools with allow, ask and deny clauses of conditions, several layers, trials. The reference
 knows nothing of indexes, closures or sections.
 """
-<<<<<<< HEAD
-=======
-
->>>>>>> b890967 (Flow: quarantined reading, advisory classifier, bounds, unit and property tests)
 
 from __future__ import annotations
 

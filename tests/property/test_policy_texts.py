@@ -1,8 +1,4 @@
 """Any text is a policy or a PolicyError with a place; reading agrees with a second parser where both accept."""
-<<<<<<< HEAD
-=======
-
->>>>>>> b890967 (Flow: quarantined reading, advisory classifier, bounds, unit and property tests)
 
 from __future__ import annotations
 
