@@ -102,6 +102,14 @@ class _Screen:
             if show_files and name.endswith((".csv", ".md")):
                 for row in content.splitlines():
                     self.line(f"    {row}", "dim")
+        if tour.prompts:
+            self.heading("What the model got to see")
+            self.line(f"  in the mail:    {tour.prompts['in_the_mail']}")
+            self.line(f"  for the model:  {tour.prompts['for_the_model']}")
+            self.line(
+                f"  {tour.prompts['bytes']} bytes of prompts, {tour.prompts['pseudonyms']} pseudonyms, "
+                f"{tour.prompts['accounts_seen']} real bank accounts; the payments above have the real ones again"
+            )
         self.heading("Decisions by kind of action (every effect inside a tool is judged as well)")
         self.line(f"  {'kind':14} {'allowed':>8} {'asked':>6} {'denied':>7}")
         for kind, count in sorted(tour.counts.items()):

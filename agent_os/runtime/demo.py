@@ -8,11 +8,13 @@ is done to a copy.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,7 @@ CLERK: Final = "clerk@desk.example"
 RECURSION_MAX: Final = 60
 RECORDS_WAIT_S: Final = 5.0
 SHOWN_CHARS: Final = 70
+PSEUDONYM: Final = re.compile(r"\[[A-Z_]+_\d+_[0-9a-f]+\]")
 EXTRAS: Final = (
     ("gordon_to_regorus", "rego", "Rego policies evaluated in process"),
     ("dbos", "durable", "tasks and schedules that survive a crash"),
@@ -68,6 +71,8 @@ class Tour:
     verified: bool = False
     tampered: str = ""
     found: str = ""
+    prompts: dict[str, Any] = field(default_factory=dict)
+    """What reached the scripted model: bytes, pseudonyms, a line as it stands in a mail and as the model saw it."""
     skipped: list[str] = field(default_factory=list)
     checks: list[tuple[str, bool]] = field(default_factory=list)
     seconds: float = 0.0
@@ -135,6 +140,7 @@ def _work(
     from agent_os.adapters.langchain import ScriptedModel  # noqa: PLC0415
 
     answers: dict[str, str] = {}
+    scripted = ScriptedModel(script=desk.clerk)
 
     def accountant(approval: Approval) -> tuple[bool, str, str]:
         answers[str(approval.action.get("call", ""))] = ACCOUNTANT
@@ -145,7 +151,7 @@ def _work(
     ) as session:
         own = session.wrap([desk.queue_payment_tool(session)], [desk.QUEUE_PAYMENT])
         agent: Any = create_agent(
-            session.model(ScriptedModel(script=desk.clerk) if model is None else model),
+            session.model(scripted if model is None else model),
             tools=[*session.tools(*desk.TOOLS), *own],
             middleware=[session.middleware()],
         )
@@ -163,6 +169,25 @@ def _work(
                     elif message.type == "ai" and message.text:
                         tour.answer = message.text
                         tell(tour.answer)
+    if model is None:
+        tour.prompts = _prompts(scripted.prompts, workspace)
+
+
+def _prompts(prompts: Sequence[Sequence[Any]], workspace: Path) -> dict[str, Any]:
+    """Return what a model in the cloud got to see of the bank accounts in the ledger."""
+    seen = "\n".join(f"{message.content} {getattr(message, 'tool_calls', '')}" for turn in prompts for message in turn)
+    accounts = [
+        entry["iban"] for entry in json.loads((workspace / "ledger/suppliers.json").read_text(encoding="utf-8"))
+    ]
+    pseudonyms = sorted(set(PSEUDONYM.findall(seen)))
+    mail = (workspace / "inbox/01-nordlicht.eml").read_text(encoding="utf-8")
+    return {
+        "bytes": len(seen.encode()),
+        "pseudonyms": len(pseudonyms),
+        "accounts_seen": sum(account in seen for account in accounts),
+        "in_the_mail": next((line for line in mail.splitlines() if line.startswith("IBAN")), ""),
+        "for_the_model": next(iter(re.findall(r"IBAN: \[IBAN_CODE[^\]]*\]", seen)), ""),
+    }
 
 
 def _call(asked: Mapping[str, Any], message: Any, state: Path, answered_by: str) -> Call:
@@ -252,11 +277,23 @@ def _checks(tour: Tour) -> list[tuple[str, bool]]:
             ("a command was denied", "run_command" in tools),
             ("a payment to an unknown account was denied", "queue_payment" in tools),
             (
+                "no bank account reached the model, and every one came back right",
+                tour.prompts["accounts_seen"] == 0 and tour.prompts["pseudonyms"] > 0 and _accounts_right(tour),
+            ),
+            (
                 "a large payment asked, and was answered",
                 any(call.verdict == "ask" and call.answered_by for call in tour.calls),
             ),
         ]
     return checks
+
+
+def _accounts_right(tour: Tour) -> bool:
+    """Whether every queued payment goes to an account of the ledger."""
+    ledger = json.loads((Path(tour.folder) / "desk/ledger/suppliers.json").read_text(encoding="utf-8"))
+    known = {entry["id"]: entry["iban"] for entry in ledger}
+    queued = [json.loads(line) for line in tour.files.get("out/payment_queue.jsonl", "").splitlines()]
+    return bool(queued) and all(known.get(payment["supplier"]) == payment["iban"] for payment in queued)
 
 
 def _about(args: Mapping[str, Any]) -> str:

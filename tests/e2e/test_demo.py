@@ -42,7 +42,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_everything_the_tour_promises_happens(tour: dict[str, Any]) -> None:
     """Each promise is kept, in under two minutes, and the screen names the model as scripted."""
     assert [check["what"] for check in tour["checks"] if not check["held"]] == []
-    assert len(tour["checks"]) == 9
+    assert len(tour["checks"]) == 10
     assert tour["scripted"] is True
     assert tour["seconds"] < 120
 
@@ -72,6 +72,15 @@ def test_no_attack_had_an_effect(tour: dict[str, Any]) -> None:
         "run_command": ["tools.run_command.deny"],
         "queue_payment": ["tools.queue_payment.deny"],
     }
+
+
+def test_the_model_never_saw_a_bank_account(tour: dict[str, Any]) -> None:
+    """Accounts leave as pseudonyms and come back in the payments; the mail and the prompt are shown side by side."""
+    assert tour["prompts"]["accounts_seen"] == 0
+    assert tour["prompts"]["pseudonyms"] >= 5
+    assert tour["prompts"]["in_the_mail"] == "IBAN: DE89370400440532013000"
+    assert tour["prompts"]["for_the_model"].startswith("IBAN: [IBAN_CODE_")
+    assert "DE89370400440532013000" in tour["files"]["out/payment_queue.jsonl"]
 
 
 def test_every_call_names_its_rule(tour: dict[str, Any]) -> None:
