@@ -31,7 +31,7 @@ filesystem_policy:
   deny: [{deny}]
 
 tools:
-  delete_file: {{ask: true}}
+  delete_file: {{allow: true, ask: true}}
   # http_request:
   #   allow: {{url: {{host_in: [api.example.com]}}}}
 
