@@ -233,7 +233,7 @@ class Requests:
             await settle(parts, admission, done)
 
     def _moved(self) -> int:
-        return self._upstream.sent + self._upstream.received if self._upstream is not None else 0
+        return self.flow.up + self.flow.down
 
     async def _carried_out(
         self, head: Head, asked: Asked, route: Route, action: NetRequest, admission: Admission | None,

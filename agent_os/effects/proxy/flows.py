@@ -50,6 +50,9 @@ class Flow:
     denied: int = 0
     deadline: float = 0.0
     on_deadline: str = ""
+    earlier_up: int = 0
+    earlier_down: int = 0
+    """Bytes of upstream connections before the present one."""
     idle_since: float = 0.0
     idle_limit: float = 0.0
     byte_limit: int = 0
@@ -60,9 +63,18 @@ class Flow:
     recheck: Callable[[], bool] | None = None
     """After a policy reload: whether this connection is still allowed."""
 
+    @property
+    def up(self) -> int:
+        """Bytes sent upstream so far."""
+        return self.earlier_up + (self.upstream.sent if self.upstream is not None else 0)
+
+    @property
+    def down(self) -> int:
+        """Bytes received from upstream so far."""
+        return self.earlier_down + (self.upstream.received if self.upstream is not None else 0)
+
     def to_json(self, now: float) -> dict[str, Any]:
         """Return one row of the live table."""
-        upstream = self.upstream
         program = self.peer.executable.path if self.peer is not None and self.peer.executable is not None else ""
         return {
             "flow": self.number, "door": self.door, "agent": self.principal.agent, "user": self.principal.user,
@@ -70,8 +82,7 @@ class Flow:
             "pid": self.peer.pid if self.peer is not None else 0, "host": self.host, "port": self.port,
             "address": self.connected, "mode": self.mode, "verdict": self.verdict, "rules": list(self.rules),
             "requests": self.requests, "denied": self.denied, "last": self.last,
-            "bytes_up": upstream.sent if upstream is not None else 0,
-            "bytes_down": upstream.received if upstream is not None else 0,
+            "bytes_up": self.up, "bytes_down": self.down,
             "seconds": round(now - self.started, 3), "ended": self.ended, "reason": self.reason,
         }  # fmt: skip
 

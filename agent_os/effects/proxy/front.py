@@ -28,6 +28,7 @@ from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.tunnel import run_tunnel
 from agent_os.effects.proxy.upstream import UpstreamError
 
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -190,6 +191,9 @@ async def _transparent(parts: Parts, flow: Flow, names: SyntheticNames) -> None:
     local = flow.client.transport.get_extra_info("sockname")
     address, port = canonical.ip(local[0].partition("%")[0]), local[1]
     host = names.name(address) or address
+    rules = parts.rules
+    if address in _LOOPBACK and not rules.resolvable(address) and rules.resolvable("localhost"):
+        host = "localhost"  # clients resolve this one name themselves (RFC 6761, 6.3)
     if host == answers.POLICY_HOST:
         await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
         return

@@ -296,7 +296,7 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     elif flow.idle_limit and flow.idle_since and now - flow.idle_since > flow.idle_limit:
         return "idle"
     most = flow.byte_limit or limits.destination_bytes
-    if most and flow.upstream is not None and flow.upstream.sent + flow.upstream.received > most:
+    if most and flow.up + flow.down > most:
         return "byte budget of this destination spent"
     return ""
 

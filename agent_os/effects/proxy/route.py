@@ -136,6 +136,7 @@ async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool)
         stream, address = await connect_through(parts.loop, parts.corporate, route.host, route.port, parts.limits)
     else:
         stream, address = await connect(parts.loop, route.addresses, route.port, parts.limits)
+    flow.earlier_up, flow.earlier_down = flow.up, flow.down
     flow.upstream, flow.connected = stream, address
     if tls:
         try:

@@ -53,8 +53,7 @@ async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[]
 
 
 def _usage(parts: Parts, flow: Flow) -> dict[str, float]:
-    moved = (flow.upstream.sent + flow.upstream.received) if flow.upstream is not None else 0
-    return {"bytes": float(moved), "seconds": parts.clock.monotonic() - flow.started}
+    return {"bytes": float(flow.up + flow.down), "seconds": parts.clock.monotonic() - flow.started}
 
 
 # ---- inspected ------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: R
     try:
         outcome = await _upgrade(requests, head, asked, route)
     finally:
-        moved = float(flow.upstream.sent + flow.upstream.received) if flow.upstream is not None else 0.0
+        moved = float(flow.up + flow.down)
         done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": moved})
         await settle(parts, admission, done)
     return False
