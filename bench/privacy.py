@@ -58,7 +58,9 @@ def stock() -> Callable[[str], list[Span]] | None:
     from presidio_analyzer import AnalyzerEngine
     from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": name}]})
+    provider = NlpEngineProvider(
+        nlp_configuration={"nlp_engine_name": "spacy", "models": [{"lang_code": "en", "model_name": name}]}
+    )
     engine = AnalyzerEngine(nlp_engine=provider.create_engine(), supported_languages=["en"])
     return lambda text: [(item.entity_type, item.start, item.end) for item in engine.analyze(text, "en")]
 
@@ -107,14 +109,19 @@ def conversation(baseline: Callable[[str], list[Span]] | None, turns: int) -> di
     """A growing conversation with names, every turn scanned whole: incremental against stock."""
     rng = random.Random(3)
     names = ["Maria Schmidt", "Kuyra Bazhaev", "John Doe", "Aisha Khan", "Pierre Dubois"]
-    messages = [f"{rng.choice(names)} wrote about order {rng.randrange(10**6)}: " + _plain_text(300, index) for index in range(turns)]
+    messages = [
+        f"{rng.choice(names)} wrote about order {rng.randrange(10**6)}: " + _plain_text(300, index)
+        for index in range(turns)
+    ]
     result: dict[str, Any] = {"turns": turns}
     detector = local_detector(ner=installed_model() is not None)
     detector.scan_text("warm up the model for Maria Schmidt of Berlin, who is not in any list at all, Xyzzyq")
 
     def ours() -> None:
         for last in range(1, turns + 1):
-            asyncio.run(detector.scan({f"/messages/{index}/content": text for index, text in enumerate(messages[:last])}))
+            asyncio.run(
+                detector.scan({f"/messages/{index}/content": text for index, text in enumerate(messages[:last])})
+            )
 
     result["ours: s"] = _seconds(ours, 1)
     if baseline is not None:
@@ -132,7 +139,10 @@ def latency() -> dict[str, Any]:
     messages = [_plain_text(300, index) for index in range(6)]
     samples = []
     for index in range(200):
-        texts = {f"/messages/{place}/content": text for place, text in enumerate([*messages, f"{index} " + _plain_text(200, index)])}
+        texts = {
+            f"/messages/{place}/content": text
+            for place, text in enumerate([*messages, f"{index} " + _plain_text(200, index)])
+        }
         start = time.perf_counter()
         detector._scan_all(texts)
         samples.append((time.perf_counter() - start) * 1e3)
@@ -181,7 +191,9 @@ def quality(baseline: Callable[[str], list[Span]] | None, sentences: int) -> dic
     for label, ner in (("ours, pattern", False), ("ours, with model", True)):
         if not ner or installed_model() is not None:
             detector = local_detector(ner=ner)
-            runs.append((label, lambda text, detector=detector: [(i.type, i.start, i.end) for i in detector.scan_text(text)]))
+            runs.append(
+                (label, lambda text, detector=detector: [(i.type, i.start, i.end) for i in detector.scan_text(text)])
+            )
     if baseline is not None:
         runs.append(("stock", baseline))
     for label, find in runs:
@@ -197,7 +209,10 @@ def _sentences(seed: int, count: int) -> list[tuple[str, list[Span]]]:
     numpy.random.seed(seed)
     faker = PresidioSentenceFaker("en_US", lower_case_ratio=0.05, random_seed=seed)
     made = faker.generate_new_fake_sentences(num_samples=count)
-    return [(item.full_text, [(span.entity_type, span.start_position, span.end_position) for span in item.spans]) for item in made]
+    return [
+        (item.full_text, [(span.entity_type, span.start_position, span.end_position) for span in item.spans])
+        for item in made
+    ]
 
 
 def _scored(documents: Sequence[tuple[str, list[Span]]], find: Callable[[str], list[Span]]) -> dict[str, float]:

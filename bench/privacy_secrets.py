@@ -65,7 +65,7 @@ def formats(rng: random.Random) -> dict[str, tuple[str, str]]:
     d = lambda alphabet, count: _draw(rng, alphabet, count)  # noqa: E731 - one letter keeps the table readable
     mixed = lambda count: (
         d(ALNUM, count - 3) + d(string.digits, 1) + d(string.ascii_uppercase, 1) + d(string.ascii_lowercase, 1)
-    )  # noqa: E731
+    )
     return {
         "aws_access_key": ("AKIA" + d("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16), "aws_access_key_id"),
         "aws_secret_key": (d(B64, 37) + d("0123456789", 1) + "aZ", "aws_secret_access_key"),

@@ -108,6 +108,8 @@ async def _scan(ports: Ports, session: Session, action: Action) -> tuple[tuple[F
         return tuple(found), ""
     except TimeoutError:
         return None, "the detector took too long"
+    except AgentOSError as error:  # our own errors name parts and bounds, never values
+        return None, f"the detector failed: {error}"
     except Exception as error:
         return None, f"the detector failed: {type(error).__name__}"
 

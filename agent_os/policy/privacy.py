@@ -8,7 +8,6 @@ found cannot be replaced. Threats: an exception in an analyzer that lets data th
 nobody looks for because no model is installed.
 """
 
-# ruff: noqa: SIM905 - word lists and expressions read better whole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,8 +172,10 @@ def _kept(rule: _Rule, destination: str, reason: str) -> Match:
 class _Places:
     """Class, region and host of an action's destination, by the providers of the file."""
 
-    def __init__(self, providers: Mapping[str, Any]) -> None:
+    def __init__(self, providers: Mapping[str, Any], tools: Mapping[str, Any]) -> None:
         self._providers = {name: (provider_place(item), item.region or "") for name, item in providers.items()}
+        stated = [(pattern, tool.destination) for pattern, tool in tools.items() if tool.destination is not None]
+        self._tools = [(compile_any([pattern], crossing=True), str(where)) for pattern, where in stated]
 
     def of(self, action: Action) -> tuple[str, str, str]:
         """Return (destination class, region or empty, host or empty); what is not known is external."""
@@ -186,8 +187,15 @@ class _Places:
         if isinstance(action, MessageSend):
             return (LOCAL if action.channel == "agent" else EXTERNAL), "", ""
         if isinstance(action, ToolCall):
-            return (EXTERNAL if action.server else LOCAL), "", ""
+            return self._of_tool(action), "", ""
         return LOCAL, "", ""
+
+    def _of_tool(self, action: ToolCall) -> str:
+        """The farthest place that the file states for the tool; unstated: here for our own tools, else outside."""
+        stated = {where for meant, where in self._tools if meant(action.target) or meant(action.tool)}
+        return next(
+            (place for place in (EXTERNAL, PRIVATE, LOCAL) if place in stated), EXTERNAL if action.server else LOCAL
+        )
 
 
 def provider_place(provider: Any) -> str:
@@ -276,7 +284,7 @@ def compile_privacy(section: Privacy | Sequence[PrivacyRule], context: Context) 
     providers = models.providers if models is not None else {}
     if not listed:
         _check_recognizers(section, context)
-    return PrivacySection(compiled, hidden, name, _Places(providers))
+    return PrivacySection(compiled, hidden, name, _Places(providers, context.file.tools or {}))
 
 
 def _compile(rule: PrivacyRule, path: str, thresholds: Mapping[str, float], context: Context) -> _Rule | None:

@@ -11,35 +11,82 @@ from typing import TYPE_CHECKING, Any
 from agent_os.effects.detectors.detector import LocalDetector
 
 if TYPE_CHECKING:
+    from agent_os.effects.detectors.detector import Recogniser
+
+    Recognisers = dict[str, tuple[frozenset[str], Recogniser]]
     from agent_os.core.principal import Principal
     from agent_os.guards.privacy.router import SessionRouter
     from agent_os.policy import Policy
 
 
-def local_detector(*, ner: bool | None = None) -> LocalDetector:
+def local_detector(
+    *, ner: bool | None = None, names: bool = True, more: Recognisers | None = None, **options: Any
+) -> LocalDetector:
     """Return the detector of this machine.
 
     `ner`: True demands the language model for names (raises MissingPartError without one), False leaves it out, None uses
-    it where it is installed.
+    it where it is installed. `names` False looks for no names at all. `more` are recognisers by name.
     """
-    from agent_os.effects.detectors import addresses, names  # noqa: PLC0415
-    from agent_os.guards.privacy import fields  # noqa: PLC0415
+    from agent_os.effects.detectors import addresses  # noqa: PLC0415
+    from agent_os.effects.detectors.names import KINDS as NAMES  # noqa: PLC0415
+    from agent_os.effects.detectors.names import NameFinder  # noqa: PLC0415
     from agent_os.effects.detectors.ner import KINDS, LanguageModel, installed_model  # noqa: PLC0415
+    from agent_os.guards.privacy import fields  # noqa: PLC0415
 
-    recognisers: dict[str, tuple[frozenset[str], Any]] = {
+    recognisers: Recognisers = {
         "address": (frozenset({"LOCATION"}), addresses.find_addresses),
         "field": (fields.KINDS, fields.field_findings),
-        "names": (names.KINDS, names.NameFinder().find),
     }
-    wanted = ner or (ner is None and installed_model() is not None)
-    return LocalDetector(recognisers, model=(KINDS, LanguageModel().find) if wanted else None)
+    if names:
+        recognisers["names"] = (NAMES, NameFinder().find)
+    wanted = names and (ner or (ner is None and installed_model() is not None))
+    recognisers.update(more or {})
+    return LocalDetector(recognisers, model=(KINDS, LanguageModel().find) if wanted else None, **options)
 
 
 def detector_for(policy: Policy) -> LocalDetector | None:
-    """Return the detector a policy needs, or None where it has no `privacy` section."""
-    if not any(True for _ in policy.sections("privacy")):
+    """Return the detector a policy needs, or None where it has no `privacy` section.
+
+    Where its rules ask for names by a language model and none is installed, every scan raises, which denies what the
+    rules govern: names are never skipped in silence (`privacy.names: lists` accepts word lists instead).
+    """
+    from agent_os.core.errors import MissingPartError  # noqa: PLC0415
+    from agent_os.effects.detectors.custom import CustomRecogniser, ListedTexts  # noqa: PLC0415
+    from agent_os.effects.detectors.ner import installed_model  # noqa: PLC0415
+    from agent_os.policy.privacy import wants_names  # noqa: PLC0415
+
+    sections = [(section, layer) for section, layer, _ in policy.sections("privacy")]
+    if not sections:
         return None
-    return local_detector()
+    more: Recognisers = {}
+    ways: set[str] = set()
+    timeout_s = 0.0
+    for number, (section, _layer) in enumerate(sections):
+        if isinstance(section, (list, tuple)):
+            ways.add("model" if wants_names(section) else "off")
+            continue
+        way = {True: "model", False: "off"}.get(section.names, section.names)
+        ways.add(way if wants_names(section.rules) else "off")
+        timeout_s = min(timeout_s or section.timeout, section.timeout)
+        for index, spec in enumerate(section.recognizers):
+            more[f"custom-{number}-{index}"] = (frozenset({spec.entity}), CustomRecogniser(spec).find)
+        if section.deny_list:
+            more[f"listed-{number}"] = (frozenset(section.deny_list), ListedTexts(section.deny_list).find)
+    missing = None
+    if "model" in ways and installed_model() is None:
+        missing = MissingPartError("a language model for the names that the policy asks for", "ner")
+    return local_detector(
+        ner=None, names=ways != {"off"}, more=more, allowed=_allowed(sections), timeout_s=timeout_s, missing=missing
+    )
+
+
+def _allowed(sections: list[tuple[Any, Any]]) -> frozenset[str]:
+    """Return the texts that every layer with a privacy section allows (within a layer the lists are united)."""
+    by_layer: dict[int, set[str]] = {}
+    for section, layer in sections:
+        texts = () if isinstance(section, (list, tuple)) else section.allow_list
+        by_layer.setdefault(id(layer), set()).update(text.casefold() for text in texts)
+    return frozenset(set.intersection(*by_layer.values()))
 
 
 def router_for(policy: Policy, principal: Principal, *, key: bytes | None = None) -> SessionRouter | None:

@@ -54,10 +54,15 @@ class LocalDetector:
         recognisers: Mapping[str, tuple[frozenset[str], Recogniser]] | None = None,
         *,
         model: tuple[frozenset[str], ModelRecogniser] | None = None,
+        allowed: frozenset[str] = frozenset(),
+        timeout_s: float = 0.0,
+        missing: EffectError | None = None,
     ) -> None:
+        """`allowed` are texts (case-folded) that are never a finding; `missing` is raised by every `scan`: a part that a
+        policy demands is not installed."""
         self._secrets, self._personal = SecretFinder(), PersonalFinder()
         self._more = dict(recognisers or {})
-        self._model = model
+        self._model, self._allowed, self._timeout_s, self._missing = model, allowed, timeout_s, missing
         self._key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
 
@@ -70,9 +75,17 @@ class LocalDetector:
 
     async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
         """Return findings for texts by RFC 6901 pointer; the last name in a pointer counts as the field's name."""
-        if sum(map(len, texts.values())) > THREAD_CHARS_MIN:  # the loop stays free, so that a deadline can strike
-            return await asyncio.to_thread(self._scan_all, texts)
-        return self._scan_all(texts)
+        if self._missing is not None:
+            raise self._missing
+        if sum(map(len, texts.values())) <= THREAD_CHARS_MIN:
+            return self._scan_all(texts)
+        work = asyncio.to_thread(self._scan_all, texts)  # the loop stays free, so that a deadline can strike
+        if not self._timeout_s:
+            return await work
+        try:
+            return await asyncio.wait_for(work, self._timeout_s)
+        except TimeoutError:
+            raise EffectError(f"the scan took more than {self._timeout_s:g} s") from None
 
     def _scan_all(self, texts: Mapping[str, str]) -> list[Finding]:
         found: list[Finding] = []
@@ -127,6 +140,8 @@ class LocalDetector:
                     (whole if view.whole else found).append(replace(item, start=start, end=end, by="decoded"))
         if len(found) > FINDINGS_MAX:
             raise EffectError(f"more than {FINDINGS_MAX} findings in one text")
+        if self._allowed:
+            found = [item for item in found if text[item.start : item.end].casefold() not in self._allowed]
         result = resolve(found, text=text)
         if whole:
             result = _with_encoded(result, whole)

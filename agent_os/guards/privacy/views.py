@@ -285,15 +285,15 @@ def _separated(text: str) -> Iterator[View]:
             low = sign.start()
             while low > 0 and sign.start() - low < LOCAL_CHARS_MAX and (text[low - 1].isalnum() or text[low - 1] in "._+-"):
                 low -= 1
-            match = _SAID_AT.match(text, low)
-            if match is None or match.end() < sign.end():
+            said = _SAID_AT.match(text, low)
+            if said is None or said.end() < sign.end():
                 continue
-            value = match.group()
+            value = said.group()
             plain = _DOT.sub(".", _AT.sub("@", value, count=1))
             if "dot" not in value.lower() and not re.search(r"[\[({<]", value):
                 continue
             if plain != value and plain.count("@") == 1:
-                yield View(plain, (match.start(),), (match.end(),), whole=True)
+                yield View(plain, (said.start(),), (said.end(),), whole=True)
 
 
 _NUMBERS: Final = {

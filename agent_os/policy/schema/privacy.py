@@ -52,7 +52,11 @@ class Privacy(Part):
     allow_list: list[Text] = Field(default_factory=list, description="Texts that are never a finding.")
     deny_list: dict[Text, list[Text]] = Field(default_factory=dict, description="Entity -> texts that always are one.")
     recognizers: list[Recognizer] = Field(default_factory=list, description="Recognizers of the file's own.")
-    names: bool = Field(default=True, description="Whether names are looked for where a rule asks for them.")
+    names: Literal["model", "lists", "off"] | bool = Field(
+        default="model",
+        description="How names are found: `model` demands a language model (none installed: what the rules govern is "
+        "denied), `lists` accepts word lists and context where there is none, `off` looks for none.",
+    )
     pseudonyms: Literal["placeholder", "realistic"] = Field(default="placeholder", description="Form of pseudonyms.")
     scope: Literal["session", "user", "tenant"] = Field(
         default="session", description="Where one name is one pseudonym."

@@ -143,7 +143,9 @@ class Tool(Part):
     reason: Text | None = Field(default=None, description="What is told when ask or deny matches.")
     rate: Rate | None = Field(default=None, description="A limit on calls.")
     destination: Literal["local", "private", "external"] | None = Field(
-        default=None, description="Where the arguments go, for the privacy section; unknown counts as external."
+        default=None,
+        description="Where the arguments go, for the privacy section; absent: local for the runtime's own tools, "
+        "external for tools of a server.",
     )
 
 

@@ -150,6 +150,24 @@ def test_labels_and_sources_narrow_a_rule() -> None:
     assert judged(compiled.judge(call(), facts("PERSON", labels=None))) == [("deny", ())]
 
 
+def test_tools_go_where_the_file_says() -> None:
+    """Our own tools are local, tools of a server external, and a stated destination wins; the farthest of two holds."""
+    compiled = section(
+        "tools: {mail: {allow: true, destination: external}, 'crm/*': {allow: true, destination: private}}\n"
+        "privacy: [{find: PERSON, to: external, do: deny}]\n"
+    )
+
+    def verdicts(tool: str, server: str = "") -> list[tuple[str, tuple[str, ...]]]:
+        return judged(
+            compiled.judge(Action.parse({"kind": "tool.call", "tool": tool, "server": server}), facts("PERSON"))
+        )
+
+    assert verdicts("read_file") == []
+    assert verdicts("mail") == [("deny", ())]
+    assert verdicts("find", "web") == [("deny", ())]
+    assert verdicts("find", "crm") == []
+
+
 def test_audit_rules_record_only() -> None:
     """`enforcement: audit` marks the match."""
     compiled = section("privacy:\n  - {find: PERSON, do: deny, enforcement: audit}\n")
