@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from agent_os.core.action import Action, ToolCall
+from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
-from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pending
 from agent_os.core.task import TaskParked
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body
@@ -22,6 +23,9 @@ from agent_os.monitor.door import Body
 REPEATABLE: Final = "r:"
 """Prefix of keys whose effect may be done again when it was interrupted."""
 _READS: Final = frozenset({"fs.read", "fs.list", "memory.read", "model.call"})
+
+REFUSED: Final = "refused-by-person"
+"""Outcome of an effect that a person did not allow."""
 
 Fence = Callable[[], Awaitable[None]]
 """Raises FencedError or TaskStopped unless this run may still act."""
@@ -33,12 +37,13 @@ class TaskMonitor(Monitor):
     _task = ""
     _fence: Fence | None = None
     _asked: dict[str, int]
+    _refused: Approval | None = None
     _active = 0
     _quiet: asyncio.Event
 
-    def bind(self, task: str, fence: Fence) -> TaskMonitor:
-        """Make this the monitor of a run of `task`."""
-        self._task, self._fence, self._asked = task, fence, {}
+    def bind(self, task: str, fence: Fence, refused: Approval | None = None) -> TaskMonitor:
+        """Make this the monitor of a run of `task`; `refused` is the ask it waited for, if that was not approved."""
+        self._task, self._fence, self._asked, self._refused = task, fence, {}, refused
         self._active, self._quiet = 0, asyncio.Event()
         return self
 
@@ -52,18 +57,32 @@ class TaskMonitor(Monitor):
     ) -> Outcome | Pending:
         """Do one action under a key of its own. Raises TaskParked for an ask that nobody answered, besides the rest."""
         final = self._canonical(action)
+        name = self._keyed_by(final, key)
         self._active += 1
         self._quiet.clear()
         try:
-            done = await super().perform(final, body=body, key=self._keyed_by(final, key), stated=stated)
+            done = await super().perform(final, body=body, key=name, stated=stated)
         finally:
             self._active -= 1
             if self._active == 0:
                 self._quiet.set()
+        if isinstance(done, Pending) and self._refused is not None and done.approval_id == self._refused.id:
+            done = await self._remember(name, final.digest, self._refused)
         if isinstance(done, Pending):
             await self._quiet.wait()  # what runs beside it ends first: parking must not cut an effect in two
             raise TaskParked(done.approval_id)
+        if done.error == REFUSED:
+            raise DeniedError(self._refusal("runtime.approval-denied", done.detail))
         return done
+
+    async def _remember(self, key: str, digest: str, refused: Approval) -> Outcome:
+        """Record a person's no as the outcome of its effect, so that no later run asks again."""
+        why = "nobody answered in time" if refused.state == "expired" else "a person denied this"
+        outcome = Outcome(error=REFUSED, detail=why + (f": {refused.answer}" if refused.answer else ""))
+        outcomes = self.ports.outcomes
+        if outcomes is not None and await outcomes.claim(key, digest) is None:
+            await outcomes.record(key, outcome)
+        return outcome
 
     async def admit(
         self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
@@ -86,3 +105,19 @@ class TaskMonitor(Monitor):
             tool = self.ports.registry.find(action.tool, action.server)
             return tool is not None and (tool.spec.idempotent or tool.spec.effect is Effect.READ)
         return action.kind in _READS
+
+
+class AnsweredApprovals:
+    """The approval store as a run sees it whose last ask was not approved: asking the same again gives that answer."""
+
+    def __init__(self, inner: ApprovalStore, refused: Approval) -> None:
+        self._inner, self._refused = inner, refused
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def request(self, approval: Approval) -> Approval:
+        """Store an ask, unless it is the one that was refused: then return that."""
+        old = self._refused
+        same = (old.action_digest, old.policy_digest) == (approval.action_digest, approval.policy_digest)
+        return old if same else await self._inner.request(approval)

@@ -180,7 +180,7 @@ def _stopped(task_id: str, wanted: str) -> None:
 
 def _line(task: Task) -> str:
     said = task.reason or (json.dumps(task.result) if task.result is not None else "")
-    waiting = f"approval {task.approval}" if task.approval else ""
+    waiting = f"approval {task.approval}" if task.state.value == "waiting" else ""
     parts = (
         task.id,
         task.state.value + (f" ({task.wanted} asked)" if task.wanted else ""),

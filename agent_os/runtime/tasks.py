@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent_os.adapters.langchain.session import Session as LangChainSession
-from agent_os.agents.task_monitor import TaskMonitor
+from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.ports import Outcome, Pending
+from agent_os.core.ports import Approval, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
@@ -178,10 +178,13 @@ class TaskRuntime:
         outcomes = FencedOutcomes(self.ledger, task)
         composition = composing.wire(policy, principal, task.workspace, self.state, self._ids, None)
         try:
-            inner = composition.monitor
-            monitor = TaskMonitor(
-                policy, replace(inner.ports, outcomes=outcomes), inner.session, needs=composing.needs_of(policy)
-            ).bind(task.id, outcomes.check)
+            inner, refused = composition.monitor, await self._refused(task)
+            ports = replace(inner.ports, outcomes=outcomes)
+            if refused is not None:
+                answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
+                ports = replace(ports, approvals=answered)
+            monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
+            monitor.bind(task.id, outcomes.check, refused)
             loop = LoopThread(asyncio.get_running_loop())
             session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace)
             try:
@@ -192,6 +195,11 @@ class TaskRuntime:
         finally:
             await composition.http.aclose()
             composition.files.close()
+
+    async def _refused(self, task: Task) -> Approval | None:
+        """Return the ask a task waited for, if it was denied or expired."""
+        asked = await self.state.stores.approvals.get(task.approval) if task.approval else None
+        return asked if asked is not None and asked.state in ("denied", "expired") else None
 
     def _policy(self, task: Task) -> Policy:
         if not task.policies and task.program == "agent":

@@ -17,6 +17,8 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,7 +169,10 @@ class DurableEngine:
         if self._dbos is not None:
             import dbos  # noqa: PLC0415
 
-            await asyncio.to_thread(dbos.DBOS.destroy, destroy_registry=True)
+            with ThreadPoolExecutor(1) as own:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(own, partial(dbos.DBOS.destroy, destroy_registry=True))
+            loop.set_default_executor(ThreadPoolExecutor())  # DBOS made its own the loop's, and has shut it down
             self._dbos = None
         if self._lock >= 0:
             os.close(self._lock)

@@ -158,7 +158,7 @@ class Ledger:
                 return "this worker lost its lease"
             taken = session.execute(
                 "UPDATE agentos_task SET token=token+1, worker=?, state='running', attempts=attempts+1,"
-                " started=CASE WHEN started=0 THEN ? ELSE started END, approval='', reason='' WHERE id=? AND"
+                " started=CASE WHEN started=0 THEN ? ELSE started END, reason='' WHERE id=? AND"
                 " (state='ready' OR (state='running' AND worker=''))",
                 (worker, now, task_id),
             ).rowcount
@@ -249,7 +249,7 @@ class Ledger:
                 raise ActionError(f"is {task.state.value}", field="task", hint="one of " + ", ".join(allowed))
             attempts = 0 if redo else max(0, task.attempts - 1)  # waiting for a person is no failed start
             session.execute(
-                "UPDATE agentos_task SET state='ready', queued=0, wanted='', ended=0, approval='', attempts=?,"
+                "UPDATE agentos_task SET state='ready', queued=0, wanted='', ended=0, attempts=?,"
                 " deadline=0, token=token+1 WHERE id=?",
                 (attempts, task_id),
             )

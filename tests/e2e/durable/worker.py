@@ -21,6 +21,11 @@ version: 1
 tools:
   append_line: {allow: {}}
   slow_line: {allow: {}}
+  careful_line: {allow: {}, ask: {}}
+  append_note: {allow: {}}
+  careful_note: {allow: {}, ask: {}}
+models:
+  providers: {scripted: {kind: scripted, models: ["*"]}}
 """
 
 
@@ -46,7 +51,10 @@ def _tools(session: TaskSession) -> None:
         await asyncio.sleep(float(args["seconds"]))
         return _append(session.workspace, f"end {args['text']}")
 
-    for name, run in (("append_line", append_line), ("slow_line", slow_line)):
+    async def careful_line(args: Mapping[str, Any]) -> str:
+        return _append(session.workspace, f"careful {args['text']}")
+
+    for name, run in (("append_line", append_line), ("slow_line", slow_line), ("careful_line", careful_line)):
         session.toolbox.register(ToolSpec(name=name, effect=Effect.EXECUTE), run, code=name.encode())
 
 
@@ -85,7 +93,48 @@ async def naps(session: TaskSession) -> Any:
     return "done"
 
 
-PROGRAMS = {"steps": steps, "slow": slow, "naps": naps}
+async def asker(session: TaskSession) -> Any:
+    """One effect, one that a person must allow, one more."""
+    _tools(session)
+    for tool in ("append_line", "careful_line", "append_line"):
+        args = {"text": f"{session.task.id} {tool}{session.task.input.get('suffix', '')}"}
+        await session.perform({"kind": "tool.call", "tool": tool, "args": args})
+    return "done"
+
+
+async def agent_loop(session: TaskSession) -> Any:
+    """LangChain's own loop with a scripted model: two parallel calls, then one a person must allow, then an answer."""
+    from langchain.agents import create_agent
+
+    from agent_os.adapters.langchain import AgentOSMiddleware, ScriptedModel, govern_model, wrap_tools
+
+    def script(messages: list[Any]) -> Any:
+        _append(session.workspace, f"model {len(messages)}")
+        told = [message for message in messages if message.type == "tool"]
+        if not told:
+            return [("append_note", {"text": "one"}), ("append_note", {"text": "two"})]
+        if len(told) == 2:
+            return [("careful_note", {"text": "three"})]
+        return "answered: " + ", ".join(str(message.content) for message in told)
+
+    async def append_note(text: str) -> str:
+        """Append a note."""
+        return _append(session.workspace, text)
+
+    async def careful_note(text: str) -> str:
+        """Append a note that a person allowed."""
+        return _append(session.workspace, f"careful {text}")
+
+    agent = create_agent(
+        govern_model(session, ScriptedModel(script=script)),
+        tools=wrap_tools(session, [append_note, careful_note]),
+        middleware=[AgentOSMiddleware(session)],
+    )
+    state = await agent.ainvoke({"messages": [("user", "note it")]}, {"configurable": {"thread_id": session.task.id}})
+    return {"answer": str(state["messages"][-1].text)}
+
+
+PROGRAMS = {"asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps}
 
 
 def runtime(state: Path, lease: float, concurrency: int | None = None, tasks: str = "") -> TaskRuntime:
