@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +36,7 @@ def run(
     reports = run_test_files(paths)
     covered = coverage(reports)
     failed = sum(len(report.failures) for report in reports)
-    shares = [100.0 * len(matched) / max(len(policy.rules), 1) for policy, matched, _ in covered]
+    shares = [_share(matched, never) for _, matched, never in covered]
     enough = all(share >= coverage_least for share in shares)
     if junit is not None:
         Path(junit).write_text(junit_form(reports), encoding="utf-8")
@@ -57,8 +57,8 @@ def _print(reports: Sequence[Report], covered: Sequence[Any], verbose: bool) -> 
             elif verbose:
                 typer.echo(f"ok   {report.file}: {result.name}: {result.verdict}")
     for policy, matched, never in covered:
-        total = len(policy.rules)
-        share = 100.0 * len(matched) / max(total, 1)
+        total = len(matched) + len(never)
+        share = _share(matched, never)
         name = policy.layers[0].units[0].document.file
         typer.echo(f"{name}: {len(matched)} of {total} rules matched by a test ({share:.0f} %)")
         for rule in never if verbose or len(never) <= 10 else never[:10]:
@@ -68,6 +68,12 @@ def _print(reports: Sequence[Report], covered: Sequence[Any], verbose: bool) -> 
     total = sum(len(report.results) for report in reports)
     failed = sum(len(report.failures) for report in reports)
     typer.echo(f"{total} tests in {len(reports)} files: {total - failed} passed, {failed} failed")
+
+
+def _share(matched: Sized, never: Sized) -> float:
+    """Return the covered share of rules in percent; of no rules, all are covered."""
+    total = len(matched) + len(never)
+    return 100.0 * len(matched) / total if total else 100.0
 
 
 def _as_json(reports: Sequence[Report], covered: Sequence[Any]) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def _as_json(reports: Sequence[Report], covered: Sequence[Any]) -> dict[str, Any
         "coverage": [
             {
                 "policy": policy.layers[0].units[0].document.file,
-                "rules": len(policy.rules),
+                "rules": len(matched) + len(never),
                 "matched": len(matched),
                 "never": never,
             }

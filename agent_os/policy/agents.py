@@ -29,7 +29,6 @@ class AgentsSection:
 
     name = "agents"
     kinds = KINDS
-    may_allow = True
 
     def __init__(self, parts: Sequence[tuple[Agents, Context]]) -> None:
         context = parts[0][1]
@@ -52,6 +51,12 @@ class AgentsSection:
     def roles(self) -> Mapping[str, Sequence[tuple[str, AgentRole]]]:
         """Return rule ids and definitions of every role by name."""
         return self._roles
+
+    @property
+    def may_allow(self) -> frozenset[str]:
+        """The kinds of action that something here can allow."""
+        kinds = {"agent.spawn"} if self._roles else set()
+        return frozenset(kinds | ({"message.send"} if self.messages else set()))
 
     def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
         if isinstance(action, MessageSend):

@@ -149,8 +149,9 @@ def compile_layer(
     for item in governed:
         for kind in item.section.kinds:
             by_kind.setdefault(kind, []).append(item)
-        if item.grants and getattr(item.section, "may_allow", True):
-            may_allow |= item.section.kinds
+        might = getattr(item.section, "may_allow", True)
+        if item.grants and might:
+            may_allow |= might if isinstance(might, frozenset) else item.section.kinds
     layer = Layer(
         name,
         {kind: tuple(items) for kind, items in by_kind.items()},

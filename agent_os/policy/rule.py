@@ -45,7 +45,8 @@ class Section(Protocol):
     """A compiled section of one layer.
 
     It may also have `advise(action, facts) -> str` (asked when nothing allowed: says what would have been) or
-    `missing(action, facts) -> (reason, advice)` (says why nothing allowed as well), and `may_allow` (False: never).
+    `missing(action, facts) -> (reason, advice)` (says why nothing allowed as well), and `may_allow` (False: never; or the
+    kinds it can allow).
     """
 
     @property

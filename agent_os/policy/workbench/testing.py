@@ -146,15 +146,24 @@ def _run(
 
 
 def coverage(reports: Iterable[Report]) -> list[tuple[Policy, set[str], list[str]]]:
-    """Return for each policy tested: the rules that matched in some test, and those that never did, in file order."""
+    """Return for each policy tested: the rules that matched in some test, and those that never did, in file order.
+
+    Rules of packs it extends are not counted: they are tested where they stand.
+    """
     found: dict[str, tuple[Policy, set[str]]] = {}
     for report in reports:
         _, matched = found.setdefault(report.policy.digest, (report.policy, set()))
         matched |= report.matched
-    return [
-        (policy, matched & set(policy.rules), [rule for rule in policy.rules if rule not in matched])
-        for policy, matched in found.values()
-    ]
+    result = []
+    for policy, matched in found.values():
+        own = own_rules(policy)
+        result.append((policy, matched & set(own), [rule for rule in own if rule not in matched]))
+    return result
+
+
+def own_rules(policy: Policy) -> list[str]:
+    """Return the rules that do not come from a pack."""
+    return [rule for rule, origin in policy.origins.items() if not origin.pack.startswith("pack:")]
 
 
 def junit(reports: Sequence[Report]) -> str:
