@@ -26,11 +26,13 @@ from agent_os.effects.files import Files
 from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.links import KernelLinks
+from agent_os.effects.models.client import Providers
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
+from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 
@@ -53,6 +55,7 @@ class Composition:
     files: Files
     http: Http
     programs: SandboxPrograms
+    models: Providers
     rego: RegoEngines | None = None
 
     async def aclose(self) -> None:
@@ -60,6 +63,7 @@ class Composition:
         await self.programs.aclose()
         if self.rego is not None:
             await self.rego.aclose()
+        await self.models.aclose()
         await self.http.aclose()
         self.files.close()
         self.state.close()
@@ -127,6 +131,8 @@ def wire(
     http = Http(carried=carried)
     effectors: dict[str, Effector] = {"net.request": http, "tool.call": toolbox}
     effectors.update(dict.fromkeys(files.kinds, files))
+    models = Providers(endpoints_of(policy), key_source(policy, state.stores.vault))
+    effectors["model.call"] = models
     programs = SandboxPrograms(policy, workspace, state.path, principal)
     effectors.update(dict.fromkeys(programs.kinds, programs))
     door = _Door(workspace, carried)
@@ -158,7 +164,7 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    return Composition(monitor, toolbox, carried, state, files, http, programs, rego)
+    return Composition(monitor, toolbox, carried, state, files, http, programs, models, rego)
 
 
 def _rego(policy: Policy) -> RegoEngines | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending
-from agent_os.effects.models.client import Endpoint, Key, Providers, RefusedError, UnavailableError
+from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
 from agent_os.effects.secret_store import SecretStores, Source
 from agent_os.guards.models.answers import Defang, defanged
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, deltas_of
@@ -265,6 +265,8 @@ def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
         for name, provider in section.providers.items():
             if name in found or provider.kind in ("local", "langchain", "scripted"):
                 continue
+            if provider.base_url is None and provider.kind not in BASES:
+                continue  # a call of it fails and says that no such provider is configured
             price = (provider.price.input, provider.price.output) if provider.price else None
             tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0
             found[name] = Endpoint.of(

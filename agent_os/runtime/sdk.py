@@ -137,9 +137,9 @@ class AgentOS:
         return self._open().carried
 
     @property
-    def vault(self) -> Any:
-        """The vault of the state directory, where keys of providers are kept."""
-        return self._open().state.stores.vault
+    def providers(self) -> Any:
+        """The providers of the policy's `models` section that are reached over HTTP."""
+        return self._open().models
 
     @property
     def policy(self) -> Policy:

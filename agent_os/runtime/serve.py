@@ -18,13 +18,13 @@ from types import ModuleType
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError
-from agent_os.effects.models.client import Providers, RefusedError, UnavailableError
+from agent_os.effects.models.client import RefusedError, UnavailableError
 from agent_os.effects.models.server import HttpRequest, HttpResponse, Server
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.neutral import Request
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
-from agent_os.runtime.gateway import ModelGateway, endpoints_of, key_source
+from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.sdk import AgentOS
 
 PORT: Final = 8377
@@ -39,7 +39,6 @@ class Serving:
     session: AgentOS
     server: Server
     token: str
-    providers: Providers
 
     @property
     def url(self) -> str:
@@ -47,9 +46,8 @@ class Serving:
         return f"http://127.0.0.1:{self.server.port}"
 
     async def aclose(self) -> None:
-        """Stop serving, then close providers and session."""
+        """Stop serving, then close the session."""
         await self.server.aclose()
-        await self.providers.aclose()
         await self.session.__aexit__(None, None, None)
 
 
@@ -60,15 +58,14 @@ async def start_serving(
     session = AgentOS.open(policy, principal=principal, workspace=workspace, state=state)
     await session.__aenter__()
     try:
-        providers = Providers(endpoints_of(policy), key_source(policy, session.vault))
-        gateway = ModelGateway(session.monitor, providers, link_allowed=declared_hosts(policy))
+        gateway = ModelGateway(session.monitor, session.providers, link_allowed=declared_hosts(policy))
         chosen = token or secrets.token_urlsafe(TOKEN_BYTES)
         server = Server(_Api(gateway, chosen).handle)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
         raise
-    return Serving(session, server, chosen, providers)
+    return Serving(session, server, chosen)
 
 
 def declared_hosts(policy: Policy) -> Callable[[str], bool]:

@@ -26,6 +26,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field
 
 from agent_os.adapters.langchain.messages import (
+    jsonable,
     message_usage,
     neutral_message,
     neutral_messages,
@@ -52,6 +53,8 @@ _PROVIDER_ARGUMENTS: Final = (
     "extra_query",
 )
 """Call arguments through which a provider executes tools or is told more than the messages say."""
+REQUEST_ROLE: Final = "request"
+_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CLIENT_TOOL_TYPES: Final = ("function", "custom")
 
 
@@ -210,7 +213,7 @@ class GovernedModel(BaseChatModel):
         for name in _PROVIDER_ARGUMENTS:
             if kwargs.get(name) or getattr(self.inner, name, None):
                 self._check_named(name)
-        neutral = neutral_messages(messages)
+        neutral = [*_rest_of_request(kwargs), *neutral_messages(messages)]
         provider, model = model_name(self.inner)
         size = len(canonical.json_bytes(neutral))
         return ModelCall(
@@ -233,9 +236,12 @@ class GovernedModel(BaseChatModel):
             model = self.routes.get(f"{final.provider}/{final.model}", self.routes.get(final.model))
             if model is None:
                 raise EffectError(f"the policy routes this call to {final.provider}/{final.model}, which is not here")
+        conversation = list(final.messages)
+        if conversation and conversation[0].get("role") == REQUEST_ROLE:
+            sent.update(conversation.pop(0)["content"])
         if final.max_tokens != asked.max_tokens:
-            sent["max_tokens"] = final.max_tokens
-        return _Call(model, rewritten_messages(messages, final.messages), sent)
+            sent[next((name for name in _LENGTHS if hasattr(model, name)), _LENGTHS[0])] = final.max_tokens
+        return _Call(model, rewritten_messages(messages, conversation), sent)
 
     def _check_provider_tool(self, given: Mapping[str, Any]) -> None:
         kind = given.get("type")
@@ -355,7 +361,7 @@ def model_name(inner: Any) -> tuple[str, str]:
     said = inner._get_ls_params()
     provider = str(said.get("ls_provider") or getattr(inner, "_llm_type", "unknown"))
     model = said.get("ls_model_name") or getattr(inner, "model_name", None) or getattr(inner, "model", None) or provider
-    return canonical.name(provider, field="provider"), canonical.name(str(model), field="model")
+    return canonical.name(provider.lower(), field="provider"), canonical.name(str(model), field="model")
 
 
 def _quiet(model: BaseChatModel) -> BaseChatModel:
@@ -377,8 +383,19 @@ def _tool_name(given: Any) -> str:
     return str(getattr(given, "name", None) or getattr(given, "__name__", ""))
 
 
+def _rest_of_request(kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is sent beside the conversation (tools with their schemas, parameters) as one message in front of it.
+
+    So it is judged, scanned and rewritten like the rest. Classes and functions are no data and stay where they are.
+    """
+    said = {
+        name: jsonable(value) for name, value in sorted(kwargs.items()) if not callable(value) and value is not None
+    }
+    return [{"role": REQUEST_ROLE, "content": said}] if said else []
+
+
 def _max_tokens(inner: Any, kwargs: Mapping[str, Any]) -> int:
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+    for name in _LENGTHS:
         for value in (kwargs.get(name), getattr(inner, name, None)):
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value

@@ -35,7 +35,7 @@ CONNECTIONS_MAX: Final = 600
 BREAKER_FAILURES: Final = 5
 BREAKER_SECONDS: Final = 30.0
 RETRYABLE: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-_BASES: Final = {
+BASES: Final = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
     "nvidia": "https://integrate.api.nvidia.com/v1",
@@ -77,7 +77,7 @@ class Endpoint:
         """Return the endpoint of a provider. Raises EffectError where its kind needs a base_url, or is not HTTP."""
         if kind in ("local", "langchain", "scripted"):
             raise EffectError(f"the provider {name!r} is not reached over HTTP")
-        base = (base_url or _BASES.get(kind, "")).rstrip("/")
+        base = (base_url or BASES.get(kind, "")).rstrip("/")
         if not base:
             raise EffectError(f"the provider {name!r} needs a base_url")
         return Endpoint(name, kind, base, "anthropic" if kind == "anthropic" else "openai", **more)
