@@ -50,6 +50,27 @@ class _Flight:
     key: str
 
 
+@dataclass(slots=True)
+class _Shared:
+    """One effect that several callers under one idempotency key wait for; it ends with the last of them."""
+
+    action: Action | Mapping[str, Any]
+    running: asyncio.Future[Outcome | Pending]
+    waiting: int = 0
+
+    async def result(self) -> Outcome | Pending:
+        self.waiting += 1
+        try:
+            return await asyncio.shield(self.running)
+        except asyncio.CancelledError:
+            if self.waiting == 1 and not self.running.done():
+                self.running.cancel()
+                await asyncio.wait([self.running])
+            raise
+        finally:
+            self.waiting -= 1
+
+
 class Monitor:
     """The reference monitor of one session. Children of it share its ports and can only hold less."""
 
@@ -62,7 +83,7 @@ class Monitor:
         self._approval_s = approval_s or APPROVAL_TIMEOUT_S
         self._flights: dict[str, _Flight] = {}
         self._run, self._count = ports.ids.new("act"), 0
-        self._keyed: dict[str, asyncio.Future[Outcome | Pending]] = {}
+        self._keyed: dict[str, _Shared] = {}
         self.session = session
 
     # ---- what the session is ----------------------------------------------------------------------------------------
@@ -119,12 +140,14 @@ class Monitor:
         """
         if not key:
             return await self._perform(action, body, "", stated)
-        running = self._keyed.get(key)
-        if running is None:
-            running = asyncio.ensure_future(self._perform(action, body, key, stated))
-            self._keyed[key] = running
-            running.add_done_callback(lambda _: self._keyed.pop(key, None))
-        return await asyncio.shield(running)
+        key = self._scoped(key)
+        shared = self._keyed.get(key)
+        if shared is None:
+            shared = self._keyed[key] = _Shared(action, asyncio.ensure_future(self._perform(action, body, key, stated)))
+            shared.running.add_done_callback(lambda _: self._keyed.pop(key, None))
+        elif shared.action != action:
+            raise ActionError("this idempotency key is in use for another action", field="key")
+        return await shared.result()
 
     async def _perform(
         self, action: Action | Mapping[str, Any], body: Body | None, key: str, stated: Mapping[str, Any] | None
@@ -145,7 +168,7 @@ class Monitor:
         self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
     ) -> Admission:
         """Open the door for an effect that streams; its holder calls `settle` once (core/ports.py: Door)."""
-        admitted = await self._admit(action, key=key, stated=stated)
+        admitted = await self._admit(action, key=self._scoped(key) if key else "", stated=stated)
         if isinstance(admitted, Admission):
             return admitted
         if isinstance(admitted, Pending):
@@ -265,6 +288,10 @@ class Monitor:
                 return action, _accumulated(decision, asked, audit_only), facts
             action = changed
         return action, self._refusal("runtime.rewrite-rounds", "rewrites did not settle"), facts
+
+    def _scoped(self, key: str) -> str:
+        """Return a key as it is stored: one user's keys never reach another's outcomes."""
+        return f"{self.principal.tenant}/{self.principal.user}/{key}"
 
     def _reference(self) -> str:
         """Return the name of one passage through the door: unique, in the order of the decisions of this monitor."""

@@ -187,6 +187,50 @@ async def test_concurrent_calls_under_one_key_are_one_effect(open_desk: Open) ->
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
+async def test_a_key_in_use_is_for_one_action(open_desk: Open) -> None:
+    """Another action under a key that is in use is an error and never runs."""
+    desk = await open_desk()
+    first = asyncio.ensure_future(desk.call("send", to="ana", amount=5, key="k4"))
+    await asyncio.sleep(0)
+    with pytest.raises(ActionError):
+        await desk.call("send", to="bo", amount=6, key="k4")
+    await first
+    assert desk.calls == [("send", {"to": "ana", "amount": 5})]
+
+
+async def test_a_key_belongs_to_its_user(open_desk: Open) -> None:
+    """Another user's call under the same key is an action of its own: no outcome crosses over."""
+    ana = await open_desk()
+    await ana.call("send", to="ana", amount=5, key="k6")
+    bo = await open_desk(principal="bo@corp.example")
+    await bo.call("send", to="ana", amount=5, key="k6")
+    assert len(ana.calls) == len(bo.calls) == 1
+
+
+async def test_the_last_waiter_takes_the_effect_with_it(open_desk: Open) -> None:
+    """Cancelling one of two callers leaves the effect to the other; cancelling both ends it."""
+    desk = await open_desk()
+    ended: list[str] = []
+
+    async def body(action: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    action = {"kind": "tool.call", "tool": "look", "args": {}}
+    perform = desk.system.monitor.perform
+    tasks = [asyncio.ensure_future(perform(action, body=body, key="k5")) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    tasks[0].cancel()
+    await asyncio.sleep(0.05)
+    assert ended == []
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    assert ended == ["cancelled"]
+
+
 async def test_a_denied_call_gives_its_key_back(open_desk: Open) -> None:
     """Nothing was done under the key of a denied call, so it may be used once the policy allows."""
     desk = await open_desk()
