@@ -21,9 +21,11 @@ from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.proxy import EgressGuard, Limits, Listener, ListenerIdentity, Treatment
 from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretStores, SecretVault, Source
+from agent_os.guards.privacy.restore import ByteRestorer
 from agent_os.policy import Policy, decide
 from agent_os.policy.globs import compile_any
 from agent_os.policy.network.hosts import HostSelector
@@ -122,6 +124,7 @@ class PolicyRules:
             sealed=sealed,
             body=self._content or bool(reads) or bool(middlewares),
             redact_keys=bool(middlewares),
+            graphql_messages=any(entry["websocket_graphql"] for entry in entries),
             unavailable=f"the middleware {unknown[0]!r} is not installed" if unknown else "",
             body_bytes=0 if self._content else max((int(entry["body_bytes"]) for entry in reads), default=0),
             encoded_slash=any(entry["allow_encoded_slash"] for entry in entries),
@@ -216,11 +219,20 @@ async def open_guard(
         limits=limits,
         observe=observe,
         corporate=corporate_proxy(env),
+        restorer=_restorer,
         roots=roots,
     )
     await guard.start()
     await guard.serve_control(state / "net" / str(os.getpid()) / CONTROL)
     return guard
+
+
+def _restorer(door: Door, content_type: str) -> ByteRestorer | None:
+    """Return what puts originals back into a response of this session, once pseudonyms of it went out."""
+    book = getattr(getattr(getattr(door, "session", None), "privacy", None), "book", None)
+    if book is None or not len(book):
+        return None
+    return ByteRestorer(book, escape="json" if is_json(content_type) else "none")
 
 
 def corporate_proxy(environment: Mapping[str, str]) -> CorporateProxy | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent_os.core.action import NetRequest
+from agent_os.core.ports import Door
 from agent_os.effects.proxy.limits import Limits
 
 CODINGS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -55,6 +56,22 @@ class Stage(Protocol):
     async def inspect(self, content: Content) -> str:
         """Return an empty string to let the body pass, or why not (never a value of it)."""
         ...
+
+
+class Restorer(Protocol):
+    """Puts originals back into one response whose chunks may be cut anywhere (privacy: pseudonyms went out)."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what can go on after this chunk."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return what was held back."""
+        ...
+
+
+FindRestorer = Callable[[Door, str], Restorer | None]
+"""(the session's door, content type of a response) -> what restores it, or None where nothing was replaced."""
 
 
 async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) -> None:

@@ -19,7 +19,7 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, Inflation, decode, run_stages, wanted
+from agent_os.effects.proxy.content import Content, ContentError, Inflation, Restorer, decode, run_stages, wanted
 from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
@@ -425,6 +425,12 @@ class Requests:
         """Write the response to the client, piece by piece."""
         client, parts = self._client, self.parts
         length = len(whole) if whole else response.length
+        restorer = self._restorer(response) if not body.done or whole else None
+        if restorer is not None and whole:
+            whole = restorer.feed(whole) + restorer.finish()
+            length = len(whole)
+        elif restorer is not None:
+            length = UNTIL_CLOSE
         if length == UNTIL_CLOSE and head.minor == 1:
             length = CHUNKED
         bodyless = head.method == "HEAD" or response.status in (204, 304)
@@ -439,7 +445,7 @@ class Requests:
         if whole is not None:
             client.write(out + (masker.feed(whole, last=True) if masker is not None else whole))
             return
-        first = body.ready() if masker is None and meter is None and not limit else b""
+        first = body.ready() if masker is None and meter is None and restorer is None and not limit else b""
         client.write(out + first)
         while not body.done:
             await client.drain()
@@ -450,11 +456,19 @@ class Requests:
                 meter.feed(piece)
             if masker is not None:
                 piece = masker.feed(piece, last=body.done)
+            if restorer is not None:
+                piece = restorer.feed(piece) + (restorer.finish() if body.done else b"")
             if piece:
                 client.write(http1.chunk(piece) if length == CHUNKED else piece)
         if length == CHUNKED:
             client.write(http1.chunk(b""))
         await client.drain()
+
+    def _restorer(self, response: Head) -> Restorer | None:
+        """Return what restores a response, where this session's pseudonyms went out and the body can be read."""
+        if self.parts.restorer is None or response.get("content-encoding").lower() not in ("", "identity"):
+            return None
+        return self.parts.restorer(self.parts.door, response.get("content-type"))
 
 
 def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, bytes]:
@@ -471,7 +485,7 @@ def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, 
 
 def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, host: str) -> list[tuple[str, str]]:
     """Return the fields with an Accept-Encoding whose answers the guard can look into, where it must."""
-    if secrets.masker is not None:
+    if secrets.masker is not None or (parts.restorer is not None and parts.restorer(parts.door, "") is not None):
         allowed = "identity"
     elif wanted(parts.stages, "response", host, ""):
         allowed = "gzip, deflate"

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
-from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import Flow, FlowTable
 from agent_os.effects.proxy.front import refuse_connection, serve
@@ -63,12 +63,14 @@ class EgressGuard:
         self, *, door: Door, resolver: Resolver, rules: EgressRules, state: Path, clock: Clock,
         secrets: SecretStore | None = None, stages: Sequence[Stage] = (), limits: Limits | None = None,
         observe: bool = False, corporate: CorporateProxy | None = None, roots: Path | None = None,
+        restorer: FindRestorer | None = None,
     ) -> None:  # fmt: skip
         """`state` is the state directory (`ca/` and `flows/` are made in it); `roots` is PEM of upstream roots.
 
         `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`.
         """
         self._ports = (door, resolver, rules, clock, secrets, stages, observe, corporate)
+        self._restorer = restorer
         self._limits = limits or Limits()
         self._state, self._roots = state, roots
         self.parts: Parts | None = None
@@ -92,6 +94,7 @@ class EgressGuard:
             flows=FlowTable(self._state / "flows", clock.now),
             secrets=secrets,
             stages=stages,
+            restorer=self._restorer,
             observe=observe,
             corporate=corporate,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
-from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import FlowTable
 from agent_os.effects.proxy.identity import Identities
@@ -34,6 +34,7 @@ class Parts:
     flows: FlowTable
     secrets: SecretStore | None = None
     stages: Sequence[Stage] = ()
+    restorer: FindRestorer | None = None
     observe: bool = False
     corporate: CorporateProxy | None = None
     draining: bool = False

@@ -29,6 +29,7 @@ class Treatment:
     sealed: bool = False
     body: bool = False
     messages: bool = True
+    graphql_messages: bool = False
     tls_minimum: str = "1.2"
     pins: tuple[str, ...] = ()
     client_certificate: tuple[str, str] = ("", "")

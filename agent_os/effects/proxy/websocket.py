@@ -27,6 +27,7 @@ from agent_os.effects.proxy.request import Asked, plan_action
 from agent_os.effects.proxy.route import Route, denied, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
+from agent_os.guards.egress import classify_message
 
 if TYPE_CHECKING:
     from agent_os.effects.proxy.exchange import Requests
@@ -184,6 +185,8 @@ class _Messages:
         return TextMessage(raw.decode()) if text else BytesMessage(raw)
 
     async def _admit(self, raw: bytes, *, text: bool) -> None:
+        if text and self._route.treatment.graphql_messages and classify_message(raw.decode()) is None:
+            return  # connection_init, ping, complete: carries no operation
         kind = "application/json" if text and raw[:1] in (b"{", b"[") else "text/plain"
         method = "WEBSOCKET_TEXT" if text else "WEBSOCKET_BINARY"
         head = Head(method, self._asked.target, 0, (("content-type", kind),), len(raw), True)

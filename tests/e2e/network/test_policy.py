@@ -9,10 +9,14 @@ import shutil
 import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets import ConnectionClosed
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import Limits
@@ -82,11 +86,18 @@ async def run(*argv: str, env: Mapping[str, str]) -> tuple[int, str, str]:
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[Session]:
     """The session, with one TLS upstream for every name of the policy."""
+    async with opened(tmp_path, POLICY) as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, text: str) -> AsyncIterator[Session]:
+    """A session under a policy text."""
     authority = TestAuthority(tmp_path / "upstream")
     names = ("erp.test", "git.test", "mcp.test", "watched.test", "tight.test", "pinned.test")
     upstream = await Upstream(response(b"hello"), authority.context(*names)).start()
     folder = tmp_path / "state"
-    parsed = policy(upstream.port)
+    parsed = policy(upstream.port, text)
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     composition = await compose(parsed, Principal(user="tester"), str(workspace), state=folder)
@@ -259,3 +270,67 @@ async def test_net_top_shows_live_flows(session: Session) -> None:
     assert [row["host"] for table in tables for row in table["live"]] == ["erp.test"]
     assert tables[0]["live"][0]["program"] == os.path.realpath(sys.executable)
     client.close()
+
+
+async def test_personal_data_goes_out_as_pseudonyms_and_comes_back(tmp_path: Path) -> None:
+    """A body with an e-mail address leaves with a pseudonym; the program sees the original in the answer."""
+    text = POLICY + "privacy: [{{find: [EMAIL_ADDRESS], to: any, do: pseudonymise}}]\n"
+    async with opened(tmp_path, text.replace("method: GET, path: /ok", "method: '*', path: /ok")) as session:
+        sent: list[bytes] = []
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            sent.append(await reader.readexactly(size))
+            writer.write(response(b'{"you said": ' + sent[0] + b"}", extra="Content-Type: application/json\r\n"))
+            await writer.drain()
+
+        session.upstream.answer = echo
+        body = json.dumps({"to": "jane.roe@corp.example", "note": "hello"})
+        status, said, code = await session.curl("--json", body, f"https://watched.test:{session.upstream.port}/ok")
+        assert (status, code) == (0, "200"), said
+        assert b"jane.roe" not in sent[0]
+        assert json.loads(sent[0])["note"] == "hello"
+        assert json.loads(said) == {"you said": json.loads(body)}
+
+
+async def test_graphql_over_websocket_by_policy(tmp_path: Path) -> None:
+    """Handshake messages of the protocol pass, an allowed operation too, another one ends the connection."""
+    got: list[str] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            got.append(str(message))
+            await connection.send("ack")
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        text = f"""
+version: 1
+network_policies:
+  live:
+    endpoints:
+      - host: live.test
+        port: {port}
+        local: true
+        protocol: websocket
+        enforcement: enforce
+        rules:
+          - {{{{allow: {{{{method: GET, path: /graphql}}}}}}}}
+          - {{{{allow: {{{{operation_type: subscription, fields: [news]}}}}}}}}
+"""
+        async with (
+            opened(tmp_path, text) as session,
+            connect(f"ws://live.test:{port}/graphql", proxy=session.url) as client,
+        ):
+            for message in (
+                {"type": "connection_init"},
+                {"id": "1", "type": "subscribe", "payload": {"query": "subscription { news }"}},
+            ):
+                await client.send(json.dumps(message))
+                assert await client.recv() == "ack"
+            evil = {"id": "2", "type": "subscribe", "payload": {"query": "mutation { dropAll }"}}
+            await client.send(json.dumps(evil))
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+    assert len(got) == 2
