@@ -57,7 +57,7 @@ _NUMBER_ARGS: Final = bag(
 )
 _DATE_ARGS: Final = bag(
     "date time start end day datetime when deadline due until from_date to_date check checkin"
-    " checkout timestamp begin birthday schedule_time"
+    " checkout timestamp begin birthday schedule_time week quarter period"
 )
 _SELECTOR_ARGS: Final = bag(
     "query q search keyword keywords filter sort order_by fields pattern term city country location currency symbol"

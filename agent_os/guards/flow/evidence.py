@@ -139,6 +139,8 @@ class Prompt:
 def _bounded(text: str, start: int, end: int) -> bool:
     before = text[start - 1] if start else " "
     after = text[end : end + 2]
+    if before in "@#" and (start < 2 or not text[start - 2].isalnum()):
+        before = " "  # a handle: `@maria`, `#general`
     if before.isalnum() or before in "_@" or (before in ".-+" and start > 1 and text[start - 2].isalnum()):
         return False
     if not after:

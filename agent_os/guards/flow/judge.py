@@ -25,6 +25,8 @@ LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect
 """Effects whose payload reaches somebody else."""
 
 
+PATH_PARTS_MAX: Final = 6
+"""Parts of a relative path that the prompt may name one by one; a longer one must stand in it as a whole."""
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 FORMAT_HEADERS: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
@@ -186,7 +188,13 @@ def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolS
         return known.words.names_id(text)
     if argument.type == "path" and text.startswith(known.workspace + "/"):
         text = text[len(known.workspace) + 1 :]  # the user speaks of files as they stand in the workspace
-    return known.words.vouches(normal.mailbox(text), exact=argument.type in ("password", "path"))
+    exact = argument.type in ("password", "path")
+    if known.words.vouches(normal.mailbox(text), exact=exact):
+        return True
+    parts = text.split("/")
+    if argument.type not in ("any", "path") or not 2 <= len(parts) <= PATH_PARTS_MAX or "://" in text:
+        return False
+    return all(part not in ("", ".", "..") and known.words.vouches(part, exact=exact) for part in parts)
 
 
 def _url_vouched(known: Knowledge, text: str, spec: ToolSpec) -> bool:

@@ -26,6 +26,10 @@ ARGUMENT_LEAVES_MAX: Final = 10_000
 """Leaves of one call's arguments that are judged; a call with more is a concern by itself."""
 
 
+DRAFTED_CHARS_MAX: Final = 40
+"""A field that a draft calls trusted and that is longer, or of several words, counts as read untrusted text as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Taking:
     """How one result is taken: where it is from, whether it brought something into being, whether it vouches."""
@@ -141,6 +145,8 @@ class Knowledge:
                 self.read_untrusted = True
             self.taint.add(text, taking.source)
             return
+        if spec.derived and isinstance(leaf.value, str) and (" " in text or len(text) > DRAFTED_CHARS_MAX):
+            self.read_untrusted = True  # what only a draft calls trusted may vouch, but it may also have spoken
         if not taking.counts:
             return
         if taking.creates and leaf.result is not None and leaf.result.handle:

@@ -18,7 +18,7 @@ import yaml
 
 from agent_os.core.label import UNTRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import Result, ToolSpec
-from agent_os.guards.flow import derive
+from agent_os.guards.flow import derive, normal
 
 LEAVES_MAX: Final = 200_000
 """Leaves of one result that are labelled one by one; the rest is indexed as one untrusted text."""
@@ -29,6 +29,10 @@ PARSED_CHARS_MAX: Final = 400_000
 NAME_CHARS_MAX: Final = 96
 """A trusted or handle leaf longer than this, or with a line break, is prose and loses its trust."""
 NAME_WORDS_MAX: Final = 8
+HANDLE_WORDS_MAX: Final = 4
+"""A handle of more words is prose: the names of channels and folders are short."""
+_CLAUSE: Final = re.compile(r"[.!?:;](?:\s|$)(?<!\b[A-Z]\.\s)(?<!\b(?:Dr|Mr|St|Jr)\.\s)(?<!\bMrs\.\s)")
+"""Punctuation that ends a clause, other than in a title or an initial."""
 
 TRUNCATED: Final = "\x00truncated"
 """Stands for a part too large even to be indexed as text: whoever takes it must count every value as tainted."""
@@ -178,12 +182,27 @@ def label_of(rule: Result | None, value: Scalar, source: str) -> Label:
     """Return a leaf's label: the manifest's, unless a name turns out to be prose, which is untrusted."""
     if rule is None:
         return _untrusted(source)
-    return _label(rule, source, not isinstance(value, str) or is_name(value))
+    return _label(rule, source, not isinstance(value, str) or (is_handle(value) if rule.handle else is_name(value)))
 
 
 def is_name(value: str) -> bool:
     """Return whether a text has the shape of a name, an address or an id, and not that of prose."""
-    return len(value) <= NAME_CHARS_MAX and "\n" not in value and value.count(" ") < NAME_WORDS_MAX
+    if len(value) > NAME_CHARS_MAX or "\n" in value or value.count(" ") >= NAME_WORDS_MAX:
+        return False
+    if " " in value and (_CLAUSE.search(value) or "@" in value):
+        return normal.mailbox(value) != value
+    return not (("." in value or "://" in value) and _mixed_with_address(value))
+
+
+def is_handle(value: str) -> bool:
+    """Return whether a text has the shape of a short id or of the name of a channel or a folder."""
+    return value.count(" ") < HANDLE_WORDS_MAX and is_name(value)
+
+
+def _mixed_with_address(value: str) -> bool:
+    """Return whether a web address stands in a text beside something else: a name is one thing."""
+    found = normal.urls(value)
+    return bool(found) and not any(len(url) >= len(value) - 1 for url in found) and "@" not in value
 
 
 def _identifier(text: str) -> bool:

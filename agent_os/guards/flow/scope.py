@@ -171,7 +171,7 @@ class Scope:
         here = request.objects - _of_verb(request)
         if here & groups:
             return True
-        if spec.effect is Effect.SEND and "send" in request.groups and not (here and implied):
+        if spec.effect is Effect.SEND and "send" in request.groups and not here & implied:
             return True  # whom it goes to is authority and is judged as such
         if not here:  # "make one", "cancel it": what was spoken of elsewhere
             return bool(self._objects & groups or self._words & objects)
@@ -186,12 +186,15 @@ def _profile(
     verbs = set(own_verbs)
     if not verbs:
         known = [word for word in named if word in lexicon.VERB_GROUPS]
+        known = [word for word in known if word not in _LIGHT] or known
         plain = [word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS]
         verbs = set((plain or known or named)[:1])
+        if verbs & _GENERIC:
+            verbs |= _COMMERCIAL & set(named)
     groups = {group for verb in verbs for group in lexicon.tool_groups(verb)} - {"read"}
     words = set(own_objects)
     if not words:
-        words = {lexicon.singular(word) for word in named if word not in verbs and word not in _FILLERS}
+        words = {lexicon.singular(word) for word in named if word not in verbs | _LIGHT and word not in _FILLERS}
         if not words:
             words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - _FILLERS
     object_groups = {group for word in words for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
@@ -216,6 +219,9 @@ _FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all
 
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""
+_LIGHT: Final = bag("place perform process initiate issue take")
+"""Verbs that say nothing beside another: `place_order` orders."""
+_COMMERCIAL: Final = bag("order purchase refund booking reservation transfer")
 
 
 def name_words(name: str) -> list[str]:
@@ -233,6 +239,9 @@ def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
     if groups is None and "-" in word:
         word = word.replace("-", "")
         groups = lexicon.VERB_GROUPS.get(word)
+    if groups is None and word.startswith("re") and word[2:] in lexicon.VERB_GROUPS:
+        word = word[2:]
+        groups = lexicon.VERB_GROUPS[word]
     return word, (groups or lexicon.NONE) - {"read"}
 
 
