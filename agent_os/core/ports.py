@@ -255,6 +255,18 @@ class ToolRegistry(Protocol):
         ...
 
 
+class TextRestorer(Protocol):
+    """Puts originals back into one stream of text, cut anywhere."""
+
+    def feed(self, chunk: str) -> str:
+        """Return what may be shown after this chunk."""
+        ...
+
+    def finish(self) -> str:
+        """Return what was held back; the stream ends."""
+        ...
+
+
 class PrivacyRouter(Protocol):
     """Rewrites what leaves and restores what comes back, for one session."""
 
@@ -268,6 +280,10 @@ class PrivacyRouter(Protocol):
 
     def restore(self, value: Any, action: Action) -> Any:
         """Return a value that comes back from an action with originals put back where they are allowed."""
+        ...
+
+    def stream(self, *, escape: str = "none") -> TextRestorer:
+        """Return a restorer for one stream that comes back (`json`: the partial arguments of a tool call)."""
         ...
 
 

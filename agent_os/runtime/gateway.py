@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.core.ports import Admission, Outcome, Pending, PrivacyRouter
 from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
 from agent_os.effects.secret_store import SecretStores, Source
 from agent_os.guards.models.answers import Defang, defanged
-from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, deltas_of
+from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request
+from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
@@ -87,7 +88,7 @@ class ModelGateway:
         last: EffectError = EffectError("no provider serves this model")
         for number, aimed in self._tries(action, aim):
             admission = await self._monitor.admit(aimed)
-            flow = self._flow(admission, aimed)
+            flow = self._flow(admission)
             started = False
             try:
                 async for delta in flow:
@@ -103,22 +104,21 @@ class ModelGateway:
             await self._pause(number, last)
         raise last
 
-    async def _flow(self, admission: Admission, asked: ModelCall) -> AsyncIterator[Delta]:
+    async def _flow(self, admission: Admission) -> AsyncIterator[Delta]:
         """Yield one admitted call's pieces, restored and defanged, and settle it however it ends."""
         final, whole = _call(admission.action), Gathering()
-        hold = self._monitor.session.privacy is not None and final.digest != asked.digest
         defang, failure = Defang(self._link_allowed), "broken-off"
+        restorer = _Restorer(self._monitor.session.privacy)
         try:
             async for delta in self._providers.stream(final):
                 whole.add(delta)
-                if not hold:
-                    for piece in defang.feed(delta):
+                for restored in restorer.feed(delta):
+                    for piece in defang.feed(restored):
                         yield piece
             failure = ""
-            if hold:
-                for delta in deltas_of(self._restored(whole.answer(), final)):
-                    for piece in defang.feed(delta):
-                        yield piece
+            for restored in restorer.finish():
+                for piece in defang.feed(restored):
+                    yield piece
             for piece in defang.flush():
                 yield piece
         except UnavailableError:
@@ -130,10 +130,6 @@ class ModelGateway:
         finally:
             settling = self._monitor.settle(admission, self._outcome(whole, failure, final))
             await asyncio.shield(asyncio.ensure_future(settling))
-
-    def _restored(self, answer: Answer, final: ModelCall) -> Answer:
-        privacy = self._monitor.session.privacy
-        return answer if privacy is None else answer.restored(privacy.restore(answer.to_json(), final))
 
     def _outcome(self, whole: Gathering, failure: str, final: ModelCall) -> Outcome:
         try:
@@ -304,6 +300,39 @@ def key_source(policy: Policy, vault: Any) -> Key:
         return secret.value
 
     return key
+
+
+class _Restorer:
+    """Puts originals back into the pieces of a streamed answer as they come; passes them on where there is no router."""
+
+    def __init__(self, privacy: PrivacyRouter | None) -> None:
+        self._pieces = PieceRestorer(privacy) if privacy is not None else None
+        self._text = ""
+
+    def feed(self, delta: Delta) -> list[Delta]:
+        """Return what may be shown after this piece."""
+        pieces = self._pieces
+        if pieces is None:
+            return [delta]
+        if delta.kind == "finish":
+            return [*self.finish(), delta]
+        if delta.kind not in ("text", "reasoning", "tool"):
+            return [delta]
+        out: list[Delta] = []
+        if self._text and self._text != delta.kind:  # a text block ends where another block begins
+            held = pieces.end((self._text, 0))
+            out += [Delta(self._text, held)] if held else []
+        self._text = "" if delta.kind == "tool" else delta.kind
+        index = delta.index if delta.kind == "tool" else 0
+        shown = pieces.feed((delta.kind, index), delta.text, json=delta.kind == "tool")
+        if shown or not delta.text or delta.id or delta.name:
+            out.append(replace(delta, text=shown))
+        return out
+
+    def finish(self) -> list[Delta]:
+        """Return what was held back; the stream ends."""
+        held = self._pieces.finish() if self._pieces is not None else []
+        return [Delta(channel[0], text, channel[1]) for channel, text in held if isinstance(channel, tuple)]
 
 
 def _settled(body: Callable[[Action], Any]) -> Callable[[Action], Any]:

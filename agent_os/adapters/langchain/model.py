@@ -41,6 +41,7 @@ from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.guards.privacy.stream import PieceRestorer
 
 CHARS_PER_TOKEN: Final = 3
 MESSAGE_OVERHEAD_TOKENS: Final = 8
@@ -161,7 +162,7 @@ class GovernedModel(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         action = self._asked(messages, kwargs)
         admission: Admission = self.session.loop.run(self.session.monitor.admit(action))
-        flow = _Stream(self.session, admission, action)
+        flow = _Stream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
             for chunk in call.model.stream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
@@ -186,7 +187,7 @@ class GovernedModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         action = self._asked(messages, kwargs)
         admission: Admission = await self.session.loop.call(self.session.monitor.admit(action))
-        flow = _Stream(self.session, admission, action)
+        flow = _Stream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
             async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
@@ -273,15 +274,15 @@ class _Call:
 
 
 class _Stream:
-    """One streamed answer: passes chunks on, or holds them where originals must be put back first.
+    """One streamed answer: originals are put back as its chunks pass, however placeholders are cut over them.
 
-    Where the policy rewrote the prompt, the answer may hold placeholders, split at any character and over any chunks:
-    it is held and restored whole. Where nothing was rewritten, chunks pass as they come.
+    Each text block and each tool call's arguments is a channel of its own; what a channel holds back (never more than one
+    placeholder's length) comes with the last chunk.
     """
 
-    def __init__(self, session: Session, admission: Admission, asked: Action) -> None:
-        self._session, self._final = session, admission.action
-        self._hold = session.monitor.session.privacy is not None and admission.action.digest != asked.digest
+    def __init__(self, session: Session) -> None:
+        privacy = session.monitor.session.privacy
+        self._pieces = PieceRestorer(privacy) if privacy is not None else None
         self._whole: AIMessageChunk | None = None
         self.ended = False
 
@@ -290,25 +291,41 @@ class _Stream:
         if not isinstance(chunk, AIMessageChunk):
             chunk = AIMessageChunk(**chunk.model_dump(exclude={"type"}))
         self._whole = chunk if self._whole is None else self._whole + chunk
-        return [] if self._hold else [ChatGenerationChunk(message=chunk)]
+        if self._pieces is None:
+            return [ChatGenerationChunk(message=chunk)]
+        return [ChatGenerationChunk(message=self._restored(chunk, self._pieces))]
+
+    def _restored(self, chunk: AIMessageChunk, pieces: PieceRestorer) -> AIMessageChunk:
+        extra = {key: value for key, value in chunk.additional_kwargs.items() if key != "tool_calls"}
+        return AIMessageChunk(
+            content=_restored_content(chunk.content, pieces),
+            id=chunk.id,
+            name=chunk.name,
+            additional_kwargs=extra,
+            tool_call_chunks=[
+                {**call, "args": pieces.feed(("tool", call.get("index")), call["args"] or "", json=True)}
+                for call in chunk.tool_call_chunks
+            ],
+            usage_metadata=chunk.usage_metadata,
+            response_metadata=chunk.response_metadata,
+        )
 
     def flush(self) -> list[ChatGenerationChunk]:
-        """Return what was held, restored, after the last chunk."""
-        if not self._hold or self._whole is None:
+        """Return what was held back, after the last chunk."""
+        held = self._pieces.finish() if self._pieces is not None else []
+        if not held or self._whole is None:
             return []
-        privacy = self._session.monitor.session.privacy
-        said = neutral_message(_message(self._whole))
-        restored = said if privacy is None else privacy.restore(said, self._final)
-        message = restored_message(_message(self._whole), restored)
-        chunk = AIMessageChunk(
-            content=message.content,
-            id=self._whole.id,
-            tool_calls=message.tool_calls,
-            usage_metadata=self._whole.usage_metadata,
-            response_metadata=self._whole.response_metadata,
-            chunk_position="last",
-        )
-        return [ChatGenerationChunk(message=chunk)]
+        content: Any = ""
+        calls: list[Any] = []
+        for channel, text in held:
+            kind, index = channel if isinstance(channel, tuple) else ("text", None)
+            if kind == "tool":
+                calls.append({"name": None, "args": text, "id": None, "index": index, "type": "tool_call_chunk"})
+            elif index is None:
+                content = text
+            else:
+                content = [*(content or []), {"type": "text", "text": text, "index": index}]
+        return [ChatGenerationChunk(message=AIMessageChunk(content=content, tool_call_chunks=calls, id=self._whole.id))]
 
     def outcome(self) -> Outcome:
         """Return what the stream came to, so far."""
@@ -317,6 +334,25 @@ class _Stream:
         message = _message(self._whole)
         done = Outcome(neutral_message(message), usage=message_usage(message))
         return done if self.ended else replace(done, error="broken-off", detail="the stream ended early")
+
+
+def _restored_content(content: Any, pieces: PieceRestorer) -> Any:
+    if isinstance(content, str):
+        return pieces.feed(("text", None), content) if content else content
+    if not isinstance(content, list):
+        return content
+    blocks: list[Any] = []
+    for place, block in enumerate(content):
+        if isinstance(block, str):
+            blocks.append(pieces.feed(("text", None), block))
+        elif isinstance(block, dict) and isinstance(block.get("text"), str):
+            blocks.append({**block, "text": pieces.feed(("text", block.get("index", place)), block["text"])})
+        elif isinstance(block, dict) and isinstance(block.get("partial_json"), str):
+            text = pieces.feed(("json", block.get("index", place)), block["partial_json"], json=True)
+            blocks.append({**block, "partial_json": text})
+        else:
+            blocks.append(block)
+    return blocks
 
 
 def govern_model(

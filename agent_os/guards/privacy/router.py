@@ -17,7 +17,7 @@ from agent_os.core.decision import Obligation
 from agent_os.core.facts import Finding
 from agent_os.guards.privacy.content import texts_of
 from agent_os.guards.privacy.pseudonyms import Entry, PseudonymBook
-from agent_os.guards.privacy.restore import Escape, StreamRestorer, restore_tree
+from agent_os.guards.privacy.restore import StreamRestorer, restore_tree
 from agent_os.guards.privacy.rewrite import rewrite
 
 PRODUCED_MAX: Final = 8192
@@ -67,9 +67,9 @@ class SessionRouter:
             return value
         return restore_tree(value, self._book)
 
-    def stream(self, *, escape: Escape = "none") -> StreamRestorer:
+    def stream(self, *, escape: str = "none") -> StreamRestorer:
         """Return a restorer for one stream that comes back (`json` for partial arguments of a tool call)."""
-        return StreamRestorer(self._book, escape=escape)
+        return StreamRestorer(self._book, escape="json" if escape == "json" else "none")
 
     def _is_produced(self, text: str) -> bool:
         return _digest(text) in self._produced
