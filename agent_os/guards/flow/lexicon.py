@@ -25,7 +25,7 @@ VERBS: Final[dict[str, str]] = {
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
-    " reassign reorder configure toggle resolve upgrade renew transition save store push resize swap alter finish"
+    " reassign configure toggle resolve upgrade renew transition save store push resize swap alter finish"
     " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate",
     "delete": "delete remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",

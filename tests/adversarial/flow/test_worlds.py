@@ -8,8 +8,9 @@ from agent_os.core.principal import Principal
 from agent_os.guards.flow.session import FlowSession
 from tests.adversarial.flow.worlds import WORLDS, World
 from tests.adversarial.flow.worlds_more import MORE
+from tests.adversarial.flow.worlds_third import THIRD
 
-ALL = [*WORLDS, *MORE]
+ALL = [*WORLDS, *MORE, *THIRD]
 
 RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
 """Classes of concern whose default answer is no question."""
