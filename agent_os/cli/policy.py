@@ -289,3 +289,36 @@ def _tests_beside(*policies: str) -> list[str]:
     if not found:
         raise typer.BadParameter("name the actions to compare: --tests, --trace, --actions or --audit")
     return list(dict.fromkeys(found))
+
+
+@app.command()
+def bundle(
+    source: str | None = typer.Argument(None, help="The policy file to bundle.", metavar="[POLICY]"),
+    output: str = typer.Option("policy.tar.gz", "--output", "-o", help="Where the bundle is written."),
+    revision: int | None = typer.Option(None, "--revision", min=0, help="Wins over the file's `revision`."),
+    install: str | None = typer.Option(None, "--install", help="Verify a bundle and put it in force here."),
+    trust: list[str] = typer.Option([], "--trust", help="A public key (hex) that may sign, beside our own."),
+    as_json: bool = JSON,
+) -> None:
+    """Sign a policy with everything it names into one file; install one; without arguments, list what is installed."""
+    from agent_os.cli import policy_bundle  # noqa: PLC0415
+
+    if source is not None and install is not None:
+        raise typer.BadParameter("either make a bundle or install one", param_hint="--install")
+    if install is not None:
+        policy_bundle.install(install, trust, as_json)
+    elif source is not None:
+        policy_bundle.make(source, output, revision, as_json)
+    else:
+        policy_bundle.show(as_json)
+
+
+@app.command()
+def rollback(
+    to: str | None = typer.Option(None, "--to", help="A version that `policy bundle` lists; default: the one before."),
+    as_json: bool = JSON,
+) -> None:
+    """Put the policy that was in force before back in force."""
+    from agent_os.cli import policy_bundle  # noqa: PLC0415
+
+    policy_bundle.roll_back(to, as_json)

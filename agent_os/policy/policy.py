@@ -159,10 +159,12 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
         problems.extend(found)
     if problems:
         raise PolicyError(sorted(problems, key=lambda item: (item.place.file, item.place.line, item.place.column)))
-    form = [
-        1,
-        *([layer.name, layer.semantics, [_unit_form(unit) for unit in layer.units]] for layer in layers),
-    ]  # fmt: skip
+    # The name of a lone layer is the name of its file: two copies of one text are one policy.
+    named = len(layers) > 1
+    form: list[Any] = [1]
+    for layer in layers:
+        units = [[unit.pack, unit.document.value, dict(unit.data)] for unit in layer.units]
+        form.append([layer.name if named else "", layer.semantics, units])
     try:
         digest = canonical.json_digest(form)
     except ActionError as error:

@@ -20,7 +20,7 @@ MODULES_MAX: Final = 64
 
 
 def load_policy(source: str | Path | Sequence[str | Path], *, semantics: str | None = None) -> Policy:
-    """Return the policy of a file, of `pack:NAME`, or of several as layers (each must allow).
+    """Return the policy of a file, of `pack:NAME`, of `installed:` (bundles), or of several as layers (each must allow).
 
     Raises PolicyError with file, line, column and a hint.
     """
@@ -33,6 +33,13 @@ def load_policy(source: str | Path | Sequence[str | Path], *, semantics: str | N
 
 
 def _load_one(source: str | Path, semantics: str | None) -> Policy:
+    if source == "installed:":
+        from agent_os.runtime.bundles import current  # noqa: PLC0415 - keys and signatures load with the first bundle
+
+        policy = current()
+        if policy is None:
+            raise PolicyError(Problem("no policy is installed", hint="agentos policy bundle --install FILE"))
+        return policy
     if isinstance(source, str) and source.startswith("pack:"):
         path = pack_file(source.removeprefix("pack:"))
     else:
