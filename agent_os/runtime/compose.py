@@ -157,7 +157,7 @@ def wire(
         rates=_RATES.setdefault(state.path, Rates()),
     )
     session = Session(
-        principal, workspace, flow=_flow(policy, toolbox, principal, workspace), privacy=_privacy(policy, principal)
+        principal, workspace, flow=_flow(policy, toolbox, principal, workspace), privacy=_privacy(policy, principal, state.stores.vault)
     )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor
@@ -238,12 +238,12 @@ def _detector(policy: Policy) -> Any:
     return detector_for(policy)
 
 
-def _privacy(policy: Policy, principal: Principal) -> Any:
+def _privacy(policy: Policy, principal: Principal, vault: Any) -> Any:
     if not any(True for _ in policy.sections("privacy")):
         return None
     from agent_os.runtime.privacy import router_for  # noqa: PLC0415
 
-    return router_for(policy, principal)
+    return router_for(policy, principal, vault=vault)
 
 
 def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str) -> Any:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from agent_os.effects.detectors.detector import LocalDetector
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent_os.effects.detectors.detector import Recogniser
 
     Recognisers = dict[str, tuple[frozenset[str], Recogniser]]
     from agent_os.core.principal import Principal
+    from agent_os.guards.privacy.pseudonyms import Entry
     from agent_os.guards.privacy.router import SessionRouter
     from agent_os.policy import Policy
 
@@ -89,10 +92,14 @@ def _allowed(sections: list[tuple[Any, Any]]) -> frozenset[str]:
     return frozenset(set.intersection(*by_layer.values()))
 
 
-def router_for(policy: Policy, principal: Principal, *, key: bytes | None = None) -> SessionRouter | None:
+def router_for(
+    policy: Policy, principal: Principal, *, vault: Any = None, key: bytes | None = None
+) -> SessionRouter | None:
     """Return the privacy router of a session, or None where the policy has no `privacy` section.
 
-    `key` is the tenant's pseudonym key; without one the session draws its own and its pseudonyms end with it.
+    With `scope: user` or `tenant` the pseudonyms live in the `vault` of the state directory (encrypted, under a key of their
+    own, for as long as `keep` says) and every session of that scope shares them; a session's own end with it. `key` is
+    for embedding applications that hold the tenant's key themselves.
     """
     from agent_os.guards.privacy.pseudonyms import PseudonymBook  # noqa: PLC0415
     from agent_os.guards.privacy.router import SessionRouter  # noqa: PLC0415
@@ -108,8 +115,64 @@ def router_for(policy: Policy, principal: Principal, *, key: bytes | None = None
         "user": f"{principal.tenant}/{principal.user}",
         "tenant": principal.tenant,
     }[width]
-    book = PseudonymBook(key or os.urandom(32), scope=scope, realistic=realistic)
-    return SessionRouter(book, local=local_model(policy))
+    local = local_model(policy)
+    if width == "session" or vault is None:
+        return SessionRouter(PseudonymBook(key or os.urandom(32), scope=scope, realistic=realistic), local=local)
+    shelf = _Shelf(vault, f"privacy/{width}/{scope}", settings.keep if settings is not None else None)
+    book = PseudonymBook(key or shelf.key(), scope=scope, realistic=realistic)
+    book.load(shelf.entries)
+    return SessionRouter(book, local=local, keep=shelf.keep)
+
+
+class _Shelf:
+    """One scope of pseudonyms in the vault: read when a session opens, written as pseudonyms are issued."""
+
+    def __init__(self, vault: Any, scope: str, seconds: float | None) -> None:
+        self._vault, self._scope, self._seconds = vault, scope, seconds
+        self.entries: dict[str, str] = _at_once(vault.load(scope))
+        self._writing: set[Any] = set()
+
+    def key(self) -> bytes:
+        """Return the scope's pseudonym key, drawn when the scope is new."""
+        import base64  # noqa: PLC0415
+
+        known = self.entries.pop(_KEY_ENTRY, "")
+        if known:
+            return base64.b64decode(known)
+        key = os.urandom(32)
+        self._put({_KEY_ENTRY: base64.b64encode(key).decode()})
+        return key
+
+    def keep(self, fresh: Sequence[Entry]) -> None:
+        """Store issued pseudonyms; the write is under way when this returns and is awaited by the next one."""
+        self._put({item.pseudonym: item.to_text() for item in fresh})
+
+    def _put(self, entries: dict[str, str]) -> None:
+        import asyncio  # noqa: PLC0415
+        import time  # noqa: PLC0415
+
+        until = {"expires_at": time.time() + self._seconds} if self._seconds and _KEY_ENTRY not in entries else {}
+        work = self._vault.put(self._scope, entries, **until)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(work)
+            return
+        task = loop.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+
+def _at_once(work: Any) -> Any:
+    """Return the result of a coroutine that never waits (the vault reads without a thread). Raises EffectError if it does."""
+    from agent_os.core.errors import EffectError  # noqa: PLC0415
+
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    work.close()
+    raise EffectError("the vault cannot be read at once")
 
 
 def local_model(policy: Policy) -> tuple[str, str] | None:

@@ -110,3 +110,23 @@ def test_nothing_of_it_is_in_the_audit(system: AgentOS, tmp_path: Path) -> None:
             data = path.read_bytes()
             assert MAIL.encode() not in data, path
             assert IBAN.encode() not in data, path
+
+
+def test_a_users_pseudonyms_outlive_a_session(tmp_path: Path) -> None:
+    """With `scope: user` a later session of that user restores and repeats them; another user's session does not."""
+    (tmp_path / "ws").mkdir()
+    policy = Policy.parse(POLICY.replace("names: lists", "names: lists\n  scope: user"))
+
+    def session(user: str) -> AgentOS:
+        return AgentOS.open(policy, principal=user, workspace=tmp_path / "ws", state=tmp_path / "state")
+
+    inner = ScriptedModel(script=lambda messages: str(messages[-1].content))
+    with session("ana@corp.example") as os:
+        os.model(inner).invoke(f"pay {IBAN}")
+    first = str(inner.prompts[-1][-1].content)
+    with session("ana@corp.example") as os:
+        assert os.model(inner).invoke(f"pay {IBAN}").text == f"pay {IBAN}"
+        assert str(inner.prompts[-1][-1].content) == first
+        assert os.model(ScriptedModel(script=[first])).invoke("again?").text == f"pay {IBAN}"
+    with session("bob@corp.example") as os:
+        assert os.model(ScriptedModel(script=[first])).invoke("again?").text == first
