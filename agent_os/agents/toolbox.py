@@ -8,8 +8,10 @@ a known name; arguments of a shape that the tool never declared; a tool that ret
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Outcome, Permit, RegisteredTool
 
 TOOLS_MAX: Final = 4096
+VALIDATORS_KEPT: Final = 1_024
 SCHEMA_ERRORS_SHOWN: Final = 3
 Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """A tool's body: takes the judged arguments, returns plain JSON (or bytes), or raises EffectError."""
@@ -134,14 +137,21 @@ def _hash_code(code: CodeType, digest: Any) -> None:
 def _validator(spec: ToolSpec) -> Any:
     if spec.input_schema is None:
         return None
+    return _compiled(spec.name, canonical.json_bytes(spec.input_schema))
+
+
+@lru_cache(VALIDATORS_KEPT)
+def _compiled(name: str, schema: bytes) -> Any:
+    """Return the validator of a schema, checked once: checking takes milliseconds, and every session registers tools."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 40 ms, and not every runtime has tools
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
 
+    given = json.loads(schema)
     try:
-        Draft202012Validator.check_schema(spec.input_schema)
+        Draft202012Validator.check_schema(given)
     except SchemaError as error:
-        raise ActionError(f"is no JSON Schema: {error.validator}", field=f"{spec.name}.input_schema") from None
-    return Draft202012Validator(spec.input_schema)
+        raise ActionError(f"is no JSON Schema: {error.validator}", field=f"{name}.input_schema") from None
+    return Draft202012Validator(given)
 
 
 def _said(problem: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,9 @@ from agent_os.runtime.state import open_state
 
 WRITER: Final = "tasks"
 ACTIONS_MAX: Final = 1_000
+POLICY_SECONDS: Final = 1.0
+"""A policy file is read again for a run that begins later than this after it was read."""
+POLICIES_KEPT: Final = 256
 
 
 @dataclass(slots=True)
@@ -136,6 +140,7 @@ class TaskRuntime:
         self._queues, self._lease, self._concurrency = tuple(queues), lease_seconds, concurrency
         self._programs: dict[str, Program] = {"actions": actions, "agent": agent, **(programs or {})}
         self._ids = RandomIds()
+        self._policies: dict[tuple[tuple[str, ...], str], tuple[float, Policy]] = {}
 
     async def open(self) -> TaskRuntime:
         """Open everything and start to work. Raises EffectError, MissingPartError, IntegrityError."""
@@ -202,9 +207,16 @@ class TaskRuntime:
         return asked if asked is not None and asked.state in ("denied", "expired") else None
 
     def _policy(self, task: Task) -> Policy:
-        if not task.policies and task.program == "agent":
-            return agent_policy((), str(task.input.get("model", "")))
-        return load_policy(list(task.policies) or ["pack:baseline"])
+        """Return the policy in force for a task: its files as they were read at most POLICY_SECONDS ago."""
+        model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
+        now, held = time.monotonic(), self._policies.get((task.policies, model))
+        if held is not None and now - held[0] < POLICY_SECONDS:
+            return held[1]
+        policy = agent_policy((), model) if model else load_policy(list(task.policies) or ["pack:baseline"])
+        if len(self._policies) >= POLICIES_KEPT:
+            self._policies.clear()
+        self._policies[task.policies, model] = (now, policy)
+        return policy
 
 
 async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:
@@ -222,7 +234,5 @@ def open_ledger(path: Path, keys: Keys, environment: Mapping[str, str]) -> tuple
             raise EffectError("AGENTOS_TASKS: must be a postgresql:// URL")
         shared = PostgresDatabase(given, schema).open()
         return Ledger(shared, sealer, shared.now), given
-    import time  # noqa: PLC0415
-
     storage: Storage = Database(path / "agents.db", schema).open()
     return Ledger(storage, sealer, time.time), f"sqlite:///{path / 'tasks.db'}"

@@ -16,6 +16,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,7 +38,12 @@ from agent_os.effects.durable.hardening import APPLICATION_VERSION, WORKFLOW, lo
 from agent_os.effects.durable.ledger import Ledger
 
 LEASE_SECONDS: Final = 15.0
-QUEUE_POLL_SECONDS: Final = 0.02
+BUSY_POLL_SECONDS: Final = 0.02
+IDLE_POLL_SECONDS: Final = 0.25
+"""How often DBOS looks into a queue: quickly while there is work, slowly when there was none for QUIET_SECONDS."""
+QUIET_SECONDS: Final = 2.0
+DIRECT_MAX: Final = 8
+"""A submitted task is started here and now, past the queue, while fewer than this run and none waits."""
 WATCH_SECONDS: Final = 0.3
 """How often a worker looks for tasks to stop, answered approvals and tasks not queued yet."""
 CONCURRENCY: Final = 64
@@ -76,11 +82,13 @@ class DurableEngine:
         self._lease = lease_seconds
         self.worker = f"wrk_{secrets.token_hex(8)}"
         self._dbos: Any = None
+        self._workflow: Any = None
         self._lock = -1
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
         self._ending: dict[str, str] = {}
         self._orphans: set[tuple[str, int]] = set()
+        self._busy, self._work_at, self._direct = False, 0.0, 0
         self.fenced = asyncio.Event()
 
     @property
@@ -126,7 +134,6 @@ class DurableEngine:
         write_ahead(path)
 
     def _launch(self, dbos: Any) -> None:
-        dbos.DBOS.workflow(name=WORKFLOW)(_task_workflow)
         config: dict[str, Any] = {
             "name": "agentos",
             "system_database_url": self._url,
@@ -137,6 +144,7 @@ class DurableEngine:
             "enable_otlp": False,
         }
         self._dbos = dbos.DBOS(config=config)
+        self._workflow = dbos.DBOS.workflow(name=WORKFLOW)(_run_here)
         dbos.DBOS.listen_queues(list(self._queues))
         dbos.DBOS.launch()
         for queue in self._queues:
@@ -144,7 +152,7 @@ class DurableEngine:
                 queue,
                 worker_concurrency=self._concurrency,
                 partition_concurrency=self._tenant_concurrency,
-                polling_interval_sec=QUEUE_POLL_SECONDS,
+                polling_interval_sec=IDLE_POLL_SECONDS,
                 on_conflict="always_update",
             )
 
@@ -187,7 +195,7 @@ class DurableEngine:
         request = request.checked()
         task, new = await self._ledger.add(request, request.id or f"tsk_{secrets.token_hex(10)}")
         if new:
-            await self._enqueue(task)
+            await self._enqueue(task, direct=request.queue in self._queues)
         return task
 
     async def get(self, task_id: str) -> Task | None:
@@ -212,20 +220,45 @@ class DurableEngine:
         await self._enqueue(task)
         return task
 
-    async def _enqueue(self, task: Task) -> None:
-        """Hand a ready task to DBOS's queue, under an id that makes doing it twice the same as once."""
+    async def _enqueue(self, task: Task, *, direct: bool = False) -> None:
+        """Hand a ready task to DBOS, under an id that makes doing it twice the same as once."""
         import dbos  # noqa: PLC0415
 
-        options = {
-            "workflow_name": WORKFLOW,
-            "queue_name": task.queue,
-            "workflow_id": f"{task.id}.{task.token}",
-            "app_version": APPLICATION_VERSION,
-            "priority": task.priority,
-            "queue_partition_key": task.principal.tenant,
-        }
-        await dbos.DBOS.enqueue_workflow_with_options_async(options, task.id)  # type: ignore[arg-type]
+        name = f"{task.id}.{task.token}"
+        if direct and len(self._running) + self._direct < DIRECT_MAX and not self._busy:
+            self._direct += 1
+            try:
+                with dbos.SetWorkflowID(name):
+                    await dbos.DBOS.start_workflow_async(self._workflow, task.id)
+            finally:
+                self._direct -= 1
+        else:
+            await self._hurry()
+            options: Any = {
+                "workflow_name": WORKFLOW,
+                "queue_name": task.queue,
+                "workflow_id": name,
+                "app_version": APPLICATION_VERSION,
+                "priority": task.priority,
+                "queue_partition_key": task.principal.tenant,
+            }
+            await dbos.DBOS.enqueue_workflow_with_options_async(options, task.id)
         await self._ledger.mark_queued(task.id, task.token)
+
+    async def _hurry(self) -> None:
+        """Have the queues looked into often."""
+        self._work_at = time.monotonic()
+        if not self._busy:
+            self._busy = True
+            await self._pace(BUSY_POLL_SECONDS)
+
+    async def _pace(self, seconds: float) -> None:
+        import dbos  # noqa: PLC0415
+
+        for name in self._queues:
+            queue = await dbos.DBOS.retrieve_queue_async(name)
+            if queue is not None:
+                await queue.set_polling_interval_sec_async(seconds)
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -295,9 +328,13 @@ class DurableEngine:
                     if await self._answered(approval):
                         with contextlib.suppress(AgentOSError):  # somebody else was faster
                             await self.resume(task_id)
-                for task in await self._ledger.unqueued():
-                    if task.queue in self._queues:
-                        await self._enqueue(task)
+                for task in await self._ledger.unqueued(self._queues):
+                    await self._enqueue(task)
+                if self._running:
+                    self._work_at = time.monotonic()
+                elif self._busy and time.monotonic() - self._work_at > QUIET_SECONDS:
+                    self._busy = False
+                    await self._pace(IDLE_POLL_SECONDS)
             except EffectError as error:
                 _log.error("watch: %s", error)
 
@@ -334,7 +371,7 @@ async def _whole(program: Awaitable[Any]) -> Any:
     return await program
 
 
-async def _task_workflow(task_id: str) -> str:
+async def _run_here(task_id: str) -> str:
     """The one workflow DBOS knows: run a task of the ledger in this process's engine."""
     engine = _current
     if engine is None:

@@ -131,13 +131,11 @@ class Ledger:
         rows = await self.storage.run(lambda session: session.execute(sql, (*values, limit)).fetchall())
         return [self._task(row) for row in rows]
 
-    async def unqueued(self) -> Sequence[Task]:
-        """Return ready tasks that were not handed to the queue yet (a crash in between, or woken elsewhere)."""
-        rows = await self.storage.run(
-            lambda session: session.execute(
-                _SELECT + "WHERE state='ready' AND queued=0 ORDER BY created LIMIT 1000"
-            ).fetchall()
-        )
+    async def unqueued(self, queues: Sequence[str]) -> Sequence[Task]:
+        """Return ready tasks of some queues that were not handed on yet (a crash in between, or written elsewhere)."""
+        marks = ",".join("?" for _ in queues)
+        sql = _SELECT + "WHERE state='ready' AND queued=0 AND queue IN (" + marks + ") ORDER BY created LIMIT 1000"
+        rows = await self.storage.run(lambda session: session.execute(sql, tuple(queues)).fetchall())
         return [self._task(row) for row in rows]
 
     async def mark_queued(self, task_id: str, token: int) -> None:
