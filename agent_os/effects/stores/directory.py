@@ -1,5 +1,5 @@
 """The state directory of one installation: `$AGENTOS_STATE`, else `$XDG_STATE_HOME/agent-os`, else
-`~/.local/state/agent-os`.
+`~/.local/state/agentos`.
 
 It holds the audit, `state.db`, keys and the certificate authority, so it is 0700, owned by the user, no link, and never
 inside a workspace (nor a workspace inside it). Threat: an agent that reaches its own audit, approvals or keys through
@@ -29,9 +29,9 @@ def state_path(environment: Mapping[str, str]) -> Path:
         return path
     base = environment.get("XDG_STATE_HOME", "")
     if base and os.path.isabs(base):
-        return Path(base) / "agent-os"
+        return Path(base) / "agentos"
     home = environment.get("HOME") or os.path.expanduser("~")
-    return Path(home) / ".local" / "state" / "agent-os"
+    return Path(home) / ".local" / "state" / "agentos"
 
 
 def open_directory(path: Path, *, workspace: str | Path | None = None) -> Path:

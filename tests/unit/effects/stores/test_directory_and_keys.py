@@ -17,8 +17,8 @@ from agent_os.effects.stores.keys import PURPOSES, Keys, Sealer
 def test_the_directory_comes_from_the_environment_or_the_standard_place() -> None:
     """AGENTOS_STATE wins, then XDG_STATE_HOME, then the home directory; a relative setting is an error."""
     assert state_path({"AGENTOS_STATE": "/srv/a", "XDG_STATE_HOME": "/x"}) == Path("/srv/a")
-    assert state_path({"XDG_STATE_HOME": "/x"}) == Path("/x/agent-os")
-    assert state_path({"HOME": "/home/a"}) == Path("/home/a/.local/state/agent-os")
+    assert state_path({"XDG_STATE_HOME": "/x"}) == Path("/x/agentos")
+    assert state_path({"HOME": "/home/a"}) == Path("/home/a/.local/state/agentos")
     with pytest.raises(EffectError, match="AGENTOS_STATE"):
         state_path({"AGENTOS_STATE": "state"})
 

@@ -1,0 +1,92 @@
+"""`agentos task|ps|kill|schedule|worker` as a user types them: a worker starts when one is needed, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def agentos(tmp_path: Path) -> Iterator[Run]:
+    """The command in a workspace with a policy and two lists of actions; workers it started are ended."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "policy.yaml").write_text("version: 1\nfilesystem_policy: {include_workdir: true}\n")
+    (work / "in.txt").write_text("hello")
+    (work / "good.jsonl").write_text('{"kind": "fs.read", "path": "in.txt"}\n')
+    (work / "bad.jsonl").write_text('{"kind": "fs.read", "path": "/etc/passwd"}\n')
+    environment = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state")}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "agent_os", *words], cwd=work, env={**environment, "PYTHONPATH": os.getcwd()},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    yield run
+    shown = run("ps", "--json")
+    for worker in json.loads(shown.stdout)["workers"] if shown.returncode == 0 else []:
+        os.kill(worker["pid"], signal.SIGTERM)
+
+
+def test_a_task_from_submit_to_logs(agentos: Run) -> None:
+    """Submitted, run by a worker that was started for it, shown, logged; a denied one ends with exit 3."""
+    done = agentos("task", "submit", "--actions", "good.jsonl", "-p", "policy.yaml", "--wait", "--json")
+    task = json.loads(done.stdout)
+    assert (task["state"], task["result"]) == ("done", {"results": [{"value": "hello"}]})
+    denied = agentos("task", "submit", "--actions", "bad.jsonl", "-p", "policy.yaml", "--wait")
+    assert (denied.returncode, "no rule allows this" in denied.stdout) == (3, True)
+    assert [each["state"] for each in json.loads(agentos("task", "list", "--json").stdout)] == ["failed", "done"]
+    assert json.loads(agentos("task", "show", task["id"][:9], "--json").stdout)["id"] == task["id"]
+    logged = [json.loads(line)["type"] for line in agentos("task", "logs", task["id"], "--json").stdout.splitlines()]
+    assert logged == ["task.submitted", "intent", "outcome"]
+    assert len(json.loads(agentos("ps", "--json").stdout)["workers"]) == 1
+    assert agentos("ps").stdout.startswith("0 tasks")
+    assert agentos("audit", "verify").returncode == 0
+    second = agentos("worker")
+    assert (second.returncode, "SQLite means one" in second.stderr) == (1, True)
+
+
+def test_bad_input_is_named(agentos: Run) -> None:
+    """A policy that does not load, a file that is no JSON, an unknown id and state: each its own error, no task."""
+    assert agentos("task", "submit", "--actions", "good.jsonl", "-p", "missing.yaml").returncode in (1, 4)
+    assert agentos("task", "submit", "--actions", "in.txt", "-p", "policy.yaml").returncode == 2
+    assert agentos("task", "submit").returncode == 2
+    assert "model" in agentos("task", "submit", "write a poem").stderr
+    assert "no task" in agentos("task", "show", "tsk_none").stderr
+    assert agentos("task", "list", "--state", "odd").returncode == 2
+    assert "five fields" in agentos("schedule", "add", "s", "--cron", "* *", "--actions", "good.jsonl").stderr
+    assert agentos("schedule", "add", "s", "--every", "0", "--actions", "good.jsonl").returncode == 2
+    assert "exactly one" in agentos("schedule", "add", "s", "--actions", "good.jsonl").stderr
+    assert json.loads(agentos("task", "list", "--json").stdout) == []
+
+
+def test_a_schedule_from_add_to_remove(agentos: Run) -> None:
+    """Added with its next runs shown, run, paused, removed; a second one of its name is refused."""
+    words = ("schedule", "add", "tick", "--every", "1s", "--actions", "good.jsonl", "-p", "policy.yaml")
+    assert agentos(*words).returncode == 0
+    assert "called 'tick' already" in agentos(*words).stderr
+    nightly = ("schedule", "add", "nightly", "--cron", "30 2 * * *", "--tz", "Europe/Berlin", "--actions", "good.jsonl")
+    assert "02:30:00" in agentos(*nightly).stdout
+    assert len(agentos("schedule", "next", "nightly", "-n", "3").stdout.splitlines()) == 3
+    limit = time.monotonic() + 20
+    while "done" not in agentos("schedule", "history", "tick").stdout:
+        assert time.monotonic() < limit
+    assert agentos("schedule", "pause", "tick").returncode == 0
+    assert "tick  every 1.0  paused" in agentos("schedule", "list").stdout
+    count = len(json.loads(agentos("schedule", "history", "tick", "-n", "1000", "--json").stdout))
+    time.sleep(2)
+    assert len(json.loads(agentos("schedule", "history", "tick", "-n", "1000", "--json").stdout)) <= count + 1
+    assert agentos("schedule", "resume", "tick").returncode == 0
+    assert agentos("schedule", "remove", "tick").returncode == 0
+    assert "no schedule" in agentos("schedule", "remove", "tick").stderr
