@@ -69,6 +69,8 @@ class FlowConcern:
     detail: str = ""
     to: tuple[str, ...] = ()
     """Who the effect would reach, in plain form: what a declassification or a trusted domain is matched against."""
+    tags: tuple[str, ...] = ()
+    """Classes of the guarded data that would leave (`secret`, `pii`)."""
 
 
 @dataclass(frozen=True, slots=True)

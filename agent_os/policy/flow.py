@@ -155,7 +155,7 @@ def _declassifier(entry: Declassify) -> Callable[[], Excuse | None]:
         recipients = compile_any(entry.to, crossing=True, fold=True)
 
         def excuse(concern: FlowConcern) -> bool:
-            if entry.tags and concern.sink not in ("secrets_to_untrusted", "secrets_to_named", "personal_to_untrusted"):
+            if entry.tags and not (concern.tags and set(concern.tags) <= set(entry.tags)):
                 return False
             if not concern.source or not concern.to:
                 return False

@@ -135,7 +135,8 @@ def _leaving(
                 sink = "secrets_to_named" if vouched and not doubted else "secrets_to_untrusted"
                 sink = sink if secret else "personal_to_untrusted"
                 to = tuple(doubted or vouched)
-                concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to))
+                tags = tuple(sorted(found.tags))
+                concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to, tags))
         if not leaves_here or not known.read_untrusted or argument.role is not Role.PAYLOAD:
             continue
         carried = carried or labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED

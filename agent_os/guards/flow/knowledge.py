@@ -53,6 +53,7 @@ class Knowledge:
     secrets: SecretIndex = field(default_factory=SecretIndex)
     evidence: Evidence = field(init=False)
     context: Label = TRUSTED
+    last_prompt: str = ""
     calls: int = 0
     done: Counter[str] = field(default_factory=Counter)
     """Effects carried out, by tool."""
@@ -67,7 +68,10 @@ class Knowledge:
         self.evidence = Evidence(self.words, self.principal.user)
 
     def prompt(self, text: str) -> None:
-        """Take a message of the user; it may widen the scope, nothing else may."""
+        """Take a message of the user; it may widen the scope, nothing else may. The same message twice is one message."""
+        if text == self.last_prompt:
+            return
+        self.last_prompt = text
         self.words.extend(text)
         self.scope.extend(text)
         self.evidence.rebuild()

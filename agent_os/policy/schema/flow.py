@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agent_os.policy.schema.base import Duration, Enforcement, Part, Text, Who
+from agent_os.policy.schema.base import Enforcement, Part, Text, Who
 
 Answer = Literal["off", "warn", "ask", "deny"]
 
@@ -59,11 +59,6 @@ class Flow(Part):
     )
     trusted_paths: list[Text] = Field(default_factory=list, description="Files the user wrote; data there is trusted.")
     declassify: list[Declassify] = Field(default_factory=list, description="Exceptions with an owner.")
-    handles: Literal["off", "large", "untrusted"] = Field(
-        default="off", description="Whether results are given to the model as handles."
-    )
-    classifier: bool = Field(default=False, description="Ask an advisory classifier; it can only restrict.")
-    remember: Duration | None = Field(default=None, description="How long provenance is kept; absent: the session.")
     who: Who | None = Field(default=None, description="Only for these principals.")
     enforcement: Enforcement = Field(default="enforce", description="`audit` records only.")
 

@@ -101,6 +101,10 @@ def test_declassification_needs_source_and_recipient() -> None:
     assert sent("tool:crm_export#3", "a@evil.example") == "deny"
     assert sent("tool:crm_export#3, tool:vault#4", "a@corp.example") == "deny"
     assert sent("", "a@corp.example") == "deny"
+    tagged = "{declassify: [{from: ['*'], to: ['*'], tags: [pii], reason: r, owner: o}]}"
+    for tags, expected in ((("pii",), "allow"), (("pii", "secret"), "deny"), ((), "deny")):
+        concern = FlowConcern("secrets_to_untrusted", "/body", "tool:x", "", ("a@b.example",), tags)
+        assert verdict(tagged, concern) == expected
     with pytest.raises(PolicyError, match="owner"):
         Policy.parse("version: 1\nflow: {declassify: [{from: [a], to: [b], reason: c}]}\n")
 
