@@ -20,14 +20,14 @@ from typing import Any, Final, NoReturn
 
 from agent_os.core import canonical
 from agent_os.core.action import Action, FsDelete, FsList, FsRead, FsWrite, ToolCall
-from agent_os.core.decision import Decision, Grant, Obligation, Verdict
+from agent_os.core.decision import Decision, Obligation, Verdict
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
 from agent_os.core.facts import Facts
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.manifest import Effect
-from agent_os.core.ports import Admission, Approval, Outcome, Pending, Permit
+from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor import record
+from agent_os.monitor import asking, record
 from agent_os.monitor.gather import Needs, Session, gather
 from agent_os.monitor.routing import ROUTING, routed
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
@@ -193,10 +193,10 @@ class Monitor:
         action, decision, facts = await self._decide(action, stated)
         reference = self._reference()
         if decision.verdict is Verdict.ASK:
-            answered = await self._answered(action, decision, facts, reference)
+            answered = await self._asked(action, stated, decision, facts, reference)
             if isinstance(answered, Pending):
                 return answered
-            decision = answered
+            action, decision, facts = answered
         if decision.verdict is not Verdict.ALLOW:
             self._deny(action, decision, reference)
         amounts = _amounts(decision.obligations)
@@ -301,73 +301,28 @@ class Monitor:
     def _refusal(self, rule: str, reason: str) -> Decision:
         return Decision(Verdict.DENY, (rule,), reason, policy_digest=self._policy.digest)
 
-    async def _answered(self, action: Action, decision: Decision, facts: Facts, reference: str) -> Decision | Pending:
-        """Look a grant up for exactly this action, or ask; return the decision with the asks discharged, or Pending."""
-        ports, now = self._ports, self._ports.clock.now()
-        if ports.approvals is None:
-            return self._refusal("runtime.no-approvals", "a person must approve this and no approval store is open")
-        used = await self._use_grants(action, decision, now)
-        if used:
-            return replace(decision, verdict=Verdict.ALLOW)
-        terms = _terms(decision.obligations, self._approval_s)
-        wanted = Approval(
-            id=ports.ids.new("apr"),
-            action=record.describe(action, ports.keyed_digest),
-            action_digest=action.digest,
-            policy_digest=self._policy.digest,
-            rules=decision.rules,
-            reason=decision.reason,
-            requested_at=now,
-            expires_at=now + terms.seconds,
-            needed=terms.people,
-            preview=_preview(action, decision, facts),
-            requester=action.principal.user,
-            separate=terms.separate,
-            approvers=terms.approvers,
-        )
-        approval = await ports.approvals.request(wanted)
-        said = record.describe(action, ports.keyed_digest)
-        asked = record.decided("asked", action, decision, reference=reference, now=now, said=said)
-        await ports.audit.append({**asked, "approval": approval.id})
-        if ports.approver is not None:
-            try:
-                async with asyncio.timeout(terms.seconds):
-                    answer = await ports.approver.ask(approval)
-            except TimeoutError:
-                answer = None
-            except Exception as error:
-                return self._refusal("runtime.approver", f"the approver failed: {type(error).__name__}")
-            if answer is not None:
-                approve, who, note = answer
-                await ports.approvals.answer(
-                    approval.id, approve=approve, approver=who, now=ports.clock.now(), note=note
-                )
-                if not approve:
-                    return self._refusal(
-                        "runtime.approval-denied", "a person denied this" + (f": {note}" if note else "")
-                    )
-                if await self._use_grants(action, decision, ports.clock.now()):
-                    return replace(decision, verdict=Verdict.ALLOW)
-        return Pending(approval.id, decision, approval.expires_at)
-
-    async def _use_grants(self, action: Action, decision: Decision, now: float) -> bool:
-        """Spend grants that together discharge every ask rule; all or nothing."""
-        if self._ports.approvals is None:
-            return False
-        grants = await self._ports.approvals.grants(action.digest, self._policy.digest, now)
-        chosen: list[Grant] = []
-        for rule in decision.rules:
-            match = next(
-                (grant for grant in grants if grant.discharges(rule, action.digest, self._policy.digest, now)), None
+    async def _asked(
+        self, action: Action, stated: Mapping[str, Any] | None, decision: Decision, facts: Facts, reference: str
+    ) -> tuple[Action, Decision, Facts] | Pending:
+        """Discharge an ask by a grant for exactly this action, or put it to a person; Pending while nobody answered."""
+        if await asking.spend(self._ports, action, decision):
+            return action, replace(decision, verdict=Verdict.ALLOW), facts
+        answer = await asking.ask(self._ports, action, decision, facts, reference=reference, seconds=self._approval_s)
+        if isinstance(answer, Pending):
+            return answer
+        if answer is not None:
+            return action, answer, facts
+        # Somebody answered, and time has passed: what was approved must still be what the policy asks for now.
+        action, decision, facts = await self._decide(action, stated)
+        if decision.verdict is Verdict.ASK and await asking.spend(self._ports, action, decision):
+            return action, replace(decision, verdict=Verdict.ALLOW), facts
+        if decision.verdict is Verdict.ASK:
+            return (
+                action,
+                self._refusal("runtime.approval-outdated", "what was approved is no longer what is asked"),
+                facts,
             )
-            if match is None:
-                return False
-            if match not in chosen:
-                chosen.append(match)
-        for grant in chosen:
-            if not await self._ports.approvals.use(grant.id, now):
-                return False
-        return bool(chosen)
+        return action, decision, facts
 
     async def _reserve(
         self, action: Action, decision: Decision, reference: str, amounts: Mapping[str, Mapping[str, float]]
@@ -530,41 +485,6 @@ def _used(reserved: Mapping[str, Mapping[str, float]], outcome: Outcome) -> dict
     return {
         budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
         for budget, units in reserved.items()
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """On what terms a person answers, over every layer: the strictest of each."""
-
-    people: int
-    seconds: float
-    separate: bool
-    approvers: tuple[str, ...]
-
-
-def _terms(obligations: tuple[Obligation, ...], seconds: float) -> _Terms:
-    stated = [item.params for item in obligations if item.kind == "approve"]
-    named = [list(params["approvers"]) for params in stated if params.get("approvers")]
-    return _Terms(
-        people=max((int(params.get("people", 1)) for params in stated), default=1),
-        seconds=min((float(params["timeout_s"]) for params in stated if "timeout_s" in params), default=seconds),
-        separate=any(params.get("requester_may_approve") is False for params in stated),
-        approvers=tuple(who for who in named[0] if all(who in other for other in named)) if named else (),
-    )
-
-
-def _preview(action: Action, decision: Decision, facts: Facts) -> dict[str, Any]:
-    """Return what the person is shown: the exact effect, where it goes, and where its authority came from."""
-    return {
-        "kind": action.kind,
-        "target": action.target,
-        "arguments": action.arguments,
-        "reason": decision.reason,
-        "provenance": [
-            {"sink": item.sink, "argument": item.argument, "source": item.source, "detail": item.detail}
-            for item in facts.flow or ()
-        ],
     }
 
 

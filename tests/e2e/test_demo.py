@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import os
 import subprocess
 import sys
@@ -107,8 +108,9 @@ def test_no_secret_of_the_run_is_in_the_audit(tour: dict[str, Any]) -> None:
     """The log holds names, rules and digests: no amount, no account, no mail text."""
     logs = b"".join(path.read_bytes() for path in (Path(tour["folder"]) / "state/audit").rglob("*.jsonl"))
     assert b"queue_payment" in logs
-    for value in (b"DE89370400440532013000", b"BG80BNBG96611020345678", b"8640", b"NOTE TO THE AI"):
+    for value in (b"DE89370400440532013000", b"BG80BNBG96611020345678", b"NOTE TO THE AI"):
         assert value not in logs
+    assert not re.search(rb"(?<![0-9a-f])8640(\.0+)?(?![0-9a-f])", logs)  # digests may hold the digits by chance
 
 
 def test_the_screen_says_that_the_model_is_hijacked(tmp_path: Path) -> None:
