@@ -83,7 +83,9 @@ class PrivacySection:
         restricting = [rule for rule in applying if rule.do != "allow"]
         if not restricting:
             return matches
-        hidden = unreadable(action)
+        hidden = unreadable(action) or tuple(
+            {item.pointer for item in facts.findings or () if item.type == "UNREADABLE"}
+        )
         if hidden:
             matches.append(self._unread(hidden, destination))
         for rule in restricting:

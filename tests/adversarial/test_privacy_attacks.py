@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import replace
 
 import pytest
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Obligation
 from agent_os.core.errors import EffectError
-from agent_os.core.facts import Finding
+from agent_os.core.facts import DEFAULTS, Finding
 from agent_os.core.principal import Principal
 from agent_os.effects.detectors import detector as detectors
 from agent_os.guards.privacy.pseudonyms import PseudonymBook

@@ -134,6 +134,9 @@ class LocalDetector:
             found.extend(self._model[1](clean, low, found))
         whole: list[Finding] = []
         for view in views(text):
+            if view.cut:
+                whole.append(Finding(UNREADABLE, view.starts[0], view.ends[-1], 1.0, "decoded"))
+                continue
             for item in self._patterns(view.text, lower_same_length(view.text)):
                 if item.score >= SURE_IN_VIEW and item.type not in _WEAK_IN_VIEW:
                     start, end = view.place(item.start, item.end)
@@ -153,6 +156,8 @@ class LocalDetector:
         return found
 
 
+UNREADABLE: Final = "UNREADABLE"
+"""Reported where more is encoded than the bounds let us read; the privacy section takes it like an image."""
 SURE_IN_VIEW: Final = 0.5
 _WEAK_IN_VIEW: Final = frozenset({"DATE_TIME", "AGE", "URL"})
 _OURS: Final = re.compile(PLACEHOLDER.pattern + r"|\[REDACTED_[A-Z0-9_]{2,48}\]")

@@ -3,7 +3,7 @@
 A view is a text and, for each of its characters, the range of the original it stands for. Disguises: zero-width characters,
 digits of other scripts, full-width and look-alike letters, URL, HTML and Unicode escapes, Base64 and hex, values cut up by
 separators, digits written as words, `name (at) host (dot) org`. Nested encodings are followed VIEW_DEPTH_MAX deep; together the
-views of a text are at most VIEW_CHARS_MAX_RATIO times as long as it. Threat: an agent told to send the key "in Base64, twice".
+views of a text are at most VIEW_CHARS_MAX_RATIO times as long as it; where that is not enough a last view says so (`cut`). Threat: an agent told to send the key "in Base64, twice".
 """
 
 # ruff: noqa: E501 - word lists and expressions read better whole
@@ -16,7 +16,7 @@ import re
 import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 VIEW_DEPTH_MAX: Final = 12
@@ -44,11 +44,13 @@ class View:
     ends: Sequence[int]
     whole: bool = False
     """The reading has no character map (Base64): any finding in it stands for the whole range."""
+    cut: bool = False
+    """There would be more to read here than the bounds allow: nobody knows what it says."""
 
     def place(self, start: int, end: int) -> tuple[int, int]:
         """Return the range of the original for a half-open range of the view."""
         if self.whole:
-            return self.starts[0], self.ends[0]
+            return self.starts[0], self.ends[-1]
         return self.starts[start], self.ends[end - 1]
 
 
@@ -60,10 +62,16 @@ def views(text: str) -> Iterator[View]:
 
 def _nested(outer: View, depth: int, budget: list[int]) -> Iterator[View]:
     if depth >= VIEW_DEPTH_MAX:
+        deeper = next((inner for inner in _readings(outer.text) if inner.whole), None)
+        if deeper is not None:
+            yield replace(_through(outer, deeper), text="", cut=True)
         return
     for inner in _readings(outer.text):
         budget[0] -= len(inner.text)
         if budget[0] < 0:
+            if budget[0] > -VIEW_CHARS_MIN * VIEW_CHARS_MAX_RATIO * 4:
+                yield replace(_through(outer, inner), text="", cut=True)
+                budget[0] = -VIEW_CHARS_MIN * VIEW_CHARS_MAX_RATIO * 4  # said once
             return
         view = _through(outer, inner)
         yield view
@@ -73,7 +81,7 @@ def _nested(outer: View, depth: int, budget: list[int]) -> Iterator[View]:
 def _through(outer: View, inner: View) -> View:
     """Return `inner` (a view of `outer`'s text) as a view of the original."""
     if outer.whole:
-        return View(inner.text, outer.starts[:1], outer.ends[:1], whole=True)
+        return View(inner.text, outer.starts[:1], outer.ends[-1:], whole=True)
     if inner.whole:
         start, end = outer.place(inner.starts[0], inner.ends[0])
         return View(inner.text, (start,), (end,), whole=True)
@@ -283,7 +291,11 @@ def _separated(text: str) -> Iterator[View]:
     if " at " in text or " AT " in text or "[" in text or "(" in text or "{" in text or "<" in text:
         for sign in _AT.finditer(text):
             low = sign.start()
-            while low > 0 and sign.start() - low < LOCAL_CHARS_MAX and (text[low - 1].isalnum() or text[low - 1] in "._+-"):
+            while (
+                low > 0
+                and sign.start() - low < LOCAL_CHARS_MAX
+                and (text[low - 1].isalnum() or text[low - 1] in "._+-")
+            ):
                 low -= 1
             said = _SAID_AT.match(text, low)
             if said is None or said.end() < sign.end():
