@@ -8,12 +8,14 @@ action as `Action.to_json` gives it):
 - `obligations`: a set or list of `{"kind": "…", …}`.
 
 What is none of these shapes counts as a failure, and a failure denies. Threat: recursion that overflows the engine's
-stack, a builtin that this engine lacks or computes otherwise than OPA (`not missing_builtin(…)` would be true), a rule
-that takes the name of a builtin. `module_problems` finds them in the syntax tree before a module is ever evaluated.
+stack, a builtin that this engine lacks or computes otherwise than OPA (`not missing_builtin(…)` would be true), regular
+expressions that mean more here than in OPA (`\\d` is every script's digits), a rule that takes the name of a builtin.
+`module_problems` finds them in the syntax tree before a module is ever evaluated.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -31,14 +33,22 @@ MAX_ANSWERS: Final = 64
 MAX_REASON_CHARS: Final = 400
 ANSWERS: Final = ("allow", "ask", "deny", "obligations")
 BUILTINS: Final = frozenset(
-    "abs array.concat array.reverse array.slice base64.decode base64.encode ceil concat contains count crypto.sha256 "
-    "endswith floor format_int glob.match indexof intersection is_array is_boolean is_null is_number is_object is_set "
-    "is_string json.filter json.remove lower max min net.cidr_contains object.filter object.get object.keys "
-    "object.remove object.union regex.match replace round sort split sprintf startswith strings.any_prefix_match "
-    "strings.any_suffix_match strings.count strings.reverse substring sum to_number trim trim_left trim_prefix "
-    "trim_right trim_space trim_suffix type_name union upper".split()
+    "abs array.concat array.reverse array.slice base64.decode base64.encode base64.is_valid base64url.decode "
+    "base64url.encode base64url.encode_no_pad ceil concat contains count endswith floor format_int glob.match "
+    "glob.quote_meta hex.decode hex.encode indexof intersection is_array is_boolean is_null is_number is_object "
+    "is_set is_string json.filter json.is_valid json.patch json.remove json.unmarshal lower max min net.cidr_contains "
+    "net.cidr_is_valid numbers.range numbers.range_step object.filter object.get object.keys object.remove "
+    "object.subset object.union object.union_n regex.find_all_string_submatch_n regex.find_n regex.is_valid "
+    "regex.match regex.replace regex.split replace round semver.compare semver.is_valid sort split sprintf startswith "
+    "strings.any_prefix_match strings.any_suffix_match strings.replace_n strings.reverse substring sum time.clock "
+    "time.date time.parse_duration_ns time.parse_rfc3339_ns time.weekday to_number trim trim_left trim_prefix "
+    "trim_right trim_space trim_suffix type_name union upper urlquery.encode urlquery.encode_object".split()
 )
 """Builtins that the project's tests hold against OPA's documented results on the embedded engine."""
+_PATTERN_AT: Final = {name: 1 if name == "regex.replace" else 0 for name in BUILTINS if name.startswith("regex.")}
+_DIFFERS: Final = re.compile(r"\\[dDwWsSbBCQE<>uU]|&&|--|~~|\[[^\]]*\[(?!:)|\(\?[a-zA-Z]*[xR]")
+"""Notations that the engine's regular expressions lack, or read otherwise than OPA's."""
+_FORMAT: Final = re.compile(r"(?:[^%]|%0?[0-9]*[dxX]|%[svq%])*")
 _RESERVED: Final = frozenset(name.split(".", 1)[0] for name in BUILTINS) | {
     "data",
     "input",
@@ -65,8 +75,16 @@ class RegoLayer:
     ca: str = ""
     certificate: str = ""
     cache_s: float = 0.0
+    number: int = 0
+    """Its position among the layers of the policy: names may repeat over the files that a policy extends."""
     missing: str = ""
     """Why the layer cannot be evaluated at all, or empty."""
+
+    def distorts(self, text: str) -> str:
+        """Return why the engine would misread an action given as JSON text, or an empty text."""
+        if "ffff:" in text.lower() and any("net.cidr_contains" in module for _, module in self.modules):
+            return "the action holds an IPv4-mapped address, which net.cidr_contains would not recognise"
+        return ""
 
     def judges(self, kind: str) -> bool:
         """Return whether the layer has a say about a kind of action."""
@@ -75,7 +93,7 @@ class RegoLayer:
 
 def rego_layers(policy: Policy) -> list[RegoLayer]:
     """Return the Rego layers of a policy, in file order."""
-    found = []
+    found: list[RegoLayer] = []
     for section, _layer, unit in policy.sections("rego"):
         for entry in section:
             modules: tuple[tuple[str, str], ...] = ()
@@ -91,6 +109,7 @@ def rego_layers(policy: Policy) -> list[RegoLayer]:
             found.append(
                 RegoLayer(
                     engine=entry.engine,
+                    number=len(found),
                     package=entry.package or "",
                     kinds=frozenset(entry.kinds),
                     modules=modules,
@@ -205,6 +224,8 @@ class _Rule:
     function: bool
     uses: set[str] = field(default_factory=set)
     calls: set[tuple[str, str]] = field(default_factory=set)
+    differences: list[tuple[str, str]] = field(default_factory=list)
+    """Calls whose arguments mean something else to OPA: message and hint."""
 
 
 def defined_rules(trees: Sequence[Mapping[str, Any]], package: str) -> frozenset[str]:
@@ -232,6 +253,7 @@ def module_problems(trees: Sequence[Mapping[str, Any]], package: str) -> list[Pr
             hint = canonical.nearest(written, BUILTINS)
             hint = hint if hint.startswith("did") else "see docs/rego.md for those that are"
             problems.append(_problem(rule, f"the builtin {written!r} is not available", hint))
+        problems += [_problem(rule, message, hint) for message, hint in rule.differences]
     if not any(f"{package}.{name}" in names for name in ("allow", "ask", "deny")):
         problems.append(Problem(f"the package {package!r} defines neither allow, ask nor deny", code="rego-empty"))
     cycle = _cycle(rules, names)
@@ -274,13 +296,15 @@ def _beside_head(body: Mapping[str, Any]) -> list[Any]:
 
 
 def _indices(head: Any) -> list[Any]:
-    """Return the bracketed parts of the reference that names a rule (`x[i]`): they are expressions."""
+    """Return the expressions inside a reference: its bracketed parts (`x[i]`), and what is no name at its root."""
     found = []
     while isinstance(head, Mapping) and len(head) == 1:
-        (body,) = head.values()
-        if "index" in body:
+        ((kind, body),) = head.items()
+        if kind not in ("RefDot", "RefBrack"):
+            return found if kind == "Var" else [*found, head]
+        if kind == "RefBrack":
             found.append(body["index"])
-        head = body.get("refr")
+        head = body["refr"]
     return found
 
 
@@ -304,9 +328,33 @@ def _dotted(node: Any) -> str:
         return f"{left}.{body['field'][1]}" if left else ""
     if kind == "RefBrack":
         left, index = _dotted(body["refr"]), body["index"]
-        text = index.get("String", {}).get("value") if isinstance(index, Mapping) else None
-        return f"{left}.{text}" if left and isinstance(text, str) else left
+        text = _literal(index)
+        return f"{left}.{text}" if left and text is not None else left
     return ""
+
+
+def _differences(called: str, params: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Yield why a call would give another result in OPA: its pattern or format, which must be constant to tell."""
+    position = 0 if called == "sprintf" else _PATTERN_AT.get(called)
+    if position is None:
+        return
+    text = _literal(params[position]) if position < len(params) else None
+    if text is None:
+        what = "format" if called == "sprintf" else "pattern"
+        yield f"the {what} of {called} is not constant", f"write the {what} as a text where {called} is called"
+    elif called == "sprintf":
+        if not _FORMAT.fullmatch(text):
+            yield f"OPA reads the format '{text}' otherwise", "use %s, %d, %v, %x, %q and %% only"
+    elif (found := _DIFFERS.search(text)) is not None:
+        yield f"OPA reads '{found[0]}' in a pattern otherwise", "write the characters: [0-9], [A-Za-z0-9_], [ \\t\\n]"
+
+
+def _literal(node: Any) -> str | None:
+    if isinstance(node, Mapping) and len(node) == 1:
+        ((kind, body),) = node.items()
+        if kind in ("String", "RawString"):
+            return str(body["value"])
+    return None
 
 
 def _walk(node: Any, package: str, aliases: Mapping[str, str], rule: _Rule) -> None:
@@ -322,6 +370,7 @@ def _walk(node: Any, package: str, aliases: Mapping[str, str], rule: _Rule) -> N
             if kind == "Call":
                 written = _dotted(body["fcn"])
                 rule.calls.add((_global(written, package, aliases), written))
+                rule.differences += _differences(written, body["params"])
                 pending.append(body["params"])
             elif kind in ("Var", "RefDot", "RefBrack") and isinstance(body, Mapping):
                 rule.uses.add(_global(_dotted({kind: body}), package, aliases))

@@ -75,7 +75,7 @@ def opa_health(policy: Policy) -> dict[str, str]:
 
     async def run() -> dict[str, str]:
         try:
-            return {name: await server.healthy() for name, server in engines.remote.items()}
+            return {server.layer.engine: await server.healthy() for server in engines.remote.values()}
         finally:
             await engines.aclose()
 

@@ -42,7 +42,7 @@ class RegoEngines:
         self._layers = list(layers)
         self.embedded = EmbeddedRego([layer for layer in layers if not layer.opa], clock)
         self.remote = {
-            layer.engine: RemoteOpa(layer, clock, revision=revision, secret=secret) for layer in layers if layer.opa
+            layer.number: RemoteOpa(layer, clock, revision=revision, secret=secret) for layer in layers if layer.opa
         }
 
     async def evaluate(self, document: Mapping[str, Any], digest: str) -> tuple[ExternalVerdict, ...]:
@@ -57,7 +57,7 @@ class RegoEngines:
 
     async def _one(self, layer: RegoLayer, document: Mapping[str, Any], digest: str, text: str) -> ExternalVerdict:
         if layer.opa:
-            return await self.remote[layer.engine].evaluate(document, digest)
+            return await self.remote[layer.number].evaluate(document, digest)
         return await self.embedded.evaluate(layer, text)
 
     async def check(self) -> list[Problem]:

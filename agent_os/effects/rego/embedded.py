@@ -44,8 +44,8 @@ class EmbeddedRego:
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._starts: deque[float] = deque()
-        self._refused: dict[str, str] = {}
-        self._defines: dict[str, frozenset[str]] = {}
+        self._refused: dict[int, str] = {}
+        self._defines: dict[int, frozenset[str]] = {}
         self.problems: list[Problem] = []
 
     async def check(self) -> list[Problem]:
@@ -61,6 +61,8 @@ class EmbeddedRego:
         """Return a layer's verdict on an action given as JSON text. Never raises, but for cancellation."""
         if layer.missing:
             return failed(layer, layer.missing)
+        if problem := layer.distorts(text):
+            return failed(layer, problem)
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._lock.acquire()
@@ -68,10 +70,10 @@ class EmbeddedRego:
             return failed(layer, "too many evaluations are waiting")
         try:
             await self._started()
-            if layer.engine in self._refused:
-                return failed(layer, self._refused[layer.engine])
-            defines = self._defines[layer.engine]
-            message = {"op": "evaluate", "engine": layer.engine, "package": layer.package, "rules": sorted(defines)}
+            if layer.number in self._refused:
+                return failed(layer, self._refused[layer.number])
+            defines = self._defines[layer.number]
+            message = {"op": "evaluate", "layer": str(layer.number), "package": layer.package, "rules": sorted(defines)}
             answer = await self._ask(message, text, timeout_s=layer.timeout_s, most=ANSWER_BYTES_MAX)
         except TimeoutError:
             return failed(layer, f"took longer than {layer.timeout_s * 1000:.0f} ms")
@@ -114,7 +116,7 @@ class EmbeddedRego:
             problems = await self._examine(layer)
             if problems:
                 self.problems += problems
-                self._refused[layer.engine] = f"refused: {problems[0].message}"[:200]
+                self._refused[layer.number] = f"refused: {problems[0].message}"[:200]
             else:
                 good.append(layer)
         answer = await self._ask(
@@ -131,8 +133,8 @@ class EmbeddedRego:
         answer = await self._ask({"op": "load", "layers": [_form(layer)]}, None, START_S, TREE_BYTES_MAX)
         if "error" in answer:
             return [Problem(f"{layer.engine}: {_first_line(str(answer['error']))}", code="rego-syntax")]
-        trees = answer["trees"][layer.engine]
-        self._defines[layer.engine] = defined_rules(trees, layer.package)
+        trees = answer["trees"][str(layer.number)]
+        self._defines[layer.number] = defined_rules(trees, layer.package)
         return module_problems(trees, layer.package)
 
     async def _ask(
@@ -181,7 +183,7 @@ class EmbeddedRego:
 
 def _form(layer: RegoLayer) -> dict[str, Any]:
     return {
-        "engine": layer.engine,
+        "layer": str(layer.number),
         "package": layer.package,
         "modules": [list(module) for module in layer.modules],
         "data": dict(layer.data),

@@ -33,7 +33,7 @@ class RemoteOpa:
     """One OPA server's decision path. `secret` returns the value of a secret by name (bearer token, PEM with key)."""
 
     def __init__(self, layer: RegoLayer, clock: Clock, *, revision: str, secret: SecretValue) -> None:
-        self._layer, self._clock, self._revision, self._secret = layer, clock, revision, secret
+        self.layer, self._clock, self._revision, self._secret = layer, clock, revision, secret
         self._client: Any = None
         self._cache: OrderedDict[str, tuple[float, ExternalVerdict]] = OrderedDict()
         self._failures = 0
@@ -41,7 +41,7 @@ class RemoteOpa:
 
     async def evaluate(self, document: Mapping[str, Any], digest: str) -> ExternalVerdict:
         """Return the server's verdict on an action. Never raises, but for cancellation."""
-        layer, now = self._layer, self._clock.monotonic()
+        layer, now = self.layer, self._clock.monotonic()
         if layer.missing:
             return failed(layer, layer.missing)
         key = f"{digest}/{self._revision}"
@@ -71,7 +71,7 @@ class RemoteOpa:
             client = await self._opened()
         except (OSError, ssl.SSLError, ValueError) as error:
             raise EffectError(f"the OPA client cannot be set up: {type(error).__name__}") from None
-        url = f"{client.root_url}/data/{self._layer.decision.strip('/')}"
+        url = f"{client.root_url}/data/{self.layer.decision.strip('/')}"
         try:
             async with client._request("POST", url, json={"input": document}) as response:
                 status = response.status
@@ -79,7 +79,7 @@ class RemoteOpa:
                 while len(body) <= ANSWER_BYTES_MAX and not response.content.at_eof():
                     body += await response.content.read(ANSWER_BYTES_MAX + 1 - len(body))
         except TimeoutError:
-            raise EffectError(f"the OPA server took longer than {self._layer.timeout_s * 1000:.0f} ms") from None
+            raise EffectError(f"the OPA server took longer than {self.layer.timeout_s * 1000:.0f} ms") from None
         except Exception as error:  # whatever the client library raises: the server gave no answer
             raise EffectError(f"the OPA server cannot be asked: {type(error).__name__}") from None
         if status != 200:
@@ -106,8 +106,8 @@ class RemoteOpa:
 
     async def _opened(self) -> Any:
         if self._client is None:
-            token = await self._secret(self._layer.token) if self._layer.token else ""
-            certificate = await self._secret(self._layer.certificate) if self._layer.certificate else ""
+            token = await self._secret(self.layer.token) if self.layer.token else ""
+            certificate = await self._secret(self.layer.certificate) if self.layer.certificate else ""
             client = self._make(token, certificate)
             await client._init_session()
             self._client = client
@@ -119,7 +119,7 @@ class RemoteOpa:
             from opa_client.opa_async import AsyncOpaClient  # noqa: PLC0415
         except ImportError:
             raise MissingPartError("the OPA client", "all") from None
-        ca = self._layer.ca
+        ca = self.layer.ca
 
         class Client(AsyncOpaClient):  # type: ignore[misc]
             """The library's client, without redirects and retries, with a CA of our own."""
@@ -143,7 +143,7 @@ class RemoteOpa:
                 async with self._session.request(method, url, allow_redirects=False, **kwargs) as response:
                     yield response
 
-        parts = urlsplit(self._layer.opa)
+        parts = urlsplit(self.layer.opa)
         secure = parts.scheme == "https"
         host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else str(parts.hostname)
         return Client(
@@ -152,7 +152,7 @@ class RemoteOpa:
             ssl=secure,
             token=token or None,
             retries=0,
-            timeout=self._layer.timeout_s,
+            timeout=self.layer.timeout_s,
         )
 
     async def aclose(self) -> None:

@@ -28,8 +28,8 @@ def _load(layers: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]
         for name, text in layer["modules"]:
             engine.add_policy(name, text)
         engine.add_data_json(json.dumps(layer["data"]))
-        trees[layer["engine"]] = json.loads(engine.get_ast_as_json())
-        engines[layer["engine"]] = engine
+        trees[layer["layer"]] = json.loads(engine.get_ast_as_json())
+        engines[layer["layer"]] = engine
     return engines, trees
 
 
@@ -60,10 +60,10 @@ def main() -> None:
                 answer: dict[str, Any] = {"trees": trees}
             else:
                 text = source.readline().decode()
-                engine = engines[message["engine"]]
+                engine = engines[message["layer"]]
                 answer = {"answer": _evaluate(engine, message["package"], message["rules"], text)}
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
+            answer = {"error": str(error).partition("Stack backtrace")[0].strip()[:500] or type(error).__name__}
         sink.write(json.dumps(answer).encode() + b"\n")
         sink.flush()
 
