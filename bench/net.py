@@ -9,6 +9,7 @@ rules, monitor and synced audit. What is printed are ratios; a peer that is not 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,9 @@ def load(**options: Any) -> dict[str, Any]:
     argv = [sys.executable, "-m", "bench.net_load", "load", "--core", str(LOAD_CORE)]
     for name, value in options.items():
         argv += [f"--{name.replace('_', '-')}", str(value)]
-    said = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     if said.returncode or not said.stdout:
-        return {"rate": 0.0, "p50_us": 0.0, "p99_us": 0.0, "failed": said.stderr[-300:], "lost": 0}
+        return {"rate": 0.0, "count": 0, "p50_us": 0.0, "p99_us": 0.0, "failed": said.stderr[-300:], "lost": 0}
     result: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
     return result
 
@@ -68,51 +70,77 @@ def certificate(folder: Path) -> tuple[str, str]:
     return str(root), str(leaf)
 
 
-def peers(stack: ExitStack, folder: Path) -> dict[str, int]:
-    """Start the peers that are installed; name -> port."""
-    found = {}
-    squid = shutil.which("squid")
+@dataclass
+class Proxy:
+    """A proxy under test."""
+
+    name: str
+    port: int
+    pid: int
+    host: str = "127.0.0.1"
+    """The destination's name as this proxy is asked for it."""
+    ca: str = ""
+    decide_us: float = 0.0
+
+    def cpu_us(self) -> float:
+        """Processor time used so far, all threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
+def peers(stack: ExitStack, folder: Path) -> list[Proxy]:
+    """Start the peers that are installed."""
+    found = []
+
+    def start(name: str, port: int, *argv: str) -> None:
+        child, _ = stack.enter_context(process("taskset", "-c", str(GUARD_CORE), *argv, first_line=False))
+        found.append(Proxy(name, port, child.pid))
+
+    squid, tiny, mitm = shutil.which("squid"), shutil.which("tinyproxy"), shutil.which(MITMDUMP)
     if squid:
-        port = 33128
         config = folder / "squid.conf"
         config.write_text(
-            f"http_port 127.0.0.1:{port}\nhttp_access allow all\ncache deny all\ncache_log /dev/null\naccess_log none\n"
+            "http_port 127.0.0.1:33128\nhttp_access allow all\ncache deny all\ncache_log /dev/null\naccess_log none\n"
             f"pid_filename {folder}/squid.pid\ncache_store_log none\nshutdown_lifetime 0 seconds\n"
-            f"coredump_dir {folder}\nmax_filedescriptors 8192\nhosts_file {folder}/hosts\n"
+            f"coredump_dir {folder}\nmax_filedescriptors 8192\n"
         )
-        stack.enter_context(process("taskset", "-c", str(GUARD_CORE), squid, "-N", "-f", str(config), first_line=False))
-        found["squid"] = port
-    tiny = shutil.which("tinyproxy")
+        start("squid", 33128, squid, "-N", "-f", str(config))
     if tiny:
-        port = 33129
         config = folder / "tiny.conf"
-        config.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 3000\nLogLevel Critical\n")
-        stack.enter_context(process("taskset", "-c", str(GUARD_CORE), tiny, "-d", "-c", str(config), first_line=False))
-        found["tinyproxy"] = port
-    mitm = shutil.which(MITMDUMP)
+        config.write_text("Port 33129\nListen 127.0.0.1\nTimeout 60\nMaxClients 3000\nLogLevel Critical\n")
+        start("tinyproxy", 33129, tiny, "-d", "-c", str(config))
     if mitm:
-        port = 33130
-        stack.enter_context(
-            process("taskset", "-c", str(GUARD_CORE), mitm, "-q", "-p", str(port), "--listen-host", "127.0.0.1",
-                    "--set", f"confdir={folder}/mitm", "--set", "ssl_insecure=true", "--set", "http2=false",
-                    first_line=False)
-        )  # fmt: skip
-        found["mitmproxy"] = port
-    time.sleep(6 if mitm else 2)
-    for name in ("squid", "tinyproxy", "mitmproxy"):
-        if name not in found:
-            print(f"{name}: not installed, left out")
+        settings = ["confdir=" + str(folder / "mitm"), "ssl_insecure=true", "http2=false", "connection_strategy=lazy"]
+        hosts = folder / "resolve.py"
+        hosts.write_text("def server_connect(data):\n    data.server.address = ('127.0.0.1', data.server.address[1])\n")
+        options = [word for setting in settings for word in ("--set", setting)]
+        start("mitmproxy", 33130, mitm, "-q", "-p", "33130", "--listen-host", "127.0.0.1", "-s", str(hosts), *options)
+        found[-1].ca = str(folder / "mitm" / "mitmproxy-ca-cert.pem")
+    time.sleep(8 if mitm else 2)
+    for name in {"squid", "tinyproxy", "mitmproxy"} - {proxy.name for proxy in found}:
+        print(f"{name}: not installed, left out")
     return found
 
 
-def row(name: str, result: dict[str, Any], base: float, unit: str, scale: float = 1.0) -> None:
-    """Print one line with its ratio."""
+def row(name: str, base: float, unit: str, tested: Proxy | None = None, scale: float = 1.0, **options: Any) -> float:
+    """Measure, print one line with its ratio and the processor time of the proxy for each unit; return the rate."""
+    before = tested.cpu_us() if tested is not None else 0.0
+    result = load(**options)
     if result["failed"]:
-        print(f"  {name:<28} failed: {result['failed'][:80]!r}")
-        return
-    ratio = result["rate"] / base if base else 0.0
-    tail = f"  p50 {result['p50_us']:7.0f} us  p99 {result['p99_us']:7.0f} us" if result["p50_us"] else ""
-    print(f"  {name:<28} {result['rate'] / scale:10.0f} {unit}  {ratio:6.2f} of direct{tail}", flush=True)
+        print(f"  {name:<30} failed: {result['failed'][:80]!r}", flush=True)
+        return 0.0
+    base = base or result["rate"]
+    each = ""
+    if tested is not None and result["count"]:
+        used = (tested.cpu_us() - before) / (result["count"] / scale)
+        each = f"  cpu {used:6.0f} us each"
+    times = f"  p50 {result['p50_us']:7.0f} us  p99 {result['p99_us']:7.0f} us" if result["p50_us"] else ""
+    print(
+        f"  {name:<30} {result['rate'] / scale:9.0f} {unit} {result['rate'] / base:6.2f} of direct{each}{times}",
+        flush=True,
+    )
+    rate: float = result["rate"]
+    return rate
 
 
 def main() -> int:
@@ -127,91 +155,81 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-net-")))
         folder.chmod(0o755)
-        (folder / "hosts").write_text("127.0.0.1 pass.test look.test localhost\n")
         root, leaf = certificate(folder)
         server = [sys.executable, "-m", "bench.net_load", "server", "--core", str(LOAD_CORE)]
         plain = int(stack.enter_context(process(*server))[1])
         secure = int(stack.enter_context(process(*server, "--certificate", leaf))[1])
-        guards = {}
-        for name in ("asyncio", "uvloop"):
-            place = folder / name
-            place.mkdir()
-            argv = [sys.executable, "-m", "bench.net_guard", "--folder", str(place), "--plain", str(plain), "--tls",
-                    str(secure), "--roots", root, "--core", str(GUARD_CORE)]  # fmt: skip
-            if name == "uvloop":
-                try:
-                    import uvloop  # noqa: F401
-                except ImportError:
-                    print("uvloop: not installed, left out")
-                    continue
-                argv.append("--uvloop")
-            guards[name] = json.loads(stack.enter_context(process(*argv))[1])
+        guards = [
+            start_guard(stack, folder, kind, place, plain, secure, root)
+            for kind, place in (("asyncio", "disk"), ("asyncio", "memory"), ("uvloop", "memory"))
+            if kind == "asyncio" or importlib.util.find_spec("uvloop")
+        ]
         others = peers(stack, folder)
-        _measure(options, plain, secure, guards, others, root, folder)
+        measure(options, plain, secure, guards, others, root)
     return 0
 
 
-def _measure(
-    options: argparse.Namespace, plain: int, secure: int, guards: dict[str, Any], others: dict[str, int], root: str,
-    folder: Path,
-) -> None:  # fmt: skip
+def start_guard(
+    stack: ExitStack, folder: Path, kind: str, place: str, plain: int, secure: int, root: str
+) -> tuple[Proxy, int]:
+    """Start a guard; return it and the port of its listener that identifies peers.
+
+    `place`: where its state (the synced audit) is, on the disk or in memory, which takes the disk's speed out.
+    """
+    if place == "memory":
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-net-", dir="/dev/shm")))
+    else:
+        state = folder / f"{kind}-{place}"
+        state.mkdir()
+    argv = [sys.executable, "-m", "bench.net_guard", "--folder", str(state), "--plain", str(plain), "--tls", str(secure),
+            "--roots", root, "--core", str(GUARD_CORE), *(["--uvloop"] if kind == "uvloop" else [])]  # fmt: skip
+    child, line = stack.enter_context(process(*argv))
+    said = json.loads(line)
+    name = f"guard, {kind}, audit on {place}"
+    return Proxy(name, said["plain"], child.pid, "pass.test", said["ca"], said["decide_us"]), said["identified"]
+
+
+def measure(
+    options: argparse.Namespace,
+    plain: int,
+    secure: int,
+    guards: list[tuple[Proxy, int]],
+    others: list[Proxy],
+    root: str,
+) -> None:
+    """Every comparison, one after the other."""
     seconds = options.seconds
-    tunnels = {f"guard ({name})": guard["plain"] for name, guard in guards.items()}
-    relays = {name: port for name, port in others.items() if name != "mitmproxy"}
-    passed = {"host": "pass.test", "port": plain, "seconds": seconds}
-    local = {"host": "127.0.0.1", "port": plain, "seconds": seconds}
-    print("keep-alive requests through a passed tunnel, 32 connections")
-    direct = load(mode="keep", **local)
-    row("direct", direct, direct["rate"], "req/s")
-    for name, port in tunnels.items():
-        row(name, load(mode="keep", proxy=port, **passed), direct["rate"], "req/s")
-    for name, port in relays.items():
-        row(name, load(mode="keep", proxy=port, **local), direct["rate"], "req/s")
-    print(f"one body of {options.bulk >> 20} MB")
-    direct = load(mode="bulk", bulk=options.bulk, connections=1, **local)
-    row("direct", direct, direct["rate"], "MB/s", 1e6)
-    for name, port in tunnels.items():
-        row(name, load(mode="bulk", bulk=options.bulk, connections=1, proxy=port, **passed), direct["rate"], "MB/s", 1e6)
-    for name, port in relays.items():
-        row(name, load(mode="bulk", bulk=options.bulk, connections=1, proxy=port, **local), direct["rate"], "MB/s", 1e6)
-    print("new tunnels, 32 at once")
-    direct = load(mode="connect", **local)
-    row("direct", direct, direct["rate"], "conn/s")
-    for name, port in tunnels.items():
-        row(name, load(mode="connect", proxy=port, **passed), direct["rate"], "conn/s")
-    for name, guard in guards.items():
-        found = load(mode="connect", proxy=guard["identified"], **passed)
-        row(f"guard ({name}), identified", found, direct["rate"], "conn/s")
-    for name, port in relays.items():
-        row(name, load(mode="connect", proxy=port, **local), direct["rate"], "conn/s")
-    looked = {"host": "look.test", "port": secure, "seconds": seconds, "path": "/ok/1"}
+    relays = [guard for guard, _ in guards] + [peer for peer in others if peer.name != "mitmproxy"]
+    for title, mode, unit, scale, more in (
+        ("keep-alive requests through a passed tunnel, 32 connections", "keep", "req/s", 1.0, {}),
+        (f"one body of {options.bulk >> 20} MB", "bulk", "MB/s", 1e6, {"bulk": options.bulk, "connections": 1}),
+        ("new tunnels, 32 at once", "connect", "conn/s", 1.0, {}),
+    ):
+        print(title)
+        common = {"mode": mode, "port": plain, "seconds": seconds, **more}
+        direct = row("direct", 0.0, unit, scale=scale, host="127.0.0.1", **common)
+        for proxy in relays:
+            row(proxy.name, direct, unit, proxy, scale, host=proxy.host, proxy=proxy.port, **common)
+        if mode == "connect":
+            for proxy, port in guards:
+                row(f"{proxy.name}, who", direct, unit, proxy, scale, host=proxy.host, proxy=port, **common)
     for connections in (32, 1):
         print(f"inspected https, keep-alive, {connections} connection(s)")
-        direct = load(mode="keep", ca=root, connections=connections, **looked)
-        row("direct tls", direct, direct["rate"], "req/s")
-        for name, guard in guards.items():
-            found = load(mode="keep", ca=guard["ca"], proxy=guard["plain"], connections=connections, **looked)
-            row(f"guard ({name})", found, direct["rate"], "req/s")
-            share = guard["decide_us"] * found["rate"] / 1e6
-            print(f"    decision alone {guard['decide_us']:.1f} us at 1,000 rules: {share:.1%} of a request's cost")
-        if "mitmproxy" in others:
-            ca = folder / "mitm" / "mitmproxy-ca-cert.pem"
-            with open("/etc/hosts", encoding="utf-8") as hosts:
-                known = "look.test" in hosts.read()
-            if ca.exists() and known:
-                found = load(mode="keep", ca=str(ca), proxy=others["mitmproxy"], connections=connections, **looked)
-                row("mitmproxy", found, direct["rate"], "req/s")
-            elif connections == 32:
-                print("  mitmproxy: needs look.test in /etc/hosts (127.0.0.1), left out")
-    for name, guard in guards.items():
+        common = {"mode": "keep", "host": "look.test", "port": secure, "seconds": seconds, "path": "/ok/1",
+                  "connections": connections}  # fmt: skip
+        direct = row("direct tls", 0.0, "req/s", ca=root, **common)
+        for proxy in [guard for guard, _ in guards] + [peer for peer in others if peer.ca]:
+            row(proxy.name, direct, "req/s", proxy, ca=proxy.ca, proxy=proxy.port, **common)
+    print(f"the decision alone, 1,000 rules: {guards[0][0].decide_us:.1f} us (beside the cpu figures above)")
+    for proxy, _ in guards:
         argv = [sys.executable, "-m", "bench.net_load", "load", "--mode", "hold", "--connections", "2000", "--proxy",
-                str(guard["plain"]), "--host", "pass.test", "--port", str(plain)]  # fmt: skip
+                str(proxy.port), "--host", "pass.test", "--port", str(plain)]  # fmt: skip
         with process(*argv) as (child, _):
-            time.sleep(0.5)
-            status = Path(f"/proc/{guard['pid']}/status").read_text()
+            time.sleep(1.5)
+            status = Path(f"/proc/{proxy.pid}/status").read_text()
             resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
-            said = child.communicate("\n", timeout=20)[0]
-            print(f"2,000 connections held, guard ({name}): {resident:.0f} MB resident; {said.strip()[-80:]}")
+            said = json.loads(child.communicate("\n", timeout=20)[0].splitlines()[-1])
+            print(f"2,000 connections held, {proxy.name}: {resident:.0f} MB resident, {said['lost']} lost")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Load(asyncio.Protocol):
             self.transport.abort()
             return
         if self.run.tls is not None and not isinstance(self.transport, _Tls):
-            asyncio.ensure_future(self.secure())
+            self.run.keep(self.secure())
         else:
             self.ask()
 
@@ -115,7 +115,7 @@ class Load(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.run.mode == "connect" and not self.run.over:
-            asyncio.ensure_future(self.run.open())
+            self.run.keep(self.run.open())
         elif not self.run.over:
             self.run.lost += 1
 
@@ -136,6 +136,12 @@ class Run:
         self.tls = ssl.create_default_context(cafile=options.ca) if options.ca else None
         self.count, self.lost, self.times, self.over, self.failed = 0, 0, [], False, ""
         self.done: asyncio.Future[None] | None = None
+        self.tasks: set[asyncio.Future[None]] = set()
+
+    def keep(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def finish(self) -> None:
         self.over = True
@@ -169,7 +175,7 @@ class Run:
         times = sorted(self.times)
         p50 = statistics.median(times) if times else 0.0
         p99 = times[int(len(times) * 0.99)] if times else 0.0
-        return {"rate": self.count / took, "p50_us": p50 * 1e6, "p99_us": p99 * 1e6, "failed": self.failed,
+        return {"rate": self.count / took, "count": self.count, "p50_us": p50 * 1e6, "p99_us": p99 * 1e6, "failed": self.failed,
                 "lost": self.lost}  # fmt: skip
 
 
