@@ -33,6 +33,8 @@ from agent_os.policy.schema.network import NetworkMiddleware
 
 REDACT_KEYS: Final = "openshell/regex"
 """The middleware that is built in: API keys in request bodies are replaced by a mark."""
+NAMES_MAX: Final = 4096
+"""Names and destinations whose treatment is remembered; past it the memory is emptied."""
 BODY_PLACES: Final = frozenset({"body"})
 CONTROL: Final = "control.sock"
 """Name of the control socket of a guard in `net/<pid>/` of the state directory."""
@@ -50,6 +52,7 @@ class PolicyRules:
         self._content = self._governs_content()
         self._middlewares = self._middleware_table()
         self._secrets = self._secret_table()
+        self._names: dict[str, bool] = {}
         self._treatments: dict[tuple[str, int], Treatment] = {}
 
     @property
@@ -84,6 +87,14 @@ class PolicyRules:
 
     def resolvable(self, host: str) -> bool:
         """Whether every layer has a rule that could allow a connection to this canonical name."""
+        held = self._names.get(host)
+        if held is None:
+            if len(self._names) >= NAMES_MAX:
+                self._names.clear()
+            held = self._names[host] = self._could_allow(host)
+        return held
+
+    def _could_allow(self, host: str) -> bool:
         return bool(self._layers) and all(
             any(section.resolvable(host) for section in sections)  # type: ignore[attr-defined]
             for sections in self._layers
@@ -93,9 +104,9 @@ class PolicyRules:
         """Return how traffic to a destination is handled: inspected if any entry, secret, detector or engine looks."""
         held = self._treatments.get((host, port))
         if held is None:
+            if len(self._treatments) >= NAMES_MAX:
+                self._treatments.clear()
             held = self._treatments[host, port] = self._treat(host, port)
-            if len(self._treatments) > 4096:
-                self._treatments.pop(next(iter(self._treatments)))
         return held
 
     def _treat(self, host: str, port: int) -> Treatment:

@@ -137,6 +137,8 @@ class Requests:
         return await self._judged(head, asked, route)
 
     async def _destination(self, host: str, port: int) -> Route:
+        if self._route is not None:
+            self._route.treatment = self.parts.rules.treatment(self._route.host, self._route.port)  # after a reload too
         if self._fixed and self._route is not None:
             return self._route
         if self._route is not None:
@@ -228,8 +230,15 @@ class Requests:
             parts.flows.carried[key] = parts.flows.carried.get(key, 0) + int(used)
             done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": used})
             if parts.flows.logs:
-                parts.flows.note("request", flow, method=head.method, status=(outcome.value or {}).get("status", 0),
-                                 error=outcome.error, bytes=int(used))  # fmt: skip
+                parts.flows.note(
+                    "request",
+                    flow,
+                    method=head.method,
+                    status=(outcome.value or {}).get("status", 0),
+                    error=outcome.error,
+                    bytes=int(used),
+                    audit=admission.permit.nonce if admission is not None else "",
+                )
             await settle(parts, admission, done)
 
     def _moved(self) -> int:

@@ -163,7 +163,7 @@ class FlowTable:
                 self.counts["log_errors"] += 1
                 return
             line = json.dumps({"time": moment.isoformat(timespec="milliseconds"), **row}, separators=(",", ":")) + "\n"
-            self._file.write(line)
+            self._file.write(line.encode())
             self._written += len(line)
         except OSError:
             self.counts["log_errors"] += 1
@@ -176,7 +176,7 @@ class FlowTable:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{day}.jsonl"
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._file, self._day = os.fdopen(descriptor, "w", encoding="utf-8", buffering=8192), day
+        self._file, self._day = os.fdopen(descriptor, "ab", buffering=64 * 1024), day
         self._written = os.fstat(descriptor).st_size
 
     def flush(self) -> None:

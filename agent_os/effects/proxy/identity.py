@@ -37,6 +37,8 @@ _INLINE: Final = {"-c", "-e", "-m", "-p", "-", "--eval", "--print"}
 _ESTABLISHED: Final = "01"
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _NO_COOKIE = 4, 20, (0xFFFFFFFF, 0xFFFFFFFF)  # linux/sock_diag.h, inet_diag.h
 DIAGNOSIS_SECONDS_MAX: Final = 1.0
+PINS_MAX: Final = 16384
+"""Executables pinned for the life of a guard; a further one has no identity."""
 
 
 class ForeignPeerError(EffectError):
@@ -170,6 +172,8 @@ class Identities:
         try:
             digest, record = self._digest(f"/proc/{pid}/exe")
         except OSError:
+            return None, False
+        if len(self._pins) >= PINS_MAX and (sandbox_pid, name) not in self._pins:
             return None, False
         pin = self._pins.setdefault((sandbox_pid, name), (record, digest))
         changed = pin[1] != digest

@@ -57,6 +57,7 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     """Resolve, judge and admit. Raises DeniedError, or EffectError when the name does not resolve."""
     rules = parts.rules
     flow.host, flow.port = host, port
+    flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds  # each step from here on has a bound of its own
     peer = flow.peer
     executable = peer.executable if peer is not None and not peer.changed else None
     if peer is not None and peer.changed:

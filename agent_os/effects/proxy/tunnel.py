@@ -139,10 +139,12 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     """Relay; the server may speak first, the client's first flight is looked at before it goes on."""
     client = flow.client
     flow.mode = "pass"
+    flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
     done = _watch(parts, flow, client, upstream)
     upstream.pour_into(client)
     if not client.buffer:
         await client.more()  # an end of either side wakes it too
+    _by(flow, parts, parts.limits.handshake_seconds, "first flight too slow")
     try:
         if looks_like_tls(client.buffer):
             hello = await _hello(client)
@@ -154,7 +156,6 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     except HelloError as error:
         raise _refuse(parts, flow, "egress.tls", f"malformed client hello: {error}") from None
     flow.deadline = 0.0
-    flow.idle_limit = parts.limits.idle_seconds
     client.pour_into(upstream)
     await done
 

@@ -202,7 +202,9 @@ async def test_the_flow_log_has_names_and_no_payload(world: World) -> None:
     assert {row["type"] for row in rows} == {"request", "flow"}
     assert rows[-1]["host"] == "a.test"
     assert rows[-1]["bytes_down"] > 0
-    assert next(row for row in rows if row["type"] == "request")["bytes"] > 100
+    request_row = next(row for row in rows if row["type"] == "request")
+    assert request_row["bytes"] > 100
+    assert request_row["audit"].startswith("act_")
     for hidden in ("the-body", "the-query", "the-header"):
         assert hidden not in path.read_text()
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from pathlib import Path
+
+import pytest
 
 from agent_os.effects.proxy import Treatment
 from tests.e2e.network.world import Client, Place, World, response
@@ -176,3 +180,27 @@ async def test_head_and_no_content_responses_keep_the_connection(world: World) -
     head = await client.send(f"HEAD {url}".encode()).head()
     assert b"content-length: 1234" in head
     client.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+async def test_curl_with_expect_continue_and_with_http_1_0(world: World, tmp_path: Path) -> None:
+    """A large upload that waits for 100 Continue arrives whole, streamed or read first; HTTP/1.0 is answered and closed."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port, treatment=Treatment()))
+    world.allow(Place("b.test", upstream.port, treatment=Treatment(body=True)))
+    await world.start()
+    host, port = await world.listen()
+    upload = tmp_path / "upload"
+    upload.write_bytes(b"u" * 3_000_000)
+
+    async def curl(*arguments: str) -> str:
+        argv = ["curl", "-sS", "-m", "10", "-x", f"http://{host}:{port}", "-w", " %{http_code}", *arguments]
+        made = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        return (await made.communicate())[0].decode()
+
+    for name in ("a.test", "b.test"):
+        url = f"http://{name}:{upstream.port}/ok"
+        assert await curl("-H", "Expect: 100-continue", "--data-binary", f"@{upload}", url) == "hello 200"
+    assert upstream.text.count(b"u" * 3_000_000) == 2
+    assert b"expect" not in upstream.text[:300].lower()
+    assert await curl("-0", f"http://a.test:{upstream.port}/ok") == "hello 200"
