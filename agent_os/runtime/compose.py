@@ -27,12 +27,14 @@ from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.links import KernelLinks
 from agent_os.effects.models.client import Providers
+from agent_os.effects.models.local import LocalModels
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
 from agent_os.runtime.gateway import endpoints_of, key_source
+from agent_os.runtime.models import models_folder
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 
@@ -131,7 +133,9 @@ def wire(
     http = Http(carried=carried)
     effectors: dict[str, Effector] = {"net.request": http, "tool.call": toolbox}
     effectors.update(dict.fromkeys(files.kinds, files))
-    models = Providers(endpoints_of(policy), key_source(policy, state.stores.vault))
+    models = Providers(
+        endpoints_of(policy), key_source(policy, state.stores.vault), local=LocalModels(models_folder(state.path))
+    )
     effectors["model.call"] = models
     programs = SandboxPrograms(policy, workspace, state.path, principal)
     effectors.update(dict.fromkeys(programs.kinds, programs))

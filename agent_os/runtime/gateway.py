@@ -25,6 +25,7 @@ from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
+from agent_os.policy.privacy import provider_place
 from agent_os.runtime.network import secret_stores
 
 BACKOFF_SECONDS: Final = 0.25
@@ -210,11 +211,7 @@ class ModelGateway:
         return list(enumerate(tries[:TRIES_MAX]))
 
     def _trust(self, name: str) -> int:
-        spec = self._spec(name) if name else None
-        if spec is None:
-            return 0
-        local = spec.kind in ("local", "ollama", "scripted")
-        return _TRUST[spec.destination or ("local" if local else "external")]
+        return _TRUST[provider_place(self._spec(name))] if name else 0
 
     def _spec(self, name: str) -> Any:
         for section, _layer, _unit in self._monitor.policy.sections("models"):
@@ -255,13 +252,13 @@ def _serves(provider: Any, model: str) -> bool:
 
 
 def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
-    """Return the HTTP endpoints of a policy's providers; those reached otherwise are left out."""
+    """Return the endpoints of a policy's providers; those that only an application can hand in are left out."""
     found: dict[str, Endpoint] = {}
     for section, _layer, _unit in policy.sections("models"):
         for name, provider in section.providers.items():
-            if name in found or provider.kind in ("local", "langchain", "scripted"):
+            if name in found or provider.kind in ("langchain", "scripted"):
                 continue
-            if provider.base_url is None and provider.kind not in BASES:
+            if provider.base_url is None and provider.kind not in BASES and provider.kind != "local":
                 continue  # a call of it fails and says that no such provider is configured
             price = (provider.price.input, provider.price.output) if provider.price else None
             tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0

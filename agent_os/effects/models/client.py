@@ -23,6 +23,7 @@ from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import EffectError
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.ports import Outcome, Permit
+from agent_os.effects.models.local import LocalModels
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, request_of
 
@@ -75,7 +76,9 @@ class Endpoint:
     @staticmethod
     def of(name: str, kind: str, base_url: str | None, **more: Any) -> Endpoint:
         """Return the endpoint of a provider. Raises EffectError where its kind needs a base_url, or is not HTTP."""
-        if kind in ("local", "langchain", "scripted"):
+        if kind == "local":
+            return Endpoint(name, kind, "", "openai", **more)
+        if kind in ("langchain", "scripted"):
             raise EffectError(f"the provider {name!r} is not reached over HTTP")
         base = (base_url or BASES.get(kind, "")).rstrip("/")
         if not base:
@@ -92,8 +95,15 @@ class Endpoint:
 class Providers:
     """The effector of `model.call`: endpoints by provider name."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], key: Key, *, trust: ssl.SSLContext | None = None) -> None:
-        self.endpoints, self._key, self._trust = dict(endpoints), key, trust
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        key: Key,
+        *,
+        local: LocalModels | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        self.endpoints, self._key, self._local, self._trust = dict(endpoints), key, local, trust
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._broken: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -118,15 +128,19 @@ class Providers:
     async def answer(self, action: ModelCall) -> Answer:
         """Return the answer to a permitted call. Raises UnavailableError, EffectError, ActionError."""
         endpoint = self._endpoint(action)
-        body = await self._json(endpoint, "answer", _protocol(endpoint).render_request(_request(action), stream=False))
+        sent = _protocol(endpoint).render_request(_request(action), stream=False)
+        if endpoint.kind == "local":
+            body = await self._here(endpoint, self._engines().answer(action.model, sent))
+        else:
+            body = await self._json(endpoint, "answer", sent)
         answer: Answer = _protocol(endpoint).parse_answer(body)
         return answer
 
     async def embeddings(self, action: ModelCall, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a provider's embeddings as it gives them; `body` has the model and the permitted input."""
         endpoint = self._endpoint(action)
-        if endpoint.protocol != "openai":
-            raise EffectError(f"the provider {endpoint.name!r} has no embeddings")
+        if endpoint.protocol != "openai" or endpoint.kind == "local":
+            raise RefusedError(f"the provider {endpoint.name!r} has no embeddings")
         answer = await self._json(endpoint, "embeddings", body)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), list):
             raise EffectError("the provider's answer is no list of embeddings")
@@ -141,6 +155,12 @@ class Providers:
         endpoint = self._endpoint(action)
         protocol, numbers, whole = _protocol(endpoint), dict[int, int](), Gathering()
         body = protocol.render_request(_request(action), stream=True)
+        if endpoint.kind == "local":
+            async for piece in self._engines().stream(action.model, body):
+                for delta in protocol.read_event("", piece):
+                    whole.add(delta)
+                    yield delta
+            return
         async with self._response(endpoint, "answer", body) as response:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise EffectError("the provider did not answer with a stream")
@@ -153,6 +173,19 @@ class Providers:
                     yield delta
         if not whole.finished:
             raise EffectError("the stream ended before the answer did")
+
+    def _engines(self) -> LocalModels:
+        if self._local is None:
+            raise RefusedError("no local models are open here")
+        return self._local
+
+    @staticmethod
+    async def _here(endpoint: Endpoint, answering: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(endpoint.timeout_s):
+                return await answering
+        except TimeoutError:
+            raise EffectError(f"{endpoint.name}: no whole answer within {endpoint.timeout_s:g} s") from None
 
     def _endpoint(self, action: ModelCall) -> Endpoint:
         endpoint = self.endpoints.get(action.provider)
