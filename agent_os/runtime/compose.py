@@ -37,6 +37,7 @@ from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
+from agent_os.runtime.tool_servers import ServerHost, ServerStore, SessionServers
 
 if TYPE_CHECKING:
     from agent_os.effects.rego import RegoEngines
@@ -58,10 +59,12 @@ class Composition:
     http: Http
     programs: SandboxPrograms
     models: Providers
+    servers: SessionServers
     rego: RegoEngines | None = None
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
+        await self.servers.aclose()
         await self.programs.aclose()
         if self.rego is not None:
             await self.rego.aclose()
@@ -168,7 +171,11 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    return Composition(monitor, toolbox, carried, state, files, http, programs, models, rego)
+    host = ServerHost(policy, workspace, state.path, principal)
+    host.bind(monitor)
+    servers = SessionServers(host, ServerStore(state.path))
+    servers.register(toolbox)
+    return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, rego)
 
 
 def _rego(policy: Policy) -> RegoEngines | None:

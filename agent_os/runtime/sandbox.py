@@ -81,23 +81,24 @@ class Prepared:
             self._holds.close()
             self._holds = None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the places of protected names that do not exist, for the length of the block."""
+    def hold(self) -> None:
+        """Put the stand-ins of protected names that do not exist; `close` takes them away."""
         wanted = {
             mount.target[len(self.plan.workspace) + 1 :]: (mount.hold, mount.content)
             for mount in self.plan.mounts
             if mount.hold
         }
-        holds = self._holds
+        if self._holds is not None and wanted:
+            self._holds.hold(wanted)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the places of protected names for the length of the block."""
         try:
-            if holds is not None and wanted:
-                holds.hold(wanted)
+            self.hold()
             yield
         finally:
-            if holds is not None:
-                holds.close()
-                self._holds = None
+            self.close()
 
 
 def policy_confinement(policy: Policy, workspace: str) -> Confinement:

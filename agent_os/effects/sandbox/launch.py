@@ -194,7 +194,8 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:
-            self._control.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it has ended already
+                self._control.shutdown(socket.SHUT_RDWR)
 
     async def stop(self, reason: str) -> None:
         """Ask the program to end (SIGTERM), then end it."""
@@ -232,6 +233,7 @@ class Running:
         self._control.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
+            self._pidfd = -1
         if not self.ended.done():
             self.ended.set_result(self._outcome(reason))
 

@@ -229,7 +229,7 @@ def start(request, descriptors):
                     stage = f"private-root: {step['source']}"
                     trees[index] = clone_tree(step, spaces)
                 if step["kind"] == "overlay":
-                    trees[index, "upper"] = clone_tree({**step, "source": step["upper"]}, spaces)
+                    trees[-1 - index] = clone_tree({**step, "source": step["upper"]}, spaces)
         stage = "namespaces"
         flags = 0
         for name in plan["namespaces"]:
@@ -493,14 +493,14 @@ def build_root(plan, trees, stage):
             stage[0] = f"private-root: {step['source']}"
             prepared[index] = clone_tree(step, None)
             if step["kind"] == "overlay":
-                prepared[index, "upper"] = clone_tree({**step, "source": step["upper"]}, None)
+                prepared[-1 - index] = clone_tree({**step, "source": step["upper"]}, None)
     stage[0] = "private-root"
     base = next(path for path in ("/tmp", "/run", "/mnt", "/var") if os.path.isdir(path))
     root = Root(base)
     for index, step in enumerate(plan["mounts"]):
         stage[0] = f"private-root: {step['target']}"
         if step["kind"] == "overlay":
-            overlay(root, base, step, prepared[index], prepared[index, "upper"])
+            overlay(root, base, step, prepared[index], prepared[-1 - index])
         else:
             build_step(root, step, prepared.get(index))
     stage[0] = "private-root"
@@ -654,7 +654,7 @@ def run_worker(request, control, stdio, terminal):
     for descriptor in (control.fileno(), ready_read, wake_read):
         poller.register(descriptor, select.POLLIN)
     status, usage = None, None
-    while status is None:
+    while status is None or usage is None:
         for descriptor, _event in poller.poll():
             if descriptor == wake_read:
                 os.read(wake_read, 512)

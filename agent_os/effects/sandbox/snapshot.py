@@ -1,8 +1,8 @@
 """Snapshots: the changes of runs kept apart from a workspace, shown, then taken over or thrown away.
 
 The changes lie as the upper layer of an overlay in the state directory: `snapshots/<workspace>/<name>/{upper,work}`.
-They were written by a program nobody trusts: nothing here follows a link, takes over a special file or a set-id bit, or writes
-outside the workspace. Protected names (guards/confine/protect.py) are left out of a commit unless a person names them.
+They were written by a program nobody trusts: nothing here follows a link, takes over special files or set-id bits, or
+writes outside the workspace. Protected names (guards/confine/protect.py) are left out of a commit unless a person names them.
 """
 
 from __future__ import annotations

@@ -122,9 +122,12 @@ def plan_sandbox(
             raise EnforcementError([layer], "the sandbox is made of it and cannot be had without")
     network = network_plan(confinement, guard=options.guard, own_network=own_network)
     limits = confinement.limits
+    cwd = options.cwd or workspace
+    if not any(mount.kind in ("bind", "overlay") and within(cwd, mount.target) for mount in mounts):
+        cwd = identity.home
     return SandboxPlan(
         workspace=workspace,
-        cwd=options.cwd or workspace,
+        cwd=cwd,
         namespaces=namespaces,
         mounts=mounts,
         landlock=plan_landlock(host.landlock_abi, mounts, network_namespace=own_network),
@@ -136,7 +139,7 @@ def plan_sandbox(
         memory_by="cgroup" if counted else "poller",
         pids_by=_pids_by(host),
         pid_max=limits.processes + PID_MAX_SPARE if host.pid_max_namespaced and limits.processes else 0,
-        environment=_environment(identity, mounts, confinement, options, network, options.cwd or workspace),
+        environment=_environment(identity, mounts, confinement, options, network, cwd),
         network=network,
         missing=missing,
         allowed_missing=tuple(layer for layer in options.allow_missing if layer in missing),

@@ -1,0 +1,174 @@
+"""A client of the Model Context Protocol over line-delimited JSON-RPC, without I/O.
+
+`call` and `notify` return bytes to send, `feed` takes bytes that arrived and returns finished answers. The threat is the
+server: it may send lines without end, answers nobody asked for, requests of its own (sampling, elicitation, roots), or
+other shapes than the protocol's. Lines are bounded, unasked answers dropped, its requests refused, shapes checked.
+Source: modelcontextprotocol.io, schema 2025-06-18 (stdio transport, tools).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent_os.core.errors import EffectError
+
+PROTOCOL_VERSION: Final = "2025-06-18"
+LINE_BYTES_MAX: Final = 8 * 1024 * 1024
+TOOLS_MAX: Final = 512
+PAGES_MAX: Final = 64
+NAME_CHARS_MAX: Final = 128
+TEXT_CHARS_MAX: Final = 20_000
+"""Of a tool's description; longer ones are refused, not cut: what is pinned is what is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One finished call. `error` is set when the server refused it."""
+
+    id: int
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool as its server describes it; nothing of it is believed beyond what a person accepted."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that is pinned and shown."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "input_schema": dict(self.input_schema),
+            "output_schema": dict(self.output_schema) if self.output_schema is not None else None,
+        }
+
+
+class Client:
+    """One connection's state."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._open: set[int] = set()
+        self._buffer = bytearray()
+        self.refusals: list[bytes] = []
+        """Answers to requests of the server, to be sent back."""
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        """Return (id, bytes to send) of a request."""
+        self._next += 1
+        self._open.add(self._next)
+        form: dict[str, Any] = {"jsonrpc": "2.0", "id": self._next, "method": method}
+        if params is not None:
+            form["params"] = dict(params)
+        return self._next, _line(form)
+
+    def hello(self) -> tuple[int, bytes]:
+        """Return the request that opens a connection; nothing is offered to the server."""
+        return self.call(
+            "initialize",
+            {
+                "protocolVersion": PROTOCOL_VERSION,
+                "capabilities": {},
+                "clientInfo": {"name": "agent-os", "version": "1"},
+            },
+        )
+
+    @staticmethod
+    def ready() -> bytes:
+        """Return the notification that ends the opening."""
+        return _line({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def feed(self, data: bytes) -> list[Answer]:
+        """Take bytes that arrived. Raises EffectError for a line that is too long or no JSON-RPC."""
+        self._buffer += data
+        answers = []
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            if line.strip():
+                answer = self._line(line)
+                if answer is not None:
+                    answers.append(answer)
+        if len(self._buffer) > LINE_BYTES_MAX:
+            raise EffectError(f"the tool server sent a line of more than {LINE_BYTES_MAX} bytes")
+        return answers
+
+    def _line(self, line: bytes) -> Answer | None:
+        if len(line) > LINE_BYTES_MAX:
+            raise EffectError(f"the tool server sent a line of more than {LINE_BYTES_MAX} bytes")
+        try:
+            form = json.loads(line)
+        except (ValueError, RecursionError):
+            raise EffectError("the tool server sent a line that is no JSON") from None
+        if not isinstance(form, dict):
+            raise EffectError("the tool server sent a message that is no object")
+        number = form.get("id")
+        if "method" in form:
+            if number is not None:
+                refusal = {"code": -32601, "message": "not offered by this client"}
+                self.refusals.append(_line({"jsonrpc": "2.0", "id": number, "error": refusal}))
+            return None
+        if not isinstance(number, int) or isinstance(number, bool) or number not in self._open:
+            return None
+        self._open.discard(number)
+        if "error" in form:
+            error = form["error"]
+            message = error.get("message") if isinstance(error, dict) else error
+            return Answer(number, error=str(message)[:500] or "refused")
+        result = form.get("result")
+        if not isinstance(result, dict):
+            return Answer(number, error="the tool server's result is no object")
+        return Answer(number, result)
+
+
+def _line(form: Mapping[str, Any]) -> bytes:
+    return json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def parse_tools(result: Mapping[str, Any]) -> tuple[list[ServerTool], str]:
+    """Return (tools, cursor of the next page) of a `tools/list` result. Raises EffectError for other shapes."""
+    listed = result.get("tools")
+    if not isinstance(listed, list):
+        raise EffectError("the tool server's list of tools is no list")
+    tools = []
+    for entry in listed:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable() or "/" in name:
+            raise EffectError("the tool server lists a tool without a usable name")
+        description, schema, output = (
+            entry.get("description") or "",
+            entry.get("inputSchema"),
+            entry.get("outputSchema"),
+        )
+        if not isinstance(description, str) or len(description) > TEXT_CHARS_MAX:
+            raise EffectError(f"the description of {name} is no text or longer than {TEXT_CHARS_MAX} characters")
+        if not isinstance(schema, dict) or (output is not None and not isinstance(output, dict)):
+            raise EffectError(f"the schema of {name} is no object")
+        tools.append(ServerTool(name, description, schema, output))
+    cursor = result.get("nextCursor")
+    return tools, cursor if isinstance(cursor, str) else ""
+
+
+def value_of(result: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Return (value, whether the tool says it failed) of a `tools/call` result: structured content, else its text."""
+    failed = result.get("isError") is True
+    structured = result.get("structuredContent")
+    if structured is not None and not failed:
+        return structured, False
+    parts = result.get("content")
+    texts = []
+    for part in parts if isinstance(parts, list) else []:
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif isinstance(part, dict):
+            texts.append(f"[{part.get('type', 'content')} left out]")
+    return "\n".join(texts), failed

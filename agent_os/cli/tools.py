@@ -1,0 +1,107 @@
+"""`agentos tools`: tool servers (MCP over stdio), each in a sandbox of its own, accepted by a person, pinned by digest."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Add, inspect, approve and remove tool packs.")
+_Workspace = Annotated[str, typer.Option("--workspace", help="The workspace the server would see.")]
+_Policy = Annotated[
+    list[str] | None, typer.Option("--policy", "-p", help="The policy that grants (default: baseline).")
+]
+_Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def _desk(workspace: str, policy: list[str] | None) -> Any:
+    from agent_os.runtime.tools_desk import ToolsDesk  # noqa: PLC0415
+
+    return ToolsDesk(workspace, policy or ())
+
+
+@app.command("list")
+def list_servers(workspace: _Workspace = ".", json_: _Json = False) -> None:
+    """List the tool servers that were added and the packs that could be."""
+    found = _desk(workspace, None).list()
+    if json_:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for row in found["servers"]:
+        typer.echo(f"{row['state']:<12} {row['name']:<16} {', '.join(row['tools'])}")
+    if found["shipped"]:
+        typer.echo(f"to be added: {', '.join(found['shipped'])}")
+
+
+@app.command(context_settings={"allow_interspersed_args": True})
+def add(
+    name: Annotated[str, typer.Argument(help="A shipped pack, a folder with a tool.yaml, or a name for a command.")],
+    command: Annotated[list[str] | None, typer.Argument(help="After --: the command of a third-party server.")] = None,
+    read: Annotated[list[str] | None, typer.Option(help="A path the command may read.")] = None,
+    write: Annotated[list[str] | None, typer.Option(help="A path the command may write.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A host (glob) the command may reach, if the policy lets it.")
+    ] = None,
+    secret: Annotated[list[str] | None, typer.Option(help="A secret it gets as a placeholder variable.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="A variable of yours it gets.")] = None,
+    memory_mb: Annotated[int, typer.Option(help="Memory it may use.")] = 256,
+    workspace: _Workspace = ".",
+    policy: _Policy = None,
+    json_: _Json = False,
+) -> None:
+    """Look at a server in its sandbox and keep what it says; approve it to use it."""
+    from agent_os.core.manifest import Needs  # noqa: PLC0415
+
+    needs = Needs(
+        read=tuple(read or ()), write=tuple(write or ()), hosts=tuple(host or ()), secrets=tuple(secret or ()),
+        environment=tuple(env or ()), memory_mb=memory_mb,
+    )  # fmt: skip
+    seen = _desk(workspace, policy).add(name, command or [], needs)
+    _show(seen, json_)
+    if not json_:
+        typer.echo(f"not in use yet: agentos tools approve {seen['name']}")
+
+
+@app.command()
+def inspect(name: str, workspace: _Workspace = ".", policy: _Policy = None, json_: _Json = False) -> None:
+    """Show what a server is now, and how it differs from what was accepted."""
+    _show(_desk(workspace, policy).inspect(name), json_)
+
+
+@app.command()
+def approve(name: str, workspace: _Workspace = ".", policy: _Policy = None, json_: _Json = False) -> None:
+    """Accept a server as it is now; any later difference quarantines it."""
+    done = _desk(workspace, policy).approve(name)
+    if json_:
+        typer.echo(json.dumps(done, indent=2))
+        return
+    for tool in done["tools"]:
+        arguments = ", ".join(f"{key}: {value['role']}" for key, value in tool["arguments"].items())
+        typer.echo(f"{done['name']}/{tool['name']}  {tool['effect']}  ({arguments})")
+    typer.echo(f"approved {done['name']}")
+
+
+@app.command()
+def remove(name: str, workspace: _Workspace = ".") -> None:
+    """Forget a server; its tools are denied from now on."""
+    _desk(workspace, None).remove(name)
+    typer.echo(f"removed {name}")
+
+
+def _show(seen: dict[str, Any], json_: bool) -> None:
+    if json_:
+        typer.echo(json.dumps(seen, indent=2))
+        return
+    typer.echo(f"{seen['name']}  {seen['state']}  {' '.join(seen['command'])}")
+    needs = {key: value for key, value in seen["needs"].items() if value}
+    typer.echo(f"asks for: {', '.join(f'{key}={value}' for key, value in needs.items())}")
+    for wish in seen["not_granted"]:
+        typer.echo(f"the policy does not grant: {wish}")
+    for tool in seen["tools"]:
+        description = "".join(char if char.isprintable() else "\ufffd" for char in tool["description"])
+        typer.echo(f"  {tool['name']}: {description}  [{tool['semantics']}]")
+    if seen["changed"]:
+        typer.echo("differs from what was accepted:")
+        for line in seen["changed"]:
+            typer.echo(f"  {line}")

@@ -1,0 +1,123 @@
+"""`agentos tools`: add, list, inspect, approve and remove tool servers. What a person sees is what is pinned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.adapters.mcp.pins import differences
+from agent_os.core.errors import EffectError
+from agent_os.core.manifest import Needs
+from agent_os.core.principal import Principal
+from agent_os.runtime.policies import load_policy
+from agent_os.runtime.state import state_directory
+from agent_os.runtime.tool_servers import (
+    ServerHost,
+    ServerRecord,
+    ServerStore,
+    accept,
+    examine,
+    manifest_of,
+    new_record,
+    shipped_packs,
+)
+
+DEFAULT_POLICY: Final = "pack:baseline"
+
+
+class ToolsDesk:
+    """What the verbs do, for one workspace and policy."""
+
+    def __init__(self, workspace: str, policies: Sequence[str] = ()) -> None:
+        self._workspace = os.path.realpath(workspace)
+        self._state: Path = state_directory(workspace=self._workspace)
+        self._store = ServerStore(self._state)
+        self._policies = list(policies) or [DEFAULT_POLICY]
+
+    def list(self) -> dict[str, Any]:
+        """Return every kept server and the shipped packs that were not added."""
+        rows = []
+        for name in self._store.names():
+            record = self._store.load(name)
+            tools = [entry["shown"]["name"] for entry in record.tools]
+            rows.append(
+                {
+                    "name": name,
+                    "state": record.state,
+                    "tools": tools,
+                    "command": record.command,
+                    "folder": record.folder,
+                }
+            )
+        known = {row["name"] for row in rows}
+        return {"servers": rows, "shipped": [name for name in shipped_packs() if name not in known]}
+
+    def add(self, name: str, command: Sequence[str], needs: Needs) -> dict[str, Any]:
+        """Start a server once in its sandbox, without network, and keep what it says; it is not accepted by that."""
+        record, _manifest = new_record(name, command, needs)
+        if record.name in self._store.names():
+            raise EffectError(f"{record.name!r} is there already: agentos tools inspect {record.name}")
+        seen = asyncio.run(self._seen(record))
+        self._store.save(record)
+        return seen
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Start a server again and return what it is now and how that differs from what was accepted."""
+        return asyncio.run(self._seen(self._store.load(name)))
+
+    def approve(self, name: str) -> dict[str, Any]:
+        """Accept a server as it is now: code, descriptions, schemas and semantics are pinned."""
+        return asyncio.run(self._approve(self._store.load(name)))
+
+    def remove(self, name: str) -> None:
+        """Forget a server; its tools are denied from now on."""
+        self._store.remove(name)
+
+    async def _approve(self, record: ServerRecord) -> dict[str, Any]:
+        host = self._host()
+        try:
+            tools, code = await examine(host, record)
+        finally:
+            await host.aclose()
+        manifest = manifest_of(record)
+        if manifest is not None:
+            record.needs, record.command = manifest.needs, list(manifest.server)
+        accept(record, tools, code, manifest)
+        self._store.save(record)
+        return {"name": record.name, "state": record.state, "tools": [entry["spec"] for entry in record.tools]}
+
+    async def _seen(self, record: ServerRecord) -> dict[str, Any]:
+        host = self._host()
+        try:
+            tools, code = await examine(host, record)
+            refused = host.refused(record)
+        finally:
+            await host.aclose()
+        changed = differences(record.tools, tools, (record.code, code)) if record.tools else []
+        manifest = manifest_of(record)
+        named = {spec.name for spec in manifest.tools} if manifest is not None else set()
+        return {
+            "name": record.name,
+            "state": record.state,
+            "command": record.command,
+            "folder": record.folder,
+            "code": code,
+            "needs": record.needs.model_dump(mode="json"),
+            "not_granted": list(refused),
+            "changed": changed,
+            "tools": [
+                {
+                    **tool.to_json(),
+                    "semantics": "manifest" if tool.name in named else "drafted, worst case where unclear",
+                }
+                for tool in tools
+            ],
+        }
+
+    def _host(self) -> ServerHost:
+        # Looking at a server needs no way out: hosts are left ungranted while a person decides.
+        policy = load_policy(self._policies)
+        return ServerHost(policy, self._workspace, self._state, Principal(agent="tools"), network=False)

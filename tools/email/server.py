@@ -1,0 +1,106 @@
+"""Mail over SMTP and IMAP. Servers come from SMTP_HOST, SMTP_PORT, IMAP_HOST, IMAP_PORT, MAIL_FROM, MAIL_USER, MAIL_PASSWORD.
+
+The names and ports must be endpoints of the policy. A password in MAIL_PASSWORD is seen by this server alone, in its sandbox.
+"""
+
+import email
+import email.message
+import email.policy
+import imaplib
+import os
+import smtplib
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from serving import ToolError, serve, tool
+
+TEXT_MAX = 100_000
+ADDRESS = {"type": "string", "pattern": "^[^@\\s,;<>]+@[^@\\s,;<>]+$", "maxLength": 320}
+
+
+def setting(name, default=None):
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ToolError(f"{name} is not set for this tool server")
+    return value
+
+
+@tool("Send a plain-text mail.",
+      {"recipients": {"type": "array", "items": ADDRESS, "minItems": 1, "maxItems": 50}, "subject": {"type": "string", "maxLength": 500},
+       "body": {"type": "string", "maxLength": 1_000_000}}, ["recipients", "subject", "body"])  # fmt: skip
+def send_email(recipients, subject, body):
+    if any(char in subject for char in "\r\n"):
+        raise ToolError("the subject must be one line")
+    message = email.message.EmailMessage(policy=email.policy.SMTP)
+    message["From"], message["To"], message["Subject"] = setting("MAIL_FROM"), ", ".join(recipients), subject
+    message.set_content(body)
+    port = int(setting("SMTP_PORT", "587"))
+    kind = smtplib.SMTP_SSL if port == 465 else smtplib.SMTP
+    with kind(setting("SMTP_HOST"), port, timeout=30) as server:
+        server.ehlo()
+        if port != 465 and server.has_extn("starttls"):
+            server.starttls()
+            server.ehlo()
+        if os.environ.get("MAIL_PASSWORD"):
+            server.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
+        refused = server.send_message(message)
+    return {"sent": len(recipients) - len(refused), "refused": sorted(refused)}
+
+
+def mailbox():
+    port = int(setting("IMAP_PORT", "993"))
+    kind = imaplib.IMAP4_SSL if port == 993 else imaplib.IMAP4
+    box = kind(setting("IMAP_HOST"), port, timeout=30)
+    box.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
+    return box
+
+
+@tool("List the newest mails of a folder: id, from, subject, date.",
+      {"folder": {"type": "string", "pattern": "^[A-Za-z0-9._/ -]+$", "maxLength": 200}, "limit": {"type": "integer", "minimum": 1, "maximum": 200}})  # fmt: skip
+def list_emails(folder="INBOX", limit=20):
+    box = mailbox()
+    try:
+        status, _ = box.select(f'"{folder}"', readonly=True)
+        if status != "OK":
+            raise ToolError(f"no folder {folder}")
+        ids = box.uid("search", None, "ALL")[1][0].split()[-limit:]
+        mails = []
+        for number in reversed(ids):
+            head = box.uid("fetch", number, "(BODY.PEEK[HEADER.FIELDS (FROM SUBJECT DATE)])")[1][0][1]
+            parsed = email.message_from_bytes(head, policy=email.policy.default)
+            mails.append(
+                {
+                    "id": number.decode(),
+                    "from": str(parsed["From"]),
+                    "subject": str(parsed["Subject"]),
+                    "date": str(parsed["Date"]),
+                }
+            )
+        return {"emails": mails}
+    finally:
+        box.logout()
+
+
+@tool(
+    "Read one mail by its id.",
+    {"id": {"type": "string", "pattern": "^[0-9]+$"}, "folder": {"type": "string", "pattern": "^[A-Za-z0-9._/ -]+$"}},
+    ["id"],
+)
+def read_email(id, folder="INBOX"):
+    box = mailbox()
+    try:
+        box.select(f'"{folder}"', readonly=True)
+        found = box.uid("fetch", id, "(BODY.PEEK[])")[1]
+        if not found or not isinstance(found[0], tuple):
+            raise ToolError(f"no mail {id}")
+        parsed = email.message_from_bytes(found[0][1], policy=email.policy.default)
+        body = parsed.get_body(preferencelist=("plain", "html"))
+        names = [part.get_filename() or "unnamed" for part in parsed.iter_attachments()]
+        return {"from": str(parsed["From"]), "to": str(parsed["To"]), "subject": str(parsed["Subject"]), "date": str(parsed["Date"]),
+                "body": body.get_content()[:TEXT_MAX] if body else "", "attachments": names}  # fmt: skip
+    finally:
+        box.logout()
+
+
+if __name__ == "__main__":
+    serve()
