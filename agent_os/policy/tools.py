@@ -222,9 +222,8 @@ def _rule(
     if not wide:
         return _Rule(Match(effect, name), None, check, holds, words)
     said = reason or words or ("the tool is denied" if effect is Verdict.DENY else "a person must approve this tool")
-    errored = Match(
-        effect, name, f"cannot be judged: {fields} missing or of the wrong type", words, errored=True, audit_only=audit
-    )
+    unclear = f"cannot be judged: {fields} missing or of the wrong type"
+    errored = Match(effect, name, unclear, errored=True, audit_only=audit)
     return _Rule(Match(effect, name, said, audit_only=audit), errored, check, holds, words)
 
 

@@ -158,7 +158,7 @@ class ValueSet:
         keys, kinds = set(), set()
         for value in values:
             if isinstance(value, str) and normal is not None:
-                value = normal(value)  # noqa: PLW2901
+                value = normal(value)
             keys.add(key_of(value))
             kinds.add(kind_of(value))
         self._keys, self._kinds = frozenset(keys), frozenset(kinds)

@@ -84,7 +84,9 @@ def check_policy(policy: Policy) -> list[Finding]:
                     found.append(
                         Finding("engine-missing", "warning", place, name, text, "install it, or remove the section")
                     )
-    unique = {(item.id, item.place, item.path, item.message): item for item in found}
+    unique: dict[tuple[str, str, str], Finding] = {}
+    for item in sorted(found, key=lambda item: _ORDER[item.severity]):
+        unique.setdefault((item.id, item.place.file, item.path), item)
     return sorted(
         unique.values(), key=lambda item: (_ORDER[item.severity], item.place.file, item.place.line, item.place.column)
     )

@@ -197,7 +197,7 @@ def findings(text: str, **options: Any) -> dict[str, Any]:
         ("process: {allow: [/usr/bin/curl], deny: [curl]}", "rule-shadowed", "warning"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443}]}}", "missing-binaries", "warning"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "over-broad-request", "note"),
-        ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "semantics-enforcement", "note"),
+        ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "semantics-enforcement", "warning"),
         ("network_policies: {a: {endpoints: [{host: '**.a.example', port: 443}], binaries: [{path: /x}]}}", "over-broad-host", "note"),
         ("secrets: {A: {destinations: ['**']}}", "over-broad-secret", "error"),
         ("messages: {allow: [{channel: email, to: ['*']}]}", "over-broad-message", "warning"),
