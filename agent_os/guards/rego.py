@@ -297,7 +297,7 @@ def _beside_head(body: Mapping[str, Any]) -> list[Any]:
 
 def _indices(head: Any) -> list[Any]:
     """Return the expressions inside a reference: its bracketed parts (`x[i]`), and what is no name at its root."""
-    found = []
+    found: list[Any] = []
     while isinstance(head, Mapping) and len(head) == 1:
         ((kind, body),) = head.items()
         if kind not in ("RefDot", "RefBrack"):

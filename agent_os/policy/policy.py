@@ -163,8 +163,7 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
     named = len(layers) > 1
     form: list[Any] = [1]
     for layer in layers:
-        units = [[unit.pack, unit.document.value, dict(unit.data)] for unit in layer.units]
-        form.append([layer.name if named else "", layer.semantics, units])
+        form.append([layer.name if named else "", layer.semantics, [_unit_form(unit) for unit in layer.units]])
     try:
         digest = canonical.json_digest(form)
     except ActionError as error:

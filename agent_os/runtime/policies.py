@@ -71,7 +71,8 @@ def _resolve_data(reference: str, referring: str) -> Any:
         names = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(".rego"))
         if len(names) > MODULES_MAX:
             raise PolicyError(Problem(f"holds more than {MODULES_MAX} Rego modules", Place(str(path))))
-        return {f"{reference.rstrip('/')}/{name}": read_policy_text(path / name) for name in names}
+        inside = [f"{reference.rstrip('/')}/{name}" for name in names]
+        return {name: read_policy_text(_beside(name, referring)) for name in inside}
     if path.suffix == ".rego":
         return read_policy_text(path)
     text = read_policy_text(path)

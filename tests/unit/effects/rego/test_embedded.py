@@ -225,5 +225,5 @@ async def test_the_worker_has_no_environment(make: Make) -> None:
     await ask(engines)
     process = engines.embedded._process
     assert process is not None
-    with open(f"/proc/{process.pid}/environ", "rb") as handle:  # noqa: ASYNC230
+    with open(f"/proc/{process.pid}/environ", "rb") as handle:
         assert b"PATH" not in handle.read()
