@@ -62,10 +62,13 @@ def _password(rng: random.Random) -> str:
 
 def formats(rng: random.Random) -> dict[str, tuple[str, str]]:
     """Return kind -> (value, name of the variable it usually stands in)."""
-    d = lambda alphabet, count: _draw(rng, alphabet, count)  # noqa: E731 - one letter keeps the table readable
-    mixed = lambda count: (
-        d(ALNUM, count - 3) + d(string.digits, 1) + d(string.ascii_uppercase, 1) + d(string.ascii_lowercase, 1)
-    )
+
+    def d(alphabet: str, count: int) -> str:
+        return _draw(rng, alphabet, count)
+
+    def mixed(count: int) -> str:
+        return d(ALNUM, count - 3) + d(string.digits, 1) + d(string.ascii_uppercase, 1) + d(string.ascii_lowercase, 1)
+
     return {
         "aws_access_key": ("AKIA" + d("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16), "aws_access_key_id"),
         "aws_secret_key": (d(B64, 37) + d("0123456789", 1) + "aZ", "aws_secret_access_key"),

@@ -1,11 +1,11 @@
 """The `privacy` section: what may go where, by what is found in it. Pure.
 
-A rule maps (entities found, labels, source) x (class of the destination) to allow, pseudonymise, redact, local-only, ask or
-deny. For each finding the strictest rule that matches holds; rules of `allow` state that nothing happens and loosen nothing.
-Fails closed: where findings are missing (no detector, an error, a timeout) or a part cannot be read as text (image, audio,
-archive, undecoded body), every rule that could have matched fires; one that would rewrite denies, because what was not
-found cannot be replaced. Threats: an exception in an analyzer that lets data through, a picture of a passport, names that
-nobody looks for because no model is installed.
+A rule maps (entities found, labels, source) x (class of the destination) to allow, pseudonymise, redact, local-only,
+ask or deny. For each finding the strictest rule that matches holds; rules of `allow` state that nothing happens and
+loosen nothing. Fails closed: where findings are missing (no detector, an error, a timeout) or a part cannot be read
+as text (image, audio, archive, undecoded body), every rule that could have matched fires; one that would rewrite
+denies, because what was not found cannot be replaced. Threats: an exception in an analyzer that lets data through, a
+picture of a passport, names that nobody looks for because no model is installed.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class _Places:
 
 
 def provider_place(provider: Any) -> str:
-    """Return the destination class of a provider: what it states, else local for local kinds and loopback, else external."""
+    """Return a provider's destination class: what it states, else local for local kinds and loopback, else external."""
     if provider.destination is not None:
         return str(provider.destination)
     if provider.kind in _LOCAL_KINDS:

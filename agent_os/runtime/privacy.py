@@ -1,6 +1,7 @@
 """Composition of the privacy router: which detectors stand behind the port, and the pseudonyms of a session.
 
-Nothing here downloads anything: the language model is used if it is installed, and named as missing if a policy asks for it.
+Nothing here downloads anything: the language model is used if it is installed, and named as missing if a policy asks
+for it.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def router_for(
 ) -> SessionRouter | None:
     """Return the privacy router of a session, or None where the policy has no `privacy` section.
 
-    With `scope: user` or `tenant` the pseudonyms live in the `vault` of the state directory (encrypted, under a key of their
-    own, for as long as `keep` says) and every session of that scope shares them; a session's own end with it. `key` is
+    With `scope: user` or `tenant` the pseudonyms live in the `vault` of the state directory (encrypted, under a key
+    of their own, for as long as `keep` says) and every session of that scope shares them; a session's own end with it. `key` is
     for embedding applications that hold the tenant's key themselves.
     """
     from agent_os.guards.privacy.pseudonyms import PseudonymBook  # noqa: PLC0415
@@ -164,7 +165,7 @@ class _Shelf:
 
 
 def _at_once(work: Any) -> Any:
-    """Return the result of a coroutine that never waits (the vault reads without a thread). Raises EffectError if it does."""
+    """Return the result of a coroutine that never waits (the vault reads without a thread); else raises EffectError."""
     from agent_os.core.errors import EffectError  # noqa: PLC0415
 
     try:

@@ -128,6 +128,23 @@ def _ask(text: str) -> Action:
     )
 
 
+def test_deeper_than_the_bound_is_reported_not_passed() -> None:
+    """ATTACK: Base64 twenty times over is not read to the end, and says so: the policy takes it like an image."""
+    secret = "key AKIAQ3EGRZ7FWXTV2MNB"
+    for _ in range(20):
+        secret = base64.b64encode(secret.encode()).decode()
+    assert "UNREADABLE" in {item.type for item in DETECTOR.scan_text(f"note: {secret}")}
+    section = next(
+        item.section
+        for layer in Policy.parse(POLICY).compiled
+        for item in layer.by_kind["model.call"]
+        if item.section.name == "privacy"
+    )
+    blind = Finding("UNREADABLE", 0, 4, 1.0, pointer="/messages/0/content")
+    matches = section.judge(_ask("note"), replace(DEFAULTS, findings=(blind,)))
+    assert [match.effect.value for match in matches] == ["deny"]
+
+
 def test_two_sessions_cannot_read_each_others_pseudonyms() -> None:
     """ATTACK: a placeholder of one session shown to another, under one tenant key, stays what it is; its own restores."""
     one, two = _session("one", b"k" * 32), _session("two", b"k" * 32)

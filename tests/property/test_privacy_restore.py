@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +90,7 @@ def test_resolved_findings_are_disjoint_and_cover(case: tuple[str, list[Finding]
     """Resolution leaves no overlap, and every found character of a winner stays covered."""
     text, findings = case
     kept = resolve(findings, text=text)
-    assert all(first.end <= second.start for first, second in zip(kept, kept[1:], strict=False))
+    assert all(first.end <= second.start for first, second in pairwise(kept))
     for item in findings:
         assert any(other.start < item.end and item.start < other.end for other in kept)
 

@@ -1,7 +1,8 @@
 """Recognisers of the policy file: its own patterns and words, lists of what is never and what is always a finding.
 
-Patterns run in RE2, which is linear in the text whatever the pattern says. Threats: a pattern of a policy file that hangs the
-detector; an allow-list that takes the sting out of another layer's rules (an entry counts only if every layer has it).
+Patterns run in RE2, which is linear in the text whatever the pattern says. Threats: a pattern of a policy file that
+hangs the detector; an allow-list that takes the sting out of another layer's rules (an entry counts only if every
+layer has it).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Names by a spaCy model through Presidio's NLP engine, run only where it can matter and filtered for precision.
 
-The engine is built explicitly from an installed package: nothing is ever downloaded (Presidio's default would fetch a large
-model), and no fetch of public suffix lists happens on this path. A text is cut into segments; a segment goes to the
-model only if it is natural language with a capitalised word that no list explains. Raises MissingPartError where no model is
-installed. Threat: a policy that asks for names on a machine that cannot find them.
+The engine is built explicitly from an installed package: nothing is ever downloaded (Presidio's default would fetch a
+large model), and no fetch of public suffix lists happens on this path. A text is cut into segments; a segment goes to
+the model only if it is natural language with a capitalised word that no list explains. Raises MissingPartError where
+no model is installed. Threat: a policy that asks for names on a machine that cannot find them.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def escape(key: str) -> str:
 
 
 def replaced(action: Action, change: Callable[[str, str], str]) -> Action:
-    """Return the action with `change(pointer, text)` put in the place of every text; the action itself if nothing changed."""
+    """Return the action with `change(pointer, text)` in the place of every text; itself if nothing changed."""
     changes: dict[str, Any] = {}
     for name in FIELDS.get(type(action), ()):
         before = getattr(action, name)
