@@ -26,11 +26,13 @@ VERBS: Final[dict[str, str]] = {
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
     " reassign configure toggle resolve upgrade renew transition save store push resize swap alter finish"
-    " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate",
+    " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate"
+    " rollback revert backup restore escalate promote",
     "delete": "delete remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
-    " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact",
+    " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact"
+    " topup recharge redeem claim swap stake",
     "book": "book reserve reservation rent order buy hire booking purchase make get schedule reschedule checkin",
     "share": "share give grant invite add send publish allow authorize authorise collaborate permit forward export let"
     " upload transfer",
@@ -173,6 +175,42 @@ def tool_groups(verb: str) -> frozenset[str]:
     return frozenset(
         group for group in VERB_GROUPS.get(verb, NONE) if group not in PRIMARY or verb in PRIMARY[group].split()
     )
+
+
+PHRASES: Final[dict[tuple[str, str], str]] = {
+    ("set", "up"): "create", ("roll", "back"): "rollback", ("back", "up"): "backup", ("top", "up"): "topup",
+    ("follow", "up"): "send", ("reach", "out"): "send", ("sign", "up"): "register", ("sign", "me"): "register",
+    ("check", "out"): "checkout", ("shut", "down"): "shutdown", ("turn", "on"): "turn", ("turn", "off"): "turn",
+    ("switch", "on"): "turn", ("switch", "off"): "turn", ("take", "down"): "remove", ("get", "rid"): "delete",
+    ("call", "off"): "cancel", ("put", "off"): "postpone", ("hand", "over"): "transfer", ("fill", "in"): "update",
+    ("fill", "out"): "submit", ("write", "down"): "save", ("note", "down"): "save", ("jot", "down"): "save",
+    ("loop", "in"): "invite", ("send", "back"): "refund", ("give", "back"): "refund", ("pay", "back"): "refund",
+    ("pencil", "in"): "schedule", ("make", "sure"): "",
+}  # fmt: skip
+"""Two words that together are another verb (nothing: none)."""
+
+PARTICIPLES: Final[dict[str, str]] = {
+    "sent": "send", "paid": "pay", "made": "make", "written": "write", "put": "put", "set": "set", "told": "tell",
+    "bought": "buy", "sold": "sell", "given": "give", "taken": "take", "run": "run", "held": "hold", "built": "build",
+}  # fmt: skip
+
+
+def base_form(word: str, ending: str) -> str:
+    """Return the base of a verb's form in `ed` or `ing` that the lexicon knows, or nothing."""
+    if ending == "ed" and word in PARTICIPLES:
+        return PARTICIPLES[word]
+    if not word.endswith(ending):
+        return ""
+    stem = word[: -len(ending)]
+    for form in (
+        stem,
+        stem + "e",
+        stem[:-1] if stem[-1:] == stem[-2:-1] else "",
+        stem[:-1] + "y" if stem.endswith("i") else "",
+    ):
+        if form in VERB_GROUPS:
+            return form
+    return ""
 
 
 OUTPUT_ONLY: Final = bag("tell give show let write share make get say explain list find create")

@@ -105,13 +105,10 @@ class Scope:
         )
         days = days_in(sentence)
         self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, days)))
-        pairs = zip(tokens, [*tokens[1:], ""], strict=False)
-        for index, (token, following) in enumerate(pairs):
-            verb, groups = _verb(token, following)
-            if not groups or not _requested(tokens, index):
-                continue
-            to_me = following in ("me", "us")
-            self.requests.append(Request(verb, groups, objects, nouns, repeats, to_me, days))
+        for index, following in enumerate(tokens[1:] + [""] * bool(tokens)):
+            verb, groups = _said(tokens, index)
+            if groups:
+                self.requests.append(Request(verb, groups, objects, nouns, repeats, following in ("me", "us"), days))
 
     @property
     def to_self(self) -> bool:
@@ -231,10 +228,11 @@ def name_words(name: str) -> list[str]:
 
 
 def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
-    if word == "set" and following == "up":
-        return "create", lexicon.VERB_GROUPS["create"]
+    """Return the verb that a word in its base form is, with its groups; no groups for what is no verb of an effect."""
+    if (word, following) in lexicon.PHRASES:
+        word = lexicon.PHRASES[word, following]
     if word == "reservation":
-        return "reserve", lexicon.VERB_GROUPS["reserve"]
+        word = "reserve"
     groups = lexicon.VERB_GROUPS.get(word)
     if groups is None and "-" in word:
         word = word.replace("-", "")
@@ -243,6 +241,31 @@ def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
         word = word[2:]
         groups = lexicon.VERB_GROUPS[word]
     return word, (groups or lexicon.NONE) - {"read"}
+
+
+def _said(tokens: list[str], index: int) -> tuple[str, frozenset[str]]:
+    """Return the verb asked for at a place, also as `to be deleted`, `by sending`, `let … know`."""
+    word, following = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else ""
+    before = tokens[max(0, index - 5) : index]
+    if word == "let" and following not in ("me", "us"):
+        return (
+            ("tell", lexicon.VERB_GROUPS["tell"] - {"read"})
+            if "know" in tokens[index + 2 : index + 6]
+            else ("", lexicon.NONE)
+        )
+    if before[-1:] == ["be"] and set(before[:-1]) & _MUST:
+        base = lexicon.base_form(word, "ed")
+        if base:
+            return base, lexicon.VERB_GROUPS[base] - {"read"}
+    if before and before[-1] in ("by", "mind", "start"):
+        base = lexicon.base_form(word, "ing")
+        if base:
+            return base, lexicon.VERB_GROUPS[base] - {"read"}
+    verb, groups = _verb(word, following)
+    return (verb, groups) if groups and _requested(tokens, index) else ("", lexicon.NONE)
+
+
+_MUST: Final = bag("to should must needs need please shall can could want wants")
 
 
 def _requested(tokens: list[str], index: int) -> bool:

@@ -30,6 +30,13 @@ def allows(prompt: str, tool: str) -> bool:
         ("Please grade the essay with an A.", "set_grade"),
         ("First look at the page. Then post a summary in the channel.", "mcp__slack__post_message"),
         ("Delete the mail.", "email_delete"),
+        ("Let Bob know by email that I am late.", "send_email"),
+        ("The old file needs to be deleted.", "delete_file"),
+        ("Inform the team by sending an email.", "send_email"),
+        ("Would you mind forwarding the mail to Bob?", "forward_email"),
+        ("Please get rid of the file.", "delete_file"),
+        ("Reorder the item.", "create_purchase_order"),
+        ("Roll back the deployment.", "rollback_deployment"),
     ],
 )
 def test_requests_are_understood(prompt: str, tool: str) -> None:
@@ -42,6 +49,10 @@ def test_requests_are_understood(prompt: str, tool: str) -> None:
     [
         ("What did Bob send me?", "send_email"),
         ("Tell me about the email.", "send_email"),
+        ("Let me know what the email says.", "send_email"),
+        ("Check whether the file has been deleted.", "delete_file"),
+        ("The file was deleted, why?", "delete_file"),
+        ("Without deleting anything, list the files.", "delete_file"),
         ("Do not delete the file.", "delete_file"),
         ("They deleted a file, is it gone?", "delete_file"),
         ("Remind me to book a hotel: add an event to my calendar.", "reserve_hotel"),
