@@ -44,6 +44,9 @@ def run(
         list[str] | None, typer.Option(help="Run although this layer cannot be enforced here; recorded.")
     ] = None,
     snapshot: Annotated[str, typer.Option(help="Keep changes apart under this name: see agentos diff.")] = "",
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Let denied network requests to public addresses pass; see policy learn.")
+    ] = False,
     tty: Annotated[bool | None, typer.Option("--tty/--no-tty", help="Give the program a terminal of its own.")] = None,
 ) -> None:
     """Run any program in the sandbox under a policy (default: pack `baseline`, this folder)."""
@@ -65,6 +68,7 @@ def run(
         allow_missing=tuple(allow_missing or ()),
         snapshot=snapshot,
         terminal=tty,
+        observe=observe,
     )
     try:
         if plan:

@@ -61,6 +61,8 @@ class RunRequest:
     allow_missing: tuple[str, ...] = ()
     snapshot: str = ""
     terminal: bool | None = None
+    observe: bool = False
+    """The network guard lets pass to public addresses what policy would deny, and keeps it for `policy learn`."""
 
 
 def _load(request: RunRequest) -> tuple[Policy, str, Confinement]:
@@ -140,7 +142,12 @@ async def _composed(request: RunRequest, policy: Policy, workspace: str, confine
         if confinement.network:
             vault = session.state.stores.vault
             guard = await open_guard(
-                policy, session.monitor, state=session.state.path, vault=vault, workspace=workspace
+                policy,
+                session.monitor,
+                state=session.state.path,
+                vault=vault,
+                workspace=workspace,
+                observe=request.observe,
             )
         prepared = _prepare(request, workspace, confinement, guard)
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)

@@ -193,6 +193,7 @@ class Requests:
         except DeniedError as error:
             denied(self.parts, self.flow, error.decision, what)
             if self.parts.observe:
+                self.parts.flows.observed(action, self.flow.peer)
                 return None
             raise
         except ActionError as error:

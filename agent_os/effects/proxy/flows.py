@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent_os.core.action import NetConnect, NetRequest
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.identity import Peer
-from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX
+from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX, OBSERVED_MAX
 from agent_os.effects.proxy.stream import Stream
 
 _numbers = itertools.count(1)
@@ -99,6 +100,7 @@ class FlowTable:
         """Bytes by (agent, session, destination), for byte limits."""
         self._folder, self._now = folder, now
         self._written = 0
+        self._observed: set[str] = set()
         self._file: Any = None
         self._day = ""
 
@@ -142,6 +144,30 @@ class FlowTable:
             self.counts["alerts"] += 1
             self.history.append(row)
         self._log(row)
+
+    def observed(self, action: NetConnect, peer: Peer | None) -> None:
+        """Keep what observe mode let pass as a line for `agentos policy learn --actions`: no query, header or body."""
+        if self._folder is None:
+            return
+        wire: dict[str, Any] = {"kind": action.kind, "host": action.host, "port": action.port}
+        if isinstance(action, NetRequest):
+            wire.update(method=action.method, path=action.path, scheme=action.scheme)
+        if peer is not None and peer.executable is not None:
+            wire.update(binary=peer.executable.path, ancestors=list(peer.executable.ancestors))
+        line = json.dumps(wire, separators=(",", ":"))
+        if line in self._observed or len(self._observed) >= OBSERVED_MAX:
+            return
+        self._observed.add(line)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path, flags = self._folder / "observed.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, line.encode() + b"\n")
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.counts["log_errors"] += 1
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return what `agentos net top` shows."""

@@ -28,6 +28,8 @@ ANCESTORS_MAX: Final = 32
 EXECUTABLE_BYTES_MAX: Final = 1024 * MIB
 FLOW_HISTORY_MAX: Final = 512
 FLOW_LOG_BYTES_MAX: Final = 64 * MIB
+OBSERVED_MAX: Final = 10_000
+"""Distinct actions that observe mode keeps for `policy learn`."""
 INFORMATIONAL_MAX: Final = 8
 """1xx responses before a final one."""
 CHUNK_LINE_BYTES_MAX: Final = 64

@@ -79,6 +79,7 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         if not (parts.observe and addresses and all(_public(address) for address in addresses)):
             raise
         flow.verdict = "observed"
+        parts.flows.observed(action, peer)
     else:
         addresses = tuple(address for address in addresses if address in admission.permit.resolved_ips)
         flow.verdict = "allow"

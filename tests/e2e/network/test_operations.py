@@ -10,6 +10,7 @@ import stat
 
 import pytest
 
+from agent_os.core.action import Action
 from agent_os.core.errors import IntegrityError
 from agent_os.effects.proxy import Limits, Treatment
 from agent_os.effects.proxy.authority import CertificateAuthority
@@ -170,7 +171,7 @@ async def test_stop_drains_running_exchanges(world: World) -> None:
 
 
 async def test_observe_mode_passes_and_records_what_would_be_denied(world: World) -> None:
-    """In observe mode a denial is noted and passes, but never to a private address."""
+    """In observe mode a denial is noted and passes, but never to a private address; learn can read what passed."""
     upstream = await world.upstream()
     world.allow(Place("a.test", upstream.port, [("GET", "/nothing")], Treatment()))
     await world.start(observe=True)
@@ -180,6 +181,10 @@ async def test_observe_mode_passes_and_records_what_would_be_denied(world: World
     assert await private.connect(f"b.test:{upstream.port}") == 403
     assert world.guard is not None
     assert world.guard.snapshot()["counts"]["denied"] == 2
+    lines = (world.folder / "state" / "flows" / "observed.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in lines]
+    assert [(line["method"], line["path"]) for line in kept] == [("POST", "/ok")]
+    assert Action.parse(kept[0]).kind == "net.request"
     client.close()
 
 
