@@ -109,7 +109,7 @@ def show(
 @app.command()
 def verify(
     writer: str | None = WRITER,
-    against: list[Path] = typer.Option([], "--against", help="A file with checkpoints kept elsewhere."),  # noqa: B008
+    against: list[Path] = typer.Option([], "--against", help="A file with checkpoints kept elsewhere."),
     root: Path | None = ROOT,
     as_json: bool = JSON,
 ) -> None:
@@ -145,7 +145,7 @@ def verify(
 @app.command()
 def export(
     form: str = typer.Option("jsonl", "--format", help="jsonl, trace, ocsf or csv."),
-    output: Path | None = typer.Option(None, "-o", "--output", help="A file instead of standard output."),  # noqa: B008
+    output: Path | None = typer.Option(None, "-o", "--output", help="A file instead of standard output."),
     since: str | None = typer.Option(None, help="From this time on (ISO 8601, UTC unless it says otherwise)."),
     until: str | None = typer.Option(None, help="Before this time."),
     writer: str | None = WRITER,

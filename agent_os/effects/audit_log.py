@@ -174,7 +174,7 @@ class AuditLog:
 
     def _refuse_or_retry(self) -> None:
         if self._closed:
-            raise EffectError("audit: closed")
+            raise EffectError(f"audit: {self._failed or 'closed'}")
         now = time.monotonic()
         with self._lock:
             if self._failed and now < self._retry_at:
@@ -203,6 +203,18 @@ class AuditLog:
     # ---- the writer's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # a defect here must not look like a log that takes records
+            self._closed = True
+            self._failed = f"the writer ended: {type(error).__name__}"
+            while not self._queue.empty():
+                ticket = self._queue.get()
+                if ticket is not None:
+                    self._end([ticket], EffectError(f"audit: {self._failed}"))
+            raise
+
+    def _work(self) -> None:
         taken = self._queue
         ending = False
         while not ending:
@@ -334,7 +346,10 @@ class AuditLog:
             self._anchored = signed.seq
             files.checkpoints += 1
             if files.checkpoints % 1000 == 0:
-                files.thin_out()
+                try:
+                    files.thin_out()
+                except OSError as error:  # they stay long until the next time
+                    self.checkpoint_problems = [f"thinning out: {error.strerror}"]
 
 
 class TeeAudit:

@@ -34,7 +34,14 @@ from agent_os.core.task import (
     TaskStopped,
     WorkerView,
 )
-from agent_os.effects.durable.hardening import APPLICATION_VERSION, WORKFLOW, load, strict_json, write_ahead
+from agent_os.effects.durable.hardening import (
+    APPLICATION_VERSION,
+    WORKFLOW,
+    QueueConnection,
+    load,
+    strict_json,
+    write_ahead,
+)
 from agent_os.effects.durable.ledger import Ledger
 
 LEASE_SECONDS: Final = 15.0
@@ -42,6 +49,7 @@ BUSY_POLL_SECONDS: Final = 0.02
 IDLE_POLL_SECONDS: Final = 0.25
 """How often DBOS looks into a queue: quickly while there is work, slowly when there was none for QUIET_SECONDS."""
 QUIET_SECONDS: Final = 2.0
+SQLITE_CONNECTIONS: Final = 8
 DIRECT_MAX: Final = 8
 """A submitted task is started here and now, past the queue, while fewer than this run and none waits."""
 WATCH_SECONDS: Final = 0.3
@@ -109,6 +117,7 @@ class DurableEngine:
         try:
             if self._sqlite:
                 await self._ledger.bury_all()
+                await self._ledger.requeue_all()
             host, pid = socket.gethostname(), os.getpid()
             await self._ledger.enter(WorkerView(self.worker, host, pid, 0.0, 0.0, "live", self._queues))
             await asyncio.to_thread(self._launch, dbos)
@@ -143,6 +152,8 @@ class DurableEngine:
             "log_level": "ERROR",
             "enable_otlp": False,
         }
+        if self._sqlite:
+            config["db_engine_kwargs"] = {"connect_args": {"factory": QueueConnection}, "pool_size": SQLITE_CONNECTIONS}
         self._dbos = dbos.DBOS(config=config)
         self._workflow = dbos.DBOS.workflow(name=WORKFLOW)(_run_here)
         dbos.DBOS.listen_queues(list(self._queues))
@@ -266,6 +277,7 @@ class DurableEngine:
         """Run one queued task to wherever it gets; called by the workflow, never raises for what the program does."""
         task = await self._ledger.begin(task_id, self.worker)
         if isinstance(task, str):
+            await self._ledger.unqueue(task_id)
             return task
         loop = asyncio.get_running_loop()
         runner: asyncio.Task[Any] = loop.create_task(_whole(self._program(task)))

