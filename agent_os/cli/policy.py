@@ -19,6 +19,7 @@ SEMANTICS = typer.Option(None, "--semantics", help="strict or openshell; wins ov
 WORKSPACE = typer.Option("/workspace", "--workspace", help="What relative paths are taken against.")
 TOOLS = typer.Option(None, "--tools", help="Folder with tool manifests (tool.yaml).")
 POLICIES = typer.Argument(..., help="A policy file or pack:NAME; several are layers.", metavar="POLICY...")
+FILES = typer.Argument(..., help="Policy files or pack:NAME, each checked by itself.", metavar="POLICY...")
 TEST_PATHS = typer.Argument(default_factory=lambda: ["."], help="Test files or folders.", metavar="[PATH]...")
 FLUSH_LINES: Final = 256
 INVALID: Final = 4
@@ -146,7 +147,7 @@ def run_tests(
 
 @app.command()
 def check(
-    policies: list[str] = POLICIES,
+    policies: list[str] = FILES,
     semantics: str | None = SEMANTICS,
     sarif: str | None = typer.Option(None, "--sarif", help="Write SARIF here."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Errors and warnings only."),
@@ -164,12 +165,15 @@ def check(
     severities = ("error", "warning", "note")
     if fatal not in severities:
         raise typer.BadParameter("error, warning or note", param_hint="--fail-on")
-    rules = 0
-    try:
-        policy = open_policy(policies, semantics=semantics)
-        findings, rules = check_policy(policy), len(policy.rules)
-    except PolicyError as error:
-        findings = from_error(error)
+    rules, findings = 0, []
+    for name in dict.fromkeys(policies):
+        try:
+            policy = open_policy([name], semantics=semantics)
+        except PolicyError as error:
+            findings += from_error(error)
+        else:
+            findings += check_policy(policy)
+            rules += len(policy.rules)
     if quiet:
         findings = [finding for finding in findings if finding.severity != "note"]
     if sarif is not None:

@@ -108,6 +108,8 @@ class ModelsSection:
         candidates = list(route.use)
         if route.spec.regions:
             candidates = [name for name in candidates if self.providers[name].region in route.spec.regions]
+        asked = route.spec.model or wanted
+        candidates = [name for name in candidates if self._can_answer(self.providers[name], asked)]
         if candidates:
             matches.append(self._allow(part, route.rule, candidates, wanted, action, route.spec))
         return matches
@@ -127,6 +129,10 @@ class ModelsSection:
         conditional = len(candidates) > 1 or any(item.applies is not None for item in part.routes)
         model = (route.model if route is not None else None) or ""
         unaimed = action.provider not in candidates and (bool(action.provider) or conditional)
+        if action.provider in candidates:
+            chosen = self.providers[action.provider]
+            candidates = [action.provider]
+            unaimed = not self._serves(chosen, wanted)
         if unaimed or (model and action.model != model):
             params: dict[str, Any] = {"use": candidates, "model": model or self._model(chosen, wanted)}
             if route is not None and route.tier is not None:
@@ -139,6 +145,14 @@ class ModelsSection:
         if least is not None and not 0 < action.max_tokens <= least:
             obligations.append(Obligation("clamp", {"max_tokens": least}, rule))
         return Match(Verdict.ALLOW, rule, obligations=tuple(obligations))
+
+    @staticmethod
+    def _serves(provider: CompiledProvider, wanted: str) -> bool:
+        """Return whether a provider has the model asked for: by its name, behind the provider's, or as its default."""
+        return provider.serves(wanted.removeprefix(provider.name + "/")) or wanted == provider.name
+
+    def _can_answer(self, provider: CompiledProvider, wanted: str) -> bool:
+        return bool(provider.model) or self._serves(provider, wanted)
 
     @staticmethod
     def _model(provider: CompiledProvider, wanted: str) -> str:

@@ -150,6 +150,24 @@ def test_the_engine_agrees_with_the_reference(documents: list[dict[str, Any]], c
 
 
 @BOUNDED
+@given(documents, documents, calls)
+def test_a_pack_and_a_file_are_united(own: dict[str, Any], pack: dict[str, Any], call: dict[str, Any]) -> None:
+    """Either may allow; the restrictions of both hold: the same as one file with the rules of both side by side."""
+    text = json.dumps({**own, "extends": ["pack:p"]})
+    policy = Policy.parse(text, resolve_pack=lambda _reference, _file: (json.dumps(pack), "p"))
+    target = f"{call['server']}/{call['tool']}" if "server" in call else call["tool"]
+    allowed, worst = False, 0
+    for pattern, tool in (*own["tools"].items(), *pack["tools"].items()):
+        for effect, level in (("allow", 0), ("ask", 1), ("deny", 2)):
+            if effect in tool and covers(pattern, target, level > 0):
+                answer = clause_holds(tool[effect], call["args"], level > 0)
+                allowed = allowed or (level == 0 and answer is True)
+                if level and answer is not False and tool.get("enforcement") != "audit":
+                    worst = max(worst, level)
+    assert decide(policy, Action.parse(call)).verdict.strictness == (worst if allowed else 2)
+
+
+@BOUNDED
 @given(documents, calls)
 def test_order_of_rules_does_not_matter(document: dict[str, Any], call: dict[str, Any]) -> None:
     """Strictest wins, whatever stands first."""

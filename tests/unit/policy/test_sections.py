@@ -100,6 +100,17 @@ def test_routes_choose_by_content_label_purpose_and_principal() -> None:
     assert verdict(MODELS, model("x-preview")) == "deny"
 
 
+def test_a_route_leads_only_to_models_its_provider_has() -> None:
+    """A provider's `models` hold on a route too; one with a default model answers with that."""
+    assert verdict(MODELS, model("claude-9", provider="far")) == "deny"
+    assert verdict(MODELS, model("claude-9")) == "deny"
+    text = "models: {providers: {far: {kind: openai, model: gpt-1}}, routes: [{use: far}]}"
+    decision = judge(text, model("claude-9", provider="far"))
+    assert decision.obligations[0].params == {"use": ["far"], "model": "gpt-1"}
+    assert judge(text, model("gpt-1", provider="far")).obligations == ()
+    assert judge(text, model("far", provider="far")).obligations == ()
+
+
 def test_without_routes_a_provider_must_serve_the_model() -> None:
     """Aliases are resolved, unknown models denied."""
     text = "models: {providers: {near: {kind: local, model: smollm2}, far: {kind: openai, models: [gpt-*]}}, aliases: {best: far/gpt-9}}"
