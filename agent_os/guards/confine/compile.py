@@ -42,7 +42,7 @@ def _layer(files: Sequence[PolicyFile], workspace: str) -> Confinement:
                 read_only=_union(result.read_only, (_absolute(path, workspace) for path in section.read_only)),
                 read_write=_union(result.read_write, (_absolute(path, workspace) for path in section.read_write)),
                 hidden=_union(result.hidden, (path for path in denied if not _magic(path))),
-                hidden_globs=_union(result.hidden_globs, (path for path in denied if _magic(path))),
+                hidden_globs=_union(result.hidden_globs, _globs(denied)),
                 protect=result.protect and section.protect,
                 protect_except=_union(result.protect_except, section.protect_except),
             )
@@ -128,6 +128,15 @@ def _name(value: str | int | None) -> str:
 
 def _magic(path: str) -> bool:
     return any(char in path for char in "*?[{")
+
+
+def _globs(paths: Iterable[str]) -> Iterable[str]:
+    """Yield the globs, and for `**/` in the middle the form without it too: it stands for no folder as well."""
+    for path in paths:
+        if _magic(path):
+            yield path
+            if "/**/" in path:
+                yield path.replace("/**/", "/", 1)
 
 
 def _absolute(path: str, workspace: str) -> str:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from agent_os.core.errors import EffectError
+
 PASSED: Final = ("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "LANG", "LANGUAGE", "TZ", "COLUMNS", "LINES", "CI")
 PASSED_PREFIXES: Final = ("LC_",)
 NEVER: Final = re.compile(
@@ -22,7 +24,7 @@ VALUE_BYTES_MAX: Final = 32_768
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class EnvironmentNameError(ValueError):
+class EnvironmentNameError(EffectError):
     """A name that may never be passed into a sandbox was asked for; the message names it."""
 
 
