@@ -68,6 +68,7 @@ class Requests:
         self._fixed = route is not None
         self._route = route
         self._upstream: Stream | None = None
+        self._held = 0
 
     async def serve(self, first: bytes | None) -> None:
         """Serve until an end."""
@@ -157,19 +158,35 @@ class Requests:
         return keep
 
     async def _judged(self, head: Head, asked: Asked, route: Route) -> bool:
-        parts, flow, treatment = self.parts, self.flow, route.treatment
         if head.has("upgrade") and head.get("upgrade").lower() == "websocket":
             from agent_os.effects.proxy.websocket import serve_websocket  # noqa: PLC0415 - wsproto only where needed
 
             return await serve_websocket(self, head, asked, route)
+        try:
+            return await self._exchange(head, asked, route)
+        finally:
+            self.parts.inspecting.value -= self._held
+            self._held = 0
+
+    def _hold(self, size: int) -> None:
+        """Take memory for a body that is read whole. Raises HttpError when all connections together hold too much."""
+        if self.parts.inspecting.value + size > self.parts.limits.inspect_bytes_total:
+            raise HttpError("the guard holds as many bodies as it may; try again", 503)
+        self.parts.inspecting.value += size
+        self._held += size
+
+    async def _exchange(self, head: Head, asked: Asked, route: Route) -> bool:
+        parts, flow, treatment = self.parts, self.flow, route.treatment
         body = Body(self._client, head.length)
         whole: bytes | None = b"" if head.length == 0 else None
         content_type = head.get("content-type")
         try:
             self._check_size(head, route)
             if whole is None and (treatment.body or wanted(parts.stages, "request", asked.host, content_type)):
+                most = treatment.body_bytes or parts.limits.body_inspect_bytes
+                self._hold(min(head.length, most) if head.length > 0 else most)
                 self._continue(head)
-                whole = await body.whole(treatment.body_bytes or parts.limits.body_inspect_bytes)
+                whole = await body.whole(most)
             plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
             if plain and treatment.redact_keys:
                 head, whole, plain = _without_keys(head, whole or b"", plain)
@@ -423,7 +440,9 @@ class Requests:
             raise ContentError("content.size", "the response body is larger than allowed")
         if not wanted(parts.stages, "response", route.host, kind):
             return fields, None
-        whole = await body.whole(parts.limits.body_inspect_bytes)
+        most = parts.limits.body_inspect_bytes
+        self._hold(min(response.length, most) if response.length > 0 else most)
+        whole = await body.whole(most)
         plain = decode(whole, coding, parts.limits)
         await run_stages(parts.stages, Content("response", route.host, route.port, kind, plain), parts.limits)
         return fields, whole

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 
 from agent_os.core import canonical
@@ -20,7 +21,7 @@ from agent_os.effects.proxy.exchange import serve_requests
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.hello import HelloError, looks_like_tls, parse_client_hello
 from agent_os.effects.proxy.http1 import HttpError
-from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity
+from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity, NotHashedError
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import open_route
@@ -39,7 +40,7 @@ async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Syn
         flow.on_deadline = "nothing asked in time"
         if kind != "transparent" and not flow.client.buffer and not await flow.client.more():
             return
-        if not _identified(parts, flow, identity):
+        if not await _identified(parts, flow, identity):
             return
         if kind == "transparent":
             await _transparent(parts, flow, names)
@@ -58,7 +59,7 @@ async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Syn
         parts.flows.note("alert", flow, rule="runtime.integrity", reason=str(error))
 
 
-def _identified(parts: Parts, flow: Flow, identity: ListenerIdentity) -> bool:
+async def _identified(parts: Parts, flow: Flow, identity: ListenerIdentity) -> bool:
     """Establish the peer; False ends the connection. A peer that is not found stays None: a missing fact.
 
     Asked when the first bytes are there, not at accept: whoever holds the socket then is who speaks.
@@ -66,6 +67,10 @@ def _identified(parts: Parts, flow: Flow, identity: ListenerIdentity) -> bool:
     connection = flow.client.transport.get_extra_info("socket")
     try:
         flow.peer = parts.identities.identify(connection, identity)
+    except NotHashedError as error:
+        await asyncio.to_thread(parts.identities.learn, error.pid)  # a large program takes a while, once
+        with contextlib.suppress(OSError, ForeignPeerError):
+            flow.peer = parts.identities.identify(connection, identity, hashing=True)
     except ForeignPeerError as error:
         flow.ended = str(error)
         parts.flows.note("alert", flow, rule="egress.foreign-peer", reason=str(error))

@@ -37,8 +37,17 @@ _INLINE: Final = {"-c", "-e", "-m", "-p", "-", "--eval", "--print"}
 _ESTABLISHED: Final = "01"
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _NO_COOKIE = 4, 20, (0xFFFFFFFF, 0xFFFFFFFF)  # linux/sock_diag.h, inet_diag.h
 DIAGNOSIS_SECONDS_MAX: Final = 1.0
+HASHED_INLINE_BYTES_MAX: Final = 4 * 1024 * 1024
 PINS_MAX: Final = 16384
 """Executables pinned for the life of a guard; a further one has no identity."""
+
+
+class NotHashedError(EffectError):
+    """The peer's program was never hashed and is large: `learn` it on a thread, then ask again."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        super().__init__("the program was never hashed")
 
 
 class ForeignPeerError(EffectError):
@@ -85,16 +94,19 @@ class Identities:
 
     def __init__(self) -> None:
         self._diagnosis = SocketDiagnosis()
+        self._hashing = False
         self._pins: dict[tuple[int, str], tuple[_File, str]] = {}
         self._digests: OrderedDict[_File, str] = OrderedDict()
         self._processes: OrderedDict[tuple[int, int], tuple[Executable | None, bool]] = OrderedDict()
         self._likely: OrderedDict[tuple[int, int], None] = OrderedDict()
 
-    def identify(self, connection: socket.socket, identity: ListenerIdentity) -> Peer | None:
+    def identify(self, connection: socket.socket, identity: ListenerIdentity, *, hashing: bool = False) -> Peer | None:
         """Return the peer of an accepted connection, or None when it cannot be established.
 
-        Raises ForeignPeerError for a peer of another sandbox or user.
+        Raises ForeignPeerError for a peer of another sandbox or user, NotHashedError (unless `hashing`) for a program of
+        more than HASHED_INLINE_BYTES_MAX that is seen for the first time.
         """
+        self._hashing = hashing
         if not identity.executables and identity.uid is None and connection.family != socket.AF_UNIX:
             return Peer(0, -1, None)  # nobody asks who it is
         if connection.family == socket.AF_UNIX:
@@ -170,7 +182,7 @@ class Identities:
         if name.endswith(" (deleted)"):
             return Executable(name.removesuffix(" (deleted)"), (), "", ""), True
         try:
-            digest, record = self._digest(f"/proc/{pid}/exe")
+            digest, record = self._digest(f"/proc/{pid}/exe", hashing=self._hashing)
         except OSError:
             return None, False
         if len(self._pins) >= PINS_MAX and (sandbox_pid, name) not in self._pins:
@@ -180,7 +192,12 @@ class Identities:
         script = _script(pid, name)
         return Executable(name, _ancestors(pid, sandbox_pid), f"sha256:{digest}", script), changed
 
-    def _digest(self, path: str) -> tuple[str, _File]:
+    def learn(self, pid: int) -> None:
+        """Hash the program of a process, on whatever thread this runs."""
+        with contextlib.suppress(OSError):
+            self._digest(f"/proc/{pid}/exe", hashing=True)
+
+    def _digest(self, path: str, *, hashing: bool) -> tuple[str, _File]:
         with open(path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             record = _File(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
@@ -188,6 +205,8 @@ class Identities:
             if held is None:
                 if status.st_size > EXECUTABLE_BYTES_MAX:
                     raise OSError("executable is too large to hash")
+                if status.st_size > HASHED_INLINE_BYTES_MAX and not hashing:
+                    raise NotHashedError(int(path.split("/")[2]))
                 held = hashlib.file_digest(file, "sha256").hexdigest()
                 self._digests[record] = held
                 while len(self._digests) > PROCESS_CACHE_MAX:

@@ -53,6 +53,8 @@ class Limits:
     total_seconds: float = 24 * 3600.0
     body_inspect_bytes: int = 4 * MIB
     """A request body that policy must read whole; a longer one is 413."""
+    inspect_bytes_total: int = 256 * MIB
+    """Bodies read whole at one time, over all connections: past it a request is refused (503)."""
     request_bytes: int = 0
     """Largest request body; 0: no limit of the guard's."""
     response_bytes: int = 0

@@ -19,6 +19,13 @@ from agent_os.effects.proxy.upstream import CorporateProxy
 
 
 @dataclass(slots=True)
+class Gauge:
+    """A count shared by every connection, whichever door it is behind."""
+
+    value: int = 0
+
+
+@dataclass(slots=True)
 class Parts:
     """The shared world of one guard; `rules` is replaced on reload."""
 
@@ -38,6 +45,7 @@ class Parts:
     observe: bool = False
     corporate: CorporateProxy | None = None
     draining: bool = False
+    inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
     def with_door(self, door: Door) -> Parts:

@@ -235,3 +235,21 @@ async def test_idle_connections_are_closed(world: World) -> None:
         assert (await client.send(post(upstream.port, b"x")).answer())[0] == 200
         await asyncio.sleep(0.3)
     assert await client.rest() == b""
+
+
+async def test_bodies_held_at_one_time_are_bounded(world: World) -> None:
+    """A body that would exceed what all connections together may hold is a 503; once there is room it passes."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port, treatment=Treatment(body=True)))
+    await world.start(limits=Limits(inspect_bytes_total=1500, drain_seconds=0.2))
+    address = await world.listen()
+    first = await Client.to(address)
+    first.send(post(upstream.port, b"x" * 1000)[:-500])
+    await asyncio.sleep(0.05)
+    second = await Client.to(address)
+    assert (await second.send(post(upstream.port, b"x" * 1000)).answer())[0] == 503
+    assert (await first.send(b"x" * 500).answer())[0] == 200
+    twin = await Client.to(address)
+    assert (await twin.send(post(upstream.port, b"x" * 1000)).answer())[0] == 200
+    for client in (first, twin):
+        client.close()
