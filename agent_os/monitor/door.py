@@ -192,6 +192,8 @@ class Monitor:
         action = self._identify(self._canonical(given))
         action, decision, facts = await self._decide(action, stated)
         reference = self._reference()
+        if decision.verdict is not Verdict.ALLOW:
+            await self._remember(action, reference)
         if decision.verdict is Verdict.ASK:
             answered = await self._asked(action, stated, decision, facts, reference)
             if isinstance(answered, Pending):
@@ -385,6 +387,12 @@ class Monitor:
             tool = self._ports.registry.find(action.tool, action.server)
             return tool is None or tool.spec.effect is not Effect.READ or tool.spec.sandboxed
         return True
+
+    async def _remember(self, action: Action, reference: str) -> None:
+        """Keep what was asked or denied, where payloads are kept: `policy learn` and `diff` need it whole."""
+        if self._ports.payloads is not None:
+            with suppress(AgentOSError):  # a denial stands whether or not it could be kept
+                await self._ports.payloads.put(reference, {"action": action.to_json()})
 
     def _deny(self, action: Action, decision: Decision, reference: str) -> NoReturn:
         """Record a denial and raise it. A record that fails does not turn the denial into anything else."""
