@@ -248,7 +248,9 @@ class Evidence:
             return "words"
         if prompt.repeats and entry.keyed:
             return "all"
-        return "extreme" if self._extreme(strict, column) else ""
+        if self._extreme(strict, column) or self._extreme(strict, self._best_described(column)):
+            return "extreme"
+        return ""
 
     def _values(self, column: dict[str, Candidate], record: Record) -> list[str]:
         return [value for value, candidate in column.items() if any(own is record for own in candidate.records)]
@@ -311,10 +313,16 @@ class Evidence:
         described = {key: self._hits(row) for key, row in records.items()}
         return _clear_winner(described, id(record))
 
+    def _best_described(self, column: dict[str, Candidate]) -> dict[str, Candidate]:
+        """Return the candidates that share the most words with the prompt: `the cheapest cable` chooses among cables."""
+        sizes = {name: len(self._described(name, candidate)) for name, candidate in column.items()}
+        most = max(sizes.values(), default=0)
+        return {name: column[name] for name, size in sizes.items() if size == most and most > 0}
+
     def _extreme(self, value: str, column: dict[str, Candidate]) -> bool:
         """Return whether a word of choice in the prompt points to this candidate by some trusted number."""
         directions = self._prompt.choice.directions()
-        if not directions or len(column) < 2:
+        if not directions or len(column) < 2 or value not in column:
             return False
         table: dict[str, dict[str, float]] = {}
         for name, candidate in column.items():
