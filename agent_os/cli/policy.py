@@ -9,9 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from agent_os.policy import Policy
+    from agent_os.policy.workbench.check import Finding
 
 app = typer.Typer(no_args_is_help=True, help="Check, test, explain, decide, diff, replay and learn policies.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -48,18 +52,20 @@ def decide(
 ) -> None:
     """Decide JSON actions: one a line in, one decision a line out. A malformed line is answered with a denial."""
     from agent_os.policy.workbench.stream import Decider  # noqa: PLC0415
-    from agent_os.runtime.workbench import lines_of, open_policy, read_manifests  # noqa: PLC0415
+    from agent_os.runtime.workbench import judging, lines_of, open_policy, read_manifests  # noqa: PLC0415
 
     manifests = read_manifests(tools) if tools else ()
-    decider = Decider(open_policy(policies, semantics=semantics), workspace=_workspace(workspace), manifests=manifests)
+    policy = open_policy(policies, semantics=semantics)
     out = sys.stdout.buffer
     waiting = 0
-    for answer in decider.decide_lines(lines_of(input_file, sys.stdin.buffer)):
-        out.write(answer)
-        waiting += 1
-        if waiting >= FLUSH_LINES or input_file is None:
-            out.flush()
-            waiting = 0
+    with judging(policy) as judge:
+        decider = Decider(policy, workspace=_workspace(workspace), manifests=manifests, judge=judge)
+        for answer in decider.decide_lines(lines_of(input_file, sys.stdin.buffer)):
+            out.write(answer)
+            waiting += 1
+            if waiting >= FLUSH_LINES or input_file is None:
+                out.flush()
+                waiting = 0
     out.flush()
 
 
@@ -73,23 +79,25 @@ def replay(
 ) -> None:
     """Judge recorded tool-call traces: each call knowing the prompt and earlier results alone."""
     from agent_os.policy.workbench.replay import replay_trace, summarise  # noqa: PLC0415
-    from agent_os.runtime.workbench import open_policy, traces_of, watchers  # noqa: PLC0415
+    from agent_os.runtime.workbench import judging, open_policy, traces_of, watchers  # noqa: PLC0415
 
     policy = open_policy(policies)
     make_watcher = watchers(policy, tools)
     results = []
-    for given in traces_of(trace, sys.stdin.buffer):
-        result = replay_trace(policy, given, make_watcher=make_watcher, workspace=_workspace(workspace))
-        if as_json:
-            _print(result)
-            continue
-        results.append(result)
-        for number, decision in enumerate(result["decisions"], 1):
-            if decision["verdict"] != "allow":
-                where = f"{result['id']} call {number}"
-                typer.echo(f"{where}: {decision['verdict']} {decision['tool']}: {decision['reason']}")
-        if result.get("error"):
-            typer.echo(f"{result['id']}: {result['error']}")
+    root = _workspace(workspace)
+    with judging(policy) as judge:
+        for given in traces_of(trace, sys.stdin.buffer):
+            result = replay_trace(policy, given, make_watcher=make_watcher, workspace=root, judge=judge)
+            if as_json:
+                _print(result)
+                continue
+            results.append(result)
+            for number, decision in enumerate(result["decisions"], 1):
+                if decision["verdict"] != "allow":
+                    where = f"{result['id']} call {number}"
+                    typer.echo(f"{where}: {decision['verdict']} {decision['tool']}: {decision['reason']}")
+            if result.get("error"):
+                typer.echo(f"{result['id']}: {result['error']}")
     if not as_json:
         counts = summarise(results)
         typer.echo(
@@ -172,7 +180,7 @@ def check(
         except PolicyError as error:
             findings += from_error(error)
         else:
-            findings += check_policy(policy)
+            findings += [*_rego_findings(policy), *check_policy(policy)]
             rules += len(policy.rules)
     if quiet:
         findings = [finding for finding in findings if finding.severity != "note"]
@@ -189,6 +197,19 @@ def check(
         raise typer.Exit(INVALID)
 
 
+def _rego_findings(policy: Policy) -> list[Finding]:
+    """Return what refuses the Rego modules of a policy, each at the section that brings them."""
+    if not policy.engines:
+        return []
+    from agent_os.policy.workbench.check import Finding as Found  # noqa: PLC0415
+    from agent_os.runtime.rego import check_rego  # noqa: PLC0415
+
+    place = next(unit.document.place("rego") for _, _, unit in policy.sections("rego"))
+    return [
+        Found(problem.code, "error", place, "rego", problem.message, problem.hint) for problem in check_rego(policy)
+    ]
+
+
 @app.command()
 def explain(
     policies: list[str] = POLICIES,
@@ -199,12 +220,15 @@ def explain(
     """Explain one decision: every rule considered, where it is enforced, the least change. Status 3 for a denial."""
     from agent_os.cli.policy_report import print_explanation  # noqa: PLC0415
     from agent_os.policy.workbench.explain import explain as explained  # noqa: PLC0415
+    from agent_os.policy.workbench.facts import judged  # noqa: PLC0415
     from agent_os.policy.workbench.stream import parse_line  # noqa: PLC0415
-    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+    from agent_os.runtime.workbench import judging, open_policy  # noqa: PLC0415
 
     text = sys.stdin.buffer.read() if action == "-" else action.encode()
     parsed, facts = parse_line(text, workspace=_workspace(workspace))
-    explanation = explained(open_policy(policies), parsed, facts)
+    policy = open_policy(policies)
+    with judging(policy) as judge:
+        explanation = explained(policy, parsed, judged(facts, parsed, judge))
     if as_json:
         _print(explanation.to_json())
     else:

@@ -117,6 +117,13 @@ def _parse(bundle: Bundle) -> Policy:
         return text_of(beside(reference, referring)), beside(reference, referring)
 
     def resolve_data(reference: str, referring: str) -> Any:
+        folder = beside(reference, referring) + "/"
+        modules = [name for name in bundle.files if name.startswith(folder) and name.endswith(".rego")]
+        if modules:
+            direct = sorted(name for name in modules if "/" not in name.removeprefix(folder))
+            return {f"{reference.rstrip('/')}/{name.removeprefix(folder)}": text_of(name) for name in direct}
+        if reference.endswith(".rego"):
+            return text_of(beside(reference, referring))
         text = text_of(beside(reference, referring))
         if reference.endswith((".yaml", ".yml", ".json")):
             return read(text, file=reference).value

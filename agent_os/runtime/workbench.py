@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from agent_os.core.errors import EffectError, Place, PolicyError, Problem
 from agent_os.core.facts import Facts
 from agent_os.core.principal import Principal
 from agent_os.policy import Policy
+from agent_os.policy.workbench.facts import Judge
 from agent_os.policy.workbench.replay import MakeWatcher
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.policies import load_policy, read_policy_text
@@ -31,6 +33,27 @@ MAX_TEST_FILES: Final = 10_000
 def open_policy(sources: Sequence[str], *, semantics: str | None = None) -> Policy:
     """Return the policy of one file, or of several as layers. Raises PolicyError."""
     return load_policy(sources[0] if len(sources) == 1 else list(sources), semantics=semantics)
+
+
+@contextmanager
+def judging(policy: Policy) -> Iterator[Judge | None]:
+    """Give what asks the engines of a policy's `rego:`, or None for a policy without; they are closed at the end."""
+    if not policy.engines:
+        yield None
+        return
+    import asyncio  # noqa: PLC0415
+
+    from agent_os.runtime.rego import rego_engines  # noqa: PLC0415  (policies without Rego do not pay for it)
+
+    engines = rego_engines(policy)
+    if engines is None:
+        yield None
+        return
+    with asyncio.Runner() as runner:
+        try:
+            yield lambda action: runner.run(engines.evaluate(action.to_json(), action.digest))
+        finally:
+            runner.run(engines.aclose())
 
 
 def lines_of(path: str | None, standard_input: Iterable[bytes]) -> Iterator[bytes]:
@@ -148,7 +171,8 @@ def run_test_files(paths: Sequence[str]) -> list[Report]:
         sources = tuple(name if name.startswith("pack:") else str(path.parent / name) for name in named)
         if sources not in loaded:
             loaded[sources] = open_policy(sources)
-        reports.append(run_tests(tests, document, loaded[sources]))
+        with judging(loaded[sources]) as judge:
+            reports.append(run_tests(tests, document, loaded[sources], judge))
     return reports
 
 

@@ -6,16 +6,20 @@ Only what a decision may know can be said; an unknown key is an error. What is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core import canonical
+from agent_os.core.action import Action
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import DEFAULTS, BudgetLeft, ExternalVerdict, Facts, Finding, FlowConcern
 from agent_os.core.label import Confidentiality, Integrity, Label
 from agent_os.core.principal import Capability
+
+Judge = Callable[[Action], tuple[ExternalVerdict, ...]]
+"""Asks the engines that a policy's `rego:` names about one action."""
 
 KEYS: Final = (
     "now", "workspace", "resolved_ips", "findings", "budgets", "rates", "flow", "verdicts", "depth", "children",
@@ -37,6 +41,11 @@ def parse_facts(given: Mapping[str, Any], base: Facts = DEFAULTS) -> Facts:
         except (TypeError, ValueError, KeyError, AttributeError):
             raise ActionError("is malformed", field=f"facts.{key}", hint=_HINTS.get(key, "")) from None
     return replace(base, **changes)
+
+
+def judged(facts: Facts, action: Action, judge: Judge | None) -> Facts:
+    """Return facts with the verdicts of engines, unless they hold some already (said by a person)."""
+    return facts if judge is None or facts.verdicts else replace(facts, verdicts=judge(action))
 
 
 def _number(value: Any) -> float:

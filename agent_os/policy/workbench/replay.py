@@ -16,7 +16,7 @@ from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.policy.engine import decide
 from agent_os.policy.policy import Policy
-from agent_os.policy.workbench.facts import parse_facts
+from agent_os.policy.workbench.facts import Judge, judged, parse_facts
 
 MAX_CALLS: Final = 10_000
 _KEYS: Final = frozenset({"id", "prompt", "principal", "calls", "facts", "not_evaluable"})
@@ -38,7 +38,12 @@ MakeWatcher = Callable[[Mapping[str, Any], Principal], Watcher]
 
 
 def replay_trace(
-    policy: Policy, trace: Any, *, make_watcher: MakeWatcher | None = None, workspace: str = "/workspace"
+    policy: Policy,
+    trace: Any,
+    *,
+    make_watcher: MakeWatcher | None = None,
+    workspace: str = "/workspace",
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Return `{"id": …, "decisions": [{tool, verdict, rules, reason}, …]}` for one trace.
 
@@ -61,7 +66,7 @@ def replay_trace(
     head = {key: value for key, value in trace.items() if key != "calls"}
     watcher = make_watcher(head, principal) if make_watcher is not None else None
     for call in calls:
-        result["decisions"].append(_judge_call(policy, call, principal, base, watcher, workspace))
+        result["decisions"].append(_judge_call(policy, call, principal, base, watcher, workspace, judge))
     return result
 
 
@@ -75,7 +80,13 @@ def parse_principal(given: Any) -> Principal:
 
 
 def _judge_call(
-    policy: Policy, call: Any, principal: Principal, base: Facts, watcher: Watcher | None, workspace: str
+    policy: Policy,
+    call: Any,
+    principal: Principal,
+    base: Facts,
+    watcher: Watcher | None,
+    workspace: str,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     tool = call.get("tool") if isinstance(call, Mapping) else None
     try:
@@ -91,7 +102,7 @@ def _judge_call(
         facts = parse_facts(call["facts"], base) if call.get("facts") else base
         if watcher is not None:
             facts = watcher.facts(action, facts)
-        decision = decide(policy, action, facts)
+        decision = decide(policy, action, judged(facts, action, judge))
     except ActionError as error:
         return {"tool": tool, "verdict": "deny", "rules": [], "reason": f"malformed call: {error}"}
     if watcher is not None:

@@ -17,7 +17,7 @@ from agent_os.core.errors import ActionError
 from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.policy.engine import decide
 from agent_os.policy.policy import Policy
-from agent_os.policy.workbench.facts import parse_facts
+from agent_os.policy.workbench.facts import Judge, judged, parse_facts
 
 if TYPE_CHECKING:
     from agent_os.core.manifest import Manifest
@@ -52,11 +52,19 @@ def refusal(policy: Policy, reason: str, given: Any = None) -> dict[str, Any]:
 class Decider:
     """Decides lines under one policy; `workspace` is what relative paths are taken against.
 
-    With `manifests`, arguments that a manifest says are paths are made canonical first, as the monitor does.
+    With `manifests`, arguments that a manifest says are paths are made canonical first, as the monitor does; with
+    `judge`, the engines of `rego:` are asked about each action that brings no verdicts of its own.
     """
 
-    def __init__(self, policy: Policy, *, workspace: str = "/workspace", manifests: Sequence[Manifest] = ()) -> None:
-        self._policy = policy
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        workspace: str = "/workspace",
+        manifests: Sequence[Manifest] = (),
+        judge: Judge | None = None,
+    ) -> None:
+        self._policy, self._judge = policy, judge
         self._paths = {
             (manifest.name if manifest.server else "", tool.name): [
                 name for name, argument in tool.arguments.items() if argument.type == "path"
@@ -89,7 +97,8 @@ class Decider:
             if self._paths and isinstance(action, ToolCall):
                 action = self._with_paths(action)
             facts = self._base if given is None else parse_facts(given, self._base)
-            answer = decide(self._policy, action, facts.with_stated(action.stated)).to_json()
+            facts = judged(facts.with_stated(action.stated), action, self._judge)
+            answer = decide(self._policy, action, facts).to_json()
         except (ActionError, RecursionError) as error:
             return refusal(self._policy, f"malformed action: {error}", data)
         if name is not None:

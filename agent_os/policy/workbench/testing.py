@@ -20,7 +20,7 @@ from agent_os.policy.policy import Policy
 from agent_os.policy.problems import from_validation
 from agent_os.policy.reader import Document, read
 from agent_os.policy.schema.base import Part, Text
-from agent_os.policy.workbench.facts import parse_facts
+from agent_os.policy.workbench.facts import Judge, judged, parse_facts
 
 MAX_CASES: Final = 100_000
 EACH: Final = "$each"
@@ -86,7 +86,7 @@ def parse_tests(text: str, *, file: str) -> tuple[TestFile, Document]:
         raise PolicyError(from_validation(error, document, TestFile)) from None
 
 
-def run_tests(tests: TestFile, document: Document, policy: Policy) -> Report:
+def run_tests(tests: TestFile, document: Document, policy: Policy, judge: Judge | None = None) -> Report:
     """Run the tests of a file against a policy."""
     report = Report(document.file, policy)
     for index, case in enumerate(tests.tests):
@@ -94,7 +94,7 @@ def run_tests(tests: TestFile, document: Document, policy: Policy) -> Report:
         for name, wire, facts in expand(case):
             if len(report.results) >= MAX_CASES:
                 raise PolicyError(Problem(f"has more than {MAX_CASES} tests", place))
-            report.results.append(_run(case, name, wire, facts, place, tests.workspace, report))
+            report.results.append(_run(case, name, wire, facts, place, tests.workspace, report, judge))
     return report
 
 
@@ -118,17 +118,26 @@ def _put(template: Any, value: Any) -> Any:
 
 
 def _run(
-    case: Case, name: str, wire: dict[str, Any], given: dict[str, Any], place: Place, workspace: str, report: Report
+    case: Case,
+    name: str,
+    wire: dict[str, Any],
+    given: dict[str, Any],
+    place: Place,
+    workspace: str,
+    report: Report,
+    judge: Judge | None,
 ) -> Result:
     try:
         action = Action.parse(wire, workspace=workspace)
         facts = parse_facts({"workspace": workspace, **given}, DEFAULTS).with_stated(action.stated)
+        facts = judged(facts, action, judge)
     except ActionError as error:
         failed = case.expect != "deny" or case.rules
         return Result(name, place, "deny", (), f"the action is malformed: {error}" if failed else "")
     decision = decide(report.policy, action, facts)
     report.matched.update(match.rule for _, _, match in considered(report.policy, action, facts))
     report.matched.update(decision.rules)
+    report.matched.update(verdict.engine for verdict in facts.verdicts if not verdict.error)
     report.matched.update(item.rule for item in decision.obligations)
     problems = []
     if decision.verdict.value != case.expect:
