@@ -15,21 +15,27 @@ from typing import Any, Final
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Decision
+from agent_os.core.errors import EffectError
 from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
+from agent_os.effects.models.client import Providers
+from agent_os.effects.models.local import LocalModels
 from agent_os.effects.proxy import EgressGuard, Limits, Listener, ListenerIdentity, Treatment
 from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.inference import Inference
 from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretStores, SecretVault, Source
 from agent_os.guards.privacy.restore import ByteRestorer
+from agent_os.monitor import Monitor
 from agent_os.policy import Policy, decide
 from agent_os.policy.globs import compile_any
 from agent_os.policy.network.hosts import HostSelector
 from agent_os.policy.schema.network import NetworkMiddleware
+from agent_os.runtime.models import models_folder
 
 REDACT_KEYS: Final = "openshell/regex"
 """The middleware that is built in: API keys in request bodies are replaced by a mark."""
@@ -219,6 +225,7 @@ async def open_guard(
     """
     env = os.environ if environment is None else environment
     roots = roots or (Path(env["AGENTOS_UPSTREAM_CA"]) if env.get("AGENTOS_UPSTREAM_CA") else None)
+    models = _models(policy, vault, state)
     guard = EgressGuard(
         door=door,
         resolver=resolver or SystemResolver(),
@@ -231,11 +238,39 @@ async def open_guard(
         observe=observe,
         corporate=corporate_proxy(env),
         restorer=_restorer,
+        inference=_inference(policy, models) if models is not None else None,
         roots=roots,
     )
+    if models is not None:
+        guard.on_stop.append(models.aclose)
     await guard.start()
     await guard.serve_control(state / "net" / str(os.getpid()) / CONTROL)
     return guard
+
+
+def _models(policy: Policy, vault: SecretVault | None, state: Path) -> Providers | None:
+    """Return the providers behind `https://inference.local`, or None where the policy has no models."""
+    from agent_os.runtime.gateway import endpoints_of, key_source  # noqa: PLC0415 - stands on this module
+
+    endpoints = endpoints_of(policy)
+    if not endpoints:
+        return None
+    return Providers(endpoints, key_source(policy, vault), local=LocalModels(models_folder(state)))
+
+
+def _inference(policy: Policy, models: Providers) -> Inference:
+    """Return what answers `inference.local` for the monitor of a connection."""
+    from agent_os.runtime.gateway import ModelGateway  # noqa: PLC0415
+    from agent_os.runtime.serve import Api, declared_hosts  # noqa: PLC0415
+
+    links = declared_hosts(policy)
+
+    def handler(door: Door) -> Any:
+        if not isinstance(door, Monitor):
+            raise EffectError("models need the session's monitor")
+        return Api(ModelGateway(door, models, link_allowed=links), None).handle
+
+    return handler
 
 
 def _restorer(door: Door, content_type: str) -> ByteRestorer | None:

@@ -24,6 +24,7 @@ from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Fill
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import CHUNKED, UNTIL_CLOSE, Body, Head, HttpError
+from agent_os.effects.proxy.inference import serve_inference, serves_inference
 from agent_os.effects.proxy.limits import INFORMATIONAL_MAX
 from agent_os.effects.proxy.local import serve_local
 from agent_os.effects.proxy.parts import Parts
@@ -133,6 +134,8 @@ class Requests:
         except EffectError as error:
             self._client.write(answers.problem(502, "upstream unreachable", str(error)))
             return False
+        if serves_inference(parts, host):
+            return await serve_inference(parts, flow, head)
         asked = read_asked(head, scheme=self._scheme, host=host, port=port, encoded_slash=route.treatment.encoded_slash)
         flow.last = f"{head.method} {asked.path}"[:200]
         return await self._judged(head, asked, route)

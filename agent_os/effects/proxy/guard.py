@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import Flow, FlowTable
 from agent_os.effects.proxy.front import refuse_connection, serve
 from agent_os.effects.proxy.identity import Identities, ListenerIdentity
+from agent_os.effects.proxy.inference import MODEL_VARIABLES, Inference, serves_inference
 from agent_os.effects.proxy.limits import DNS_MESSAGE_BYTES_MAX, DNS_TCP_QUERIES_MAX, Limits
 from agent_os.effects.proxy.names import SyntheticNames, answer_query
 from agent_os.effects.proxy.parts import Parts
@@ -63,17 +64,19 @@ class EgressGuard:
         self, *, door: Door, resolver: Resolver, rules: EgressRules, state: Path, clock: Clock,
         secrets: SecretStore | None = None, stages: Sequence[Stage] = (), limits: Limits | None = None,
         observe: bool = False, corporate: CorporateProxy | None = None, roots: Path | None = None,
-        restorer: FindRestorer | None = None,
+        restorer: FindRestorer | None = None, inference: Inference | None = None,
     ) -> None:  # fmt: skip
         """`state` is the state directory (`ca/` and `flows/` are made in it); `roots` is PEM of upstream roots.
 
         `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`.
         """
         self._ports = (door, resolver, rules, clock, secrets, stages, observe, corporate)
-        self._restorer = restorer
+        self._restorer, self._inference = restorer, inference
         self._limits = limits or Limits()
         self._state, self._roots = state, roots
         self.parts: Parts | None = None
+        self.on_stop: list[Callable[[], Awaitable[None]]] = []
+        """What is closed after the last connection."""
         self._listeners: set[Listener] = set()
         self._names: WeakKeyDictionary[ListenerIdentity, SyntheticNames] = WeakKeyDictionary()
         self._sweeper: asyncio.Task[None] | None = None
@@ -97,6 +100,7 @@ class EgressGuard:
             restorer=self._restorer,
             observe=observe,
             corporate=corporate,
+            inference=self._inference,
         )
         self._sweeper = asyncio.create_task(self._sweep(), name="egress-sweep")
 
@@ -241,18 +245,23 @@ class EgressGuard:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
+        for close in self.on_stop:
+            await close()
         parts.flows.shut()
 
     def environment(self, *, proxy: str = "", socks: str = "", bundle: str = "", no_proxy: str = "") -> dict[str, str]:
         """Return variables for a sandbox or child process: proxy settings, where the CA bundle is, placeholders.
 
-        A secret that policy names is there under its name as `agentos-secret:NAME`.
+        A secret that policy names is there under its name as `agentos-secret:NAME`; where the policy has models, the
+        variables of the usual clients lead them to `inference.local`.
 
         `bundle` is the path of `ca_bundle` as the child sees it (default: where it is here).
         """
         path = bundle or str(self.ca_bundle)
         result = {name: f"agentos-secret:{name}" for name in self._started.rules.secret_names() if name.isidentifier()}
         result.update(dict.fromkeys(_BUNDLE_VARIABLES, path))
+        if self._inference is not None:
+            result = {**MODEL_VARIABLES, **result}
         if proxy:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROXY"):
                 result[name] = result[name.lower()] = proxy
@@ -361,7 +370,9 @@ def _dns_answer(parts: Parts, query: bytes, names: SyntheticNames, agent: str) -
             parts.flows.note("dns", None, agent=agent, name=name, verdict=verdict)
 
     resolvable = (lambda _: True) if parts.observe else parts.rules.resolvable
-    return answer_query(query, names, lambda name: name == "policy.local" or resolvable(name), noted)
+    return answer_query(
+        query, names, lambda name: name == "policy.local" or serves_inference(parts, name) or resolvable(name), noted
+    )
 
 
 async def _dns_tcp(parts: Parts, flow: Flow, names: SyntheticNames) -> None:

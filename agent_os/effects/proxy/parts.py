@@ -13,6 +13,7 @@ from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import FlowTable
 from agent_os.effects.proxy.identity import Identities
+from agent_os.effects.proxy.inference import Inference
 from agent_os.effects.proxy.limits import Limits
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.upstream import CorporateProxy
@@ -44,6 +45,7 @@ class Parts:
     restorer: FindRestorer | None = None
     observe: bool = False
     corporate: CorporateProxy | None = None
+    inference: Inference | None = None
     draining: bool = False
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)

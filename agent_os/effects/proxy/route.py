@@ -19,6 +19,7 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.inference import serves_inference
 from agent_os.effects.proxy.limits import ADDRESSES_MAX
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
@@ -57,6 +58,8 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     """Resolve, judge and admit. Raises DeniedError, or EffectError when the name does not resolve."""
     rules = parts.rules
     flow.host, flow.port = host, port
+    if serves_inference(parts, host):  # no destination: requests become model calls, which the door judges
+        return Route(host, port, (), Treatment(why="answered by the model gateway"), None, {})
     flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds  # each step from here on has a bound of its own
     peer = flow.peer
     executable = peer.executable if peer is not None and not peer.changed else None

@@ -90,10 +90,16 @@ def _limited(limits: Limits, section: Any) -> Limits:
 
 
 def _ports(file: PolicyFile) -> set[int] | None:
-    """Return the ports of every endpoint, or None when the file names no network at all."""
+    """Return the ports of every endpoint, or None when the file names no network at all.
+
+    Models are reached at `https://inference.local`, so a file that names some needs the guard too.
+    """
     policies = file.network_policies
+    models = file.models is not None and any(
+        provider.kind not in ("scripted", "langchain") for provider in file.models.providers.values()
+    )
     if not policies:
-        return None
+        return {443} if models else None
     document = policies.model_dump(mode="json") if hasattr(policies, "model_dump") else policies
     found: set[int] = set()
     _collect_ports(document, found, 0)
