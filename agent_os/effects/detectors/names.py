@@ -32,6 +32,7 @@ _WORD: Final = re.compile(rf"(?<![\w@/])[{_UPPER}][^\W\d_]*(?:[-'\u2019&][^\W\d_
 _GAP: Final = re.compile(
     r" {1,2}(?:(?:de|da|do|dos|das|del|della|di|du|van|von|der|den|ten|ter|zu|bin|ibn|al|el|af|av|la|le|los|of|and|for|&|the|y) ){0,2}"
 )
+_LINK: Final = re.compile(r"\b(?:and|of|for|the|y)\b|&")
 _LOWER_PARTS: Final = re.compile(r"[^\W\d_]+")
 
 
@@ -43,6 +44,8 @@ class Word:
     end: int
     text: str
     bare: str
+    linked: bool = False
+    """Joined to the word before it by `and`, `of`, `&` and the like: one name for an organisation, two for people."""
 
 
 def runs(text: str) -> Iterator[list[Word]]:
@@ -59,15 +62,17 @@ def runs(text: str) -> Iterator[list[Word]]:
         for ending in ("'s", "\u2019s"):
             if bare.endswith(ending):
                 bare, word, end = bare[:-2], word[:-2], end - 2
+        linked = False
         if run:
             gap = text[run[-1].end : start]
+            linked = len(gap) > 2 and _LINK.search(gap) is not None
             joined = (gap in (" ", "  ") or (len(gap) < 14 and _GAP.fullmatch(gap) is not None)) and len(
                 run
             ) < RUN_WORDS_MAX
             if not joined:
                 yield run
                 run = []
-        run.append(Word(start, end, word, bare))
+        run.append(Word(start, end, word, bare, linked))
     if run:
         yield run
 
@@ -97,6 +102,10 @@ _STRONG_CUE: Final = re.compile(
 _SAID: Final = re.compile(
     r"(?:'s|\u2019s)?,?\s{0,2}(?:said|says|asked|told|wrote|writes|replied|shouted|explained|lives|lived|listed|began|who|had given|had|spoke|speaks|will be talking|is very|is from|was born|was a huge"
     r"|was impressed|is a very|is an?|has|and i\b|,? can i\b|spent|works|worked|moved|flew|got|just|'s (?:daughter|son|wife|husband|address|kid|killers)|concert|version|novel|novels|speak|please|so impulsive|under debate)"
+)
+_PERSONAL: Final = re.compile(
+    r"(?:,? (?:said|says|asked|told|replied|shouted|whispered|laughed|smiled|lives|lived|spoke|walked|thinks|loves|married|spent|moved|flew|had given|wrote (?:to|back)|was born|just has to)\b"
+    r"|, can i |(?:'s|\u2019s) (?:daughter|son|wife|husband|mother|father|sister|brother|kid|kids|address|phone|name|birthday)\b)"
 )
 _PLACE_CUE: Final = re.compile(
     r"(?:\bin|\bfrom|\bto|\bnear|\bvisit(?:ing|ed)?|\bvia|\btowards?|\bleaving|\barrived (?:at|in)|\bacross|\bthrough|\boutside|\bdowntown|\bcity of|\bcity|\bcountry|\bwhere:|\btown of|\bstreet in|\bserving|\bat|\bvisited"
@@ -157,32 +166,53 @@ def _read_run(text: str, lowered: str, run: list[Word], lists: Gazetteer, found:
 # ---- organisations --------------------------------------------------------------------------------------------------
 
 
+_FORM: Final = re.compile(
+    r"(?:[.,]?[ ]?(?:\((?:Holdings?|UK|US|USA|Pty|Group|International|Europe|REIT)\)|(?:PLC|Plc|plc|p\.l\.c|LTD|Ltd|ltd|INC|Inc|inc|LLC|llc|LLP|Limited|Corp|CORP|GmbH|Co|CO|S\.A|SA|N\.V|NV|B\.V|BV|S\.p\.A|SpA|AG|SE|KG|Pty|PTY|Holdings)"
+    r"(?![A-Za-z])\.?(?: & Co\.? KG)?)){1,4}"
+)
+_FUNCTION: Final = frozenset(
+    "the a an in at on by for from to of with and or but if when while then my our your his her their its this that these those i we you he she they it is are was were do does did "
+    "please dear hello hi yes no not why what where who how today yesterday tomorrow after before since during about as also both all each every der die das le la les el los il".split()
+)
+
+
 def _organisation(text: str, lowered: str, run: list[Word], lists: Gazetteer, found: list[Finding]) -> list[Word]:
     """Take an organisation out of a run; return the words left."""
-    last = -1
+    last = hard = -1
     for index, word in enumerate(run):
         if word.bare in ORG_SUFFIXES and (index > 0 or word.bare in ORG_HARD):
             last = index
+            hard = index if index and word.bare in ORG_HARD else hard
+    form = _FORM.match(text, run[-1].end)
+    if form and form.group().strip(" .,"):
+        last = hard = len(run)
+    if hard > 0:
+        last = hard
     if last > 0:
-        hard = any(word.bare in ORG_HARD for word in run[1 : last + 1])
         first = 0
-        while first < last and _sentence_start(run[first], text, lists) and first + 1 < last:
+        while first < min(last, len(run)) - 1 and run[first].bare in _FUNCTION:
             first += 1
-        begin, end = run[first].start, run[last].end
-        if not hard and last == first and run[last].bare in lists.words:
-            return run
-        tail = text[end : end + 12]
-        if tail.startswith((" S.A", " N.V", " A.S")):
-            end += 5
-        found.append(Finding("ORGANIZATION", begin, end, 0.75 if hard else 0.6))
-        return run[:first] if first and not _sentence_start(run[0], text, lists) else run[last + 1 :]
+        if hard <= 0:
+            while first < last - 1 and _sentence_start(run[first], text, lists):
+                first += 1
+            if last - first < 1 or (
+                all(word.bare in lists.words for word in run[first:last]) and run[first].text.isupper()
+            ):
+                return run
+        begin = run[min(first, len(run) - 1)].start
+        end = run[-1].end if last >= len(run) else run[last].end
+        more = _FORM.match(text, end)
+        if more and hard > 0:
+            end = more.end()
+        found.append(Finding("ORGANIZATION", begin, end, 0.75 if hard > 0 else 0.6))
+        return [word for word in run if word.start >= end]
     start, end = run[0].start, run[-1].end
     before = _before(lowered, start)
     if _ORG_CUE.search(before) or (_ORG_AFTER.match(text, end) and run[0].bare not in lists.first):
         offset = 0
-        while offset < len(run) - 1 and run[offset].bare in lists.words and run[offset].bare not in lists.last:
+        while offset < len(run) - 1 and run[offset].bare in _FUNCTION:
             offset += 1
-        if not (run[offset].bare in lists.words and offset == len(run) - 1 and len(run) == 1):
+        if not (run[offset].bare in lists.words and offset == len(run) - 1):
             found.append(Finding("ORGANIZATION", run[offset].start, end, 0.55))
             return []
     return run
@@ -264,7 +294,7 @@ def _person(
     before = _before(lowered, word.start) if index == 0 else ""
     cue = bool(before and _NAME_CUE.search(before))
     strong = bool(before and _STRONG_CUE.search(before))
-    given, common = word.bare in lists.first, word.bare in lists.words
+    given, common = word.bare in lists.first, _common(word, lists)
     family = word.bare in lists.last
     if word.text.isupper() and len(word.text) > 1 and not (len(run) - index >= 2 and given):
         if not (cue and (given or family)):
@@ -275,9 +305,14 @@ def _person(
     if size == 0 or not full:
         return 0
     after = bool(_SAID.match(lowered, part[-1].end))
+    if size >= 2 and part[-1].bare in _STREETS and part[-1].bare not in lists.first and not strong:
+        if before[-2:-1].isdigit() or _PLACE_CUE.search(before):
+            found.append(Finding("LOCATION", part[0].start, part[-1].end, 0.5))
+        return size
     if size >= 2:
         known = sum(item.bare in lists.first or item.bare in lists.last for item in full)
-        rare = sum(item.bare not in lists.words for item in full)
+        rare = sum(not _common(item, lists) for item in full)
+        owned = text[max(0, word.start - 3) : word.start - 1] in ("'s", "\u2019s")
         shaped = bool(_SURNAME.search(full[-1].bare))
         initial = any(len(item.bare) == 1 for item in part[1:])
         if given and (not common or (known >= 2 and not _sentence_start(word, text, lists))) and rare:
@@ -290,7 +325,7 @@ def _person(
             return 0
         elif known and rare == len(full):
             score = 0.6
-        elif (rare == len(full) and (shaped or initial)) or (rare == len(full) and after):
+        elif rare == len(full) and (shaped or initial or after) and not owned:
             score = 0.5
         else:
             return 0
@@ -302,6 +337,8 @@ def _person(
     if len(word.bare) < 3 and not (strong and given):
         return 0
     lone = word.bare in lists.cities or word.bare in DEMONYMS
+    if word.bare in lists.countries and not strong:
+        return 0
     if given and not common:
         score = 0.6 if cue or strong or after else 0.5
         if lone and not (cue or strong):
@@ -319,7 +356,7 @@ def _person(
         and len(word.bare) > 3
         and not word.text.isupper()
         and not _sentence_alone(text, word)
-    ) or (cue and not common and not lone and not word.text.isupper()):
+    ) or ((cue or _PERSONAL.match(lowered, word.end)) and not common and not lone and not word.text.isupper()):
         score = 0.42
     else:
         return 0
@@ -332,6 +369,22 @@ def _sentence_alone(text: str, word: Word) -> bool:
     return text[word.end : word.end + 1] in (":", "=", "(", "_", "/", "\\")
 
 
+_WORD_ENDING: Final = re.compile(
+    r".{3,}(?:tion|tions|ment|ments|ness|ity|ous|ful|ally|ably|able|ible|ism|isms|ary|ive|ence|ance|ures|ings?|less|ships?|ware|ology|istic|ized?|ization)$"
+)
+_STREETS: Final = frozenset(
+    "street st avenue ave road rd lane drive boulevard blvd court square terrace parkway circle close crescent gardens grove highway row alley plaza cove dam islands island mills club crossing "
+    "village ville station heights fort pass loop trail fields bridge harbor harbour beach creek valley lake lakes ridge views meadow meadows springs junction via".split()
+)
+
+
+def _common(word: Word, lists: Gazetteer) -> bool:
+    """Whether a word is an ordinary one: listed, or with the ending of a derived word and in no list of names."""
+    if word.bare in lists.words:
+        return True
+    return word.bare not in lists.first and word.bare not in lists.last and _WORD_ENDING.match(word.bare) is not None
+
+
 def _extent(run: list[Word], index: int, lists: Gazetteer, *, titled: bool) -> int:
     """Return how many words from `index` on look like one person's name."""
     size = 0
@@ -339,7 +392,9 @@ def _extent(run: list[Word], index: int, lists: Gazetteer, *, titled: bool) -> i
         item = run[index + size]
         if item.bare in ORG_SUFFIXES and size:
             break
-        common = item.bare in lists.words and item.bare not in lists.last
+        if size and item.linked:
+            break
+        common = _common(item, lists) and item.bare not in lists.last
         if size and common and len(item.bare) > 1 and not (titled and size == 1 and item.bare not in ("is", "and")):
             break
         if size and item.bare in TITLES and item.bare not in lists.last:
