@@ -36,14 +36,14 @@ class TaskMonitor(Monitor):
 
     _task = ""
     _fence: Fence | None = None
-    _asked: dict[str, int]
+    _times: dict[str, int]
     _refused: Approval | None = None
     _active = 0
     _quiet: asyncio.Event
 
     def bind(self, task: str, fence: Fence, refused: Approval | None = None) -> TaskMonitor:
         """Make this the monitor of a run of `task`; `refused` is the ask it waited for, if that was not approved."""
-        self._task, self._fence, self._asked, self._refused = task, fence, {}, refused
+        self._task, self._fence, self._times, self._refused = task, fence, {}, refused
         self._active, self._quiet = 0, asyncio.Event()
         return self
 
@@ -96,8 +96,8 @@ class TaskMonitor(Monitor):
         base = key or action.digest
         count = 0
         if not key:
-            count = self._asked.get(base, 0)
-            self._asked[base] = count + 1
+            count = self._times.get(base, 0)
+            self._times[base] = count + 1
         return f"{REPEATABLE if self._repeatable(action) else ''}{self._task}:{base}:{count}"
 
     def _repeatable(self, action: Action) -> bool:

@@ -26,6 +26,7 @@ DUE_MAX: Final = 10_000
 """Missed occurrences that are counted; a schedule that missed more starts anew from now."""
 GRACE_SECONDS: Final = 60.0
 """A run this late is late, a run later than this was missed."""
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _WINDOW: Final = timedelta(hours=3)
 """No zone shifts its clock by more."""
 
@@ -49,17 +50,22 @@ class Trigger:
         return {"every": self.every} if self.kind == "every" else {"at": self.at}
 
 
-def parse_trigger(data: Mapping[str, Any]) -> Trigger:
+def parse_trigger(data: Mapping[str, Any] | str) -> Trigger:
     """Return the trigger of `{"cron": "0 2 * * *", "zone": "Europe/Berlin"}`, `{"every": 900}` or `{"at": <time>}`.
 
-    `at` is Unix seconds or ISO 8601 with its offset. Raises ActionError naming the field, MissingPartError for cron.
+    A text is a cron expression in UTC. `every` is seconds or a text such as `15m`; `at` is Unix seconds or ISO 8601 with
+    its offset. Raises ActionError naming the field, MissingPartError for cron.
     """
+    if isinstance(data, str):
+        data = {"cron": data}
+    if not isinstance(data, Mapping):
+        raise ActionError("needs exactly one of cron, every, at", field="when", hint="zone goes with cron")
     kinds = [kind for kind in ("cron", "every", "at") if kind in data]
     unknown = sorted(set(data) - {"cron", "every", "at", "zone"})
     if unknown or len(kinds) != 1:
         raise ActionError("needs exactly one of cron, every, at", field="when", hint="zone goes with cron")
     if kinds == ["every"]:
-        every = data["every"]
+        every = _seconds(data["every"])
         if isinstance(every, bool) or not isinstance(every, (int, float)) or not EVERY_SECONDS_MIN <= every <= 4e9:
             raise ActionError(f"must be at least {EVERY_SECONDS_MIN:g} second", field="every")
         return Trigger("every", every=float(every))
@@ -73,6 +79,13 @@ def parse_trigger(data: Mapping[str, Any]) -> Trigger:
     trigger = Trigger("cron", cron=" ".join(str(data["cron"]).split()), zone=zone)
     _cron(trigger, datetime(2026, 1, 1))
     return trigger
+
+
+def _seconds(given: Any) -> Any:
+    """Return a text such as `90s`, `15m`, `2h` or `1d` in seconds, and anything else as it is."""
+    if isinstance(given, str) and given[-1:] in _UNITS and given[:-1].isdecimal():
+        return float(given[:-1]) * _UNITS[given[-1]]
+    return given
 
 
 def _instant(given: Any) -> float:

@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, parse_schedule
 from agent_os.core.task import Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.schedules import Schedules
+from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys
 from agent_os.runtime.agent import default_model
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.audit import open_audit
+from agent_os.runtime.compose import wire
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.state import State, open_state, state_directory
-from agent_os.runtime.tasks import TaskRuntime, open_ledger
+from agent_os.runtime.tasks import TaskRuntime, open_ledger, scheduled
 
 START_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 300.0
@@ -104,12 +107,33 @@ class TaskDesk:
             await asyncio.sleep(0.1)
 
     async def add_schedule(self, data: Mapping[str, Any]) -> Schedule:
-        """Store a schedule owned by this person."""
+        """Store a schedule owned by this person, if its policy's `schedules` allow it.
+
+        Raises DeniedError, and EffectError while it waits for an approval.
+        """
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
         schedule = parse_schedule({**data, "owner": self.principal.to_json()})
-        await self.record("schedule.added", schedule=schedule.name, when=dict(schedule.trigger.to_json()))
-        added = await self.schedules.add(schedule)
+        policy = load_policy(list(schedule.policies) or ["pack:baseline"])
+        composition = wire(policy, self.principal, schedule.workspace, self.state, RandomIds(), None)
+        action = scheduled(schedule.name, schedule.trigger.to_json(), schedule.input, self.principal)
+        added: list[Schedule] = []
+
+        async def add(_: Any) -> Any:
+            added.append(await self.schedules.add(schedule))
+            return {"name": schedule.name}
+
+        try:
+            done = await composition.monitor.perform(action, body=add)
+        finally:
+            await composition.http.aclose()
+            composition.files.close()
+        if isinstance(done, Pending):
+            raise EffectError(f"waits for approval {done.approval_id}: add it again once it is approved")
+        if not added:
+            raise EffectError(done.detail or done.error)
         await self.ensure_worker(schedule.queue)
-        return added
+        return added[0]
 
     async def change_schedule(self, name: str, operation: str) -> None:
         """Pause, resume or remove a schedule."""

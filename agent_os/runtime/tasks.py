@@ -17,9 +17,14 @@ from typing import Any, Final
 
 from agent_os.adapters.langchain.session import Session as LangChainSession
 from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
+from agent_os.core.action import Action, TaskSchedule
+from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.ports import Approval, Outcome, Pending
+from agent_os.core.facts import DEFAULTS
+from agent_os.core.label import TRUSTED
+from agent_os.core.ports import Approval, Outcome, Pending, Permit
 from agent_os.core.principal import Principal
+from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
 from agent_os.effects.durable.ledger import SCHEMA, Ledger, Storage
@@ -31,7 +36,7 @@ from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Keys, Sealer
 from agent_os.monitor import Monitor
-from agent_os.policy import Policy
+from agent_os.policy import Policy, decide
 from agent_os.runtime import compose as composing
 from agent_os.runtime.agent import STEPS_MAX, SYSTEM, agent_policy
 from agent_os.runtime.loop import LoopThread
@@ -123,6 +128,44 @@ async def agent(session: TaskSession) -> Any:
     return {"answer": str(state["messages"][-1].text)}
 
 
+class ScheduleDoor:
+    """Carries out `task.schedule` for the agent of a task: its schedules run as it does, with its owner's rights."""
+
+    kinds = frozenset({"task.schedule"})
+
+    def __init__(self, schedules: Schedules, task: Task) -> None:
+        self._schedules, self._task = schedules, task
+
+    async def execute(self, permit: Permit, action: Action) -> Outcome:
+        """Create, pause, resume or remove a schedule; only those of the same user are there to be changed."""
+        if not isinstance(action, TaskSchedule):
+            raise EffectError(f"{action.kind} is no schedule")
+        task, owner = self._task, action.principal
+        if action.operation == "create":
+            schedule = Schedule(
+                name=action.name,
+                trigger=parse_trigger(action.when),
+                program="agent",
+                input={"task": action.task, "model": task.input.get("model", "")},
+                owner=replace(owner, session="-"),
+                workspace=task.workspace,
+                policies=task.policies,
+                queue=task.queue,
+            )
+            added = await self._schedules.add(schedule)
+            return Outcome({"name": added.name, "next": added.next_due}, TRUSTED)
+        held = await self._schedules.get(action.name)
+        if (held.owner.tenant, held.owner.user) != (owner.tenant, owner.user):
+            raise EffectError(f"no schedule of this user is called {action.name!r}")
+        if action.operation == "remove":
+            await self._schedules.remove(action.name)
+        elif action.operation in ("pause", "resume"):
+            await self._schedules.pause(action.name, action.operation == "pause")
+        else:
+            raise EffectError(f"a schedule cannot be changed by {action.operation!r}: remove it and create it")
+        return Outcome({"name": action.name}, TRUSTED)
+
+
 class TaskRuntime:
     """One worker: state, ledger, engine. `open` it and `close` it on one event loop."""
 
@@ -184,12 +227,15 @@ class TaskRuntime:
         composition = composing.wire(policy, principal, task.workspace, self.state, self._ids, None)
         try:
             inner, refused = composition.monitor, await self._refused(task)
-            ports = replace(inner.ports, outcomes=outcomes)
+            effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task)}
+            ports = replace(inner.ports, outcomes=outcomes, effectors=effectors)
             if refused is not None:
                 answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
                 ports = replace(ports, approvals=answered)
             monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
             monitor.bind(task.id, outcomes.check, refused)
+            if task.schedule:
+                await self._still_allowed(task, policy, principal)
             loop = LoopThread(asyncio.get_running_loop())
             session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace)
             try:
@@ -200,6 +246,26 @@ class TaskRuntime:
         finally:
             await composition.http.aclose()
             composition.files.close()
+
+    async def _still_allowed(self, task: Task, policy: Policy, principal: Principal) -> None:
+        """Judge the schedule again now that it is due: an owner who lost the right lost it here too.
+
+        An ask was answered when the schedule was made. Raises DeniedError, which is recorded.
+        """
+        try:
+            when = (await self.schedules.get(task.schedule)).trigger.to_json()
+        except ActionError:
+            return  # it was removed while this run waited; the run itself is judged like any other
+        action = scheduled(task.schedule, when, task.input, principal)
+        decision = decide(policy, action, replace(DEFAULTS, now=self.ledger.now(), workspace=task.workspace))
+        if decision.verdict is Verdict.DENY:
+            who = {"tenant": principal.tenant, "user": principal.user, "agent": principal.agent, "session": task.id}
+            said = {"kind": action.kind, "name": action.target, "digest": action.digest}
+            judged = {"verdict": "deny", "rules": list(decision.rules), "policy": decision.policy_digest}
+            await self.state.audit.append(
+                {"type": "denied", "time": time.time(), **who, "action": said, **judged, "reason": decision.reason}
+            )
+            raise DeniedError(decision)
 
     async def _refused(self, task: Task) -> Approval | None:
         """Return the ask a task waited for, if it was denied or expired."""
@@ -217,6 +283,15 @@ class TaskRuntime:
             self._policies.clear()
         self._policies[task.policies, model] = (now, policy)
         return policy
+
+
+def scheduled(name: str, when: Any, given: Mapping[str, Any], principal: Principal) -> Action:
+    """Return the action of making a schedule that runs `given`: what a policy's `schedules` judges."""
+    text = given.get("task")
+    return Action.parse(
+        {"kind": "task.schedule", "name": name, "when": when, "task": text if isinstance(text, str) else ""},
+        principal=principal,
+    )
 
 
 async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:

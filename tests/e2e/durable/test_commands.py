@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+POLICY = """
+version: 1
+filesystem_policy: {include_workdir: true}
+schedules: {allow: [{name: tick}, {name: nightly}, {name: s}]}
+"""
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -21,7 +26,7 @@ def agentos(tmp_path: Path) -> Iterator[Run]:
     """The command in a workspace with a policy and two lists of actions; workers it started are ended."""
     work = tmp_path / "work"
     work.mkdir()
-    (work / "policy.yaml").write_text("version: 1\nfilesystem_policy: {include_workdir: true}\n")
+    (work / "policy.yaml").write_text(POLICY)
     (work / "in.txt").write_text("hello")
     (work / "good.jsonl").write_text('{"kind": "fs.read", "path": "in.txt"}\n')
     (work / "bad.jsonl").write_text('{"kind": "fs.read", "path": "/etc/passwd"}\n')
@@ -77,7 +82,8 @@ def test_a_schedule_from_add_to_remove(agentos: Run) -> None:
     assert agentos(*words).returncode == 0
     assert "called 'tick' already" in agentos(*words).stderr
     nightly = ("schedule", "add", "nightly", "--cron", "30 2 * * *", "--tz", "Europe/Berlin", "--actions", "good.jsonl")
-    assert "02:30:00" in agentos(*nightly).stdout
+    assert agentos(*nightly).returncode == 3, "the baseline allows no schedule"
+    assert "02:30:00" in agentos(*nightly, "-p", "policy.yaml").stdout
     assert len(agentos("schedule", "next", "nightly", "-n", "3").stdout.splitlines()) == 3
     limit = time.monotonic() + 20
     while "done" not in agentos("schedule", "history", "tick").stdout:
@@ -89,4 +95,6 @@ def test_a_schedule_from_add_to_remove(agentos: Run) -> None:
     assert len(json.loads(agentos("schedule", "history", "tick", "-n", "1000", "--json").stdout)) <= count + 1
     assert agentos("schedule", "resume", "tick").returncode == 0
     assert agentos("schedule", "remove", "tick").returncode == 0
+    other = ("schedule", "add", "other", "--every", "1h", "--actions", "good.jsonl", "-p", "policy.yaml")
+    assert agentos(*other).returncode == 3
     assert "no schedule" in agentos("schedule", "remove", "tick").stderr

@@ -143,3 +143,39 @@ def test_overlap(site: Site) -> None:
     assert found["cancel"].count("ready") == 1
     assert set(found["queue"]) == {"ready"}
     assert len(found["queue"]) >= 2
+
+
+def test_an_owner_who_lost_the_right_lost_it_here_too(site: Site) -> None:
+    """The policy denies a schedule that exists already: its next run fails, denied, and nothing is done."""
+    site.ledger(lambda ledger: Schedules(ledger).add(_schedule(site, "forbidden now")))
+    site.ledger(lambda ledger: Schedules(ledger).add(_schedule(site, "fine")))
+    site.start(2.0)
+    limit = time.monotonic() + 20
+    while True:
+        runs = site.ledger(lambda ledger: ledger.list([TaskState.FAILED, TaskState.DONE]))
+        if {task.schedule for task in runs} == {"forbidden now", "fine"}:
+            break
+        assert time.monotonic() < limit, runs
+        time.sleep(0.2)
+    states = {task.schedule: task for task in runs}
+    assert states["fine"].state is TaskState.DONE
+    assert states["forbidden now"].state is TaskState.FAILED
+    assert states["forbidden now"].reason.startswith("DeniedError")
+
+
+def test_an_agent_s_schedule_is_judged_and_is_its_owner_s(site: Site) -> None:
+    """`task.schedule` as an action: allowed ones exist and belong to the task's user, denied ones do not."""
+    made = {"kind": "task.schedule", "name": "report", "when": {"every": "1h"}, "task": "write the report"}
+    denied = {**made, "name": "forbidden"}
+    (task,) = site.submit(site.request("actions", id="tsk_1", actions=[made, denied], go_on=True))
+    site.start(2.0)
+    (ended,) = site.wait([task.id])
+    assert ended.result["results"][0]["value"]["name"] == "report"
+    assert "denied" in ended.result["results"][1]
+    (schedule,) = site.ledger(lambda ledger: Schedules(ledger).list())
+    assert (schedule.name, schedule.owner.user, schedule.program) == ("report", "ana", "agent")
+    gone = {**made, "operation": "remove"}
+    site.submit(site.request("actions", id="tsk_2", actions=[gone]))
+    (second,) = site.wait(["tsk_2"])
+    assert second.state is TaskState.DONE, second
+    assert site.ledger(lambda ledger: Schedules(ledger).list()) == []

@@ -18,6 +18,7 @@ from agent_os.runtime.tasks import TaskRuntime, TaskSession
 
 POLICY = """
 version: 1
+schedules: {allow: [{name: "*"}], deny: [{name: "forbidden*"}]}
 tools:
   append_line: {allow: {}}
   slow_line: {allow: {}}
