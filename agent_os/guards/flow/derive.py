@@ -184,12 +184,12 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
     last = words[-1] if words else ""
     if found & {"url", "uri", "link", "href", "website", "webhook", "endpoint", "domain", "host", "site"}:
         return Argument(role=Role.AUTHORITY, type="url")
-    if effect is Effect.EXECUTE:
-        return Argument(role=Role.AUTHORITY, type="code")
     if effect is Effect.READ:
         return Argument(role=Role.SELECTOR)
     if last in ("id", "ids", "uuid", "guid") or name.lower() == "id" or name.endswith(("Id", "ID", "Ids", "id_")):
         return Argument(role=Role.HANDLE, type="id")
+    if effect is Effect.EXECUTE:
+        return Argument(role=Role.AUTHORITY, type="code")
     for kind in ("email", "iban", "password", "path"):
         if kind in found:
             return Argument(role=Role.AUTHORITY, type=_TYPES[kind])

@@ -66,6 +66,9 @@ _UNITS: Final = (
 )
 
 
+_CAPITAL: Final = re.compile(r"(?<![\w.@/-])[A-Z][^\W\d_]{2,}")
+
+
 class Prompt:
     """The user's words, ready for strict comparison."""
 
@@ -77,6 +80,8 @@ class Prompt:
         self.choice = Choice(())
         self.repeats = False
         self.days: frozenset[tuple[int, int]] = frozenset()
+        self.proper: frozenset[str] = frozenset()
+        """Words written with a capital that are no verbs: likely names."""
 
     def extend(self, text: str) -> None:
         """Add a message of the user."""
@@ -87,6 +92,8 @@ class Prompt:
         self.raw = f"{self.raw}\n{text}"
         self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
         self.days = self.days | days_in(text)
+        capital = {word.lower() for word in _CAPITAL.findall(text)} - STOP - lexicon.VERB_GROUPS.keys()
+        self.proper = self.proper | capital
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
 
@@ -246,7 +253,10 @@ class Evidence:
             return "words"
         if self._best(strict, column, handle=entry.leaf.result is not None and entry.leaf.result.handle):
             return "words"
-        if prompt.repeats and entry.keyed:
+        named = self._named(column)
+        if strict in named:
+            return "words"
+        if prompt.repeats and entry.keyed and not named:
             return "all"
         if self._extreme(strict, column) or self._extreme(strict, self._best_described(column)):
             return "extreme"
@@ -312,6 +322,23 @@ class Evidence:
         records = {id(row): row for candidate in column.values() for row in candidate.records}
         described = {key: self._hits(row) for key, row in records.items()}
         return _clear_winner(described, id(record))
+
+    def _named(self, column: dict[str, Candidate]) -> set[str]:
+        """Return the candidates whose trusted fields hold a proper name of the prompt that no other candidate has."""
+        if len(column) > DENSITY_CANDIDATES_MAX or not self._prompt.proper:
+            return set()
+        names = {value: self._proper(value, candidate) for value, candidate in column.items()}
+        spread = Counter(word for found in names.values() for word in found)
+        return {value for value, found in names.items() if any(spread[word] == 1 for word in found)}
+
+    def _proper(self, value: str, candidate: Candidate) -> set[str]:
+        found = set(normal.words(value))
+        for record in candidate.records[:8]:
+            for name in record.trusted:
+                item = record.fields.get(name)
+                if isinstance(item, str) and is_name(item):
+                    found.update(normal.words(item))
+        return found & self._prompt.proper
 
     def _best_described(self, column: dict[str, Candidate]) -> dict[str, Candidate]:
         """Return the candidates that share the most words with the prompt: `the cheapest cable` chooses among cables."""

@@ -17,7 +17,7 @@ def bag(text: str) -> frozenset[str]:
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
-    " relay transmit communicate push say remind request comment inquire complain confirm apologize apologise",
+    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
     " setup build enter issue form produce remind bookmark mark post import define clone"
@@ -27,7 +27,7 @@ VERBS: Final[dict[str, str]] = {
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
     " reassign configure toggle resolve upgrade renew transition save store push resize swap alter finish"
     " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate"
-    " rollback revert backup restore escalate promote",
+    " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume",
     "delete": "delete remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"

@@ -48,6 +48,8 @@ class Request:
     words: frozenset[str]
     repeats: bool
     to_me: bool
+    of_before: bool = False
+    """What it is done to was named before (`move it`)."""
     days: frozenset[tuple[int, int]] = frozenset()
     """Month and day of each date in the sentence: what the effect's dates are pinned to."""
 
@@ -104,11 +106,12 @@ class Scope:
             or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
         )
         days = days_in(sentence)
-        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, days)))
+        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, False, days)))
         for index, following in enumerate(tokens[1:] + [""] * bool(tokens)):
             verb, groups = _said(tokens, index)
             if groups:
-                self.requests.append(Request(verb, groups, objects, nouns, repeats, following in ("me", "us"), days))
+                to_me, of_before = following in ("me", "us"), following in _PRONOUNS
+                self.requests.append(Request(verb, groups, objects, nouns, repeats, to_me, of_before, days))
 
     @property
     def to_self(self) -> bool:
@@ -170,7 +173,7 @@ class Scope:
             return True
         if spec.effect is Effect.SEND and "send" in request.groups and not here & implied:
             return True  # whom it goes to is authority and is judged as such
-        if not here:  # "make one", "cancel it": what was spoken of elsewhere
+        if not here or request.of_before:  # "make one", "cancel it": what was spoken of elsewhere
             return bool(self._objects & groups or self._words & objects)
         return False
 
@@ -214,6 +217,7 @@ BRANDS: Final = bag(
 
 _FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all my id is direct scheduled")
 
+_PRONOUNS: Final = bag("it them this that these those one ones him her")
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""
 _LIGHT: Final = bag("place perform process initiate issue take")

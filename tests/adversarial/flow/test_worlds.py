@@ -7,10 +7,11 @@ import pytest
 from agent_os.core.principal import Principal
 from agent_os.guards.flow.session import FlowSession
 from tests.adversarial.flow.worlds import WORLDS, World
+from tests.adversarial.flow.worlds_fourth import FOURTH
 from tests.adversarial.flow.worlds_more import MORE
 from tests.adversarial.flow.worlds_third import THIRD
 
-ALL = [*WORLDS, *MORE, *THIRD]
+ALL = [*WORLDS, *MORE, *THIRD, *FOURTH]
 
 RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
 """Classes of concern whose default answer is no question."""
