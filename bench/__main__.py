@@ -14,6 +14,7 @@ BENCHES = (
     "bench.audit",
     "bench.perform",
     "bench.network_rules",
+    "bench.rego",
     "bench.flow",
     "bench.peers",
 )

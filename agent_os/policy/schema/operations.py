@@ -60,7 +60,9 @@ class Rego(Part):
 
     name: Text | None = Field(default=None, description="Name of the layer; absent: its package or decision path.")
     path: Text | None = Field(default=None, description="A .rego file or a folder beside the policy.")
-    inline: Text | None = Field(default=None, description="The module itself.")
+    inline: Annotated[str, Field(min_length=1, max_length=200_000)] | None = Field(
+        default=None, description="The module itself."
+    )
     opa: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(default=None, description="An OPA server.")
     package: Text | None = Field(default=None, description="The package that holds allow, ask, deny, obligations.")
     decision: Text | None = Field(default=None, description="OPA: decision path, for example agentos/decision.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,7 +213,7 @@ def test_layers_of_a_policy() -> None:
     first, second, third = rego_layers(policy)
     assert first.data == {"suppliers": ["a", "b"]}
     assert first.judges("tool.call")
-    assert not first.judges("file.read")
+    assert not first.judges("fs.read")
     assert "was not read" in second.missing
     assert (third.opa, third.decision, third.timeout_s) == ("https://opa.corp.example", "agentos/decision", 0.05)
     assert [layer.number for layer in (first, second, third)] == [0, 1, 2]
@@ -221,3 +223,14 @@ def test_the_list_holds_nothing_that_reaches_out() -> None:
     """No network, no environment, no clock, no dice."""
     assert not {name for name in BUILTINS if name.startswith(("http.", "opa.", "rand.", "io.", "uuid."))}
     assert "time.now_ns" not in BUILTINS
+
+
+def test_the_page_says_what_is_true() -> None:
+    """docs/rego.md names every builtin on the list, and its policies load."""
+    page = (Path(__file__).parents[3] / "docs" / "rego.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_.]+)`", page))
+    assert {name for name in BUILTINS if not name.startswith(("array.", "object."))} <= named
+    for name in BUILTINS:
+        assert name.partition(".")[2] in page or "." not in name
+    for text in re.findall(r"```yaml\n(.*?)```", page, re.S):
+        assert rego_layers(Policy.parse(text))

@@ -98,7 +98,7 @@ async def test_layers_of_one_name_both_count(make: Make) -> None:
 async def test_only_kinds_of_the_layer_are_put_to_it(make: Make) -> None:
     """A layer for tool calls has no say about files."""
     engines = make(layer("allow := false", kinds=frozenset({"tool.call"})))
-    assert await engines.evaluate({"kind": "file.read", "path": "/a"}, "d") == ()
+    assert await engines.evaluate({"kind": "fs.read", "path": "/a"}, "d") == ()
 
 
 async def test_a_runaway_module_denies_and_the_next_question_is_answered(make: Make) -> None:
