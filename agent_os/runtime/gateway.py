@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -31,6 +32,7 @@ from agent_os.runtime.network import secret_stores
 BACKOFF_SECONDS: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 20.0
 TRIES_MAX: Final = 12
+ANSWERS_KEPT_MAX: Final = 256
 NOTHING: Final = {"tokens": 0.0, "usd": 0.0}
 """What a call used that no provider took."""
 _TRUST: Final = {"local": 2, "private": 1, "external": 0}
@@ -51,6 +53,7 @@ class ModelGateway:
         self, monitor: Monitor, providers: Providers, *, link_allowed: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._monitor, self._providers, self._link_allowed = monitor, providers, link_allowed
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:
         """Return the answer to a request. Raises DeniedError, ActionError, EffectError."""
@@ -59,7 +62,13 @@ class ModelGateway:
 
         async def body(final: Action) -> Outcome:
             call = _call(final)
+            held = self._answers.get(call.digest) if self._caches() else None
+            if held is not None:
+                self._answers.move_to_end(call.digest)
+                kept.append(held)
+                return Outcome(held.to_json(), usage=NOTHING)
             answer = await self._providers.answer(call)
+            self._keep(call, answer)
             kept.append(answer)
             return Outcome(answer.to_json(), usage=answer.usage.amounts(self._price(call)))
 
@@ -182,6 +191,25 @@ class ModelGateway:
             for alias, wanted in section.aliases.items():
                 found.setdefault(alias, wanted.partition("/")[0])
         return sorted(found.items())
+
+    # ---- answers kept -----------------------------------------------------------------------------------------------
+
+    def _caches(self) -> bool:
+        """Whether every file of the policy that has models says `cache: true`."""
+        sections = [section for section, _layer, _unit in self._monitor.policy.sections("models")]
+        return bool(sections) and all(section.cache for section in sections)
+
+    def _keep(self, call: ModelCall, answer: Answer) -> None:
+        """Keep an answer under its action's digest.
+
+        The digest holds principal, provider, model and the whole request as it was sent, so an answer is only ever given
+        to whoever asked exactly this in this session; the call is judged and recorded each time.
+        """
+        if not self._caches() or answer.finish not in ("stop", "tool"):
+            return
+        self._answers[call.digest] = answer
+        while len(self._answers) > ANSWERS_KEPT_MAX:
+            self._answers.popitem(last=False)
 
     # ---- aiming -----------------------------------------------------------------------------------------------------
 

@@ -346,3 +346,23 @@ def test_many_streams_at_once(tmp_path: Path) -> None:
         texts = asyncio.run(drive())
     assert all(text.endswith("data: [DONE]\n\n") and '"error"' not in text for text in texts)
     assert len(texts) == 200
+
+
+def test_answers_are_kept_only_where_the_policy_says_so(tmp_path: Path) -> None:
+    """Off by default; with `cache: true` the same request is answered again from here, judged and free of charge."""
+    for cache, asked_count in (("false", 2), ("true", 1)):
+        folder = tmp_path / cache
+        folder.mkdir()
+        text = ONE.replace("max_tokens: 100", f"max_tokens: 100, cache: {cache}")
+        with (
+            provider(lambda asked: openai_reply("fine", asked)) as near,
+            serving(folder, text.format(url=near.url, retries=0, more="")) as served,
+        ):
+            assert [ask(served, "same").json()["choices"][0]["message"]["content"] for _ in range(2)] == [
+                "fine",
+                "fine",
+            ]
+            assert len(near.asked) == asked_count
+            ask(served, "other")
+            assert len(near.asked) == asked_count + 1
+        assert len(records(folder, "intent")) == 3
