@@ -68,7 +68,19 @@ class Programs:
 
     @staticmethod
     def _good(binary: Binary, executable: Executable) -> bool:
+        if binary.script and not _script_matches(binary.script, executable.script):
+            return False
         return not binary.digest or binary.digest == executable.digest
+
+
+def _script_matches(pattern: str, script: str) -> bool:
+    """Whether an interpreter runs a script that a glob names; a glob that cannot be read matches nothing (law 3)."""
+    if not script:
+        return False
+    try:
+        return compile_glob(pattern, "/")(script)
+    except GlobError:
+        return False
 
 
 class Entry:

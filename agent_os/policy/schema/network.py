@@ -3,9 +3,9 @@
 A superset of the published NVIDIA OpenShell v1 schema, so that an existing policy or preset loads unchanged. Only the
 shape is judged here (types, unknown keys, numbers in range); what fields mean together is judged by
 `policy.network.checks`, because some combinations are errors, some warnings, and some differ between semantics.
-Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `endpoints[].uninspected`,
-`endpoints[].upstream_tls`, `endpoints[].content` and, in
-strict semantics, matching of MCP tool arguments.
+Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `binaries[].script`,
+`endpoints[].uninspected`, `endpoints[].upstream_tls`, `endpoints[].content` and, in strict semantics, matching of MCP
+tool arguments.
 """
 
 from __future__ import annotations
@@ -232,6 +232,10 @@ class Binary(_Model):
     inherit: StrictBool = Field(
         default=False,
         description="Whether what this program starts may use the endpoints too (openshell semantics: always).",
+    )
+    script: StrictStr = Field(
+        default="",
+        description="Glob the script of an interpreter must match; what a process says of itself, so it only narrows.",
     )
     digest: StrictStr = Field(
         default="", pattern=r"^(sha256:[0-9a-f]{64})?$", description="Digest the executable must have."

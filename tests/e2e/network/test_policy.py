@@ -213,6 +213,27 @@ print(s.recv(100).split()[1].decode())
     assert (await run(sys.executable, "-c", program, env={}))[1] == "403"
 
 
+async def test_scripts_of_an_interpreter_are_told_apart(tmp_path: Path) -> None:
+    """Where a policy names a script too, the interpreter with another script, or with none, is not let through."""
+    me = os.path.realpath(sys.executable)
+    text = POLICY.replace(
+        "binaries: [{{path: {curl}}}]", f"binaries: [{{{{path: {me}, script: '{tmp_path}/jobs/*.py'}}}}]"
+    )
+    async with opened(tmp_path, text) as session:
+        port, own = session.upstream.port, session.url.rsplit(":", 1)[1]
+        program = (
+            f"import socket\ns = socket.create_connection(('127.0.0.1', {own}))\n"
+            f"s.sendall(b'CONNECT git.test:{port} HTTP/1.1\\r\\nHost: git.test:{port}\\r\\n\\r\\n')\n"
+            "print(s.recv(100).split()[1].decode(), end='')"
+        )
+        (tmp_path / "jobs").mkdir()
+        for name in ("jobs/good.py", "other.py"):
+            (tmp_path / name).write_text(program)
+        assert (await run(me, str(tmp_path / "jobs" / "good.py"), env={}))[2] == "200"
+        assert (await run(me, str(tmp_path / "other.py"), env={}))[2] == "403"
+        assert (await run(me, "-c", program, env={}))[2] == "403"
+
+
 async def test_the_audit_holds_the_intent_before_the_request_goes_out(session: Session) -> None:
     """When the upstream sees the first byte, the audit has the intent of the request on disk."""
     found: list[int] = []
