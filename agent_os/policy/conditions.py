@@ -10,6 +10,7 @@ the side around.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from agent_os.core import canonical
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
 from agent_os.policy.globs import PatternError, compile_any, compile_regex
-from agent_os.policy.values import MISSING, NORMAL, ValueSet, equals, host_of, kind_of, pluck
+from agent_os.policy.values import MISSING, NORMAL, ValueSet, equals, host_glob, host_of, kind_of, pluck
 
 if TYPE_CHECKING:
     from agent_os.policy.schema.tools import Test
@@ -250,6 +251,8 @@ def _textual(match: Callable[[str], bool], normal: Any) -> Check:
             return None
         if normal is not None:
             value = normal(value)
+        elif not value.isascii():
+            value = unicodedata.normalize("NFC", value)
         return None if value is None else match(value)
 
     return check
@@ -337,7 +340,7 @@ def _host(inside: bool) -> Callable[..., Check]:
         if isinstance(wanted, str):
             find = _set(wanted, host_of, data)
             return _host_check(lambda host, facts: _in_set(find(facts), host), inside)
-        match = compile_any([pattern.lower().replace(".", "/") for pattern in wanted], crossing=side)
+        match = compile_any(map(host_glob, wanted), crossing=side)
         return _host_check(lambda host, _facts: match(host.replace(".", "/")), inside)
 
     return build

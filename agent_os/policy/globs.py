@@ -9,6 +9,7 @@ unclosed brackets that some engines take literally and others refuse (refused he
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
@@ -51,6 +52,8 @@ def compile_glob(pattern: str, *, crossing: bool = False, fold: bool = False) ->
     """Return a predicate for a whole text. `fold` ignores case. Raises PatternError for a malformed pattern."""
     if len(pattern) > MAX_PATTERN_CHARS:
         raise PatternError(f"is longer than {MAX_PATTERN_CHARS} characters")
+    if not pattern.isascii():
+        pattern = unicodedata.normalize("NFC", pattern)  # names and texts are compared in this form
     if fold:
         pattern = pattern.lower()
     matcher = _simple(pattern, crossing) or _regex(_translate(pattern, crossing))
@@ -65,7 +68,8 @@ def compile_any(patterns: Iterable[str], *, crossing: bool = False, fold: bool =
     others: list[Matcher] = []
     for pattern in patterns:
         if is_literal(pattern):
-            exact.add(pattern.lower() if fold else pattern)
+            literal = pattern if pattern.isascii() else unicodedata.normalize("NFC", pattern)
+            exact.add(literal.lower() if fold else literal)
         else:
             others.append(compile_glob(pattern, crossing=crossing, fold=fold))
     if fold:
@@ -79,7 +83,7 @@ def compile_regex(pattern: str) -> Matcher:
     """Return a predicate for a whole text by an RE2 pattern. Raises PatternError for what RE2 refuses."""
     if len(pattern) > MAX_PATTERN_CHARS:
         raise PatternError(f"is longer than {MAX_PATTERN_CHARS} characters")
-    return _regex(pattern)
+    return _regex(pattern if pattern.isascii() else unicodedata.normalize("NFC", pattern))
 
 
 def _simple(pattern: str, crossing: bool) -> Matcher | None:

@@ -44,9 +44,16 @@ def _message(entry: Any, *, wide: bool) -> Tell:
             return False
         if not action.to:
             return None
-        return any(map(recipients, action.to)) if wide else all(map(recipients, action.to))
+        if wide:
+            return any(map(recipients, action.to))
+        return all(_single(recipient) and recipients(recipient) for recipient in action.to)
 
     return test
+
+
+def _single(recipient: str) -> bool:
+    """Return whether a text is one recipient: a list in one text could hide another behind the one that is allowed."""
+    return recipient.count("@") <= 1 and not any(char in ",;<>" or char.isspace() for char in recipient)
 
 
 def compile_memory(memory: Memory | str, context: Context) -> ListSection:

@@ -6,6 +6,7 @@ What a name was found to match is remembered (bounded), which changes no answer.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final, Generic, TypeVar
 
 from agent_os.policy.globs import Matcher, compile_glob, is_literal, literal_prefix, literal_suffix
@@ -30,6 +31,7 @@ class NameIndex(Generic[T]):
     def add(self, pattern: str, value: T) -> None:
         """Add a pattern. Raises PatternError for a malformed one."""
         self._count += 1
+        pattern = pattern if pattern.isascii() else unicodedata.normalize("NFC", pattern)
         if is_literal(pattern):
             self._exact.setdefault(pattern, []).append((self._count, value))
             return

@@ -89,12 +89,15 @@ def _allow(entry: Any) -> Tell:
     names = compile_any(rule.env) if rule is not None and rule.env is not None else None
 
     def test(action: Action, facts: Facts) -> bool | None:
-        if not isinstance(action, ProcessExec) or not program(action.target, facts.workspace):
+        if not isinstance(action, ProcessExec):
+            return False
+        target = _resolved(action, facts.workspace)
+        if target is None or not program(target, facts.workspace):
             return False
         given = action.argv[1:]
         if arguments is None:
             # A wrapper allowed by name alone would allow everything it can start.
-            if given and action.target.rpartition("/")[2] in WRAPPERS:
+            if given and target.rpartition("/")[2] in WRAPPERS:
                 return False
         elif not arguments(given):
             return False
@@ -105,6 +108,16 @@ def _allow(entry: Any) -> Tell:
         return rule is None or rule.cwd is None or _below(action.cwd, rule.cwd, facts.workspace)
 
     return test
+
+
+def _resolved(action: ProcessExec, workspace: str) -> str | None:
+    """Return the program as a canonical absolute path or a bare name; None for what cannot be made canonical."""
+    if action.binary_path or "/" not in action.argv[0]:
+        return action.target
+    try:
+        return canonical.path(action.argv[0], root=action.cwd or workspace)
+    except ActionError:
+        return None
 
 
 def _in_order(patterns: Sequence[str]) -> Any:
@@ -138,7 +151,7 @@ def _restrict(entry: Any) -> Tell:
         if not isinstance(action, ProcessExec):
             return False
         words: Sequence[str] = action.argv[1:]
-        programs = [action.target, action.argv[0]] if action.argv else [action.target]
+        programs = [action.target, action.argv[0], _resolved(action, facts.workspace) or action.argv[0]]
         if any(program.rpartition("/")[2] in WRAPPERS for program in programs):
             words = [word for item in words for word in _WORDS.findall(item)]
             if len(words) > MAX_WORDS:

@@ -14,7 +14,7 @@ from agent_os.core.facts import Facts
 from agent_os.policy.globs import PatternError, compile_any
 from agent_os.policy.lists import ListSection, Tell, list_rule, present
 from agent_os.policy.rule import Context
-from agent_os.policy.values import host_of
+from agent_os.policy.values import host_glob, host_of
 
 if TYPE_CHECKING:
     from agent_os.policy.schema.operations import Secrets
@@ -58,7 +58,7 @@ def _named(name: str) -> Tell:
 
 
 def _use(name: str, hosts: Sequence[str]) -> Tell:
-    matches = compile_any([pattern.lower().replace(".", "/") for pattern in hosts])
+    matches = compile_any(map(host_glob, hosts))
 
     def test(action: Action, _facts: Facts) -> bool | None:
         if not isinstance(action, SecretUse) or action.name != name:

@@ -19,6 +19,8 @@ MISSING: Final = object()
 """Stands for an argument that is not there."""
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_DISPLAYED: Final = re.compile(r"[^@<>,;:/\\\x00-\x1f\x7f]*<([^@<>\s]+@[^@<>\s]+)>")
+"""`Display Name <address>` with nothing in the name that could be an address of its own."""
 _IP_TAIL: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([^:\[\]]+)(?::\d{1,5})?")
 
 
@@ -63,15 +65,17 @@ def host_of(value: str) -> str | None:
 
     Userinfo, backslashes, blanks and control characters have no host: two parsers would read them differently.
     """
-    if not value or any(char <= " " or char in "\\\x7f" for char in value):
+    shown = _DISPLAYED.fullmatch(value)
+    value = shown[1] if shown else value
+    if not value or any(char <= " " or char in "\\\x7f<>,;" for char in value):
         return None
     found = _URL.match(value)
     if found:
         authority = found[1]
         if "@" in authority:
             return None
-    elif value.count("@") == 1:
-        authority = value.partition("@")[2].rstrip(">")
+    elif value.count("@") == 1 and "<" not in value:
+        authority = value.partition("@")[2]
         if not authority or any(char in "/:?#" for char in authority):
             return None
     elif any(char in "/?#@" for char in value):
@@ -85,6 +89,25 @@ def host_of(value: str) -> str | None:
         return canonical.host(parts[1] or parts[2])
     except ActionError:
         return None
+
+
+def host_glob(pattern: str) -> str:
+    """Return a host pattern as the glob that matches canonical hosts with `/` for `.`: `*` is one label, `**` several.
+
+    Labels outside ASCII become A-labels, as in the hosts they are compared with; addresses take their canonical form.
+    """
+    if not any(char in "*?[{" for char in pattern):
+        pattern = host_of(pattern) or pattern
+    labels = []
+    for label in pattern.lower().rstrip(".").split("."):
+        if not label.isascii():
+            try:
+                label = canonical.host(label)
+            except ActionError:
+                labels.append(label)
+                continue
+        labels.append(label)
+    return "/".join(labels)
 
 
 def _iban(value: str) -> str:

@@ -115,6 +115,10 @@ def _breadth(unit: Unit) -> Iterator[Raw]:
         if name in _BROAD and tool.allow in (True, {}):
             fix = "name the tools, or add conditions"
             yield "over-broad-tool", "warning", f"tools.{name}", "allows every tool with any arguments", fix
+        for path, pattern in _globs(tool.allow, f"tools.{name}.allow"):
+            if "://" in pattern or pattern.lstrip("*").startswith("@"):
+                text = f"compares an address as text: {pattern} also matches lists and look-alikes"
+                yield "glob-for-address", "note", path, text, "use host_in, which parses the address"
     files = file.filesystem_policy
     for key in ("read_only", "read_write"):
         for index, path in enumerate(getattr(files, key) if files is not None else ()):
@@ -135,6 +139,19 @@ def _breadth(unit: Unit) -> Iterator[Raw]:
             yield "over-broad-program", "note", path, text, "name the arguments, or the programs it may start"
     yield from _network_breadth(file)
     yield from _other_breadth(file)
+
+
+def _globs(clause: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the globs of an allow clause with their paths."""
+    if isinstance(clause, list):
+        for index, item in enumerate(clause):
+            yield from _globs(item, f"{path}[{index}]")
+    elif isinstance(clause, dict):
+        for name, condition in clause.items():
+            for test in condition if isinstance(condition, list) else [condition]:
+                patterns = getattr(test, "glob", None) or []
+                for pattern in [patterns] if isinstance(patterns, str) else patterns:
+                    yield f"{path}.{name}.glob", pattern
 
 
 def _network_breadth(file: Any) -> Iterator[Raw]:

@@ -16,16 +16,19 @@ from agent_os.policy import Policy, decide
 
 POLICY = Policy.parse("""
 filesystem_policy: {include_workdir: true, read_only: [/usr], deny: [secrets, /usr/share/private]}
-process: {allow: [ls, env, time, {binary: sh, args: ["**"]}], deny: [curl]}
+process: {allow: [ls, env, time, "./**", {binary: sh, args: ["**"]}], deny: [curl]}
 tools:
   read_file: {allow: {path: {under: inbox}}}
   send_mail: {allow: {to: {host_in: [corp.example, "*.corp.example"]}}}
   fetch: {allow: {url: {host_in: [docs.example]}}}
   pay: {allow: {amount: {max: 100}, iban: {in: [DE1, DE2]}}, deny: {iban: {in: [DE2], as: iban}}}
+  visit: {allow: true, deny: {url: {host_in: ["b\u00fccher.example", "*.evil.example"]}}}
+  say: {allow: true, deny: {text: {glob: "*caf\u00e9*"}}}
   shell: {allow: true, deny: {command: {regex: '\\brm\\b'}}}
   admin_*: {deny: true}
   "*": {allow: {mode: safe}}
 secrets: {TOKEN: {destinations: [api.example.com]}}
+messages: {allow: [{channel: email, to: ["*@corp.example"]}]}
 agents: {max_depth: 1, roles: {helper: {tools: [read_file]}}}
 """)
 
@@ -38,6 +41,11 @@ def call(tool: str, server: str = "", **args: Any) -> dict[str, Any]:
 def run(*argv: str) -> dict[str, Any]:
     """Return the wire form of starting a program."""
     return {"kind": "process.exec", "argv": list(argv)}
+
+
+def mail(to: str) -> dict[str, Any]:
+    """Return the wire form of a message to one recipient."""
+    return {"kind": "message.send", "channel": "email", "to": [to]}
 
 
 ATTACKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -71,6 +79,16 @@ ATTACKS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("command in a shell", run("sh", "-c", "true && curl x"), run("sh", "-c", "true && ls")),
     ("command in a substitution", run("sh", "-c", "echo $(curl x)"), run("sh", "-c", "echo $(ls)")),
     ("program of the same name", run("/tmp/ls"), run("/usr/bin/ls")),
+    ("program through dots", run("/workspace/../tmp/evil"), run("/workspace/./tools/run")),
+    ("program through dots, relative", run("./../tmp/evil"), run("./tools/run")),
+    ("two recipients in one text", mail("evil@x.example,ana@corp.example"), mail("ana@corp.example")),
+    ("recipient in angle brackets", mail("ana@corp.example <evil@x.example>"), mail("bo@corp.example")),
+    ("address in a display name", call("send_mail", to="a@corp.example <b@evil.example>"), call("send_mail", to="Ana B. <a@corp.example>")),
+    ("two addresses in one text", call("send_mail", to="b@evil.example,a@corp.example"), call("send_mail", to="a@corp.example")),
+    ("another spelling of a host", call("visit", url="https://B\u00dcCHER.example/"), call("visit", url="https://docs.example/")),
+    ("punycode of a denied host", call("visit", url="https://xn--bcher-kva.example/"), call("visit", url="https://bucher.example/")),
+    ("full-width host", call("visit", url="https://a.\uff45vil.example/"), call("visit", url="https://a.good.example/")),
+    ("decomposed letters", call("say", text="the cafe\u0301 at nine"), call("say", text="the cafe at nine")),
     ("denied folder itself", {"kind": "fs.list", "path": "secrets/"}, {"kind": "fs.list", "path": "secret"}),
     ("denied folder through dots", {"kind": "fs.read", "path": "/usr/./share/../share/private/x"}, {"kind": "fs.read", "path": "/usr/share/x"}),
     ("secret to another host", {"kind": "secret.use", "name": "TOKEN", "destination": "evil.example"}, {"kind": "secret.use", "name": "TOKEN", "destination": "api.example.com"}),

@@ -185,6 +185,8 @@ def findings(text: str, **options: Any) -> dict[str, Any]:
         ("tools: {x: {allow: {a: {in: [b], not_in: [b]}}}}", "rule-empty", "warning"),
         ("tools: {x: {rules: [{deny: {a: {fields: {b: {in: []}}}}}]}}", "rule-empty", "warning"),
         ("tools: {'**': {allow: true}}", "over-broad-tool", "warning"),
+        ("tools: {m: {allow: {to: {glob: '*@corp.example'}}}}", "glob-for-address", "note"),
+        ("tools: {m: {allow: [{u: [x, {glob: 'https://a.example/**'}]}]}}", "glob-for-address", "note"),
         ("filesystem_policy: {read_only: [/]}", "over-broad-path", "warning"),
         ("filesystem_policy: {read_write: [/home]}", "over-broad-path", "warning"),
         ("filesystem_policy: {read_only: ['/usr/*']}", "glob-not-supported", "warning"),
