@@ -34,17 +34,17 @@ Fence = Callable[[], Awaitable[None]]
 class TaskMonitor(Monitor):
     """A monitor for one run of one task. Bind it with `bind` before anything is performed."""
 
-    _task = ""
-    _fence: Fence | None = None
-    _times: dict[str, int]
-    _refused: Approval | None = None
-    _active = 0
-    _quiet: asyncio.Event
+    _task_id = ""
+    _task_fence: Fence | None = None
+    _task_counts: dict[str, int]
+    _task_refused: Approval | None = None
+    _task_active = 0
+    _task_quiet: asyncio.Event
 
     def bind(self, task: str, fence: Fence, refused: Approval | None = None) -> TaskMonitor:
         """Make this the monitor of a run of `task`; `refused` is the ask it waited for, if that was not approved."""
-        self._task, self._fence, self._times, self._refused = task, fence, {}, refused
-        self._active, self._quiet = 0, asyncio.Event()
+        self._task_id, self._task_fence, self._task_counts, self._task_refused = task, fence, {}, refused
+        self._task_active, self._task_quiet = 0, asyncio.Event()
         return self
 
     async def perform(
@@ -57,25 +57,25 @@ class TaskMonitor(Monitor):
     ) -> Outcome | Pending:
         """Do one action under a key of its own. Raises TaskParked for an ask that nobody answered, besides the rest."""
         final = self._canonical(action)
-        name = self._keyed_by(final, key)
-        self._active += 1
-        self._quiet.clear()
+        name = self._task_key(final, key)
+        self._task_active += 1
+        self._task_quiet.clear()
         try:
             done = await super().perform(final, body=body, key=name, stated=stated)
         finally:
-            self._active -= 1
-            if self._active == 0:
-                self._quiet.set()
-        if isinstance(done, Pending) and self._refused is not None and done.approval_id == self._refused.id:
-            done = await self._remember(name, final.digest, self._refused)
+            self._task_active -= 1
+            if self._task_active == 0:
+                self._task_quiet.set()
+        if isinstance(done, Pending) and self._task_refused is not None and done.approval_id == self._task_refused.id:
+            done = await self._task_remember(name, final.digest, self._task_refused)
         if isinstance(done, Pending):
-            await self._quiet.wait()  # what runs beside it ends first: parking must not cut an effect in two
+            await self._task_quiet.wait()  # what runs beside it ends first: parking must not cut an effect in two
             raise TaskParked(done.approval_id)
         if done.error == REFUSED:
             raise DeniedError(self._refusal("runtime.approval-denied", done.detail))
         return done
 
-    async def _remember(self, key: str, digest: str, refused: Approval) -> Outcome:
+    async def _task_remember(self, key: str, digest: str, refused: Approval) -> Outcome:
         """Record a person's no as the outcome of its effect, so that no later run asks again."""
         why = "nobody answered in time" if refused.state == "expired" else "a person denied this"
         outcome = Outcome(error=REFUSED, detail=why + (f": {refused.answer}" if refused.answer else ""))
@@ -88,19 +88,23 @@ class TaskMonitor(Monitor):
         self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
     ) -> Admission:
         """Open the door for an effect that streams: it has no record to return, so only the fence holds it."""
-        if self._fence is not None:
-            await self._fence()
+        if self._task_fence is not None:
+            await self._task_fence()
         return await super().admit(action, stated=stated, key=key)
 
-    def _keyed_by(self, action: Action, key: str) -> str:
+    def _scoped(self, key: str) -> str:
+        """Return the key as it is: it names the task, and a task has one principal for good."""
+        return key
+
+    def _task_key(self, action: Action, key: str) -> str:
         base = key or action.digest
         count = 0
         if not key:
-            count = self._times.get(base, 0)
-            self._times[base] = count + 1
-        return f"{REPEATABLE if self._repeatable(action) else ''}{self._task}:{base}:{count}"
+            count = self._task_counts.get(base, 0)
+            self._task_counts[base] = count + 1
+        return f"{REPEATABLE if self._task_repeatable(action) else ''}{self._task_id}:{base}:{count}"
 
-    def _repeatable(self, action: Action) -> bool:
+    def _task_repeatable(self, action: Action) -> bool:
         if isinstance(action, ToolCall):
             tool = self.ports.registry.find(action.tool, action.server)
             return tool is not None and (tool.spec.idempotent or tool.spec.effect is Effect.READ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent_os.agents.task_monitor import TaskMonitor
 from agent_os.monitor import Monitor
 
-MEANT = {"perform", "admit"}
+MEANT = {"perform", "admit", "_scoped"}
 """What the subclass is there to replace."""
 
 
