@@ -45,24 +45,39 @@ def bubblewrap(workspace: str) -> list[str]:
             "--tmpfs", "/tmp", "--bind", workspace, workspace, "--chdir", workspace]  # fmt: skip
 
 
-async def ours(workspace: str, state: Path, rounds: int) -> tuple[float, float]:
-    """Return the median of a start through a warm launcher, and of one with the plan made anew."""
+async def starts(workspace: str, state: Path, rounds: int) -> dict[str, list[float]]:
+    """Time each way of starting the program in turn, round by round, so that a busy machine slows all alike."""
     confinement = Confinement(read_only=SYSTEM, read_write=("/tmp",), limits=Limits())
-    launcher = Launcher()
+    launcher = Launcher(warm=True)
     null = os.open("/dev/null", os.O_RDWR)
-    planned: list[float] = []
-    whole: list[float] = []
-    for _ in range(rounds + 3):
+    times: dict[str, list[float]] = {name: [] for name in ("no sandbox", "bubblewrap", "bare", "protected", "anew")}
+    wrapped = [*bubblewrap(workspace), *PROGRAM] if shutil.which("bwrap") else None
+
+    def spent(begun: float) -> float:
+        return (time.perf_counter() - begun) * 1000
+
+    for _ in range(rounds + 2):
         begun = time.perf_counter()
-        prepared = prepare(confinement, SandboxSettings(workspace=workspace), state=state)
-        with prepared.held():
-            started = time.perf_counter()
-            running = await launch(launcher, prepared.plan, PROGRAM, stdio=(null, null, null))
-            await running.wait()
-            planned.append((time.perf_counter() - started) * 1000)
-        whole.append((time.perf_counter() - begun) * 1000)
+        subprocess.run(PROGRAM, check=True)
+        times["no sandbox"].append(spent(begun))
+        if wrapped:
+            begun = time.perf_counter()
+            subprocess.run(wrapped, check=True)
+            times["bubblewrap"].append(spent(begun))
+        for name in ("bare", "protected"):
+            begun = time.perf_counter()
+            settings = SandboxSettings(workspace=workspace, protect_workspace=name == "protected")
+            prepared = prepare(confinement, settings, state=state)
+            with prepared.held():
+                started = time.perf_counter()
+                running = await launch(launcher, prepared.plan, PROGRAM, stdio=(null, null, null))
+                await running.wait()
+                times[name].append(spent(started))
+            if name == "protected":
+                times["anew"].append(spent(begun))
+            await asyncio.sleep(0.03)  # the next seed is planted meanwhile
     launcher.close()
-    return statistics.median(planned[3:]), statistics.median(whole[3:])
+    return {name: values[2:] for name, values in times.items()}
 
 
 async def idle(workspace: str, state: Path, count: int) -> float:
@@ -130,17 +145,22 @@ def main() -> None:
     (base / "state").mkdir(mode=0o700)
     workspace, state = str(base / "ws"), base / "state"
     try:
-        bare = milliseconds(lambda: subprocess.run(PROGRAM, check=True), options.rounds)
-        print(f"{'no sandbox':<44} {bare:7.2f} ms")
-        wrapped = None
-        if shutil.which("bwrap"):
-            command = [*bubblewrap(workspace), *PROGRAM]
-            wrapped = milliseconds(lambda: subprocess.run(command, check=True), options.rounds)
-            print(f"{'bubblewrap':<44} {wrapped:7.2f} ms")
-        started, whole = asyncio.run(ours(workspace, state, options.rounds))
-        ratio = f"  {started / wrapped:.2f} x bubblewrap" if wrapped else ""
-        print(f"{'this sandbox, warm launcher':<44} {started:7.2f} ms{ratio}")
-        print(f"{'the same with the plan made anew':<44} {whole:7.2f} ms")
+        times = asyncio.run(starts(workspace, state, options.rounds))
+        labels = {
+            "no sandbox": "no sandbox",
+            "bubblewrap": "bubblewrap",
+            "bare": "this sandbox, warm launcher, same root",
+            "protected": "and with protected names held",
+            "anew": "and with the plan made anew",
+        }
+        for name, label in labels.items():
+            if times[name]:
+                middle, least = statistics.median(times[name]), min(times[name])
+                ratio = ""
+                if times["bubblewrap"] and name in ("bare", "protected", "anew"):
+                    other = times["bubblewrap"]
+                    ratio = f"  {middle / statistics.median(other):.2f} x, least {least / min(other):.2f} x bubblewrap"
+                print(f"{label:<44} {middle:7.2f} ms, least {least:6.2f}{ratio}")
         each = asyncio.run(idle(workspace, state, options.idle))
         print(f"{'an idle sandbox (proportional memory)':<44} {each:7.2f} MB, 200 of them {each * 200:.0f} MB")
         if shutil.which("gcc"):

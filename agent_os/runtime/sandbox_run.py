@@ -22,7 +22,7 @@ from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
-from agent_os.effects.sandbox.launch import Ended
+from agent_os.effects.sandbox.launch import Ended, Launcher
 from agent_os.effects.sandbox.snapshot import Snapshot
 from agent_os.guards.confine import Confinement, SandboxPlan
 from agent_os.guards.confine.build import network_plan
@@ -135,6 +135,17 @@ async def _run(request: RunRequest) -> Ended:
 
 
 async def _composed(request: RunRequest, policy: Policy, workspace: str, confinement: Confinement) -> Ended:
+    launcher = Launcher()
+    launcher.plant()  # its interpreter and control groups come up while the session is composed
+    try:
+        return await _supervised(request, policy, workspace, confinement, launcher)
+    finally:
+        launcher.close()
+
+
+async def _supervised(
+    request: RunRequest, policy: Policy, workspace: str, confinement: Confinement, launcher: Launcher
+) -> Ended:
     session = await compose(policy, Principal(user=_user(), agent="run"), workspace)
     guard: EgressGuard | None = None
     prepared: Prepared | None = None
@@ -159,6 +170,7 @@ async def _composed(request: RunRequest, policy: Policy, workspace: str, confine
                 request.argv,
                 terminal=_terminal(request, prepared),
                 on_listeners=listeners,
+                launcher=launcher,
             )
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))

@@ -380,7 +380,7 @@ class ServerHost:
         err_read, err_write = os.pipe2(os.O_CLOEXEC)
         try:
             prepared.hold()
-            self._launcher = self._launcher or Launcher()
+            self._launcher = self._launcher or Launcher(warm=True)
             running = await launch(
                 self._launcher,
                 prepared.plan,

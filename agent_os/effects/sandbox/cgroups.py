@@ -121,6 +121,30 @@ class RunGroup:
             if (group / name).exists() and (value or name == "memory.swap.max"):
                 _write(group / name, str(value))
 
+    def retune(self, limits: Limits) -> bool:
+        """Give an unused group other limits; False if it lacks a controller they need."""
+        if limits.cpus and not any("cpu" in directory.parts for directory in self.directories):
+            return False
+        try:
+            for directory in self.directories:
+                self._retune(directory, limits)
+        except OSError:
+            return False
+        return True
+
+    def _retune(self, directory: Path, limits: Limits) -> None:
+        memory, swap = limits.memory_bytes, limits.swap_bytes
+        for name, value in (
+            ("memory.max", memory or "max"),
+            ("memory.swap.max", swap if memory else "max"),
+            ("memory.memsw.limit_in_bytes", -1),
+            ("memory.limit_in_bytes", memory or -1),
+            ("memory.memsw.limit_in_bytes", memory + swap if memory else -1),
+            ("pids.max", limits.processes or "max"),
+        ):
+            if (directory / name).exists():
+                _write(directory / name, str(value))
+
     @property
     def procs(self) -> tuple[str, ...]:
         """The files that take a pid into the groups."""

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import signal
 import socket
 import struct
@@ -24,6 +25,8 @@ from typing import Any, Final
 
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.effects.sandbox.cgroups import RunGroup
+from agent_os.effects.sandbox.cgroups import available as cgroups_available
+from agent_os.guards.confine.inputs import Limits
 from agent_os.guards.confine.plan import SandboxPlan
 
 LAUNCHER: Final = Path(__file__).with_name("launcher.py")
@@ -65,8 +68,12 @@ class ProgramError(EffectError):
 class Launcher:
     """A launcher process; one can start any number of sandboxes. It ends when closed or when this process ends."""
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: str = sys.executable, *, warm: bool = False) -> None:
+        """`warm`: prepare the next sandbox's control groups ahead of time, for callers that start many."""
+        self.warm = warm
         self._channel, theirs = socket.socketpair()
+        self._seed: tuple[str, RunGroup] | None = None
+        self._stale: list[RunGroup] = []
         with theirs:
             self._process = subprocess.Popen(
                 [python, "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
@@ -86,11 +93,35 @@ class Launcher:
         except OSError as error:
             raise EffectError(f"the sandbox launcher is gone: {error.strerror}") from error
 
+    def plant(self) -> None:
+        """Prepare the control groups of the next sandbox, with a process that waits in them, if there is none yet."""
+        if self._seed is not None or not cgroups_available()[0]:
+            return
+        try:
+            group = RunGroup(Limits())
+        except EnforcementError:
+            return  # the next start makes its own and says what is wrong
+        token = secrets.token_hex(8)
+        self.request({"plant": token, "cgroups": list(group.procs)}, ())
+        self._seed = (token, group)
+
+    def take(self, limits: Limits) -> tuple[str, RunGroup] | None:
+        """Return a prepared (seed, group) with these limits, or None."""
+        held, self._seed = self._seed, None
+        if held is None or held[1].retune(limits):
+            return held
+        self.request({"plan": None, "seed": held[0]}, ())  # it ends without a request it can read
+        self._stale.append(held[1])
+        return None
+
     def close(self) -> None:
         """End the launcher; sandboxes that run go on under their supervisor."""
         self._channel.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_TIMEOUT_SECONDS)
+        for group in (*self._stale, *([self._seed[1]] if self._seed else ())):
+            group.close()
+        self._seed, self._stale = None, []
 
 
 class Running:
@@ -333,11 +364,16 @@ async def launch(
         raise EnforcementError(list(plan.unenforced), reasons)
     if not argv:
         raise EffectError("no program was named")
-    group = RunGroup(plan.limits) if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by else None
+    planted, group = None, None
+    if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by:
+        planted = launcher.take(plan.limits)
+        group = planted[1] if planted else RunGroup(plan.limits)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     running = Running(plan, ours, group)
-    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": list(group.procs) if group else []}
+    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": list(group.procs) if group and not planted else []}
     form["plan"].pop("seccomp_rules")
+    if planted:
+        form["seed"] = planted[0]
     if terminal is not None:
         form["terminal"] = {"rows": terminal[0], "columns": terminal[1]}
     with theirs:
@@ -352,6 +388,8 @@ async def launch(
                 await result
             running.go()
         await asyncio.wait_for(asyncio.shield(running.ready), START_TIMEOUT_SECONDS)
+        if launcher.warm:
+            asyncio.get_running_loop().call_soon(launcher.plant)
     except BaseException as error:
         running.kill("not started")
         with contextlib.suppress(TimeoutError):

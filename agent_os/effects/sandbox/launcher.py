@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -71,6 +72,7 @@ OPEN_TREE_CLONE = 1
 MOVE_FROM_EMPTY, MOVE_TO_EMPTY = 0x4, 0x40
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 2, 4, 8
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 4, 24, 28, 38
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_SECCOMP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 22, 47, 4
 SECURE_BITS_LOCKED = 0xEF
 FILE_ACCESS = 1 | 2 | 4 | 1 << 14 | 1 << 15  # what Landlock knows of plain files
@@ -453,14 +455,20 @@ class Root:
         self.descriptor = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.ours = {os.fstat(self.descriptor).st_dev}
         self.staged = {}
+        self.near, self.near_descriptor = None, -1
 
     def open(self, target, make):
         """Return a descriptor of `target`; missing parts are created where the file system is ours. `make`: dir, file."""
-        parts = [part for part in target.split("/") if part]
-        here = os.dup(self.descriptor)
+        head, _, name = target.rpartition("/")
+        if head == self.near:
+            here, parts = os.dup(self.near_descriptor), [name]
+        else:
+            here, parts = os.dup(self.descriptor), [part for part in target.split("/") if part]
         try:
             for index, part in enumerate(parts):
                 last = index == len(parts) - 1
+                if last and head and head != self.near:
+                    self.remember(head, here)
                 try:
                     there = openat2(here, part, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH)
                 except FileNotFoundError:
@@ -477,6 +485,17 @@ class Root:
         except OSError:
             os.close(here)
             raise
+
+    def remember(self, folder, descriptor):
+        """Keep the folder that was looked into last: its neighbours come next."""
+        self.covered("")
+        self.near, self.near_descriptor = folder, os.dup(descriptor)
+
+    def covered(self, target):
+        """Something was mounted at `target`: a kept descriptor below it would show what lies underneath."""
+        if self.near_descriptor >= 0 and (self.near + "/").startswith(target + "/" if target else ""):
+            os.close(self.near_descriptor)
+            self.near, self.near_descriptor = None, -1
 
     def parent(self, target):
         """Return (descriptor of the parent directory, last name)."""
@@ -503,6 +522,7 @@ def build_root(plan, trees, stage):
             overlay(root, base, step, prepared[index], prepared[-1 - index])
         else:
             build_step(root, step, prepared.get(index))
+        root.covered(step["target"])
     stage[0] = "private-root"
     for (folder, _content, _mode), name in root.staged.items():
         (os.rmdir if folder else os.unlink)(name, dir_fd=root.descriptor)
@@ -829,8 +849,57 @@ def main():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl(PR_SET_DUMPABLE, 0) if os.getuid() == 0 else None
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    gc.disable()  # a collection would touch, and so copy, every page of a fork
+    gc.freeze()
+    seeds = {}
     while (received := receive(channel)) is not None:
-        start(*received)
+        request, descriptors = received
+        if "plant" in request:
+            seeds[request["plant"]] = plant(request["cgroups"], channel, seeds)
+        elif request.get("seed") in seeds:
+            hand_over(seeds.pop(request["seed"]), request, descriptors)
+        else:
+            start(request, descriptors)
+
+
+def plant(cgroups, channel, seeds):
+    """Fork a process that goes into control groups ahead of time and waits for one request; returns its channel.
+
+    Moving a process into a group waits for every processor of the machine; being born in one does not.
+    """
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        channel.close()
+        ours.close()
+        for other in seeds.values():
+            other.close()
+        try:
+            for path in cgroups:
+                write_file(path, str(os.getpid()))
+            received = receive(theirs)
+            if received is not None:
+                theirs.close()
+                start(*received)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours
+
+
+def hand_over(seed, request, descriptors):
+    """Send a request on to a seed; one that is gone (its groups could not be entered) is reported as such."""
+    data = json.dumps(request).encode()
+    try:
+        socket.send_fds(seed, [struct.pack("=I", len(data))], descriptors)
+        seed.sendall(data)
+    except OSError as error:
+        control = socket.socket(fileno=os.dup(descriptors[0]))
+        report(control, StageError("cgroup", error.errno or 0, "the prepared process is gone"))
+        control.close()
+    seed.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":
