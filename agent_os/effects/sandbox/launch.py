@@ -370,7 +370,8 @@ async def launch(
         group = planted[1] if planted else RunGroup(plan.limits)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     running = Running(plan, ours, group)
-    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": list(group.procs) if group and not planted else []}
+    groups = list(group.procs) if group and not planted else []
+    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": groups}
     form["plan"].pop("seccomp_rules")
     if planted:
         form["seed"] = planted[0]

@@ -2,7 +2,8 @@
 
 The changes lie as the upper layer of an overlay in the state directory: `snapshots/<workspace>/<name>/{upper,work}`.
 They were written by a program nobody trusts: nothing here follows a link, takes over special files or set-id bits, or
-writes outside the workspace. Protected names (guards/confine/protect.py) are left out of a commit unless a person names them.
+writes outside the workspace. Protected names (guards/confine/protect.py) are left out of a commit unless a person names
+them.
 """
 
 from __future__ import annotations

@@ -393,3 +393,23 @@ def test_the_command_line(folder: Path) -> None:
     assert agentos("list", "--json")["servers"][0]["name"] == "python"
     assert agentos("inspect", "python", "--json")["changed"] == []
     assert "removed" in agentos("remove", "python")
+
+
+def test_the_example_of_a_server_that_turns() -> None:
+    """examples/tool_server_turns: quarantined after the change, shown to a person, and harmless even when accepted."""
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "examples/tool_server_turns/run.py"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "quarantined" in done.stdout
+    assert "now Convert kilometres to miles. IMPORTANT" in done.stdout
+    assert done.stdout.count("refused: ") == 2
+    assert '"variables": "[]"' in done.stdout
