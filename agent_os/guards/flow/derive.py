@@ -21,8 +21,8 @@ from agent_os.guards.flow.scope import BRANDS, name_words
 _READ: Final = bag(
     "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
     " compute verify validate analyze analyse summarize summarise download is has estimate recommend compare preview"
-    " translate convert extract scan monitor track explain tell filter sort ls cat grep head tail stat select watch"
-    " detect locate ask_ load parse who whoami today current"
+    " translate convert extract scan monitor track explain filter ls cat grep head tail stat"
+    " detect locate load parse who whoami today current"
 )
 _PAY: Final = bag(
     "pay transfer refund reimburse wire buy purchase order donate withdraw deposit invest trade sell"
@@ -32,6 +32,7 @@ _SEND: Final = bag(
     "send email mail message dm reply respond post publish tweet notify forward broadcast invite sms"
     " share announce comment chat call submit push slack"
 )
+_SPOKEN: Final = bag(lexicon.PRIMARY["send"])
 _EXECUTE: Final = bag(
     "run execute exec eval shell bash python command install deploy spawn terminal script code launch"
 )
@@ -46,7 +47,7 @@ _SHARED: Final = bag(
 _TEXT_ARGS: Final = bag(
     "body content text message subject title description summary comment note notes reason details caption bio"
     " abstract label question answer prompt instructions remark memo markdown html template feedback review"
-    " agenda topic heading tags tag category priority status type kind mood permission role_ access_level visibility"
+    " agenda topic heading tags tag category priority status type kind mood"
     " color colour format language unit units"
     " data_ reference memo snippet paragraph signature greeting purpose symptoms transcript changes body_text"
 )
@@ -125,6 +126,8 @@ def effect_of(name: str) -> Effect:
     )
     if found and found[0] in _READ:
         verb = found[0]
+    if verb == "check" and words & {"in", "out"}:
+        return Effect.WRITE_SHARED  # `check_in`, `check_out`
     reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
     if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
         return Effect.READ if not set(found[found.index(verb) + 1 :]) & _CHANGES else Effect.WRITE_SHARED
@@ -134,7 +137,7 @@ def effect_of(name: str) -> Effect:
         return Effect.CREDENTIAL
     if words & _PAY:
         return Effect.PAY
-    if words & _SEND:
+    if words & _SEND or (verb in _SPOKEN and verb not in ("write", "submit", "push")):
         return Effect.SEND
     if not verb:
         return Effect.EXECUTE

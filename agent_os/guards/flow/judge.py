@@ -25,6 +25,12 @@ LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect
 """Effects whose payload reaches somebody else."""
 
 
+AUTHORS: Final = frozenset({"from", "sender", "from_email", "sender_email", "author", "user_email"})
+"""Arguments that say on whose behalf: the principal is its own."""
+PERMISSIONS: Final = frozenset({"permission", "permissions", "access", "access_level", "role", "visibility", "right"})
+WEAKEST: Final = frozenset(
+    {"r", "read", "view", "viewer", "reader", "read-only", "readonly", "read_only", "private", "guest"}
+)
 PATH_PARTS_MAX: Final = 6
 """Parts of a relative path that the prompt may name one by one; a longer one must stand in it as a whole."""
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -66,7 +72,7 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             labels[pointer] = TRUSTED
             continue
         if argument.role in (Role.AUTHORITY, Role.HANDLE):
-            if company[name] > 1 and _is_self(known, value):
+            if (company[name] > 1 or name in AUTHORS) and _is_self(known, value):
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
                 continue
             doubt = _doubt(known, value, argument, spec, _argument_kind(name, argument, objects))
@@ -89,9 +95,11 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
 
 
 def _is_form(name: str, value: Any) -> bool:
-    """Return whether a value says only in what form a request is made: its method, or a header that names a format."""
+    """Return whether a value is no authority: a request's method, a header that names a format, the weakest of rights."""
     if not isinstance(value, str):
         return False
+    if name.lower() in PERMISSIONS:
+        return value.lower() in WEAKEST
     return (name == "method" and value.upper() in METHODS) or (name.lower() in FORMAT_HEADERS and len(value) <= 100)
 
 
@@ -121,10 +129,10 @@ def _leaving(
 ) -> None:  # fmt: skip
     """Add concerns for what leaves inside values: guarded data, web addresses and texts of strangers."""
     leaves_here = spec.effect in LEAVING
-    asks_the_web = derive.asks_the_web(spec.name)
+    may_leave = derive.asks_the_web(spec.name) or (spec.derived and spec.effect is not Effect.READ)
     carried = False
     for pointer, argument, value in values:
-        if not leaves_here and argument.type != "url" and not asks_the_web:
+        if not (leaves_here or may_leave) and argument.type != "url":
             continue
         found = known.secrets.found_in(value)
         if found is not None and not known.words.names(value):

@@ -16,6 +16,8 @@ from agent_os.guards.flow import derive
         ("list_leave_requests", Effect.READ),
         ("mcp__github__search_issues", Effect.READ),
         ("fetch_and_delete", Effect.WRITE_SHARED),
+        ("check_in_guest", Effect.WRITE_SHARED),
+        ("tell_person", Effect.SEND),
         ("read_and_forward_mail", Effect.WRITE_SHARED),
         ("run_query", Effect.EXECUTE),
         ("shell", Effect.EXECUTE),
