@@ -8,7 +8,6 @@ denial.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -79,6 +78,8 @@ class LocalDetector:
             raise self._missing
         if sum(map(len, texts.values())) <= THREAD_CHARS_MIN:
             return self._scan_all(texts)
+        import asyncio  # noqa: PLC0415 - a scan on the command line needs no loop
+
         work = asyncio.to_thread(self._scan_all, texts)  # the loop stays free, so that a deadline can strike
         if not self._timeout_s:
             return await work

@@ -26,7 +26,7 @@ SURE: Final = 0.5
 SEGMENT_CHARS_MAX: Final = 2_000
 SEGMENTS_MAX: Final = 20_000
 _UNUSED: Final = ["tagger", "parser", "lemmatizer", "attribute_ruler", "senter", "morphologizer"]
-_SEGMENT: Final = re.compile(r"[^\n]{1,2000}")
+_SEGMENT: Final = re.compile(r"[^\n]{1,400}?(?:[.!?](?=\s)|(?=\n)|$)|[^\n]{1,2000}")
 _CAPITAL: Final = re.compile(r"(?<![\w@./\\-])[A-Z\u00c0-\u00de\u0100-\u017d][\w'\u2019-]*")
 _CODE: Final = re.compile(r"[{}();=<>]|::|->|\w\.\w+\(|^\s*(?:#|//|import |def |class |return )")
 _LABELS: Final = {
@@ -108,6 +108,8 @@ def _worth(offset: int, part: str, lists: Gazetteer, explained: Callable[[int], 
         return False
     for match in _CAPITAL.finditer(part):
         bare = match.group().lower().removesuffix("'s")
+        if any(char.isdigit() for char in bare):
+            continue
         if bare not in lists.words and bare not in TITLES and len(bare) > 2 and not bare.startswith(("i'", "i\u2019")):
             if not explained(offset + match.start()):
                 return True

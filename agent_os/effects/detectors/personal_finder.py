@@ -52,6 +52,7 @@ class _Context:
     def __init__(self, lowered: str, rows: list[_Ready]) -> None:
         known: dict[str, list[int]] = {}
         self.active: list[tuple[_Ready, list[int]]] = []
+        self.phones: list[int] | None = None
         for row in rows:
             places: list[int] = []
             for word in row.words:
@@ -130,7 +131,9 @@ class PersonalFinder:
         if count >= 5:
             self._shapes(context, text, start, end, count, found)
         if count >= 6:
-            _phones(text, lowered, start, end, found)
+            if context.phones is None:
+                context.phones = [match.start() for match in _PHONE_WORDS.finditer(lowered)]
+            _phones(text, lowered, start, end, context.phones, found)
 
     def _shapes(
         self, context: _Context, text: str, start: int, end: int, count: int, found: list[Finding]
@@ -421,20 +424,24 @@ _MONEY_OR_ID: Final = re.compile(
 )
 
 
-def _phones(text: str, lowered: str, start: int, end: int, found: list[Finding]) -> None:
+PHONE_BEFORE: Final = 50
+PHONE_AFTER: Final = 20
+_EXTENSION: Final = re.compile(r"[xX]|[eE][xX][tT]|#")
+_GROUPS: Final = re.compile(r"[ .()/-]+")
+
+
+def _phones(text: str, lowered: str, start: int, end: int, words: list[int], found: list[Finding]) -> None:
     for match in _PHONE.finditer(text, start, end + 10):
         if match.start() >= end:
             return
         value = match.group()
-        body = re.split(r"(?i)x|ext|#", value, maxsplit=1)[0].strip()
-        count = sum(char.isdigit() for char in body)
+        body = _EXTENSION.split(value, maxsplit=1)[0].strip()
+        count = sum(map(body.count, "0123456789"))
         if not 6 <= count <= 15 or _NOT_PHONE.fullmatch(body) or body.count("(") != body.count(")"):
             continue
-        window = (
-            lowered[max(0, match.start() - 50) : match.start()] + " \u2502 " + lowered[match.end() : match.end() + 20]
-        )
-        near = bool(_PHONE_WORDS.search(window))
-        grouped = sum(1 for part in re.split(r"[ .()/-]+", body) if part)
+        place = bisect.bisect_left(words, match.start() - PHONE_BEFORE)
+        near = place < len(words) and words[place] < match.end() + PHONE_AFTER
+        grouped = sum(1 for part in _GROUPS.split(body) if part)
         score = 0.0
         if body.startswith(("+", "(+")) and count >= 8:
             score = 0.8
@@ -452,7 +459,7 @@ def _phones(text: str, lowered: str, start: int, end: int, found: list[Finding])
             score = 0.15
         if near and count >= 7:
             score = min(0.95, score + 0.4)
-        elif _MONEY_OR_ID.search(window.partition(" \u2502 ")[0]):
+        elif score >= SCORE_MIN and _MONEY_OR_ID.search(lowered, max(0, match.start() - PHONE_BEFORE), match.start()):
             score -= 0.3
         if score >= SCORE_MIN:
             found.append(Finding("PHONE_NUMBER", match.start(), match.start() + len(value.rstrip()), round(score, 2)))
