@@ -116,9 +116,7 @@ class PersonalFinder:
         found.extend(_ages(text, lowered))
         return found
 
-    def _number(
-        self, text: str, lowered: str, start: int, end: int, context: _Context, found: list[Finding]
-    ) -> None:
+    def _number(self, text: str, lowered: str, start: int, end: int, context: _Context, found: list[Finding]) -> None:
         run = text[start:end]
         count = sum(map(run.count, "0123456789"))
         _times(text, lowered, start, end, found)
@@ -135,9 +133,7 @@ class PersonalFinder:
                 context.phones = [match.start() for match in _PHONE_WORDS.finditer(lowered)]
             _phones(text, lowered, start, end, context.phones, found)
 
-    def _shapes(
-        self, context: _Context, text: str, start: int, end: int, count: int, found: list[Finding]
-    ) -> None:
+    def _shapes(self, context: _Context, text: str, start: int, end: int, count: int, found: list[Finding]) -> None:
         for row, places in context.active:
             if count < row.least:
                 continue
@@ -285,6 +281,7 @@ def _machines(text: str) -> Iterator[Finding]:
 _BIRTH: Final = re.compile(
     r"born|birth|dob\b|geb(?:oren|\.|urt)|n\u00e9e? le|naissance|nacid|nacimiento|nat[oa] (?:il|a)|nascita"
 )
+_BIRTH_STEMS: Final = ("born", "birth", "dob", "geb", "n\u00e9", "naissance", "nac", "nat", "nascita")
 _ISO: Final = re.compile(
     r"(?<![\w.-])(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?)?(?:Z|[+-][01]\d:?[0-5]\d)?(?![\w-])"
 )
@@ -333,7 +330,8 @@ def _times(text: str, lowered: str, start: int, end: int, found: list[Finding]) 
 
 
 def _dated(lowered: str, start: int, end: int, score: float) -> Finding:
-    near = _BIRTH.search(lowered, max(0, start - 40), start)
+    window = lowered[max(0, start - 40) : start]
+    near = any(stem in window for stem in _BIRTH_STEMS) and _BIRTH.search(window)
     return Finding("DATE_TIME", start, end, 0.95 if near else score)
 
 
