@@ -33,7 +33,7 @@ RECORDS_WAIT_S: Final = 5.0
 SHOWN_CHARS: Final = 70
 PSEUDONYM: Final = re.compile(r"\[[A-Z_]+_\d+_[0-9a-f]+\]")
 EXTRAS: Final = (
-    ("gordon_to_regorus", "rego", "Rego policies evaluated in process"),
+    ("regorus", "rego", "Rego policies evaluated in process"),
     ("dbos", "durable", "tasks and schedules that survive a crash"),
     ("mcp", "mcp", "tool servers that speak MCP, run in the sandbox"),
     ("xllamacpp", "local", "a local model, for prompts that may not leave"),

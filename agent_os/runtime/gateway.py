@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -73,9 +73,15 @@ class ModelGateway:
             return Outcome(answer.to_json(), usage=answer.usage.amounts(self._price(call)))
 
         last: EffectError = EffectError("no provider serves this model")
-        for number, aimed in self._tries(action, aim):
+        tries = deque(self._tries(action, aim))
+        while tries:
+            number, aimed = tries.popleft()
             try:
                 done = await self._monitor.perform(aimed, body=_settled(body))
+            except DeniedError as error:
+                if not self._downgraded(tries, aimed, error):
+                    raise
+                continue
             except UnavailableError as error:
                 last = error
                 await self._pause(number, error)
@@ -96,8 +102,15 @@ class ModelGateway:
         """Yield the pieces of an answer as they come. Raises as `complete`; once pieces came, nothing is tried again."""
         action, aim = self._asked(request, purpose)
         last: EffectError = EffectError("no provider serves this model")
-        for number, aimed in self._tries(action, aim):
-            admission = await self._monitor.admit(aimed)
+        tries = deque(self._tries(action, aim))
+        while tries:
+            number, aimed = tries.popleft()
+            try:
+                admission = await self._monitor.admit(aimed)
+            except DeniedError as error:
+                if not self._downgraded(tries, aimed, error):
+                    raise
+                continue
             flow = self._flow(admission)
             started = False
             try:
@@ -237,6 +250,39 @@ class ModelGateway:
             retries = self._spec(name).retries if name else 0
             tries.extend([action.rewritten(provider=name)] * (1 + retries))  # type: ignore[list-item]
         return list(enumerate(tries[:TRIES_MAX]))
+
+    def _downgraded(self, tries: deque[tuple[int, ModelCall]], aimed: ModelCall, error: DeniedError) -> bool:
+        """Replace the tries by cheaper providers where only budgets that say `downgrade` denied; False if none is left.
+
+        Cheaper is a lower price; never less trusted; each is judged, and may be denied, like the first.
+        """
+        rules = {
+            f"budgets[{index}]"
+            for section, _layer, _unit in self._monitor.policy.sections("budgets")
+            for index, budget in enumerate(section)
+            if budget.on_exceeded == "downgrade"
+        }
+        reserved = [item for item in error.decision.obligations if item.kind == "reserve"]
+        lost = error.decision.rules == ("runtime.budget",) and bool(reserved)
+        if lost:
+            if any(item.params.get("on_exceeded") != "downgrade" for item in reserved):
+                return False
+        elif not error.decision.rules or not all(rule.rpartition("/")[2] in rules for rule in error.decision.rules):
+            return False
+        tries.clear()
+        tries.extend((0, call) for call in self._cheaper(aimed))
+        return bool(tries)
+
+    def _cheaper(self, aimed: ModelCall) -> list[ModelCall]:
+        """Return this call at cheaper providers, the dearest of them first."""
+        price, trust = sum(self._price(aimed)), self._trust(aimed.provider)
+        found: list[tuple[float, ModelCall]] = []
+        for name, endpoint in self._providers.endpoints.items():
+            spec = self._spec(name)
+            model = spec.model or next((each for each in spec.models if not any(char in each for char in "*?[")), None)
+            if model and sum(endpoint.price) < price and self._trust(name) >= trust:
+                found.append((sum(endpoint.price), replace(aimed, provider=name, model=model)))
+        return [call for _, call in sorted(found, key=lambda each: each[0], reverse=True)][:TRIES_MAX]
 
     def _trust(self, name: str) -> int:
         return _TRUST[provider_place(self._spec(name))] if name else 0

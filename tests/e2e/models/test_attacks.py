@@ -366,3 +366,39 @@ def test_answers_are_kept_only_where_the_policy_says_so(tmp_path: Path) -> None:
             ask(served, "other")
             assert len(near.asked) == asked_count + 1
         assert len(records(folder, "intent")) == 3
+
+
+TIERS = """
+version: 1
+models:
+  providers:
+    dear: {{kind: openai, base_url: "{dear}/v1", models: [big], tier: ultra, destination: external, retries: 0}}
+    cheap: {{kind: openai, base_url: "{cheap}/v1", models: [small], tier: medium, destination: external, retries: 0}}
+  max_tokens: 1000
+budgets: [{{per: user, window: total, usd: {usd}, on_exceeded: {how}}}]
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("usd", "how", "status", "asked_"),
+    [
+        (1.0, "downgrade", 200, (1, 0)),
+        (0.05, "downgrade", 200, (0, 1)),
+        (0.05, "deny", 403, (0, 0)),
+        (0.0001, "downgrade", 403, (0, 0)),
+    ],
+)
+def test_a_spent_budget_moves_down_a_tier(
+    tmp_path: Path, usd: float, how: str, status: int, asked_: tuple[int, int], stream: bool
+) -> None:
+    """Where a budget says `downgrade`, a call it cannot pay goes to a cheaper provider; where none is affordable it is denied."""
+    with (
+        provider(lambda asked: openai_reply("dear", asked)) as dear,
+        provider(lambda asked: openai_reply("cheap", asked)) as cheap,
+        serving(tmp_path, TIERS.format(dear=dear.url, cheap=cheap.url, usd=usd, how=how)) as served,
+    ):
+        assert ask(served, model="big", stream=stream).status_code == status
+        assert (len(dear.asked), len(cheap.asked)) == asked_
+        if cheap.asked:
+            assert cheap.asked[0].body["model"] == "small"
