@@ -6,12 +6,14 @@ what is left; a budget that nobody could read (no facts) denies. Amounts are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.action import KINDS as ALL_KINDS
 from agent_os.core.action import Action, ModelCall, NetRequest, ToolCall
+from agent_os.core.budget import STATED
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.facts import Facts
 from agent_os.policy.globs import Matcher, PatternError, compile_any
@@ -46,8 +48,11 @@ class BudgetsSection:
 
     name = "budgets"
 
-    def __init__(self, budgets: Sequence[_Budget], models: ModelsSection | None) -> None:
+    def __init__(
+        self, budgets: Sequence[_Budget], models: ModelsSection | None, teams: Mapping[str, Any] | None = None
+    ) -> None:
         self._budgets = tuple(budgets)
+        self._teams = teams or {}
         self._models = models
         self.kinds = _SPENDERS if budgets else frozenset[str]()
         self.names = tuple(budget.name for budget in budgets)
@@ -62,10 +67,41 @@ class BudgetsSection:
                 continue
             amounts = self._amounts(budget, action)
             if amounts:
-                matches.append(_judge(budget, amounts, action, facts))
+                matches.append(_judge(budget, self._stated(budget, action), amounts, action, facts))
         return matches
 
+    def _stated(self, budget: _Budget, action: Action) -> str | None:
+        """Return the name of the budget with its subject where no principal has it (`model/day:gpt-5`).
+
+        Teams are those of the data set `teams` (user -> team). None: nobody knows the subject.
+        """
+        per = budget.spec.per
+        if per not in STATED:
+            return budget.name
+        subject: Any = None
+        if per == "team":
+            subject = self._teams.get(action.principal.user)
+        elif per == "tool":
+            subject = action.target if isinstance(action, ToolCall) else None
+        elif isinstance(action, ModelCall):
+            subject = action.model if per == "model" else self._tier(action)
+        return f"{budget.name}:{subject}" if isinstance(subject, str) and subject else None
+
+    def _tier(self, action: ModelCall) -> str | None:
+        """Return the price tier of a call; of one that is not aimed yet, the dearest it could get."""
+        if self._models is None:
+            return None
+        provider = self._models.providers.get(action.provider)
+        if provider is not None:
+            return provider.tier or None
+        tiers = [item.tier for item in self._models.providers.values() if item.tier]
+        return max(tiers, key=lambda tier: self._models.tiers[tier] if self._models else 0.0, default=None)
+
     def _concerns(self, budget: _Budget, action: Action) -> bool:
+        if budget.spec.per == "tool" and not isinstance(action, ToolCall):
+            return False
+        if budget.spec.per in ("model", "tier") and not isinstance(action, ModelCall):
+            return False
         if budget.tool is not None:
             return isinstance(action, ToolCall) and budget.tool(action.target)
         if budget.model is not None and not (isinstance(action, ModelCall) and budget.model(action.model)):
@@ -91,14 +127,14 @@ class BudgetsSection:
         return {unit: amount for unit, amount in needs.items() if unit in budget.limits and amount > 0}
 
 
-def _judge(budget: _Budget, amounts: dict[str, float], action: Action, facts: Facts) -> Match:
-    if facts.budgets is None:
-        reason = "what is left of the budget is not known"
+def _judge(budget: _Budget, name: str | None, amounts: dict[str, float], action: Action, facts: Facts) -> Match:
+    if facts.budgets is None or name is None:
+        reason = "what is left of the budget is not known" if name else f"whose {budget.spec.per} this is is not known"
         return Match(Verdict.DENY, budget.rule, reason, errored=True, audit_only=budget.audit_only)
     reserve = Obligation(
         "reserve",
         {
-            "budget": budget.name,
+            "budget": name,
             "per": budget.spec.per,
             "window": budget.spec.window,
             "amounts": amounts,
@@ -108,9 +144,9 @@ def _judge(budget: _Budget, amounts: dict[str, float], action: Action, facts: Fa
         budget.rule,
     )
     obligations = [reserve]
-    left = next((item.left for item in facts.budgets if item.budget == budget.name), None)
+    left = next((item.left for item in facts.budgets if item.budget == name), None)
     if left is None:
-        if facts.budgets:
+        if facts.budgets and budget.spec.per not in STATED:  # those are read where they are reserved
             reason = "what is left of this budget is not known"
             return Match(Verdict.DENY, budget.rule, reason, errored=True, audit_only=budget.audit_only)
         left = {}  # nobody keeps budgets behind this question: unlimited
@@ -128,26 +164,35 @@ def _judge(budget: _Budget, amounts: dict[str, float], action: Action, facts: Fa
     return Match(Verdict.ALLOW, budget.rule, obligations=tuple(obligations), grants=False, audit_only=budget.audit_only)
 
 
-def budget_names(budgets: Sequence[Budget]) -> list[str]:
-    """Return the name of each budget: its own, or `per/window`, numbered where that is taken."""
-    names: list[str] = []
-    for budget in budgets:
-        name = budget.name or f"{budget.per}/{budget.window}"
-        count = sum(1 for taken in names if taken == name or taken.startswith(name + "#"))
-        names.append(f"{name}#{count + 1}" if count else name)
-    return names
+def budget_name(budget: Budget) -> str:
+    """Return the name a budget is counted under: its own, or `per/window` and what narrows it (`user/day[tool=pay]`).
+
+    Names carry neither pack nor layer: a budget must not start anew because a file was added. Where two files name one
+    budget, the smaller limit of each unit holds.
+    """
+    if budget.name:
+        return budget.name
+    narrowed = []
+    for key in ("tier", "model", "tool"):
+        value = getattr(budget, key)
+        if value is not None:
+            narrowed.append(f"{key}={'+'.join([value] if isinstance(value, str) else sorted(value))}")
+    if budget.who is not None:
+        narrowed.append("who=" + json.dumps(budget.who.model_dump(exclude_none=True), sort_keys=True))
+    name = f"{budget.per}/{budget.window}"
+    return f"{name}[{','.join(narrowed)}]".replace(":", ".") if narrowed else name
 
 
 def compile_budgets(budgets: Sequence[Budget], context: Context) -> BudgetsSection:
-    """Return the compiled section; names of budgets carry the prefix of their pack or layer."""
+    """Return the compiled section; what cannot be compiled is recorded in the context."""
     compiled = []
-    for index, (budget, name) in enumerate(zip(budgets, budget_names(budgets), strict=True)):
+    for index, budget in enumerate(budgets):
         path = f"budgets[{index}]"
         rule = context.rule(path)
         try:
             compiled.append(
                 _Budget(
-                    context.prefix + name,
+                    budget_name(budget),
                     rule,
                     {unit: getattr(budget, unit) for unit in UNITS if getattr(budget, unit) is not None},
                     budget,
@@ -167,7 +212,8 @@ def compile_budgets(budgets: Sequence[Budget], context: Context) -> BudgetsSecti
 
         # Prices only: a context of its own, so that the rules of `models` are not declared twice.
         section = compile_models([(models, Context(context.document, context.file, data=context.data))])
-    return BudgetsSection(compiled, section)
+    teams = context.data.get("teams")
+    return BudgetsSection(compiled, section, teams if isinstance(teams, Mapping) else {})
 
 
 def _names(patterns: list[str] | str | None) -> Matcher | None:
@@ -176,4 +222,4 @@ def _names(patterns: list[str] | str | None) -> Matcher | None:
     return compile_any([patterns] if isinstance(patterns, str) else patterns, crossing=True)
 
 
-__all__ = ["ALL_KINDS", "ANSWER_TOKENS_DEFAULT", "BudgetsSection", "budget_names", "compile_budgets"]
+__all__ = ["ALL_KINDS", "ANSWER_TOKENS_DEFAULT", "BudgetsSection", "budget_name", "compile_budgets"]

@@ -81,6 +81,8 @@ def decide(policy: Policy, action: Action, facts: Facts | None = None) -> Decisi
         if obligation.kind not in OBLIGATIONS:
             unknown = Match(DENY, obligation.rule, "asks for an obligation that is not known", errored=True)
             return _denied(policy, action, facts, [unknown], recorded)
+    if len(obligations) > 1:
+        obligations = _reserved_once(obligations)
     if asks and facts.grants:
         asks = _undischarged(policy, action, facts, asks)
     if asks:
@@ -96,6 +98,24 @@ def decide(policy: Policy, action: Action, facts: Facts | None = None) -> Decisi
         "",
         tuple(dict.fromkeys(match.rule for match in recorded)) if recorded else (),
     )
+
+
+def _reserved_once(obligations: list[Obligation]) -> list[Obligation]:
+    """Return the obligations with no unit of a budget reserved twice: two files that name one budget mean one."""
+    taken: dict[tuple[str, str], float] = {}
+    result = []
+    for obligation in obligations:
+        if obligation.kind == "reserve":
+            name, amounts = str(obligation.params.get("budget")), obligation.params.get("amounts") or {}
+            fresh = {unit: amount for unit, amount in amounts.items() if (name, unit) not in taken}
+            taken.update({(name, unit): amount for unit, amount in fresh.items()})
+            if not fresh:
+                continue
+            if len(fresh) < len(amounts):
+                params = {**obligation.params, "amounts": fresh}
+                obligation = Obligation(obligation.kind, params, obligation.rule)
+        result.append(obligation)
+    return result
 
 
 def considered(policy: Policy, action: Action, facts: Facts) -> list[tuple[Layer, Governed, Match]]:

@@ -16,7 +16,7 @@ from agent_os.agents.builtin_tools import register_builtin_tools
 from agent_os.agents.tool_door import ToolDoor
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
-from agent_os.core.budget import Budget
+from agent_os.core.budget import STATED, Budget
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
 from agent_os.core.ports import Approval, Approver, Effector, Outcome, Pending
@@ -33,6 +33,7 @@ from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
+from agent_os.policy.budgets import budget_name
 from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.programs import SandboxPrograms
@@ -192,7 +193,7 @@ def needs_of(policy: Policy) -> Needs:
     return Needs(
         findings=SCANNED_KINDS if asked else frozenset(),
         verdicts=bool(policy.engines),
-        budgets=tuple(budget.name for budget in _budgets(policy)),
+        budgets=tuple(budget.name for budget in _budgets(policy) if budget.per not in STATED),
     )
 
 
@@ -217,7 +218,7 @@ def _budgets(policy: Policy) -> list[Budget]:
     for section, _layer, _unit in policy.sections("budgets"):
         for entry in section:
             limits = {unit: float(getattr(entry, unit)) for unit in UNITS if getattr(entry, unit) is not None}
-            name = entry.name or f"{entry.per}/{entry.window}"
+            name = budget_name(entry)
             held = found.get(name)
             if held is not None:  # two files name one budget: the smaller limit of each unit holds
                 limits = {

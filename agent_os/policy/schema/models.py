@@ -121,9 +121,12 @@ class Models(Part):
 class Budget(Part):
     """What may be used in a window; reserved before a call, settled after it."""
 
-    name: Text | None = Field(default=None, description="A name; absent: `per/window`, for example user/year.")
+    name: Text | None = Field(
+        default=None,
+        description="A name; absent: `per/window` and filters, for example user/year or user/day[tool=pay].",
+    )
     per: Literal["tenant", "user", "team", "agent", "session", "task", "model", "tier", "tool"] = Field(
-        description="Whom it is counted for."
+        description="Whom it is counted for; a user's team is looked up in the data set `teams` (user -> team)."
     )
     window: Literal["run", "hour", "day", "week", "month", "year", "total"] = Field(description="When it starts anew.")
     tokens: Amount | None = Field(default=None, description="Tokens in and out.")

@@ -140,7 +140,11 @@ budgets:
     assert first.params["budget"] == "user/day"
     assert first.params["amounts"] == {"tokens": 1500.0, "usd": pytest.approx(0.002)}
     assert judge(text, call("x")).obligations[0].params["amounts"] == {"calls": 1.0}
-    left = {"user/day": {"tokens": 100000, "usd": 1}, "calls": {"calls": 0}, "user/day#2": {"bytes": 5}}
+    left = {
+        "user/day": {"tokens": 100000, "usd": 1},
+        "calls": {"calls": 0},
+        'user/day[who={"user". "nobody"}]': {"bytes": 5},
+    }
     assert judge(text, call("x"), {"budgets": left}).rules == ("budgets[1]",)
     assert verdict(text, call("x"), {"budgets": None}) == "deny"
     assert verdict(text, call("x"), {"budgets": {"other": {"calls": 1}}}) == "deny"
@@ -148,6 +152,36 @@ budgets:
     clamped = judge(text, model(input_tokens=1000, max_tokens=500, provider="far"), {"budgets": spent})
     assert [item.params["max_tokens"] for item in clamped.obligations if item.kind == "clamp"] == [200]
     assert verdict(text, model(input_tokens=1300, max_tokens=5, provider="far"), {"budgets": spent}) == "deny"
+
+
+def test_budgets_of_a_model_a_tool_or_a_team_name_their_subject() -> None:
+    """`model/day:gpt-5`: the reservation says whose account it is; a subject nobody knows denies."""
+    text = """
+models: {providers: {far: {kind: openai, models: ["*"], tier: high}}}
+tools: {x: {allow: true}}
+data: {teams: {values: {ann: red}}}
+budgets: [{per: model, window: day, calls: 5}, {per: tier, window: day, calls: 5}, {per: tool, window: day, calls: 5}, {per: team, window: day, calls: 5}]
+"""
+    ann = {"principal": {"user": "ann"}}
+
+    def names(wire: dict[str, Any]) -> list[str]:
+        return [item.params["budget"] for item in judge(text, {**wire, **ann}).obligations if item.kind == "reserve"]
+
+    assert names(model(provider="far")) == ["model/day:gpt-5", "tier/day:high", "team/day:red"]
+    assert names(model()) == ["model/day:gpt-5", "tier/day:high", "team/day:red"]
+    assert names(call("x")) == ["tool/day:x", "team/day:red"]
+    assert verdict(text, call("x")) == "deny"
+    assert verdict(text, {**call("x"), **ann}, {"budgets": {"other": {"calls": 1}}}) == "allow"
+
+
+def test_one_budget_in_two_files_is_reserved_once() -> None:
+    """The names carry no pack or layer, so that adding a file does not start a budget anew."""
+    one = Policy.parse("tools: {x: {allow: true}}\nbudgets: [{per: user, window: day, calls: 5}]", file="one.yaml")
+    two = Policy.parse(
+        "tools: {x: {allow: true}}\nbudgets: [{per: user, window: day, calls: 3, usd: 1}]", file="two.yaml"
+    )
+    decision = judge(Policy.layered([one, two]), call("x"))
+    assert [item.params["budget"] for item in decision.obligations] == ["user/day"]
 
 
 AGENTS = Policy.parse("""
