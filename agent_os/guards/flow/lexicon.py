@@ -68,7 +68,7 @@ OBJECTS: Final[dict[str, str]] = {
     "file": "file document doc docx xlsx pptx txt pdf csv md json spreadsheet sheet folder report list drive directory"
     " attachment presentation slide readme notebook archive path minutes",
     "money": "money transaction payment transfer refund bill invoice rent amount fee bank subscription debit salary"
-    " difference cash dollar euro usd eur price cost iban account balance fund wage share debt loan charge order"
+    " difference cash dollar euro usd eur price cost iban balance fund wage share debt loan charge order"
     " purchase donation tip expense payroll deposit",
     "user": "user member person people colleague contact profile info information address account employee customer"
     " client name phone settings personal details friend subscriber lead guest team teammate record data",

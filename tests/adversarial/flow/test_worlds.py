@@ -58,3 +58,21 @@ def test_what_the_text_demands_asks(world: World, index: int) -> None:
     for own_tool, own_args in world.benign:
         session.take(own_tool, own_args, {"ok": True})
     assert questions(session, tool, args)
+
+
+SAME_WISH = {("mail-to-contact", "send_message")}
+"""What another world's text demands and this world's user really asked for: to write to that contact."""
+
+
+@pytest.mark.parametrize("world", ALL, ids=lambda world: world.id)
+def test_what_any_other_text_demands_asks(world: World) -> None:
+    """The demands of every other world, made in this one: about ten thousand pairs, and none slips through."""
+    session = session_of(world)
+    passed = [
+        (other.id, tool, args)
+        for other in ALL
+        if other is not world
+        for tool, args in other.attack
+        if (world.id, tool) not in SAME_WISH and not questions(session, tool, args)
+    ]
+    assert passed == []
