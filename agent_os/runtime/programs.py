@@ -28,6 +28,7 @@ from agent_os.runtime.sandbox import (
     guard_listeners,
     guard_settings,
     policy_confinement,
+    policy_files,
     prepare,
     run_captured,
 )
@@ -85,6 +86,7 @@ class SandboxPrograms:
         settings = SandboxSettings(
             workspace=self._workspace,
             cwd=action.cwd,
+            hide=policy_files(self._policy),
             values={name: str(value) for name, value in action.env.items()},
             wall_seconds=seconds,
         )

@@ -38,6 +38,7 @@ from agent_os.runtime.sandbox import (
     guard_listeners,
     guard_settings,
     policy_confinement,
+    policy_files,
     prepare,
     run_interactive,
 )
@@ -73,11 +74,13 @@ def _load(request: RunRequest) -> tuple[Policy, str, Confinement]:
     return policy, workspace, policy_confinement(policy, workspace)
 
 
-def _prepare(request: RunRequest, workspace: str, confinement: Confinement, guard: EgressGuard | None) -> Prepared:
+def _prepare(
+    request: RunRequest, policy: Policy, workspace: str, confinement: Confinement, guard: EgressGuard | None
+) -> Prepared:
     settings = SandboxSettings(
         workspace=workspace,
         cwd=request.cwd,
-        hide=_files(request.policies),
+        hide=policy_files(policy),
         environment=request.environment,
         values=request.values,
         allow_missing=request.allow_missing,
@@ -99,17 +102,13 @@ def _upper(request: RunRequest, workspace: str) -> str:
     return str(snapshot.folder)
 
 
-def _files(policies: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(path for path in policies if not path.startswith("pack:"))
-
-
 def plan_of(request: RunRequest) -> SandboxPlan:
     """Return what a run would enforce; nothing is run. Raises PolicyError, EnforcementError, EffectError.
 
     The network part is that of a run whose guard stands ready.
     """
-    _policy, workspace, confinement = _load(request)
-    prepared = _prepare(request, workspace, confinement, None)
+    policy, workspace, confinement = _load(request)
+    prepared = _prepare(request, policy, workspace, confinement, None)
     prepared.close()
     if not confinement.network:
         return prepared.plan
@@ -160,7 +159,7 @@ async def _supervised(
                 workspace=workspace,
                 observe=request.observe,
             )
-        prepared = _prepare(request, workspace, confinement, guard)
+        prepared = _prepare(request, policy, workspace, confinement, guard)
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
         monitor = session.monitor
         listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None

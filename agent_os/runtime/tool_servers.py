@@ -46,6 +46,7 @@ from agent_os.runtime.sandbox import (
     guard_listeners,
     guard_settings,
     policy_confinement,
+    policy_files,
     prepare,
 )
 
@@ -364,6 +365,7 @@ class ServerHost:
             workspace=self._workspace,
             environment=tuple(name for name in record.needs.environment if name in os.environ),
             values=environment,
+            hide=policy_files(self._policy),
             read_only=tuple(code),
         )
         listeners: Any = None

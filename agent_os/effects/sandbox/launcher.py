@@ -455,7 +455,7 @@ class Root:
         self.descriptor = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.ours = {os.fstat(self.descriptor).st_dev}
         self.staged = {}
-        self.near, self.near_descriptor = None, -1
+        self.near, self.near_descriptor = "?", -1
 
     def open(self, target, make):
         """Return a descriptor of `target`; missing parts are created where the file system is ours. `make`: dir, file."""
@@ -495,7 +495,7 @@ class Root:
         """Something was mounted at `target`: a kept descriptor below it would show what lies underneath."""
         if self.near_descriptor >= 0 and (self.near + "/").startswith(target + "/" if target else ""):
             os.close(self.near_descriptor)
-            self.near, self.near_descriptor = None, -1
+            self.near, self.near_descriptor = "?", -1
 
     def parent(self, target):
         """Return (descriptor of the parent directory, last name)."""
@@ -852,7 +852,7 @@ def main():
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.disable()  # a collection would touch, and so copy, every page of a fork
     gc.freeze()
-    seeds = {}
+    seeds: dict[str, socket.socket] = {}
     while (received := receive(channel)) is not None:
         request, descriptors = received
         if "plant" in request:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_os import AgentOS
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
@@ -290,6 +291,27 @@ def test_a_policy_file_in_the_workspace_is_not_seen_inside(ws: Path) -> None:
     assert b"version" not in done.stdout
     assert done.returncode != 0
     assert (ws / "policy.yaml").read_text().startswith("version: 1")
+
+
+def test_everything_a_policy_is_made_of_is_hidden(ws: Path) -> None:
+    """Files a policy extends and the data it refers to cannot be read or changed either, by programs of agents as well."""
+    (ws / "team.yaml").write_text("version: 1\ntools: {x: {deny: true}}\n")
+    (ws / "suppliers.yaml").write_text("- DE00\n")
+    policy = ws / "policy.yaml"
+    policy.write_text(
+        "version: 1\nextends: [pack:baseline, team.yaml]\ndata: {suppliers: {file: suppliers.yaml}}\n"
+        "tools: {pay: {allow: {to: {in: data.suppliers}}}, run_command: {allow: true}}\n"
+    )
+    script = "for f in team.yaml suppliers.yaml policy.yaml; do cat $f; echo x > $f; rm -f $f; mv $f y; done 2>/dev/null; true"
+    _command, environment = _cli(ws.parent)
+    command = [sys.executable, "-m", "agent_os", "run", "--policy", str(policy), "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=ws, timeout=60, check=False)
+    assert done.stdout == b""
+    with AgentOS.open(policy, workspace=ws, state=ws.parent / "sdk-state") as runtime:
+        outcome = runtime.perform({"kind": "process.exec", "argv": ["sh", "-c", script], "binary_path": "/usr/bin/sh"})
+    assert outcome.value["stdout"] == ""
+    assert (ws / "team.yaml").read_text().startswith("version")
+    assert (ws / "suppliers.yaml").read_text() == "- DE00\n"
 
 
 def test_a_real_terminal(ws: Path) -> None:
