@@ -392,17 +392,25 @@ def _global(path: str, package: str, aliases: Mapping[str, str]) -> str:
 def _cycle(rules: Sequence[_Rule], names: set[str]) -> list[str]:
     """Return a cycle of rule names, or nothing. A reference to a prefix of names uses all of them."""
     graph: dict[str, set[str]] = {name: set() for name in names}
+    below: dict[str, set[str]] = {"*": names}
+    for name in names:
+        for prefix in _prefixes(name):
+            below.setdefault(prefix, set()).add(name)
     for rule in rules:
         for used in rule.uses | {called for called, _ in rule.calls}:
-            for name in names:
-                if used in ("*", name) or name.startswith(f"{used}.") or used.startswith(f"{name}."):
-                    graph[rule.name].add(name)
+            graph[rule.name] |= below.get(used, set()) | (names & set(_prefixes(used)))
     state: dict[str, int] = {}
     for start in sorted(graph):
         found = _search(graph, start, state)
         if found:
             return found
     return []
+
+
+def _prefixes(path: str) -> list[str]:
+    """Return a dotted path and every path above it."""
+    parts = path.split(".")
+    return [".".join(parts[: index + 1]) for index in range(len(parts))]
 
 
 def _search(graph: Mapping[str, set[str]], start: str, state: dict[str, int]) -> list[str]:

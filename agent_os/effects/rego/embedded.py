@@ -42,6 +42,8 @@ class EmbeddedRego:
         self._layers = list(layers)
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
+        self._start: asyncio.Future[None] | None = None
+        self._closed = False
         self._lock = asyncio.Lock()
         self._starts: deque[float] = deque()
         self._refused: dict[int, str] = {}
@@ -86,8 +88,16 @@ class EmbeddedRego:
         return verdict_of(layer, answer.get("answer"), defines=defines)
 
     async def _started(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            return
+        """Wait for a worker with its modules. A start goes on when who waits for it goes away: the next one needs it."""
+        if self._closed:
+            raise EffectError("the Rego engines are closed")
+        alive = self._process is not None and self._process.returncode is None
+        if self._start is None or (self._start.done() and not alive):
+            self._start = asyncio.ensure_future(self._restart())
+            self._start.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._start)
+
+    async def _restart(self) -> None:
         if importlib.util.find_spec("regorus") is None:
             raise MissingPartError("the embedded Rego engine", "rego")
         now = self._clock.monotonic()
@@ -135,7 +145,7 @@ class EmbeddedRego:
             return [Problem(f"{layer.engine}: {_first_line(str(answer['error']))}", code="rego-syntax")]
         trees = answer["trees"][str(layer.number)]
         self._defines[layer.number] = defined_rules(trees, layer.package)
-        return module_problems(trees, layer.package)
+        return await asyncio.to_thread(module_problems, trees, layer.package)
 
     async def _ask(
         self, message: Mapping[str, Any], text: str | None, timeout_s: float, most: int
@@ -176,7 +186,11 @@ class EmbeddedRego:
             await process.wait()
 
     async def aclose(self) -> None:
-        """End the worker."""
+        """End the worker; every evaluation after this fails."""
+        self._closed = True
+        if self._start is not None and not self._start.done():
+            self._start.cancel()
+            await asyncio.wait([self._start])
         async with self._lock:
             await self._kill()
 

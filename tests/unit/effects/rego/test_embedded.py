@@ -227,3 +227,27 @@ async def test_the_worker_has_no_environment(make: Make) -> None:
     assert process is not None
     with open(f"/proc/{process.pid}/environ", "rb") as handle:
         assert b"PATH" not in handle.read()
+
+
+async def test_a_start_outlives_who_waits_for_it(make: Make) -> None:
+    """Modules that load slowly load once, not anew for every question that gives up."""
+    rules = "\n".join(f"deny contains {n} if input.args.n == {n}" for n in range(1500))
+    engines = make(layer(f"allow := true\n{rules}"))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(engines), 0.05)
+    async with asyncio.timeout(20):
+        while (await ask(engines)).verdict is not Verdict.ALLOW:
+            await asyncio.sleep(0.05)
+    assert len(engines.embedded._starts) == 1
+
+
+async def test_closing_during_a_start_leaves_no_worker(make: Make) -> None:
+    """The worker ends with its engines."""
+    engines = make(layer("allow := true"))
+    task = asyncio.ensure_future(ask(engines))
+    await asyncio.sleep(0.03)
+    await engines.aclose()
+    assert engines.embedded._process is None
+    await asyncio.gather(task, return_exceptions=True)
+    assert "closed" in (await ask(engines)).error
+    assert engines.embedded._process is None
