@@ -193,12 +193,13 @@ def _scan_files(
     from agent_os.runtime.privacy import files_to_scan  # noqa: PLC0415
 
     results: list[tuple[str, str, list[Finding]]] = []
-    progress = sys.stderr.isatty()
+    progress, failed = sys.stderr.isatty(), False
     for count, file in enumerate(files_to_scan(paths), 1):
         if progress and count % 50 == 0:
             sys.stderr.write(f"\r{count} files\x1b[K")
         if file.skipped:
             sys.stderr.write(f"agentos: {file.path}: not scanned: {file.skipped}\n")
+            failed = failed or file.path in paths
             continue
         found = _wanted(detector.scan_text(file.text), minimum, only)
         if as_sarif:
@@ -215,6 +216,8 @@ def _scan_files(
         sys.stderr.write("\r\x1b[K")
     if as_sarif:
         sys.stdout.write(json.dumps(sarif(results, __version__), indent=1) + "\n")
+    if failed:  # something that was asked for by name
+        raise typer.Exit(1)
 
 
 def _write(text: str) -> None:

@@ -108,8 +108,14 @@ def _worth(offset: int, part: str, lists: Gazetteer, explained: Callable[[int], 
         return False
     for match in _CAPITAL.finditer(part):
         bare = match.group().lower().removesuffix("'s")
-        if any(char.isdigit() for char in bare):
-            continue
+        if any(char.isdigit() or char.isupper() or char == "_" for char in match.group()[1:]) and bare[:2] not in (
+            "mc",
+            "ma",
+            "o'",
+            "de",
+            "di",
+        ):
+            continue  # `HttpServer`, `README`, `X509`: identifiers, not names
         if bare not in lists.words and bare not in TITLES and len(bare) > 2 and not bare.startswith(("i'", "i\u2019")):
             if not explained(offset + match.start()):
                 return True

@@ -82,6 +82,13 @@ def test_reports_never_hold_a_found_value(tmp_path: Path, flags: list[str]) -> N
         assert value not in result.stdout
 
 
+def test_a_path_that_is_not_there_is_an_error() -> None:
+    """Naming a file that cannot be read ends with status 1 and says why."""
+    result = run("scan", "/nonexistent/file", "--no-ner")
+    assert result.returncode == 1
+    assert b"no such file" in result.stderr
+
+
 def test_restore_needs_a_session() -> None:
     """A missing name is a usage error."""
     assert run("restore").returncode == 2
