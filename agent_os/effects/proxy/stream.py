@@ -83,6 +83,7 @@ class Stream(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._tls is not None and not self._eof:
             self.truncated = True
+        self._fail_handshake("peer closed during the tls handshake")
         self._ended()
         return True
 
@@ -287,16 +288,15 @@ class Stream(asyncio.Protocol):
         """Wrap the stream from here on; buffered bytes are taken as the peer's first. Raises StreamClosedError."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
-        self._handshake = self._loop.create_future()
+        shaken = self._handshake = self._loop.create_future()
         if self._buffer:
             self._incoming.write(self.take())
         if self._paused:
             self.resume()
         self._step_handshake()
-        if self._handshake is not None:
-            if self._eof:
-                self._fail_handshake("peer closed before the tls handshake")
-            await self._handshake
+        if self._eof:
+            self._fail_handshake("peer closed before the tls handshake")
+        await shaken
 
     def _step_handshake(self) -> None:
         try:

@@ -140,7 +140,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     client = flow.client
     flow.mode = "pass"
     flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
-    done = _watch(parts, flow, client, upstream)
+    done, client_flows = _watch(parts, flow, client, upstream)
     upstream.pour_into(client)
     if not client.buffer:
         await client.more()  # an end of either side wakes it too
@@ -157,6 +157,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
         raise _refuse(parts, flow, "egress.tls", f"malformed client hello: {error}") from None
     flow.deadline = 0.0
     client.pour_into(upstream)
+    client_flows()
     await done
 
 
@@ -181,8 +182,13 @@ async def _check_host(parts: Parts, flow: Flow, route: Route) -> None:
         raise DeniedError(decision)
 
 
-def _watch(parts: Parts, flow: Flow, client: Stream, upstream: Stream) -> asyncio.Future[None]:
-    """End the relay when either side is lost, or both have ended; pass half-closes on where the loop allows."""
+def _watch(
+    parts: Parts, flow: Flow, client: Stream, upstream: Stream
+) -> tuple[asyncio.Future[None], Callable[[], None]]:
+    """Return what ends when the relay does, and a function that passes the client's end on once its bytes flow.
+
+    It ends when either side is lost, or both have ended; half-closes are passed on where the loop allows.
+    """
     done: asyncio.Future[None] = parts.loop.create_future()
 
     def finish() -> None:
@@ -199,15 +205,16 @@ def _watch(parts: Parts, flow: Flow, client: Stream, upstream: Stream) -> asynci
 
         return on_eof
 
-    client.on_eof, upstream.on_eof = ended(client, upstream), ended(upstream, client)
+    def arm(this: Stream, other: Stream) -> None:
+        this.on_eof = ended(this, other)
+        if this.ended:
+            this.on_eof()
+
     client.on_lost = upstream.on_lost = finish
     if client.lost or upstream.lost:
         finish()
-    elif client.ended:
-        ended(client, upstream)()
-    elif upstream.ended:
-        ended(upstream, client)()
-    return done
+    arm(upstream, client)
+    return done, lambda: arm(client, upstream)
 
 
 def _by(flow: Flow, parts: Parts, seconds: float, reason: str) -> None:

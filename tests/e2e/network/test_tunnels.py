@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_os.effects.proxy import Treatment
+from tests.e2e.network.test_attacks import client_hello
 from tests.e2e.network.world import Client, Place, World, response
 
 GET = b"GET /ok HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -204,3 +205,41 @@ async def test_curl_with_expect_continue_and_with_http_1_0(world: World, tmp_pat
     assert upstream.text.count(b"u" * 3_000_000) == 2
     assert b"expect" not in upstream.text[:300].lower()
     assert await curl("-0", f"http://a.test:{upstream.port}/ok") == "hello 200"
+
+
+async def test_a_half_closed_client_is_answered_in_a_passed_tunnel(world: World) -> None:
+    """A client that sends everything and ends its side at once (like `nc`) gets its answer."""
+
+    async def reverse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read())[::-1])
+        await writer.drain()
+
+    upstream = await world.upstream(reverse)
+    world.allow(Place("a.test", upstream.port))
+    await world.start()
+    client = await Client.to(await world.listen())
+    client.send(f"CONNECT a.test:{upstream.port} HTTP/1.1\r\nHost: a.test\r\n\r\nabc".encode())
+    client.writer.write_eof()
+    assert b" 200 " in await client.head()
+    assert await client.rest() == b"cba"
+
+
+async def test_a_failed_handshake_ends_the_connection(world: World) -> None:
+    """A client whose TLS cannot be spoken (too old), or that ends inside its handshake, is let go at once."""
+    upstream = await world.upstream(tls="a.test")
+    world.allow(Place("a.test", upstream.port, treatment=Treatment()))
+    await world.start()
+    address = await world.listen()
+    old = client_hello("a.test").replace(b"\x03\x03", b"\x03\x01", 1)
+    for hello in (old[:-30] + b"\0" * 30, client_hello("a.test")):
+        client = await Client.to(address)
+        assert await client.connect(f"a.test:{upstream.port}") == 200
+        client.send(hello)
+        client.writer.write_eof()
+        await asyncio.wait_for(client.rest(), 3)
+    assert upstream.connections == 0
+    twin = await Client.to(address)
+    assert await twin.connect(f"a.test:{upstream.port}") == 200
+    await twin.tls(world.client_context(), "a.test")
+    assert (await twin.send(GET).answer())[0] == 200
+    twin.close()
