@@ -19,6 +19,9 @@ from agent_os.runtime.state import open_state
 from agent_os.runtime.tasks import open_ledger
 from tests.e2e.durable.worker import POLICY, lines
 
+START_SECONDS = 120
+"""A loaded machine takes its time to import everything; a worker that cannot start ends at once."""
+
 
 class Site:
     """A state directory, a workspace with a policy, and the workers started here."""
@@ -49,9 +52,9 @@ class Site:
         )  # fmt: skip
         self.workers.append(worker)
         assert worker.stdout is not None
-        ready, _, _ = select.select([worker.stdout], [], [], 30)
-        said = worker.stdout.readline() if ready else ""
-        assert said.startswith("ready"), said
+        ready, _, _ = select.select([worker.stdout], [], [], START_SECONDS)
+        said = worker.stdout.readline() if ready else f"nothing after {START_SECONDS} s"
+        assert said.startswith("ready"), f"{said!r}, exit {worker.poll()}"
         return worker
 
     def close(self) -> None:
