@@ -186,7 +186,7 @@ class _Loader:
         self._resolve_data = resolve_data
         self._problems: list[Problem] = []
         self._units: list[Unit] = []
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}
 
     def load(self, text: str, file: str) -> list[Unit]:
         self._add(text, file, "", (), {})
@@ -221,7 +221,7 @@ class _Loader:
         data = {**self._data(parsed, document), **outer}
         self._units.append(Unit(document, parsed, pack, data, self._modules(parsed, document)))
         for index, reference in enumerate(parsed.extends):
-            self._extend(reference, document, index, (*chain, pack or file), data)
+            self._extend(reference, document, index, (*chain, file), data)
 
     def _extend(
         self, reference: str, document: Any, index: int, chain: tuple[str, ...], data: Mapping[str, Any]
@@ -232,15 +232,9 @@ class _Loader:
             hint = "use a path beside or below this file, or pack:NAME"
             self._problems.append(Problem("extends leaves the folder of the policy", place, hint))
             return
-        if name in chain:
-            self._problems.append(Problem("extends itself in a loop", place, " -> ".join((*chain, name))))
-            return
         if len(chain) > MAX_EXTENDS_DEPTH:
             self._problems.append(Problem(f"extends deeper than {MAX_EXTENDS_DEPTH} files", place))
             return
-        if name in self._seen:
-            return
-        self._seen.add(name)
         if self._resolve_pack is None:
             hint = "load it with agent_os.load_policy, or pass resolve_pack"
             self._problems.append(Problem("extends another file, and nothing here can read it", place, hint))
@@ -250,7 +244,15 @@ class _Loader:
         except PolicyError as error:
             self._problems.extend(Problem(item.message, place, item.hint, item.code) for item in error.problems)
             return
-        self._add(text, file, name, chain, data)
+        # Which file it is decides, not how it is referred to: two folders may each have a base.yaml.
+        if file in chain:
+            self._problems.append(Problem("extends itself in a loop", place, " -> ".join((*chain, file))))
+            return
+        if file in self._seen:
+            return
+        self._seen[file] = name
+        count = sum(1 for known in self._seen.values() if known == name)
+        self._add(text, file, name if count == 1 else f"{name}#{count}", chain, data)
 
     def _modules(self, parsed: PolicyFile, document: Any) -> dict[str, dict[str, str]]:
         """Return the texts of the Rego modules that stand beside the file; what cannot be read here denies later."""

@@ -86,6 +86,27 @@ def test_loops_and_paths_that_leave_the_folder_are_refused(text: str, message: s
         parse(text)
 
 
+def test_two_files_of_one_name_are_two_files() -> None:
+    """What `sub/team.yaml` means by `base.yaml` is the one beside it; its restrictions are not lost."""
+    texts = {
+        "base.yaml": "tools: {x: {allow: true}}",
+        "sub/team.yaml": "extends: [base.yaml]",
+        "sub/base.yaml": "tools: {x: {deny: {a: 1}}}",
+    }
+
+    def beside(reference: str, referring: str) -> tuple[str, str]:
+        folder = referring.rpartition("/")[0]
+        file = f"{folder}/{reference}" if folder else reference
+        return texts[file], file
+
+    policy = Policy.parse("extends: [base.yaml, sub/team.yaml]", file="top.yaml", resolve_pack=beside)
+    assert verdict(policy, call("x", a=2)) == "allow"
+    assert judge(policy, call("x", a=1)).rules == ("base.yaml#2/tools.x.deny",)
+    texts["sub/base.yaml"] = "extends: [team.yaml]"
+    with pytest.raises(PolicyError, match="loop"):
+        Policy.parse("extends: [sub/team.yaml]", file="top.yaml", resolve_pack=beside)
+
+
 def test_without_a_resolver_extends_is_refused() -> None:
     """Parsing is pure: nothing is read behind the caller's back."""
     with pytest.raises(PolicyError, match="nothing here can read it"):
