@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_os.core.errors import ActionError, EffectError
@@ -153,12 +154,18 @@ def test_no_body_crashes_a_parser(protocol: Any, body: Any) -> None:
 TEXTS = st.lists(
     st.sampled_from(
         ["hello ", "![a](", "![](https://evil.example/x)", "[b](https://ok.example/y)", "[c](https://evil.example/?q=1)", ")", "[", "]", "!",
-         "<img src=https://evil.example/z>", "<", ">", "(", " ", "\n\n", "a < b", "x[1](2)", "[l](/local)", "<https://evil.example>"]
+         "<img src=https://evil.example/z>", "<", ">", "(", " ", "\n\n", "a < b", "x[1](2)", "[l](/local)", "<https://evil.example>",
+         "![p][r]", "[r]: https://evil.example/r.png", "\n"]
     ),
     max_size=12,
 ).map("".join)  # fmt: skip
 
 
+@example(text="![a](https://evil.example/x(1))", cuts=[])
+@example(text='<img alt="<" src=https://evil.example/q>', cuts=[7])
+@example(text="![a [b] c](https://evil.example/x)", cuts=[])
+@example(text="![a](![](https://evil.example/x)", cuts=[])
+@example(text="[![](https://evil.example/x)](https://ok.example/y)", cuts=[3, 9])
 @settings(max_examples=200, deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_streams_are_defanged_as_whole_texts_are(text: str, cuts: list[int]) -> None:
@@ -175,5 +182,21 @@ def test_streams_are_defanged_as_whole_texts_are(text: str, cuts: list[int]) -> 
     streamed = "".join(shown)
     for result in (streamed, defanged(text, allowed)):
         assert "](https://evil" not in result
+        assert "]: https://evil" not in result
         assert "<img" not in result
     assert streamed.count("](https://ok.example/y)") <= text.count("](https://ok.example/y)")
+
+
+@pytest.mark.parametrize(
+    "piece", ["[", "![", "](", "![a](", "<img ", "<", "[a]: ", "[a]:", "!", "](https://evil.example/", "  ", "[a]("]
+)
+def test_no_answer_takes_more_than_linear_time(piece: str) -> None:
+    """A megabyte of any construct's beginning are read in a moment, whole and as a stream."""
+    text = piece * (1_000_000 // len(piece))
+    started = time.monotonic()
+    defanged(text, lambda _: False)
+    stream = Defang(lambda _: False)
+    for start in range(0, 200_000, 1000):
+        stream.feed(Delta("text", text[start : start + 1000]))
+    stream.flush()
+    assert time.monotonic() - started < 20

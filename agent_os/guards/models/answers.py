@@ -16,9 +16,16 @@ from agent_os.guards.models.neutral import Delta
 
 HELD_CHARS_MAX: Final = 8192
 """A candidate longer than this is passed on with its bracket broken, so that no renderer takes it for a picture."""
-_TARGET: Final = r"\(\s*<?([^)\s>]*)[^)]*\)"
-_LINK: Final = re.compile(r"(!?)\[([^\]]*)\]" + _TARGET)
-_HTML: Final = re.compile(r"<\s*(?:img|iframe|object|embed|script|link|video|audio|source)\b[^>]*>", re.I)
+# Every class excludes the character that could begin another match, so that no text takes more than linear time.
+_LINK: Final = re.compile(r"(!?)\[([^\[\]]*)\]\(\s{0,16}<?([^()\s>]*)[^()]*\)")
+_ANY: Final = re.compile(r"\]\(\s{0,16}<?\s{0,16}([^()\s>]*)")
+_DEFINITION: Final = re.compile(r"(\[[^\[\]]+\]:\s{0,16}<?)([^\s>\[]+)")
+"""A reference (`[x]: target`) that `![picture][x]` may use."""
+_DEFINED: Final = re.compile(r"\]:\s*\S+\s")
+_HTML: Final = re.compile(
+    r"<(?=\s{0,16}(?:img|iframe|object|embed|script|link|video|audio|source|svg|style|base|meta)\b)", re.I
+)
+_STRANGE: Final = "[](<>\\:"
 _OPENERS: Final = ("!", "[", "<")
 
 
@@ -29,10 +36,22 @@ def defanged(text: str, allowed: Callable[[str], bool]) -> str:
         picture, words, target = match.groups()
         if _harmless(target, allowed):
             return match.group(0)
-        shown = target.replace("://", "[:]//").replace(".", "[.]")
-        return f"[picture withheld: {words or shown}]" if picture else f"{words} ({shown})"
+        return f"[picture withheld: {words or _shown(target)}]" if picture else f"{words} ({_shown(target)})"
 
-    return _HTML.sub("[embedded content withheld]", _LINK.sub(link, text))
+    def left(match: re.Match[str]) -> str:
+        """Break what is still live: a target inside the words or the title of another construct."""
+        return match.group(0) if _harmless(match.group(1), allowed) else f"] ({_shown(match.group(1))}"
+
+    def definition(match: re.Match[str]) -> str:
+        head, target = match.groups()
+        return match.group(0) if _harmless(target, allowed) else f"{head}{_shown(target)}"
+
+    text = _ANY.sub(left, _LINK.sub(link, text))
+    return _HTML.sub("&lt;", _DEFINITION.sub(definition, text))
+
+
+def _shown(target: str) -> str:
+    return target.replace("://", "[:]//").replace(".", "[.]")
 
 
 def _harmless(target: str, allowed: Callable[[str], bool]) -> bool:
@@ -42,7 +61,7 @@ def _harmless(target: str, allowed: Callable[[str], bool]) -> bool:
     except ValueError:
         return False
     if parts.scheme == "" and not target.startswith("//"):
-        return True
+        return not any(char in target for char in _STRANGE)  # a relative target, and no construct inside it
     return parts.scheme in ("http", "https", "mailto") and (parts.scheme == "mailto" or allowed(host))
 
 
@@ -98,4 +117,6 @@ def _closed(rest: str) -> bool:
         return "\n\n" in rest
     if len(rest) == words + 1:
         return False
+    if rest[words + 1] == ":":
+        return bool(_DEFINED.match(rest, words))
     return rest[words + 1] != "(" or ")" in rest[words + 1 :]
