@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,8 @@ from agent_os.guards.confine.inputs import Limits
 PREFIX: Final = "agentos-"
 REMOVE_ATTEMPTS: Final = 50
 REMOVE_PAUSE_SECONDS: Final = 0.02
+STALE_SECONDS: Final = 120.0
+SWEPT_MAX: Final = 64
 CPU_PERIOD_US: Final = 100_000
 WANTED: Final = ("memory", "pids", "cpu")
 
@@ -78,9 +80,10 @@ class RunGroup:
     def __init__(self, limits: Limits) -> None:
         self.directories: list[Path] = []
         self.version, _ = available()
-        name = PREFIX + secrets.token_hex(6)
+        name, bases = PREFIX + secrets.token_hex(6), _bases()
+        _sweep(set(bases.values()))
         try:
-            self._make(_bases(), name, limits)
+            self._make(bases, name, limits)
         except OSError as error:
             self.close()
             raise EnforcementError(["memory-limit"], f"cgroup: {error.strerror} at {error.filename}") from error
@@ -172,6 +175,15 @@ class RunGroup:
                 except OSError:
                     time.sleep(REMOVE_PAUSE_SECONDS)
         self.directories = []
+
+
+def _sweep(bases: Collection[Path]) -> None:
+    """Remove groups that supervisors which were killed left behind: old ones, and only where nothing runs in them."""
+    for base in bases:
+        for directory in sorted(base.glob(PREFIX + "*"))[:SWEPT_MAX]:
+            with contextlib.suppress(OSError):  # a group with a process in it cannot be removed
+                if time.time() - directory.stat().st_mtime > STALE_SECONDS:
+                    directory.rmdir()
 
 
 def _write(path: Path, text: str) -> None:
