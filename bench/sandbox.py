@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import statistics
@@ -19,9 +20,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from agent_os.core.manifest import Needs
+from agent_os.core.principal import Principal
 from agent_os.effects.sandbox.launch import Launcher, launch, resident_bytes
 from agent_os.guards.confine import Confinement, Limits
+from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import SandboxSettings, prepare
+from agent_os.runtime.tool_servers import ServerHost, new_record
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ssl")
 PROGRAM = ["/bin/true"]
@@ -105,6 +110,36 @@ async def idle(workspace: str, state: Path, count: int) -> float:
     return proportional / 1024 / count
 
 
+async def tool_calls(workspace: str, state: Path, rounds: int) -> tuple[float, float]:
+    """Return the median of one call of the files pack: as a plain child process, and in its sandbox, in milliseconds."""
+    record, _manifest = new_record("files", (), Needs())
+    server = os.path.join(record.folder, "server.py")
+    plain = subprocess.Popen(
+        ["python3", "-I", "-S", server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=workspace
+    )
+    assert plain.stdin is not None
+    assert plain.stdout is not None
+    outside, inside = [], []
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_folder", "arguments": {}}}
+    host = ServerHost(load_policy("pack:baseline"), workspace, state, Principal())
+    running = await host.start(record)
+    await running.hello()
+    for _ in range(rounds + 5):
+        begun = time.perf_counter()
+        plain.stdin.write(json.dumps(call).encode() + b"\n")
+        plain.stdin.flush()
+        plain.stdout.readline()
+        outside.append((time.perf_counter() - begun) * 1000)
+        begun = time.perf_counter()
+        await running.call("list_folder", {})
+        inside.append((time.perf_counter() - begun) * 1000)
+    await running.aclose()
+    await host.aclose()
+    plain.kill()
+    plain.wait()
+    return statistics.median(outside[5:]), statistics.median(inside[5:])
+
+
 def work(workspace: str, state: Path) -> tuple[float, float]:
     """Return the time of a compile loop outside and inside, in seconds (best of three)."""
     Path(workspace, "a.c").write_text(
@@ -161,6 +196,9 @@ def main() -> None:
                     other = times["bubblewrap"]
                     ratio = f"  {middle / statistics.median(other):.2f} x, least {least / min(other):.2f} x bubblewrap"
                 print(f"{label:<44} {middle:7.2f} ms, least {least:6.2f}{ratio}")
+        outer_call, inner_call = asyncio.run(tool_calls(workspace, state, 200))
+        said = f"{outer_call:7.2f} / {inner_call:.2f} ms  {inner_call - outer_call:+.2f} ms"
+        print(f"{'a tool call, plain server / in its sandbox':<44} {said}")
         each = asyncio.run(idle(workspace, state, options.idle))
         print(f"{'an idle sandbox (proportional memory)':<44} {each:7.2f} MB, 200 of them {each * 200:.0f} MB")
         if shutil.which("gcc"):

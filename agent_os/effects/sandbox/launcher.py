@@ -213,19 +213,27 @@ class IdSpaces:
             os.close(descriptor)
 
 
-def start(request, descriptors):
+def transient_spaces():
+    """Draw the transient id of one sandbox and return its owner mappings; the usual one is made at once."""
+    transient = TRANSIENT_IDS_FROM + secrets.randbelow(TRANSIENT_IDS)
+    spaces = IdSpaces(transient, transient)
+    spaces(0, 0)
+    return spaces
+
+
+def start(request, descriptors, spaces=None):
     """Start one sandbox. `descriptors`: control socket, then stdin, stdout, stderr (absent with a terminal)."""
     plan = request["plan"]
     control = socket.socket(fileno=descriptors[0])
     identity = plan["identity"]
     root = identity["host_uid"] is None
     host_uid, host_gid = identity["host_uid"], identity["host_gid"]
-    trees, spaces = {}, None
+    trees = {}
     stage = "identity"
     try:
         if root:
-            host_uid = host_gid = TRANSIENT_IDS_FROM + secrets.randbelow(TRANSIENT_IDS)
-            spaces = IdSpaces(host_uid, host_gid)
+            spaces = spaces or transient_spaces()
+            host_uid, host_gid = spaces.uid, spaces.gid
             for index, step in enumerate(plan["mounts"]):
                 if step["kind"] in ("bind", "overlay"):
                     stage = f"private-root: {step['source']}"
@@ -877,10 +885,11 @@ def plant(cgroups, channel, seeds):
         try:
             for path in cgroups:
                 write_file(path, str(os.getpid()))
+            spaces = transient_spaces() if os.geteuid() == 0 else None
             received = receive(theirs)
             if received is not None:
                 theirs.close()
-                start(*received)
+                start(*received, spaces)
         finally:
             os._exit(0)
     theirs.close()
