@@ -10,6 +10,7 @@ Quoted text is what the user wants carried, not what the user asks for, and is l
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,6 +51,8 @@ class Request:
     to_me: bool
     of_before: bool = False
     """What it is done to was named before (`move it`)."""
+    definite: bool = False
+    """It is done to something known (`the event`)."""
     days: frozenset[tuple[int, int]] = frozenset()
     """Month and day of each date in the sentence: what the effect's dates are pinned to."""
 
@@ -106,17 +109,20 @@ class Scope:
             or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
         )
         days = days_in(sentence)
-        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, False, days)))
+        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, days=days)))
         for index, following in enumerate(tokens[1:] + [""] * bool(tokens)):
             verb, groups = _said(tokens, index)
             if groups:
                 to_me, of_before = following in ("me", "us"), following in _PRONOUNS
-                self.requests.append(Request(verb, groups, objects, nouns, repeats, to_me, of_before, days))
+                definite = of_before or following in ("the", "my", "our", "their", "his")
+                self.requests.append(
+                    Request(verb, groups, objects, nouns, repeats, to_me, of_before, definite, days=days)
+                )
 
     @property
     def to_self(self) -> bool:
         """Whether the user asks for something to be sent to themselves."""
-        own = any(request.to_me and request.verb not in lexicon.OUTPUT_ONLY for request in self.requests)
+        own = any(request.to_me and request.verb not in lexicon.OUTPUT_ONLY | {"remind"} for request in self.requests)
         return own or "myself" in self._words
 
     def leave(self, spec: ToolSpec) -> Leave | None:
@@ -137,25 +143,32 @@ class Scope:
         if not any(verb in lexicon.VERB_GROUPS for verb in verbs):
             candidates = [*candidates, *self._spoken(verbs)]
         elif verbs & _GENERIC:
-            matched.extend(self._spoken(objects - lexicon.VERB_GROUPS.keys()))
+            matched.extend(self._spoken(objects - lexicon.VERB_GROUPS.keys(), imperative=True))
         for request in candidates:
             same_word = request.verb in verbs
             if not same_word and not request.groups & verb_groups:
                 continue
             if request.to_me and request.verb in lexicon.OUTPUT_ONLY and spec.effect is not Effect.EXECUTE:
                 continue
+            if request.to_me and request.verb == "remind" and spec.effect is Effect.SEND:
+                continue  # a reminder is an entry, not a message
             if self._object_fits(request, same_word, spec, objects, object_groups):
                 matched.append(request)
         if not matched:
             return None
-        times = 0 if any(request.repeats for request in matched) else len(matched)
+        times = 0 if any(request.repeats for request in matched) else _times(matched)
         days = frozenset(day for request in matched for day in request.days)
         return Leave(matched[0].verb, times, days)
 
-    def _spoken(self, verbs: frozenset[str]) -> Iterator[Request]:
-        """Yield requests by verbs that the lexicon does not know but the prompt uses."""
+    def _spoken(self, verbs: frozenset[str], *, imperative: bool = False) -> Iterator[Request]:
+        """Yield requests by verbs that the lexicon does not know but the prompt uses.
+
+        `imperative`: only where a command can begin, for words that are nouns elsewhere (`grade the essay`).
+        """
         for tokens, request in self._sentences:
             for index, token in enumerate(tokens):
+                if imperative and index and tokens[index - 1] not in _BEFORE_COMMAND:
+                    continue
                 if token in verbs and _requested(tokens, index):
                     following = tokens[index + 1] if index + 1 < len(tokens) else ""
                     yield replace(request, verb=token, to_me=following in ("me", "us"))
@@ -204,6 +217,12 @@ def _profile(
 Profile = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
 
 
+def _times(requests: list[Request]) -> int:
+    """Return how many effects are asked for: `create an event … make the event last an hour` is one."""
+    by_verb = Counter(request.verb for request in requests)
+    return max(sum(not request.definite for request in requests), *by_verb.values())
+
+
 def profile(spec: ToolSpec) -> Profile:
     """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
     return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
@@ -217,6 +236,7 @@ BRANDS: Final = bag(
 
 _FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all my id is direct scheduled")
 
+_BEFORE_COMMAND: Final = bag("please and then to also just now you or but kindly")
 _PRONOUNS: Final = bag("it them this that these those one ones him her")
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""
