@@ -19,7 +19,7 @@ VERBS: Final[dict[str, str]] = {
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
     " relay transmit communicate push say remind comment inquire complain confirm apologize apologise",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
-    " record log save store plan organise organize host upload new set block duplicate copy arrange file raise"
+    " record log save store plan organise organize host upload set block duplicate copy arrange file raise"
     " setup build enter issue form produce remind bookmark mark post import define clone"
     " leave remember memorize keep apply submit request",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
@@ -185,7 +185,7 @@ PHRASES: Final[dict[tuple[str, str], str]] = {
     ("call", "off"): "cancel", ("put", "off"): "postpone", ("hand", "over"): "transfer", ("fill", "in"): "update",
     ("fill", "out"): "submit", ("write", "down"): "save", ("note", "down"): "save", ("jot", "down"): "save",
     ("loop", "in"): "invite", ("send", "back"): "refund", ("give", "back"): "refund", ("pay", "back"): "refund",
-    ("pencil", "in"): "schedule", ("make", "sure"): "",
+    ("pencil", "in"): "schedule", ("make", "sure"): "", ("note", "that"): "", ("order", "to"): "",
 }  # fmt: skip
 """Two words that together are another verb (nothing: none)."""
 

@@ -24,7 +24,7 @@ PROMPT_CHARS_MAX: Final = 200_000
 """Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?;:])\s+(?=[\"'(\w])|\n+|(?<=\w)\.(?=[A-Z])")
-_TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*")
+_TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*|,(?=\s)")
 _QUOTED: Final = re.compile(
     r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)"
 )
@@ -53,6 +53,8 @@ class Request:
     """What it is done to was named before (`move it`)."""
     definite: bool = False
     """It is done to something known (`the event`)."""
+    plurals: frozenset[str] = frozenset()
+    """Nouns of the sentence in the plural, and their groups."""
     days: frozenset[tuple[int, int]] = frozenset()
     """Month and day of each date in the sentence: what the effect's dates are pinned to."""
 
@@ -85,10 +87,14 @@ class Scope:
         has_email = bool(normal.emails(prompt))
         stripped = _without_carried(prompt)
         for sentence in _SENTENCE.split(stripped):
-            tokens = [token.strip(".'’-/").lower() for token in _TOKEN.findall(sentence)]
-            tokens = [token for token in tokens if token]
-            nouns = {lexicon.singular(token) for token in tokens} | {
-                part for token in tokens for part in token.split("-")
+            raw = [token for token in (found.strip(".'’-/") for found in _TOKEN.findall(sentence)) if token]
+            plain = [token.lower() for token in raw]
+            tokens = [
+                f"⟨{token.lower()}⟩" if index and token[0].isupper() and token.lower() in _NAMES else token.lower()
+                for index, token in enumerate(raw)
+            ]
+            nouns = {lexicon.singular(token) for token in plain} | {
+                part for token in plain for part in token.split("-")
             }
             objects = {group for noun in nouns for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
             if _FILENAME.search(sentence) or (names_file and "⟨" in sentence):
@@ -100,23 +106,21 @@ class Scope:
             self._requests(sentence, tokens, frozenset(objects), frozenset(nouns))
 
     def _requests(self, sentence: str, tokens: list[str], objects: frozenset[str], nouns: frozenset[str]) -> None:
-        repeats = (
-            bool(lexicon.UNIVERSAL & nouns)
-            or any(
-                token != lexicon.singular(token) and lexicon.singular(token) in lexicon.OBJECT_GROUPS
-                for token in tokens
-            )
-            or bool(re.search(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)", sentence))
-        )
+        repeats = bool(lexicon.UNIVERSAL & nouns) or bool(_LISTED.search(sentence))
+        plurals = {lexicon.singular(token) for token in tokens if token != lexicon.singular(token)}
+        plurals |= {group for noun in plurals for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
+        many = frozenset(plurals)
         days = days_in(sentence)
-        self._sentences.append((tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, days=days)))
+        self._sentences.append(
+            (tokens, Request("", lexicon.NONE, objects, nouns, repeats, False, plurals=many, days=days))
+        )
         for index, following in enumerate(tokens[1:] + [""] * bool(tokens)):
             verb, groups = _said(tokens, index)
             if groups:
                 to_me, of_before = following in ("me", "us"), following in _PRONOUNS
-                definite = of_before or following in ("the", "my", "our", "their", "his")
+                definite = of_before or following in ("the", "my", "our", "their", "his", "her")
                 self.requests.append(
-                    Request(verb, groups, objects, nouns, repeats, to_me, of_before, definite, days=days)
+                    Request(verb, groups, objects, nouns, repeats, to_me, of_before, definite, many, days)
                 )
 
     @property
@@ -156,7 +160,9 @@ class Scope:
                 matched.append(request)
         if not matched:
             return None
-        times = 0 if any(request.repeats for request in matched) else _times(matched)
+        kinds = objects | object_groups
+        several = any(request.repeats or (not request.of_before and request.plurals & kinds) for request in matched)
+        times = 0 if several else _times(matched)
         days = frozenset(day for request in matched for day in request.days)
         return Leave(matched[0].verb, times, days)
 
@@ -193,7 +199,7 @@ class Scope:
 
 @lru_cache(maxsize=4096)
 def _profile(
-    name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...]
+    name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...], pays: bool
 ) -> Profile:
     named = [word for word in name_words(name) if word not in BRANDS] or name_words(name)
     verbs = set(own_verbs)
@@ -204,7 +210,10 @@ def _profile(
         verbs = set((plain or known or named)[:1])
         if verbs & _GENERIC:
             verbs |= _COMMERCIAL & set(named)
-    groups = {group for verb in verbs for group in lexicon.tool_groups(verb)} - {"read"}
+    leading = own_verbs[:1] or tuple(verbs)  # the other words of a manifest are meant as they stand
+    groups = {group for verb in leading for group in lexicon.tool_groups(verb)} - {"read"}
+    if not pays:
+        groups.discard("pay")
     words = set(own_objects)
     if not words:
         words = {lexicon.singular(word) for word in named if word not in verbs | _LIGHT and word not in _FILLERS}
@@ -225,7 +234,8 @@ def _times(requests: list[Request]) -> int:
 
 def profile(spec: ToolSpec) -> Profile:
     """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
-    return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
+    pays = spec.effect is Effect.PAY
+    return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments), pays)
 
 
 BRANDS: Final = bag(
@@ -236,7 +246,10 @@ BRANDS: Final = bag(
 
 _FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all my id is direct scheduled")
 
-_BEFORE_COMMAND: Final = bag("please and then to also just now you or but kindly")
+_BEFORE_COMMAND: Final = bag("please and then to also just now you or but kindly , not forget first finally next so")
+_NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
+"""Verbs that are given names when written with a capital."""
+_LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
 _PRONOUNS: Final = bag("it them this that these those one ones him her")
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""
@@ -304,6 +317,8 @@ def _requested(tokens: list[str], index: int) -> bool:
         return False
     if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
         return False
+    if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND:
+        return False  # "the minutes file": a noun wherever a command cannot begin
     if last in _DETERMINER and tokens[index] != "reservation":
         return False  # "the message", "my order": a noun
     return not (last == "to" and len(before) > 1 and before[-2] in ("how", "link", "when", "where", "used", "going"))
