@@ -101,7 +101,7 @@ def packs() -> list[dict[str, Any]]:
 
 
 def read_manifests(folder: str) -> list[Any]:
-    """Return the tool manifests in a folder: every `tool.yaml` and `*.tool.yaml` in it and one level below.
+    """Return the tool manifests in a folder: its YAML files (policies and their tests aside), and `tool.yaml` one below.
 
     Raises PolicyError for a manifest that is malformed, EffectError for a folder that is not there.
     """
@@ -115,6 +115,7 @@ def read_manifests(folder: str) -> list[Any]:
     if not base.is_dir():
         raise EffectError(f"cannot read {folder}: no such folder")
     names = sorted({*base.glob("*.yaml"), *base.glob("*/tool.yaml"), *base.glob("*.yml")})
+    names = [path for path in names if path.name != "policy.yaml" and not path.name.endswith("_test.yaml")]
     found = []
     for path in names[:MAX_MANIFESTS]:
         document = read(read_policy_text(path), file=str(path))
