@@ -17,7 +17,7 @@ from agent_os.core.facts import Finding
 PARTS_MAX: Final = 14
 _CAP: Final = "[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017d\u0386-\u03ab\u0400-\u042f]"
 _NAME: Final = rf"{_CAP}[\w'\u2019.-]*"
-_LETTERED: Final = rf"{_CAP}(?:[^\W\d_]|['\u2019.-])*(?!\w)"
+_LETTERED: Final = rf"(?:St\.|Ste\.|{_CAP}(?:[^\W\d_]|['\u2019-])*(?!\w))"
 _SUFFIX: Final = (
     r"(?:Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Way|Court|Ct|Place|Pl|Square|Sq|Terrace|Ter|Trail|Trl|Parkway|Pkwy|Circle|Cir|Close|Crescent|Cres|Gardens|Grove|Hill|Highway|Hwy|"
     r"Mews|Row|Walk|Alley|Loop|Plaza|Point|Ridge|Run|Park|Green|Quay|Wharf|Parade|Esplanade|Heights|Hollow|Junction|Crossing|Crossroad|Path|Pass|Pike|Turnpike|View|Vista|Village|Ville|Station|Summit|Shore|Shores|Spring|Springs|"

@@ -23,10 +23,13 @@ from agent_os.effects.detectors.gazetteer import (
     TITLES,
     Gazetteer,
     gazetteer,
+    language,
 )
 
 KINDS: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 RUN_WORDS_MAX: Final = 16
+LONE: Final = 0.42
+"""Score of a single family name or an unknown word after a weak cue."""
 _UPPER: Final = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100\u0102\u0104\u0106\u0108\u010a\u010c\u010e\u0110\u0112\u0116\u0118\u011a\u011e\u0122\u012a\u0130\u0136\u0139\u013b\u013d\u0141\u0143\u0145\u0147\u0150\u0152\u0154\u0158\u015a\u015e\u0160\u0162\u0164\u016a\u016e\u0170\u0172\u0178\u0179\u017b\u017d\u0386-\u03ab\u0400-\u042f"
 _WORD: Final = re.compile(rf"(?<![\w@/])[{_UPPER}][^\W\d_]*(?:[-'\u2019&][^\W\d_]+)*\.?")
 _GAP: Final = re.compile(
@@ -144,6 +147,8 @@ class NameFinder:
         for run in runs(text):
             _read_run(text, lowered, run, lists, found, seen)
         found.extend(_lower_names(lowered, lists))
+        if language(lowered) == "de":  # every noun has a capital there: a lone one without a cue is no evidence
+            found = [item for item in found if item.type != "PERSON" or item.score > LONE]
         return found
 
 
@@ -195,6 +200,8 @@ def _organisation(text: str, lowered: str, run: list[Word], lists: Gazetteer, fo
         if hard <= 0:
             while first < last - 1 and _sentence_start(run[first], text, lists):
                 first += 1
+            if last - first < 2 and all(_common(word, lists) for word in run[first : last + 1]):
+                return run
             if last - first < 1 or (
                 all(word.bare in lists.words for word in run[first:last]) and run[first].text.isupper()
             ):
@@ -357,7 +364,7 @@ def _person(
         and not word.text.isupper()
         and not _sentence_alone(text, word)
     ) or ((cue or _PERSONAL.match(lowered, word.end)) and not common and not lone and not word.text.isupper()):
-        score = 0.42
+        score = LONE
     else:
         return 0
     _add(found, part, score, seen)

