@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -63,6 +63,13 @@ class Toolbox:
         entry = _Entry(RegisteredTool(spec, digest, server), run, _validator(spec))
         self._entries[name] = entry
         return entry.tool
+
+    def without(self, names: Iterable[str]) -> Toolbox:
+        """Return another toolbox with the same tools but those named."""
+        left = Toolbox()
+        gone = frozenset(names)
+        left._entries = {name: entry for name, entry in self._entries.items() if name not in gone}
+        return left
 
     def find(self, tool: str, server: str = "") -> RegisteredTool | None:
         """Return the tool of that exact name, or None."""

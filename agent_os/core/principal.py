@@ -6,7 +6,7 @@ passes; there is no operation that widens one (law 11: a sub-agent can do nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -90,6 +90,23 @@ class Capability:
             return True
         return any(entry.endswith("/") and (target.startswith(entry) or target == entry[:-1]) for entry in self.scope)
 
+    def intersect(self, other: Capability) -> Capability | None:
+        """Return what both grant, or None where they grant nothing together."""
+        if self.verb != other.verb and "*" not in (self.verb, other.verb):
+            return None
+        verb = other.verb if self.verb == "*" else self.verb
+        if self.scope is None or other.scope is None:
+            scope = other.scope if self.scope is None else self.scope
+        else:
+            mine = {entry for entry in self.scope if other.covers(verb, entry)}
+            scope = frozenset(mine | {entry for entry in other.scope if self.covers(verb, entry)})
+            if not scope:
+                return None
+        limits = dict(self.limits)
+        for name, value in other.limits.items():
+            limits[name] = min(value, limits.get(name, value))
+        return Capability(verb, scope, limits)
+
     def attenuate(
         self,
         verb: str | None = None,
@@ -108,3 +125,10 @@ class Capability:
                 raise ActionError("a limit cannot be negative", field=f"capability.limits.{name}")
             merged[name] = min(value, merged.get(name, value))
         return Capability(chosen, self.scope if scope is None else scope, merged)
+
+
+def common(first: Iterable[Capability], second: Iterable[Capability]) -> tuple[Capability, ...]:
+    """Return the capabilities that both sets grant: every pair's intersection."""
+    theirs = tuple(second)
+    pairs = (mine.intersect(other) for mine in first for other in theirs)
+    return tuple(found for found in pairs if found is not None)

@@ -28,6 +28,7 @@ from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
 from agent_os.monitor import asking, record
+from agent_os.monitor.allowance import needs
 from agent_os.monitor.gather import Needs, Session, gather
 from agent_os.monitor.routing import ROUTING, routed
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
@@ -107,7 +108,14 @@ class Monitor:
         """Put another policy in force for every decision from now on; grants of the old revision end with it."""
         self._policy, self._needs = policy, needs
 
-    def child(self, agent: str, capabilities: tuple[Capability, ...], session: Session | None = None) -> Monitor:
+    def child(
+        self,
+        agent: str,
+        capabilities: tuple[Capability, ...],
+        session: Session | None = None,
+        *,
+        ports: Ports | None = None,
+    ) -> Monitor:
         """Return the monitor of a sub-agent: same policy and ports, its own session, at most these capabilities.
 
         Raises ActionError for a capability that this monitor's session does not hold itself.
@@ -120,7 +128,7 @@ class Monitor:
         base = session or Session(self.principal, self.session.workspace, self.session.flow, self.session.privacy)
         base.principal = self.principal.child(agent)
         base.capabilities = capabilities
-        return Monitor(self._policy, self._ports, base, needs=self._needs, approval_s=self._approval_s)
+        return Monitor(self._policy, ports or self._ports, base, needs=self._needs, approval_s=self._approval_s)
 
     # ---- the door ---------------------------------------------------------------------------------------------------
 
@@ -190,8 +198,10 @@ class Monitor:
         self, given: Action | Mapping[str, Any], *, key: str, stated: Mapping[str, Any] | None
     ) -> Admission | Pending | Outcome:
         action = self._identify(self._canonical(given))
-        action, decision, facts = await self._decide(action, stated)
         reference = self._reference()
+        if self.session.ended:
+            self._deny(action, self._refusal("runtime.agent-ended", "this agent is over"), reference)
+        action, decision, facts = await self._decide(action, stated)
         if decision.verdict is not Verdict.ALLOW:
             await self._remember(action, reference)
         if decision.verdict is Verdict.ASK:
@@ -331,6 +341,9 @@ class Monitor:
     ) -> None:
         if not self._ports.rates.take(decision.obligations, action.principal, self._ports.clock.now()):
             self._deny(action, self._refusal("runtime.rate", "no calls are left in the window"), reference)
+        allowance = self.session.allowance
+        if allowance is not None and not allowance.take(needs(action)):
+            self._deny(action, self._refusal("runtime.allowance", "what this agent may use is spent"), reference)
         if not amounts:
             return
         store = self._ports.budgets
@@ -339,9 +352,16 @@ class Monitor:
         except AgentOSError:
             granted = False
         if not granted:
+            self._give_back(action)
             why = "a budget is spent" if store is not None else "no budget store is open"
             refusal = replace(self._refusal("runtime.budget", why), obligations=decision.obligations)
             self._deny(action, refusal, reference)
+
+    def _give_back(self, action: Action) -> None:
+        """Return what was taken of this agent's allowance for an action that did not happen."""
+        if self.session.allowance is not None:
+            taken = needs(action)
+            self.session.allowance.settle(taken, dict.fromkeys(taken, 0.0))
 
     async def _intend(
         self,
@@ -365,6 +385,7 @@ class Monitor:
             if self._waits(action):
                 await durable
         except AgentOSError as error:
+            self._give_back(action)
             if amounts and ports.budgets is not None:
                 await ports.budgets.settle(reference, {})
             refusal = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
@@ -438,6 +459,8 @@ class Monitor:
         flight = self._flights.pop(admission.permit.nonce, None)
         if flight is None:
             raise IntegrityError("an action was settled twice")
+        if self.session.allowance is not None:
+            self.session.allowance.settle(needs(admission.action), outcome.usage)
         ports, action, session = self._ports, admission.action, self.session
         if session.privacy is not None and outcome.ok:
             outcome = replace(outcome, value=session.privacy.restore(outcome.value, action))

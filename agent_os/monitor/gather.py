@@ -17,6 +17,7 @@ from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
 from agent_os.core.label import TRUSTED, Label
 from agent_os.core.ports import FlowGuard, PrivacyRouter
 from agent_os.core.principal import Capability, Principal
+from agent_os.monitor.allowance import Allowance
 from agent_os.monitor.wiring import DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
 
 
@@ -42,6 +43,11 @@ class Session:
     privacy: PrivacyRouter | None = None
     capabilities: tuple[Capability, ...] | None = None
     children: int = 0
+    """Live children."""
+    allowance: Allowance | None = None
+    """What this agent may use of its own; None for an agent nobody limited."""
+    ended: bool = False
+    """The agent is over (done, failed or killed): nothing it left behind may act any more."""
 
 
 _NO_VERDICTS: tuple[ExternalVerdict, ...] = ()

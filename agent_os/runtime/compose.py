@@ -165,7 +165,10 @@ def wire(
         rates=_RATES.setdefault(state.path, Rates()),
     )
     session = Session(
-        principal, workspace, flow=_flow(policy, toolbox, principal, workspace), privacy=_privacy(policy, principal, state.stores.vault)
+        principal,
+        workspace,
+        flow=_flow(policy, toolbox, principal, workspace),
+        privacy=_privacy(policy, principal, state.stores.vault),
     )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor

@@ -41,6 +41,7 @@ class AgentOS:
         self._options = dict(options)
         self._loop: LoopThread | None = None
         self._composition: Composition | None = None
+        self._family: Any = None
 
     @classmethod
     def open(
@@ -179,6 +180,64 @@ class AgentOS:
         """Tell the session what the user asked: trusted text, from which the scope of effects is taken."""
         if self.monitor.session.flow is not None:
             self.monitor.session.flow.prompt(text)
+
+    # ---- sub-agents -------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        role: str,
+        task: str,
+        run: Callable[[AgentOS, str], Any],
+        *,
+        capabilities: Sequence[Mapping[str, Any]] | None = None,
+        budgets: Mapping[str, float] | None = None,
+    ) -> Any:
+        """Start a sub-agent, wait for it and return its result; synchronous. Raises as `aspawn`."""
+        return self.loop.run(self._spawn(role, task, run, capabilities, budgets))
+
+    async def aspawn(
+        self,
+        role: str,
+        task: str,
+        run: Callable[[AgentOS, str], Any],
+        *,
+        capabilities: Sequence[Mapping[str, Any]] | None = None,
+        budgets: Mapping[str, float] | None = None,
+    ) -> Any:
+        """Start a sub-agent of a role of the policy's `agents:` section and return what `run(child, task)` returns.
+
+        `child` is a session of its own: it holds what the role grants, what `capabilities` (`{"verb", "scope"}`) and
+        `budgets` (unit -> amount) narrow that to, and never more than this session. A synchronous `run` has a thread of
+        its own. Raises DeniedError, ActionError, and EffectError when the child failed or waits for a person.
+        """
+        return await self.loop.call(self._spawn(role, task, run, capabilities, budgets))
+
+    async def _spawn(
+        self,
+        role: str,
+        task: str,
+        run: Callable[[AgentOS, str], Any],
+        capabilities: Sequence[Mapping[str, Any]] | None,
+        budgets: Mapping[str, float] | None,
+    ) -> Any:
+        from agent_os.runtime.spawn import Family, run_child  # noqa: PLC0415 - only sessions with sub-agents pay for it
+
+        self._family = self._family or Family()
+        composition = self._open()
+        wire: dict[str, Any] = {"kind": "agent.spawn", "role": role, "task": task, "budgets": dict(budgets or {})}
+        if capabilities is not None:
+            wire["capabilities"] = [dict(each) for each in capabilities]
+
+        async def start(action: Action) -> Any:
+            return await run_child(self, composition, action, run, self._family)
+
+        return _value(await self.monitor.perform(wire, body=start))["result"]
+
+    def as_child(self, composition: Composition, family: Any) -> AgentOS:
+        """Return the session of a sub-agent over its own monitor and tools; its parent closes what both share."""
+        child = AgentOS(self._policy, composition.monitor.principal, self._workspace, self._options)
+        child._loop, child._composition, child._family = self._loop, composition, family
+        return child
 
     # ---- LangChain --------------------------------------------------------------------------------------------------
 

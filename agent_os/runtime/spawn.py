@@ -1,0 +1,181 @@
+"""Sub-agents: a child session with a part of its parent's rights, and nothing else.
+
+`AgentOS.spawn(role, task, run)` is one `agent.spawn` action. What the child holds is the intersection of what its role grants in
+every policy file, what the spawn asks for, and what the parent holds itself; its monitor checks that again at every action. Its
+allowance hangs below its parent's; its labels begin with what the parent knows. Its built-in tools go through *its* door, so
+that an inner effect has the child's rights too.
+
+Threats: a child that asks for more than its parent has; a fork bomb; work left behind that acts after the child is over; a
+child that reaches its parent's rights through a tool the parent registered (law 11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from agent_os.agents.builtin_tools import BUILTIN_TOOLS, register_builtin_tools
+from agent_os.agents.toolbox import Toolbox
+from agent_os.core.action import Action, AgentSpawn
+from agent_os.core.canonical import json_value
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.ports import Outcome
+from agent_os.core.principal import Capability, common
+from agent_os.monitor import Monitor
+from agent_os.monitor.allowance import Allowance
+from agent_os.monitor.gather import Session
+from agent_os.policy.agents import role_capabilities
+
+if TYPE_CHECKING:
+    from agent_os.policy import Policy
+    from agent_os.policy.schema.agents import AgentRole, Agents
+    from agent_os.runtime.compose import Composition
+    from agent_os.runtime.sdk import AgentOS
+
+RunChild = Callable[["AgentOS", str], Any]
+"""What a sub-agent does: gets its own session and its task, returns plain JSON; synchronous or not."""
+CHILD_SECONDS_MAX: Final = 3600.0
+
+
+@dataclass(slots=True)
+class Family:
+    """Every agent below one root: how many there are and were."""
+
+    started: int = 0
+    numbered: int = 0
+
+
+async def run_child(parent: AgentOS, composition: Composition, action: Action, run: RunChild, family: Family) -> Any:
+    """Carry out a permitted `agent.spawn`: start the child, run it, end it. Returns `{"agent", "result"}` as an Outcome."""
+    if not isinstance(action, AgentSpawn):
+        raise EffectError("only agent.spawn starts a sub-agent")
+    monitor = composition.monitor
+    policy, session = monitor.policy, monitor.session
+    sections = [section for section, _, _ in policy.sections("agents")]
+    _bounded(policy, session, family, sections)
+    family.started, family.numbered = family.started + 1, family.numbered + 1
+    session.children += 1
+    name = f"{action.role}-{family.numbered}"
+    capabilities = granted(policy, monitor, action, composition.toolbox.names())
+    allowance = Allowance(_limits(sections, action), session.allowance)
+    child_session = Session(session.principal, session.workspace, privacy=session.privacy, allowance=allowance)
+    if session.flow is not None:
+        child_session.flow = session.flow.child(action.task)
+    child_monitor, toolbox = _child_monitor(composition, name, capabilities, child_session)
+    child = parent.as_child(replace(composition, monitor=child_monitor, toolbox=toolbox), family)
+    seconds = allowance.left().get("seconds", CHILD_SECONDS_MAX)
+    try:
+        async with asyncio.timeout(min(seconds, CHILD_SECONDS_MAX)):
+            value = await _run(run, child, action.task)
+    except TimeoutError:
+        return Outcome(error="timeout", detail=f"the sub-agent {name} ran out of time")
+    except AgentOSError:
+        raise
+    except Exception as error:
+        return Outcome(error="child-failed", detail=f"the sub-agent {name} failed: {type(error).__name__}")
+    finally:
+        child_session.ended = True
+        session.children -= 1
+    used = {unit: amount for unit, amount in allowance.used.items() if unit != "seconds"}
+    return Outcome({"agent": name, "result": json_value(value, field="result")}, usage=used)
+
+
+def granted(policy: Policy, monitor: Monitor, action: AgentSpawn, tools: Iterable[str]) -> tuple[Capability, ...]:
+    """Return what a child may do: its role in every file that has it, what the spawn asks for, what the parent holds."""
+    held: tuple[Capability, ...] | None = monitor.session.capabilities
+    names = tuple(sorted(tools))
+    found = False
+    for section, _, _ in policy.sections("agents"):
+        role: AgentRole | None = section.roles.get(action.role, section.roles.get("*"))
+        if role is None:
+            continue
+        found = True
+        own = role_capabilities(role, workspace=monitor.session.workspace, tools=names)
+        held = own if held is None else common(held, own)
+    if not found:
+        raise ActionError("no policy file has this role", field="role")
+    if action.capabilities is not None:
+        held = common(held or (), tuple(map(_capability, action.capabilities)))
+    return held or ()
+
+
+def _capability(wanted: Mapping[str, Any]) -> Capability:
+    scope = wanted.get("scope")
+    return Capability(str(wanted["verb"]), None if scope is None else frozenset(map(str, scope)))
+
+
+def _bounded(policy: Policy, session: Session, family: Family, sections: list[Agents]) -> None:
+    """Deny past the bounds, at the moment of starting: several spawns may have been decided at once."""
+    most, total = min(part.max_children for part in sections), min(part.max_total for part in sections)
+    for rule, over in (
+        ("agents.max_children", session.children >= most),
+        ("agents.max_total", family.started >= total),
+    ):
+        if over:
+            reason = "as many sub-agents as there may be have been started"
+            raise DeniedError(Decision(Verdict.DENY, (rule,), reason, policy_digest=policy.digest))
+
+
+def _limits(sections: list[Agents], action: AgentSpawn) -> dict[str, float]:
+    """Return a child's limits by unit: the smaller of its role's and what the spawn asks for."""
+    limits = {unit: float(amount) for unit, amount in action.budgets.items()}
+    for section in sections:
+        role = section.roles.get(action.role, section.roles.get("*"))
+        if role is None or role.budgets is None:
+            continue
+        for unit, most in role.budgets.model_dump(exclude_none=True).items():
+            limits[unit] = min(float(most), limits.get(unit, float(most)))
+    return limits
+
+
+@dataclass(slots=True)
+class _ChildDoor:
+    """The child's session as its built-in tools see it."""
+
+    composition: Composition
+    monitor: Monitor | None = None
+
+    @property
+    def principal(self) -> Any:
+        return self._bound().principal
+
+    @property
+    def workspace(self) -> str:
+        return self._bound().session.workspace
+
+    @property
+    def carried(self) -> Any:
+        return self.composition.carried
+
+    async def perform(self, action: Action | Mapping[str, Any]) -> Any:
+        return await self._bound().perform(action)
+
+    def _bound(self) -> Monitor:
+        if self.monitor is None:
+            raise AgentOSError("the sub-agent is not open yet")
+        return self.monitor
+
+
+def _child_monitor(
+    composition: Composition, name: str, capabilities: tuple[Capability, ...], session: Session
+) -> tuple[Monitor, Toolbox]:
+    door = _ChildDoor(composition)
+    builtin = {tool.spec.name for tool in BUILTIN_TOOLS}
+    toolbox = composition.toolbox.without(builtin)
+    register_builtin_tools(toolbox, door)
+    parent = composition.monitor
+    ports = replace(parent.ports, registry=toolbox, effectors={**parent.ports.effectors, "tool.call": toolbox})
+    monitor = parent.child(name, capabilities, session, ports=ports)
+    door.monitor = monitor
+    return monitor, toolbox
+
+
+async def _run(run: RunChild, child: AgentOS, task: str) -> Any:
+    if inspect.iscoroutinefunction(run):
+        return await run(child, task)
+    value = await asyncio.to_thread(run, child, task)
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,28 @@
+"""The examples run as they are, with no key and no network, and print what they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPECTED = {
+    "planner_worker.py": ("south: read its report. calls denied: 1", "east: failed", "summary: written"),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_example(name: str, tmp_path: Path) -> None:
+    """The example exits 0 and its promised lines stand in what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AGENTOS_STATE": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for line in EXPECTED[name]:
+        assert line in done.stdout
