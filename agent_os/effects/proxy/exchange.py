@@ -19,13 +19,12 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, Inflation, Restorer, decode, run_stages, wanted
+from agent_os.effects.proxy.content import Content, ContentError, decode, run_stages, wanted
 from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
-from agent_os.effects.proxy.http1 import CHUNKED, UNTIL_CLOSE, Body, Head, HttpError
+from agent_os.effects.proxy.http1 import CHUNKED, Body, Head, HttpError
 from agent_os.effects.proxy.inference import serve_inference, serves_inference
-from agent_os.effects.proxy.limits import INFORMATIONAL_MAX
 from agent_os.effects.proxy.local import serve_local
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.request import (
@@ -37,6 +36,7 @@ from agent_os.effects.proxy.request import (
     sent_fields,
     sent_target,
 )
+from agent_os.effects.proxy.response import forward_response, inspect_response, read_response_head
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -376,28 +376,14 @@ class Requests:
 
     # ---- the response -----------------------------------------------------------------------------------------------
 
-    async def response_head(self, upstream: Stream, method: str) -> Head:
-        """Return the head of the final response, 1xx ones read past. Raises HttpError, StreamClosedError."""
-        for _ in range(INFORMATIONAL_MAX):
-            try:
-                raw = await http1.read_head(upstream, self.parts.limits.head_bytes)
-            except HttpError as error:
-                raise HttpError(f"response: {error}", 502) from None
-            if raw is None:
-                raise StreamClosedError("upstream closed without a response")
-            head = http1.parse_response(raw, method)
-            if head.status >= 200 or head.status == 101:
-                return head
-        raise HttpError("too many informational responses", 502)
-
     async def _answer(self, head: Head, route: Route, upstream: Stream, secrets: Resolved) -> tuple[Outcome, bool]:
         parts, client = self.parts, self._client
         try:
-            response = await self.response_head(upstream, head.method)
+            response = await read_response_head(upstream, head.method, parts.limits)
             if response.status == 101:
                 raise HttpError("the upstream switched protocols unasked", 502)
             body = Body(upstream, response.length)
-            start, whole = await self._inspected(head, route, response, body, secrets)
+            start, whole = await inspect_response(parts, head, route, response, body, secrets, self._hold)
         except (HttpError, StreamClosedError) as error:
             self._drop_upstream()
             status = error.status if isinstance(error, HttpError) else 502
@@ -412,7 +398,7 @@ class Requests:
             )
         keep = head.keep_alive and head.minor == 1
         try:
-            await self._forward(head, response, body, start, whole, keep, secrets, route)
+            await forward_response(parts, client, head, response, body, start, whole, keep, secrets, route)
         except (HttpError, StreamClosedError, ContentError) as error:
             self._drop_upstream()
             client.abort()
@@ -420,87 +406,6 @@ class Requests:
         if not response.keep_alive or upstream.buffer:
             self._drop_upstream()
         return Outcome({"status": response.status}), keep
-
-    async def _inspected(
-        self, head: Head, route: Route, response: Head, body: Body, secrets: Resolved
-    ) -> tuple[list[tuple[str, str]], bytes | None]:
-        """Check a response before anything of it reaches the client; return its fields and, if read whole, its body."""
-        parts, treatment = self.parts, route.treatment
-        kind, coding = response.get("content-type"), response.get("content-encoding").lower()
-        fields = http1.forwarded(response)
-        if response.has("content-length") and (head.method == "HEAD" or response.status == 304):
-            fields.append(("content-length", response.get("content-length")))
-        if secrets.masker is not None:
-            fields = [(name, secrets.masker.text(value)) for name, value in fields]
-            if coding not in ("", "identity") and not body.done:
-                raise ContentError("secrets.echo", "a coded response cannot be searched for echoes of a secret", 502)
-        if body.done:
-            return fields, b""
-        if treatment.content_types and kind.partition(";")[0].strip().lower() not in treatment.content_types:
-            raise ContentError("content.type", "the response has a content type that is not allowed")
-        limit = treatment.response_bytes or parts.limits.response_bytes
-        if limit and response.length > limit:
-            raise ContentError("content.size", "the response body is larger than allowed")
-        if not wanted(parts.stages, "response", route.host, kind):
-            return fields, None
-        most = parts.limits.body_inspect_bytes
-        self._hold(min(response.length, most) if response.length > 0 else most)
-        whole = await body.whole(most)
-        plain = decode(whole, coding, parts.limits)
-        await run_stages(parts.stages, Content("response", route.host, route.port, kind, plain), parts.limits)
-        return fields, whole
-
-    async def _forward(
-        self, head: Head, response: Head, body: Body, fields: list[tuple[str, str]], whole: bytes | None, keep: bool,
-        secrets: Resolved, route: Route,
-    ) -> None:  # fmt: skip
-        """Write the response to the client, piece by piece."""
-        client, parts = self._client, self.parts
-        length = len(whole) if whole else response.length
-        restorer = self._restorer(response) if not body.done or whole else None
-        if restorer is not None and whole:
-            whole = restorer.feed(whole) + restorer.finish()
-            length = len(whole)
-        elif restorer is not None:
-            length = UNTIL_CLOSE
-        if length == UNTIL_CLOSE and head.minor == 1:
-            length = CHUNKED
-        bodyless = head.method == "HEAD" or response.status in (204, 304)
-        announced = [] if bodyless else http1.framing(length)
-        closing = [] if keep else [("connection", "close")]
-        out = http1.write_head(
-            f"HTTP/1.1 {response.status} {answers.phrase(response.status)}", [*fields, *announced, *closing]
-        )
-        masker, coding = secrets.masker, response.get("content-encoding")
-        meter = Inflation(coding, parts.limits) if coding else None
-        limit = route.treatment.response_bytes or parts.limits.response_bytes
-        if whole is not None:
-            client.write(out + (masker.feed(whole, last=True) if masker is not None else whole))
-            return
-        first = body.ready() if masker is None and meter is None and restorer is None and not limit else b""
-        client.write(out + first)
-        while not body.done:
-            await client.drain()
-            piece = await body.read()
-            if limit and body.size > limit:
-                raise ContentError("content.size", "the response body is larger than allowed")
-            if meter is not None:
-                meter.feed(piece)
-            if masker is not None:
-                piece = masker.feed(piece, last=body.done)
-            if restorer is not None:
-                piece = restorer.feed(piece) + (restorer.finish() if body.done else b"")
-            if piece:
-                client.write(http1.chunk(piece) if length == CHUNKED else piece)
-        if length == CHUNKED:
-            client.write(http1.chunk(b""))
-        await client.drain()
-
-    def _restorer(self, response: Head) -> Restorer | None:
-        """Return what restores a response, where this session's pseudonyms went out and the body can be read."""
-        if self.parts.restorer is None or response.get("content-encoding").lower() not in ("", "identity"):
-            return None
-        return self.parts.restorer(self.parts.door, response.get("content-type"))
 
 
 def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, bytes]:

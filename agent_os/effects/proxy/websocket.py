@@ -24,6 +24,7 @@ from agent_os.effects.proxy.credentials import CredentialError, Filler, names_in
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.request import Asked, plan_action
+from agent_os.effects.proxy.response import read_response_head
 from agent_os.effects.proxy.route import Route, denied, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -73,7 +74,7 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
         upstream = await requests.upstream(route)
         upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")]
         upstream.write(http1.write_head(f"GET {target} HTTP/1.1", [("host", asked.authority), *fields, *upgrade]))
-        response = await requests.response_head(upstream, "GET")
+        response = await read_response_head(upstream, "GET", parts.limits)
     except DeniedError as error:
         client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
         return Outcome(error="denied")

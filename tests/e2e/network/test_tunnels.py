@@ -205,6 +205,8 @@ async def test_curl_with_expect_continue_and_with_http_1_0(world: World, tmp_pat
     assert upstream.text.count(b"u" * 3_000_000) == 2
     assert b"expect" not in upstream.text[:300].lower()
     assert await curl("-0", f"http://a.test:{upstream.port}/ok") == "hello 200"
+    upstream.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    assert await curl("-0", f"http://a.test:{upstream.port}/ok") == "hello 200"
 
 
 async def test_a_half_closed_client_is_answered_in_a_passed_tunnel(world: World) -> None:
