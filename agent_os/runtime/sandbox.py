@@ -259,6 +259,8 @@ async def run_interactive(
             await asyncio.to_thread(relay.finish)
             return ended
     finally:
+        if isinstance(relay, Terminal):
+            relay.restore()
         for number in handled:
             loop.remove_signal_handler(number)
         if running is not None and not running.ended.done():

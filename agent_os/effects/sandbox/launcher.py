@@ -889,7 +889,8 @@ def plant(cgroups, channel, seeds):
             received = receive(theirs)
             if received is not None:
                 theirs.close()
-                start(*received, spaces)
+                request, descriptors = received
+                start(request, descriptors, spaces)
         finally:
             os._exit(0)
     theirs.close()

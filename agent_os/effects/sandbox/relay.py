@@ -216,8 +216,13 @@ class Terminal:
         self._reader.join(DRAIN_SECONDS)
         os.write(self._wake_write, b"x")
         self._writer.join(DRAIN_SECONDS)
-        termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
+        self.restore()
         os.close(self._master)
+
+    def restore(self) -> None:
+        """Give the person's terminal back as it was; harmless to repeat."""
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
 
     def _copy_out(self) -> None:
         shown = TerminalFilter(interactive=True)
