@@ -10,12 +10,13 @@ face over one loop thread; `async with AgentOS.open(...)` adopts the running loo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
     from agent_os.runtime.compose import Composition
 
+PROMPTS_KEPT: Final = 200
+"""Prompts of one session that are kept for replay; of a longer one, the last."""
+
 
 class AgentOS:
     """One session of one principal under one policy. Open it, use it as a context manager, let it close."""
@@ -42,6 +46,7 @@ class AgentOS:
         self._loop: LoopThread | None = None
         self._composition: Composition | None = None
         self._family: Any = None
+        self._prompts: list[str] = []
 
     @classmethod
     def open(
@@ -180,6 +185,12 @@ class AgentOS:
         """Tell the session what the user asked: trusted text, from which the scope of effects is taken."""
         if self.monitor.session.flow is not None:
             self.monitor.session.flow.prompt(text)
+        payloads = self.monitor.ports.payloads
+        if payloads is not None and text not in self._prompts:  # a trace of this session can be replayed only with it
+            self._prompts = [*self._prompts[1 - PROMPTS_KEPT :], text]
+            reference = f"prompt/{self.monitor.principal.session}"
+            stored = payloads.put(reference, {"prompt": "\n".join(self._prompts)})
+            asyncio.run_coroutine_threadsafe(_stored(stored), self.loop.loop)
 
     # ---- sub-agents -------------------------------------------------------------------------------------------------
 
@@ -312,6 +323,12 @@ class AgentOS:
             return _value(self.perform(call_of(args, kwargs)))
 
         return governed
+
+
+async def _stored(payload: Awaitable[None]) -> None:
+    """Store a payload; without it a trace says that it cannot be evaluated, and nothing else is lost."""
+    with contextlib.suppress(AgentOSError):
+        await payload
 
 
 def _value(outcome: Outcome | Pending) -> Any:
