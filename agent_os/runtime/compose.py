@@ -65,6 +65,9 @@ class Composition:
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
+        closing = getattr(self.monitor.session.privacy, "aclose", None)
+        if closing is not None:
+            await closing()
         await self.servers.aclose()
         await self.programs.aclose()
         if self.rego is not None:

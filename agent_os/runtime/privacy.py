@@ -99,8 +99,8 @@ def router_for(
     """Return the privacy router of a session, or None where the policy has no `privacy` section.
 
     With `scope: user` or `tenant` the pseudonyms live in the `vault` of the state directory (encrypted, under a key
-    of their own, for as long as `keep` says) and every session of that scope shares them; a session's own end with it. `key` is
-    for embedding applications that hold the tenant's key themselves.
+    of their own, for as long as `keep` says) and every session of that scope shares them; a
+    session's own end with it. `key` is for embedding applications that hold the tenant's key themselves.
     """
     from agent_os.guards.privacy.pseudonyms import PseudonymBook  # noqa: PLC0415
     from agent_os.guards.privacy.router import SessionRouter  # noqa: PLC0415
@@ -122,7 +122,7 @@ def router_for(
     shelf = _Shelf(vault, f"privacy/{width}/{scope}", settings.keep if settings is not None else None)
     book = PseudonymBook(key or shelf.key(), scope=scope, realistic=realistic)
     book.load(shelf.entries)
-    return SessionRouter(book, local=local, keep=shelf.keep)
+    return SessionRouter(book, local=local, keep=shelf.keep, kept=shelf.kept)
 
 
 class _Shelf:
@@ -145,8 +145,14 @@ class _Shelf:
         return key
 
     def keep(self, fresh: Sequence[Entry]) -> None:
-        """Store issued pseudonyms; the write is under way when this returns and is awaited by the next one."""
+        """Store issued pseudonyms; the write is under way when this returns."""
         self._put({item.pseudonym: item.to_text() for item in fresh})
+
+    async def kept(self) -> None:
+        """Wait until everything issued so far is stored. Raises what a write raised."""
+        import asyncio  # noqa: PLC0415
+
+        await asyncio.gather(*self._writing)
 
     def _put(self, entries: dict[str, str]) -> None:
         import asyncio  # noqa: PLC0415

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.action import Action, MessageSend, ModelCall, NetRequest, ToolCall
@@ -33,8 +33,10 @@ class SessionRouter:
         *,
         local: tuple[str, str] | None = None,
         keep: Callable[[Sequence[Entry]], None] | None = None,
+        kept: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._book, self._local, self._keep = book, local, keep
+        """`keep` stores issued pseudonyms and may return before they are stored; `kept` waits until they are."""
+        self._book, self._local, self._keep, self._kept = book, local, keep, kept
         self._produced: OrderedDict[bytes, None] = OrderedDict()
 
     @property
@@ -70,6 +72,11 @@ class SessionRouter:
     def stream(self, *, escape: str = "none") -> StreamRestorer:
         """Return a restorer for one stream that comes back (`json` for partial arguments of a tool call)."""
         return StreamRestorer(self._book, escape="json" if escape == "json" else "none")
+
+    async def aclose(self) -> None:
+        """Wait until every pseudonym that was issued is stored; the session ends."""
+        if self._kept is not None:
+            await self._kept()
 
     def _is_produced(self, text: str) -> bool:
         return _digest(text) in self._produced
