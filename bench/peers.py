@@ -136,7 +136,7 @@ def main() -> None:
     for question, microseconds in mine.items():
         said = f"{question:44} ours {microseconds:8.1f} us"
         if peer is not None:
-            said += f"   {PEER.split('==')[0]} {peer[question]:8.1f} us   {peer[question] / microseconds:6.1f} x"
+            said += f"   {PEER.split('==', maxsplit=1)[0]} {peer[question]:8.1f} us   {peer[question] / microseconds:6.1f} x"
         print(said)
     print("(ours in the last line: perform with the hash-chained audit on disk, written but not waited for)")
 

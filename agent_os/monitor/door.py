@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -83,6 +84,7 @@ class Monitor:
         self._needs = needs or Needs()
         self._approval_s = approval_s or APPROVAL_TIMEOUT_S
         self._flights: dict[str, _Flight] = {}
+        self._children: weakref.WeakSet[Monitor] = weakref.WeakSet()
         self._run, self._count = ports.ids.new("act"), 0
         self._keyed: dict[str, _Shared] = {}
         self.session = session
@@ -105,8 +107,10 @@ class Monitor:
         return self._ports
 
     def reload(self, policy: Policy, needs: Needs) -> None:
-        """Put another policy in force for every decision from now on; grants of the old revision end with it."""
+        """Put another policy in force for every decision from now on, children's too; grants of the old revision end."""
         self._policy, self._needs = policy, needs
+        for child in self._children:
+            child.reload(policy, needs)
 
     def child(
         self,
@@ -128,7 +132,9 @@ class Monitor:
         base = session or Session(self.principal, self.session.workspace, self.session.flow, self.session.privacy)
         base.principal = self.principal.child(agent)
         base.capabilities = capabilities
-        return Monitor(self._policy, ports or self._ports, base, needs=self._needs, approval_s=self._approval_s)
+        child = Monitor(self._policy, ports or self._ports, base, needs=self._needs, approval_s=self._approval_s)
+        self._children.add(child)
+        return child
 
     # ---- the door ---------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def agentos(*args: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
             "NO_COLOR": "1",
             "AGENTOS_STATE": str(cwd.parent / "state"),
             **environment,
-        },  # fmt: skip
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

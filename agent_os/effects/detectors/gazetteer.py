@@ -48,11 +48,21 @@ def gazetteer() -> Gazetteer:
 
 
 _FUNCTION_WORDS: Final = {
-    "en": frozenset("the and of to in is for with that was on you it this are my have not be at by from he she they we i your his her an or as will can what if".split()),
-    "de": frozenset("der die und das ist nicht ein eine einen mit f\u00fcr den dem von sie wird wurde auf zur zum im ich wir des auch sich als bei nach \u00fcber haben hat".split()),
-    "fr": frozenset("le la les et des du est une un pour dans que qui sur je vous nous pas au aux avec votre ce cette il elle sont".split()),
-    "es": frozenset("el la los las y de del que en un una por para con es mi su se no al lo como m\u00e1s pero ha est\u00e1".split()),
-    "it": frozenset("il lo la gli le e di del della che in un una per con \u00e8 non si mio sono al alla nel ha dei delle anche".split()),
+    "en": frozenset(
+        "the and of to in is for with that was on you it this are my have not be at by from he she they we i your his her an or as will can what if".split()
+    ),
+    "de": frozenset(
+        "der die und das ist nicht ein eine einen mit f\u00fcr den dem von sie wird wurde auf zur zum im ich wir des auch sich als bei nach \u00fcber haben hat".split()
+    ),
+    "fr": frozenset(
+        "le la les et des du est une un pour dans que qui sur je vous nous pas au aux avec votre ce cette il elle sont".split()
+    ),
+    "es": frozenset(
+        "el la los las y de del que en un una por para con es mi su se no al lo como m\u00e1s pero ha est\u00e1".split()
+    ),
+    "it": frozenset(
+        "il lo la gli le e di del della che in un una per con \u00e8 non si mio sono al alla nel ha dei delle anche".split()
+    ),
 }
 _TOKEN: Final = re.compile(r"[^\W\d_]+")
 
@@ -85,8 +95,12 @@ _MORE_WORDS: Final = frozenset(
     "il lo gli uno e con per ciao grazie signor signora gentile buongiorno energetic salesperson celebrating animation comedy mystery adventure metallica "
     "true false none null apache license lesser public gnu software camila pike general sales marketing finance budget revenue profit report reports summary steps review approve plan wisdom discipline musicians mission statement kids family unemployed inbound".split()
 )
-_NOT_FIRST: Final = frozenset("the an so do in no so my to is it be al ma pa si de da van von di la le el mi tu see so che per con sir de do".split())
-_NOT_CITIES: Final = frozenset("of the most same split along nice bath date mobile man male can van mary march usa god de la le born so but young ".split())
+_NOT_FIRST: Final = frozenset(
+    "the an so do in no so my to is it be al ma pa si de da van von di la le el mi tu see so che per con sir de do".split()
+)
+_NOT_CITIES: Final = frozenset(
+    "of the most same split along nice bath date mobile man male can van mary march usa god de la le born so but young ".split()
+)
 
 TITLES: Final = frozenset(
     "mr mrs ms miss mx dr prof professor sir madam lady lord herr frau mme mlle monsieur madame mademoiselle sr sra srta se\u00f1or se\u00f1ora don do\u00f1a "

@@ -5,7 +5,6 @@ ISO/IEC 7812 (Luhn), ISO 13616 (IBAN), the publishing authority of each national
 takes every number for a card is switched off by its users; one that checks nothing is noise.
 """
 
-# ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
 import hashlib

@@ -63,7 +63,9 @@ class Landlock(Part):
 class ExecRule(Part):
     """A program and its arguments."""
 
-    binary: Text = Field(description="An absolute path or glob, ./ for the workspace, or a bare name in a system folder.")
+    binary: Text = Field(
+        description="An absolute path or glob, ./ for the workspace, or a bare name in a system folder."
+    )
     args: list[Text] | None = Field(
         default=None, description="Globs for the arguments in order; a last `**` stands for any rest. Absent: any."
     )

@@ -51,7 +51,9 @@ def archive(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     return packer.compress(out.getvalue()) + packer.flush()
 
 
-def signed(content: dict[str, bytes], extra: list[tuple[tarfile.TarInfo, bytes]] | None = None, **changes: Any) -> bytes:
+def signed(
+    content: dict[str, bytes], extra: list[tuple[tarfile.TarInfo, bytes]] | None = None, **changes: Any
+) -> bytes:
     """Return an archive with a manifest that is signed well, and whatever else."""
     import hashlib
 

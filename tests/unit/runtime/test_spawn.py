@@ -11,6 +11,7 @@ import pytest
 
 from agent_os import AgentOS, DeniedError, EffectError, Policy
 from agent_os.core.ports import Outcome
+from agent_os.runtime.compose import needs_of
 
 POLICY = """
 version: 1
@@ -180,6 +181,20 @@ async def test_what_a_child_left_behind_cannot_act(system: AgentOS) -> None:
     with pytest.raises(DeniedError) as caught:
         await read(kept[0], "inbox/a.txt")
     assert caught.value.decision.rules == ("runtime.agent-ended",)
+
+
+async def test_a_reload_reaches_running_children(system: AgentOS) -> None:
+    """A right that the policy loses is lost to children that run already."""
+    narrower = Policy.parse(POLICY.replace("read_file: {allow: true}", "read_file: {deny: true}"))
+
+    async def run(child: AgentOS, task: str) -> Any:
+        assert await read(child, "inbox/a.txt") == "inbox"
+        system.monitor.reload(narrower, needs_of(narrower))
+        with pytest.raises(DeniedError):
+            await read(child, "inbox/a.txt")
+        return "lost"
+
+    assert await system.aspawn("reader", "look", run) == "lost"
 
 
 def test_a_synchronous_child_runs_in_a_thread(tmp_path: Path) -> None:

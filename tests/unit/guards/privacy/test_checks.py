@@ -50,9 +50,7 @@ def test_published_examples_pass(check, value) -> None:
     assert check(value)
 
 
-@pytest.mark.parametrize(
-    ("check", "value"), [(check, value) for check, value in GOOD]
-)
+@pytest.mark.parametrize(("check", "value"), [(check, value) for check, value in GOOD])
 def test_one_changed_digit_fails(check, value) -> None:
     """A changed digit breaks the check."""
     place = max(index for index, char in enumerate(value) if char.isdigit())

@@ -127,7 +127,11 @@ CONFLICTS = [
     ("host: a.test, port: 443, tls: skip", "host: a.test, port: 443", True),
     ("host: '*.a.test', port: 443, tls: skip", "host: x.a.test, port: 443", True),
     ("host: a.test, port: 443, tls: skip", "host: a.test, port: 8443", False),
-    ("host: a.test, port: 443, allowed_ips: [10.0.1.0/24]", "host: a.test, port: 443, allowed_ips: [10.0.2.0/24]", True),
+    (
+        "host: a.test, port: 443, allowed_ips: [10.0.1.0/24]",
+        "host: a.test, port: 443, allowed_ips: [10.0.2.0/24]",
+        True,
+    ),
     (
         "host: a.test, port: 443, allowed_ips: [10.0.1.0/24, 10.0.2.0/24]",
         "host: a.test, port: 443, allowed_ips: [10.0.2.0/24, 10.0.1.0/24]",

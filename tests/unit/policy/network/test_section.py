@@ -164,7 +164,7 @@ a: {endpoints: [{host: api.test, port: 443, protocol: rest, access: full, enforc
 b:
   endpoints: [{host: api.test, port: 443, protocol: rest, access: full, enforcement: enforce, deny_rules: [{method: DELETE, path: "**"}]}]
   binaries: [{path: /usr/bin/git}]
-"""  # noqa: E501
+"""
     wire = {"host": "api.test", "port": 443, "method": "DELETE", "path": "/x"}
     assert ask(section(text, "openshell"), **wire) == "allow"
     assert ask(section(text), **wire) == "deny"
@@ -176,7 +176,7 @@ def test_one_entry_must_satisfy_program_and_request_together() -> None:
     text = """
 a: {endpoints: [{host: api.test, port: 443, protocol: rest, access: read-only, enforcement: enforce}], binaries: [{path: /usr/bin/curl}]}
 b: {endpoints: [{host: api.test, port: 443, protocol: rest, access: full, enforcement: enforce}], binaries: [{path: /usr/bin/git}]}
-"""  # noqa: E501
+"""
     for semantics in ("strict", "openshell"):
         assert ask(section(text, semantics), host="api.test", port=443, method="POST", path="/x") == "deny"
         assert ask(section(text, semantics), host="api.test", port=443, method="GET", path="/x") == "allow"
@@ -221,7 +221,7 @@ GRAPHQL = """p:
        rules: [{allow: {operation_type: query, fields: [viewer, 'repo*']}}, {allow: {operation_type: mutation, operation_name: 'Issue*'}}],
        deny_rules: [{operation_type: mutation, fields: [deleteRepo]}]}
   binaries: [{path: /usr/bin/curl}]
-"""  # noqa: E501
+"""
 
 
 @pytest.mark.parametrize(
