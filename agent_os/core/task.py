@@ -19,7 +19,7 @@ from agent_os.core.principal import Principal
 
 PRIORITY_MAX: Final = 1_000
 ATTEMPTS_MAX: Final = 10
-"""Starts of one task before it becomes a dead letter: a program that kills its worker is not started for ever."""
+"""Starts of one task that lead nowhere before it becomes a dead letter: what kills its worker is not started for ever."""
 INPUT_BYTES_MAX: Final = 1 << 20
 DEFAULT_QUEUE: Final = "default"
 

@@ -95,14 +95,16 @@ class FencedOutcomes:
     async def record(self, key: str, outcome: Outcome) -> None:
         """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten."""
         sealed = self._ledger.cipher.seal(outcome_bytes(outcome), b"outcome " + key.encode()).hex()
-        token = self._task.token
-        await self._ledger.storage.run(
-            lambda session: (
-                session.execute(
-                    "UPDATE agentos_outcome SET value=? WHERE key=? AND token=? AND value=''", (sealed, key, token)
-                ).rowcount
-            )
-        )
+        task, token = self._task.id, self._task.token
+
+        def work(session: Any) -> None:
+            written = session.execute(
+                "UPDATE agentos_outcome SET value=? WHERE key=? AND token=? AND value=''", (sealed, key, token)
+            ).rowcount
+            if written == 1 and self._task.attempts > 1:  # it gets on: only starts that lead nowhere make a dead letter
+                session.execute("UPDATE agentos_task SET attempts=1 WHERE id=? AND token=?", (task, token))
+
+        await self._ledger.storage.run(work)
 
     async def release(self, key: str) -> None:
         """Give back a claim of this run under which nothing was done."""

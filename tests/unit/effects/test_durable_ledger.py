@@ -150,6 +150,17 @@ async def test_a_task_that_ends_its_worker_becomes_a_dead_letter(ledger: Ledger)
         await ledger.wake("patient")
 
 
+async def test_a_task_that_gets_on_is_started_as_often_as_it_takes(ledger: Ledger) -> None:
+    """Each start that recorded something new counts as progress, however often its worker dies."""
+    await ledger.add(request(), "t")
+    for number in range(ATTEMPTS_MAX * 2):
+        name = await worker(ledger, f"w{number}")
+        outcomes = FencedOutcomes(ledger, await begun(ledger, name))
+        assert await outcomes.claim(f"step {number}", "sha256:a") is None
+        await outcomes.record(f"step {number}", Outcome(number))
+        await ledger.leave(name)
+
+
 async def test_inputs_and_results_are_sealed(ledger: Ledger, tmp_path: Path) -> None:
     """Neither what a task is given nor what it gave stands in the file in clear."""
     await ledger.add(request(), "t")
