@@ -7,7 +7,7 @@ in `unavailable`; `decide` then lets restricting rules fire. Nothing here decide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Needs:
     budgets: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     unavailable: frozenset[str] = frozenset()
+    resolvable: Callable[[str], bool] = lambda _host: True
+    """Whether a rule could allow a host at all: a name no rule can allow is not even asked for."""
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ async def gather(
     if action.kind in needs.findings:
         findings, error = await _scan(ports, session, action)
     addresses: tuple[str, ...] | None = stated.get("resolved_ips")
-    if addresses is None and isinstance(action, NetConnect):
+    if addresses is None and isinstance(action, NetConnect) and needs.resolvable(action.host):
         addresses = await _resolve(ports, action)
     budgets: tuple[BudgetLeft, ...] | None = ()
     if needs.budgets:

@@ -130,6 +130,18 @@ class Policy:
                 return False
         return True
 
+    def resolvable(self, host: str) -> bool:
+        """Return whether some connection to this canonical name could be allowed; if not, nobody needs its address.
+
+        A name says something to whoever runs its name server, so a name no rule can allow is never asked for.
+        """
+        for layer in self.compiled:
+            sections = [governed.section for governed in layer.by_kind.get("net.connect", ())]
+            answers = [section.resolvable(host) for section in sections if hasattr(section, "resolvable")]
+            if not any(answers) and not layer.trial and (answers or not layer.abstains):
+                return False
+        return True
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Policy) and other.digest == self.digest
 

@@ -199,6 +199,7 @@ def needs_of(policy: Policy) -> Needs:
     return Needs(
         findings=SCANNED_KINDS if asked else frozenset(),
         verdicts=bool(policy.engines),
+        resolvable=policy.resolvable,
         budgets=tuple(budget.name for budget in _budgets(policy) if budget.per not in STATED),
     )
 

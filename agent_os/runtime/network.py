@@ -97,14 +97,8 @@ class PolicyRules:
         if held is None:
             if len(self._names) >= NAMES_MAX:
                 self._names.clear()
-            held = self._names[host] = self._could_allow(host)
+            held = self._names[host] = self._policy.resolvable(host)
         return held
-
-    def _could_allow(self, host: str) -> bool:
-        return bool(self._layers) and all(
-            any(section.resolvable(host) for section in sections)  # type: ignore[attr-defined]
-            for sections in self._layers
-        )
 
     def treatment(self, host: str, port: int) -> Treatment:
         """Return how traffic to a destination is handled: inspected if any entry, secret, detector or engine looks."""

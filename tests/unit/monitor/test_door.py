@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -375,3 +376,28 @@ async def test_a_budget_is_reserved_before_and_denied_when_spent(open_desk: Open
     )
     assert len(desk.calls) == 3
     assert sum(isinstance(result, DeniedError) for result in results) == 7
+
+
+NETWORKED = """
+version: 1
+network_policies:
+  api: {endpoints: [{host: api.corp.example, port: 443, protocol: rest, access: read-only}]}
+"""
+
+
+async def test_a_name_no_rule_can_allow_is_never_resolved(open_desk: Open) -> None:
+    """A denied request leaks nothing in a DNS question; one that a rule names is resolved, and judged by its address."""
+    desk = await open_desk(NETWORKED)
+    asked: list[str] = []
+
+    class Recording:
+        async def resolve(self, host: str, port: int) -> tuple[str, ...]:
+            asked.append(host)
+            return ("127.0.0.1",)
+
+    monitor = desk.system.monitor
+    monitor._ports = dataclasses.replace(monitor.ports, resolver=Recording())
+    for host in ("secret-value.attacker.example", "api.corp.example"):
+        with pytest.raises(DeniedError):
+            await monitor.perform({"kind": "net.request", "host": host, "port": 443, "method": "GET", "path": "/"})
+    assert asked == ["api.corp.example"]
