@@ -27,6 +27,8 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
             typer.echo(f"  {_SIGNS[row['state']]:<8} {row['layer']:<18} {row['detail']}")
             if row["fix"]:
                 typer.echo(f"           {'':<18} to have more: {row['fix']}")
+        for name in found["collisions"]:
+            typer.echo(f"agentos: {name} installs a package agent_os as well: uninstall one of the two", err=True)
         if found["failure"]:
             typer.echo(f"agentos: no sandbox could be built: {found['failure']}", err=True)
         typer.echo("sandboxes: " + ("yes" if found["sandbox"] else "NO"))

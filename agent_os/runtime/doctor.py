@@ -7,12 +7,13 @@ layer is missing the report says what it would take. Nothing outside a temporary
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from agent_os.guards.confine import Confinement, HostFacts, Limits
 from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
 
 PROBE_SECONDS: Final = 15.0
+OWN: Final = "agent-os-runtime"
 SYSTEM_PYTHONS: Final = ("/usr/bin/python3", "/usr/local/bin/python3")
 _PROBE: Final = r"""
 import ctypes, json, os, socket, sys
@@ -72,7 +74,19 @@ def report() -> dict[str, Any]:
         "sandbox": not failure and all(layer.state != "missing" for layer in layers[:9]),
         "failure": failure,
         "layers": [layer.to_json() for layer in layers],
+        "collisions": collisions(),
     }
+
+
+def collisions(installed: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """Return other distributions of this environment that install a top-level `agent_os` too.
+
+    Two distributions that write one package overwrite each other's files: what runs is then a mixture of both.
+    `installed` is top-level package -> distributions; by default what is installed here.
+    """
+    if installed is None:
+        installed = importlib.metadata.packages_distributions()
+    return sorted({name for name in installed.get("agent_os", ()) if name != OWN})
 
 
 async def _tried(host: HostFacts) -> tuple[dict[str, bool], str]:
