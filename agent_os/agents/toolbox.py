@@ -41,6 +41,7 @@ class Toolbox:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._names: frozenset[str] | None = None
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -61,7 +62,7 @@ class Toolbox:
         if known is None and len(self._entries) >= TOOLS_MAX:
             raise ActionError(f"more than {TOOLS_MAX} tools", field="tool")
         entry = _Entry(RegisteredTool(spec, digest, server), run, _validator(spec))
-        self._entries[name] = entry
+        self._entries[name], self._names = entry, None
         return entry.tool
 
     def without(self, names: Iterable[str]) -> Toolbox:
@@ -78,7 +79,9 @@ class Toolbox:
 
     def names(self) -> frozenset[str]:
         """Return every registered name, `server/tool` for tools of a server."""
-        return frozenset(self._entries)
+        if self._names is None:
+            self._names = frozenset(self._entries)
+        return self._names
 
     def check(self, tool: str, args: Mapping[str, Any], server: str = "") -> None:
         """Raise ActionError naming the argument when `args` do not fit the tool's declared schema."""

@@ -64,9 +64,14 @@ def _plain(value: Any) -> bool:
     if kind is float:  # between these both languages write the shortest fixed notation
         return bool(1e-4 <= abs(value) < 1e16 and not value.is_integer())
     if kind is dict:
-        return all(type(key) is str and key.isascii() and _plain(item) for key, item in value.items())
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii():
+                return False
+            if type(item) is not str and not _plain(item):
+                return False
+        return True
     if kind is list or kind is tuple:
-        return all(map(_plain, value))
+        return all(type(item) is str or _plain(item) for item in value)
     return False
 
 
@@ -95,7 +100,8 @@ def json_value(value: Any, *, field: str = "value") -> Any:
         budget[0] -= 1
         if depth > MAX_DEPTH or budget[0] < 0:
             raise ActionError("too deep or too large", field=field, hint=f"at most {MAX_DEPTH} levels")
-        if item is None or isinstance(item, (bool, int, str)):
+        kind = type(item)
+        if kind is str or kind is int or kind is bool or item is None or isinstance(item, (int, str)):
             return item
         if isinstance(item, float):
             if not math.isfinite(item):
