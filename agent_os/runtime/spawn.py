@@ -3,7 +3,7 @@
 `AgentOS.spawn(role, task, run)` is one `agent.spawn` action. What the child holds is the intersection of what its role grants in
 every policy file, what the spawn asks for, and what the parent holds itself; its monitor checks that again at every action. Its
 allowance hangs below its parent's; its labels begin with what the parent knows. Its built-in tools go through *its* door, so
-that an inner effect has the child's rights too.
+that an inner effect has the child's rights too. (A tool server has the rights of its manifest and the policy, whoever calls it.)
 
 Threats: a child that asks for more than its parent has; a fork bomb; work left behind that acts after the child is over; a
 child that reaches its parent's rights through a tool the parent registered (law 11).
@@ -43,10 +43,9 @@ CHILD_SECONDS_MAX: Final = 3600.0
 
 @dataclass(slots=True)
 class Family:
-    """Every agent below one root: how many there are and were."""
+    """Every agent below one root: how many were started."""
 
     started: int = 0
-    numbered: int = 0
 
 
 async def run_child(parent: AgentOS, composition: Composition, action: Action, run: RunChild, family: Family) -> Any:
@@ -57,17 +56,17 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     policy, session = monitor.policy, monitor.session
     sections = [section for section, _, _ in policy.sections("agents")]
     _bounded(policy, session, family, sections)
-    family.started, family.numbered = family.started + 1, family.numbered + 1
-    session.children += 1
-    name = f"{action.role}-{family.numbered}"
     capabilities = granted(policy, monitor, action, composition.toolbox.names())
     allowance = Allowance(_limits(sections, action), session.allowance)
+    family.started += 1
+    name = f"{action.role}-{family.started}"
     child_session = Session(session.principal, session.workspace, privacy=session.privacy, allowance=allowance)
     if session.flow is not None:
         child_session.flow = session.flow.child(action.task)
     child_monitor, toolbox = _child_monitor(composition, name, capabilities, child_session)
     child = parent.as_child(replace(composition, monitor=child_monitor, toolbox=toolbox), family)
     seconds = allowance.left().get("seconds", CHILD_SECONDS_MAX)
+    session.children += 1  # INVARIANT: nothing awaits between the bounds check above and this count
     try:
         async with asyncio.timeout(min(seconds, CHILD_SECONDS_MAX)):
             value = await _run(run, child, action.task)
