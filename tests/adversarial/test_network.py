@@ -20,7 +20,7 @@ network_policies:
          rules: [{allow: {method: GET, path: "/public/**"}}, {allow: {method: POST, path: /upload, query: {kind: image}}}],
          deny_rules: [{method: "*", path: "/public/admin/**"}]}
       - {host: "*.cdn.example.com", port: 443, protocol: rest, access: read-only, enforcement: enforce}
-      - {host: intra.example.com, port: 8080}
+      - {host: intra.example.com, port: 8080, allowed_ips: [10.0.0.0/8]}
       - {host: mcp.example.com, port: 443, path: /mcp, protocol: mcp, enforcement: enforce,
          rules: [{allow: {method: tools/call, tool: "read_*"}}], deny_rules: [{method: tools/call, tool: read_secret}]}
       - {host: gql.example.com, port: 443, protocol: graphql, enforcement: enforce,
@@ -91,7 +91,13 @@ ATTACKS = [
     Attack("address-metadata", {"resolved_ips": ["169.254.169.254"]}, {"resolved_ips": ["93.184.215.14"]}),
     Attack("address-one-of-two", {"resolved_ips": ["93.184.215.14", "127.0.0.1"]}),
     Attack("address-mapped", {"resolved_ips": ["::ffff:169.254.169.254"]}),
-    Attack("address-nat64", {"resolved_ips": ["64:ff9b::7f00:1"]}, {"resolved_ips": ["64:ff9b::5db8:d70e"]}),
+    Attack("address-nat64", {"resolved_ips": ["64:ff9b::7f00:1"]}, {"resolved_ips": ["2606:4700::1111"]}),
+    Attack("address-nat64-public", {"resolved_ips": ["64:ff9b::5db8:d70e"]}, {"resolved_ips": ["93.184.215.14"]}),
+    Attack(
+        "address-private-under-an-exact-name",
+        {"resolved_ips": ["10.1.2.3"]},
+        {"host": "intra.example.com", "port": 8080, "resolved_ips": ["10.1.2.3"]},
+    ),
     Attack("address-6to4", {"resolved_ips": ["2002:a9fe:a9fe::1"]}),
     Attack(
         "address-rebinding-wildcard",

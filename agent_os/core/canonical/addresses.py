@@ -161,6 +161,13 @@ def _classes(address: Address) -> frozenset[str]:
     return frozenset(found)
 
 
+def embedded(value: str) -> str:
+    """Return the IPv4 address that an IPv6 literal carries, or an empty text."""
+    address = parse_ip(value)
+    inner = embedded_ipv4(address) if address is not None else None
+    return "" if inner is None else str(inner)
+
+
 def is_link_local_ip(value: str) -> bool:
     """Whether an address is link-local (169.254.0.0/16, fe80::/10), also when embedded."""
     return "link-local" in ip_classes(value)

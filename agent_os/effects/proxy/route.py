@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     try:
         admission = await parts.door.admit(action, stated=stated)
     except DeniedError as error:
-        denied(parts, flow, error.decision, f"connect {host}:{port}")
+        denied(parts, flow, error.decision, f"connect {host}:{port}", addresses)
         if not (parts.observe and addresses and all(_public(address) for address in addresses)):
             raise
         flow.verdict = "observed"
@@ -115,14 +115,15 @@ def _public(address: str) -> bool:
     return ipaddress.ip_address(address).is_global
 
 
-def denied(parts: Parts, flow: Flow, decision: Decision, what: str) -> None:
-    """Count and log a denial."""
+def denied(parts: Parts, flow: Flow, decision: Decision, what: str, addresses: Sequence[str] = ()) -> None:
+    """Count and log a denial; `addresses`: where the name led, for the operator (the client is not told)."""
     flow.denied += 1
     flow.verdict, flow.rules, flow.reason = "deny", decision.rules, decision.reason
     parts.flows.counts["denied"] += 1
     parts.flows.note(
-        "denied", flow, what=what, rules=list(decision.rules), reason=decision.reason, observed=parts.observe
-    )
+        "denied", flow, what=what, rules=list(decision.rules), reason=decision.reason, observed=parts.observe,
+        **({"addresses": list(addresses)} if addresses else {}),
+    )  # fmt: skip
 
 
 async def settle(parts: Parts, admission: Admission | None, outcome: Outcome) -> None:

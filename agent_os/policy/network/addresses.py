@@ -70,7 +70,8 @@ def address_problem(
     """Return why a destination's addresses are denied, or an empty text.
 
     `resolved` None: unknown, which denies, unless the host is itself an address. `exact`: the policy names this very
-    host, which opens private addresses. Raises nothing: an address that cannot be read denies.
+    host. That opens private addresses in the reference; strict opens them where `allowed_ips` (or, loopback alone,
+    `local`) declares them, and an address that is itself named. Raises nothing: an address that cannot be read denies.
     """
     literal = is_literal(host)
     if literal and resolved is None:
@@ -93,8 +94,26 @@ def address_problem(
                 return "it leads to another address than itself"
             if allowed and not (allowed.holds(address) or (local and "loopback" in classes)):
                 return "it leads to an address outside allowed_ips"
-            if not allowed and not exact and (strict or not literal) and classes - ip.EMBEDDING:
+            if strict:
+                internal = _undeclared(address, classes, allowed, itself=literal and exact, local=local)
+            else:
+                internal = not allowed and not exact and not literal and bool(classes - ip.EMBEDDING)
+            if internal:
                 return "it leads to an internal address"
     except ActionError:
         return "one of its addresses cannot be read"
     return ""
+
+
+def _undeclared(address: str, classes: frozenset[str], allowed: AllowedIps, *, itself: bool, local: bool) -> bool:
+    """Return whether an address is not an ordinary public one and nothing declares it.
+
+    `itself`: the policy names the address as its host. What an IPv6 address embeds counts by itself: a list that holds
+    the prefix of a translator does not open the private network behind it.
+    """
+    if not classes or (local and "loopback" in classes):
+        return False
+    if not allowed:
+        return not itself
+    carried = ip.embedded(address)
+    return bool(carried) and bool(ip.ip_classes(carried)) and not allowed.holds(carried)

@@ -27,6 +27,7 @@ RuleNames = Callable[[str], str]
 _KINDS: Final = frozenset({"net.connect", "net.request"})
 _ASSUMED: Final = DEFAULTS.resolved_ips
 _NO_LIST: Final = AllowedIps(())
+_OPENING: Final = "allowed_ips opens private addresses, `local: true` this machine's own; metadata stays closed"
 
 
 class NetworkSection:
@@ -95,7 +96,7 @@ class NetworkSection:
         problems = {entry.id: self._address_problem(entry, usable, action, facts) for entry in usable}
         if all(problems.values()):
             entry_id, problem = next(iter(problems.items()))
-            return f"{entry_id}: {problem}", "allowed_ips opens private addresses; loopback and metadata stay closed"
+            return f"{entry_id}: {problem}", _OPENING
         if not isinstance(action, NetRequest):
             return f"{usable[0].id}: traffic cannot be inspected", "say why in 'uninspected', or drop 'tls: skip'"
         reason = self._request_reason(action, usable)

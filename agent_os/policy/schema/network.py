@@ -177,7 +177,8 @@ class Endpoint(_Model):
     rules: list[AllowRule] | None = Field(default=None, description="Requests allowed.")
     deny_rules: list[RequestRule] | None = Field(default=None, description="Requests denied, whatever allows them.")
     allowed_ips: list[StrictStr] = Field(
-        default_factory=list, description="Addresses and CIDRs the name may resolve to; makes private ones reachable."
+        default_factory=list,
+        description="Addresses and CIDRs the name may resolve to. Private addresses are reachable only where this lists them.",
     )
     local: StrictBool = Field(
         default=False,

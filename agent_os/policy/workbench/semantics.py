@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from agent_os.core.canonical.addresses import parse_ip
 from agent_os.policy.compile import Unit
 
 Raw = tuple[str, str, str, str, str]
@@ -38,6 +39,9 @@ def _endpoint(endpoint: Any, path: str) -> Iterator[Raw]:
     if endpoint.protocol and not endpoint.enforcement:
         text = "says no enforcement: enforced here; OpenShell only records violations and forwards them"
         yield "semantics-enforcement", "note", path, text, "write enforcement: enforce (or audit)"
+    if _named_without_addresses(endpoint):
+        text = "is named exactly: private addresses stay closed here; OpenShell opens them"
+        yield "semantics-private-addresses", "note", f"{path}.host", text, "allowed_ips, if the service is internal"
     dotted = [
         (place, pattern)
         for place, pattern in _globs(endpoint, path)
@@ -51,6 +55,12 @@ def _endpoint(endpoint: Any, path: str) -> Iterator[Raw]:
         if rule.allow.params and "arguments" in {key.split(".")[0] for key in rule.allow.params}:
             text = "matches MCP arguments, which OpenShell does not support"
             yield "semantics-mcp-arguments", "note", f"{path}.rules[{index}].allow.params", text, ""
+
+
+def _named_without_addresses(endpoint: Any) -> bool:
+    host = endpoint.host
+    named = bool(host) and "*" not in host and parse_ip(host.strip("[]")) is None
+    return named and not endpoint.allowed_ips and not endpoint.local
 
 
 def _globs(endpoint: Any, path: str) -> Iterator[tuple[str, str]]:

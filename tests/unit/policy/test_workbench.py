@@ -200,6 +200,7 @@ def findings(text: str, **options: Any) -> dict[str, Any]:
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443}]}}", "missing-binaries", "warning"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "over-broad-request", "note"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "semantics-enforcement", "warning"),
+        ("network_policies: {a: {endpoints: [{host: a.example, port: 443}], binaries: [{path: /x}]}}", "semantics-private-addresses", "note"),
         ("network_policies: {a: {endpoints: [{host: '**.a.example', port: 443}], binaries: [{path: /x}]}}", "over-broad-host", "note"),
         ("secrets: {A: {destinations: ['**']}}", "over-broad-secret", "error"),
         ("messages: {allow: [{channel: email, to: ['*']}]}", "over-broad-message", "warning"),
@@ -233,6 +234,18 @@ def test_a_good_file_has_no_findings_and_openshell_no_semantic_ones() -> None:
     assert findings(good) == {}
     shell = "network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}"
     assert not [name for name in findings(shell, semantics="openshell") if name.startswith("semantics-")]
+
+
+def test_a_host_with_declared_addresses_is_the_same_under_both_semantics() -> None:
+    """`allowed_ips`, `local`, a wildcard and an address as the host leave no difference to list."""
+    for endpoint in (
+        "host: a.example, allowed_ips: [10.0.0.1]",
+        "host: a.example, local: true",
+        "host: '*.a.example'",
+        "host: 10.0.0.1",
+    ):
+        text = f"network_policies: {{a: {{endpoints: [{{{endpoint}, port: 443}}], binaries: [{{path: /x}}]}}}}"
+        assert "semantics-private-addresses" not in findings(text), endpoint
 
 
 def test_a_thousand_rules_are_checked_in_under_a_second() -> None:

@@ -60,7 +60,17 @@ def test_an_unknown_program_is_denied_unless_identity_is_relaxed() -> None:
 
 
 ADDRESSES = [
-    ("{host: svc.test, port: 80}", ["10.0.0.5"], "allow"),  # an exact name opens private addresses
+    ("{host: svc.test, port: 80}", ["10.0.0.5"], "deny"),  # an exact name alone opens nothing private
+    ("{host: svc.test, port: 80}", ["8.8.8.8"], "allow"),
+    ("{host: svc.test, port: 80, allowed_ips: [10.0.0.5]}", ["10.0.0.5"], "allow"),
+    ("{host: svc.test, port: 80, allowed_ips: [10.0.0.5]}", ["::ffff:10.0.0.5"], "allow"),
+    ("{host: svc.test, port: 80}", ["64:ff9b::808:808"], "deny"),
+    ("{host: svc.test, port: 80}", ["2002:808:808::1"], "deny"),
+    ("{host: svc.test, port: 80}", ["2001:db8::1"], "deny"),
+    ("{host: svc.test, port: 80, allowed_ips: ['64:ff9b::/96']}", ["64:ff9b::808:808"], "allow"),
+    ("{host: svc.test, port: 80, allowed_ips: ['64:ff9b::/96']}", ["64:ff9b::a00:1"], "deny"),
+    ("{host: svc.test, port: 80, allowed_ips: ['64:ff9b::/96', 10.0.0.0/8]}", ["64:ff9b::a00:1"], "allow"),
+    ("{host: svc.test, port: 80, local: true}", ["10.0.0.5"], "deny"),
     ("{host: '*.svc.test', port: 80}", ["10.0.0.5"], "deny"),
     ("{host: '*.svc.test', port: 80}", ["8.8.8.8"], "allow"),
     ("{host: '*.svc.test', port: 80, allowed_ips: [10.0.0.0/8]}", ["10.0.0.5"], "allow"),
@@ -85,10 +95,17 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("endpoint", "resolved", "expected"), ADDRESSES)
 def test_every_address_of_a_name_is_judged(endpoint: str, resolved: list[str], expected: str) -> None:
-    """Private addresses need an exact name or a list; loopback, metadata and the like stay closed."""
+    """Private, translated and documentation addresses need a list; metadata and the like stay closed."""
     port = 6443 if "6443" in endpoint else 80
     host = "a.svc.test" if "*" in endpoint else "svc.test"
     assert ask(one(endpoint), host=host, port=port, resolved_ips=resolved) == expected
+
+
+def test_an_exact_name_opens_private_addresses_in_the_reference_only() -> None:
+    """openshell semantics stay as they are; strict is the stricter one."""
+    endpoint = "{host: svc.test, port: 80}"
+    assert ask(one(endpoint, "openshell"), host="svc.test", port=80, resolved_ips=["10.0.0.5"]) == "allow"
+    assert ask(one(endpoint), host="svc.test", port=80, resolved_ips=["10.0.0.5"]) == "deny"
 
 
 def test_unknown_addresses_deny_and_literals_lead_to_themselves() -> None:
