@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import secrets
 import signal
@@ -28,8 +27,9 @@ from agent_os.effects.sandbox.cgroups import RunGroup
 from agent_os.effects.sandbox.cgroups import available as cgroups_available
 from agent_os.guards.confine.inputs import Limits
 from agent_os.guards.confine.plan import SandboxPlan
+from agent_os.guards.confine.wire import encode_arguments, encode_forget, encode_plan, encode_plant, encode_start
 
-LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+LAUNCHER: Final = Path(__file__).with_name("launcher")
 START_TIMEOUT_SECONDS: Final = 20.0
 END_TIMEOUT_SECONDS: Final = 10.0
 GRACE_SECONDS: Final = 2.0
@@ -84,11 +84,10 @@ class Launcher:
                 start_new_session=True,
             )
 
-    def request(self, form: dict[str, Any], descriptors: Sequence[int]) -> None:
-        """Hand one request over; the answer comes on its control socket."""
-        data = json.dumps(form).encode()
+    def request(self, data: bytes, descriptors: Sequence[int]) -> None:
+        """Hand one encoded request over; the answer comes on its control socket."""
         try:
-            socket.send_fds(self._channel, [struct.pack("=I", len(data))], list(descriptors))
+            socket.send_fds(self._channel, [struct.pack("<I", len(data))], list(descriptors))
             self._channel.sendall(data)
         except OSError as error:
             raise EffectError(f"the sandbox launcher is gone: {error.strerror}") from error
@@ -102,7 +101,7 @@ class Launcher:
         except EnforcementError:
             return  # the next start makes its own and says what is wrong
         token = secrets.token_hex(8)
-        self.request({"plant": token, "cgroups": list(group.procs)}, ())
+        self.request(encode_plant(token, group.procs), ())
         self._seed = (token, group)
 
     def take(self, limits: Limits) -> tuple[str, RunGroup] | None:
@@ -110,7 +109,7 @@ class Launcher:
         held, self._seed = self._seed, None
         if held is None or held[1].retune(limits):
             return held
-        self.request({"plan": None, "seed": held[0]}, ())  # it ends without a request it can read
+        self.request(encode_forget(held[0]), ())
         self._stale.append(held[1])
         return None
 
@@ -138,7 +137,8 @@ class Running:
         self.ended: asyncio.Future[Ended] = loop.create_future()
         self._pidfd = -1
         self._reason = ""
-        self._exit: dict[str, Any] | None = None
+        self._exit: tuple[int, float, int] | None = None
+        """(wait status, processor seconds, largest resident KiB)"""
         self._begun = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
         control.setblocking(False)
@@ -160,18 +160,18 @@ class Running:
                 return
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            self._message(json.loads(data), descriptors)
+            self._message(os.fsdecode(data).split("\0"), descriptors)
 
-    def _message(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        kind = message.get("type")
+    def _message(self, message: list[str], descriptors: list[int]) -> None:
+        kind, *fields = message
         if kind == "started":
-            self.pid, self._pidfd = int(message["pid"]), descriptors[0]
+            self.pid, self._pidfd = int(fields[0]), descriptors[0]
             if self.plan.network.mode == "none" and not self.started.done():
                 self.started.set_result(None)
         elif kind == "listeners":
-            for entry, descriptor in zip(message["names"], descriptors, strict=True):
-                self.listeners.append((str(entry["kind"]), socket.socket(fileno=descriptor)))
-            if message["last"] and not self.started.done():
+            for name, descriptor in zip(fields[1:], descriptors, strict=True):
+                self.listeners.append((name, socket.socket(fileno=descriptor)))
+            if fields[0] == "1" and not self.started.done():
                 self.started.set_result(None)
         elif kind == "terminal":
             self.terminal = descriptors[0]
@@ -180,17 +180,16 @@ class Running:
                 self.ready.set_result(None)
             self._watch = self._loop.create_task(self._watch_over())
         elif kind == "error":
-            self._failed(message)
+            self._failed(fields[0], int(fields[1]), fields[2])
         elif kind == "exit":
-            self._exit = message
+            self._exit = (int(fields[0]), int(fields[1]) / 1e6, int(fields[2]))
 
-    def _failed(self, message: dict[str, Any]) -> None:
-        stage, number = str(message["stage"]), int(message["errno"])
+    def _failed(self, stage: str, number: int, detail: str) -> None:
         if stage == "exec":
             error: EffectError = ProgramError(number)
-            self._exit = {"status": 127 << 8, "cpu_seconds": 0.0, "max_rss_kib": 0}
+            self._exit = (127 << 8, 0.0, 0)
         else:
-            words = f"{os.strerror(number).lower()} {message['detail']}".strip() if number else message["detail"]
+            words = f"{os.strerror(number).lower()} {detail}".strip() if number else detail
             hint = _HINTS.get(stage.split(":", maxsplit=1)[0], "")
             error = EnforcementError([stage], f"{words}; {hint}" if hint else words)
         for future in (self.started, self.ready):
@@ -211,12 +210,12 @@ class Running:
 
     def go(self) -> None:
         """Let a guarded run begin: the guard now listens on every listener."""
-        self._control.send(b'{"type": "go"}')
+        self._control.send(b"go")
 
     def signal(self, number: int) -> None:
         """Send a signal to the program's process group."""
         with contextlib.suppress(OSError):
-            self._control.send(json.dumps({"type": "signal", "number": int(number)}).encode())
+            self._control.send(b"signal\0%d" % number)
 
     def kill(self, reason: str = "") -> None:
         """End everything inside at once; `reason` is what the end is reported with."""
@@ -269,7 +268,7 @@ class Running:
             self.ended.set_result(self._outcome(reason))
 
     def _killed(self) -> bool:
-        return self._exit is None or os.waitstatus_to_exitcode(int(self._exit["status"])) in (-9, 137)
+        return self._exit is None or os.waitstatus_to_exitcode(self._exit[0]) in (-9, 137)
 
     async def _dead(self) -> None:
         dead: asyncio.Future[None] = self._loop.create_future()
@@ -291,10 +290,10 @@ class Running:
         wall = time.monotonic() - self._begun
         if self._exit is None:
             return Ended(137, 9, reason or "killed", wall_seconds=wall)
-        code = os.waitstatus_to_exitcode(int(self._exit["status"]))
+        status, cpu_seconds, rss_kib = self._exit
+        code = os.waitstatus_to_exitcode(status)
         number = -code if code < 0 else 0
-        rss = int(self._exit["max_rss_kib"]) * 1024
-        return Ended(128 + number if number else code, number, reason, float(self._exit["cpu_seconds"]), rss, wall)
+        return Ended(128 + number if number else code, number, reason, cpu_seconds, rss_kib * 1024, wall)
 
     # -- quotas -------------------------------------------------------------------------------------------------
 
@@ -364,6 +363,10 @@ async def launch(
         raise EnforcementError(list(plan.unenforced), reasons)
     if not argv:
         raise EffectError("no program was named")
+    try:
+        encoded, arguments = encode_plan(plan), encode_arguments(argv)
+    except ValueError as error:
+        raise EffectError(str(error)) from None
     planted, group = None, None
     if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by:
         planted = launcher.take(plan.limits)
@@ -371,14 +374,10 @@ async def launch(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     running = Running(plan, ours, group)
     groups = list(group.procs) if group and not planted else []
-    form: dict[str, Any] = {"plan": plan.to_json(), "argv": list(argv), "cgroups": groups}
-    form["plan"].pop("seccomp_rules")
-    if planted:
-        form["seed"] = planted[0]
-    if terminal is not None:
-        form["terminal"] = {"rows": terminal[0], "columns": terminal[1]}
+    seed = planted[0] if planted else ""
+    data = encode_start(encoded, arguments, seed=seed, cgroups=groups, terminal=terminal)
     with theirs:
-        launcher.request(form, [theirs.fileno(), *stdio])
+        launcher.request(data, [theirs.fileno(), *stdio])
     try:
         await asyncio.wait_for(asyncio.shield(running.started), START_TIMEOUT_SECONDS)
         if plan.network.mode == "guarded":

@@ -27,7 +27,7 @@ pytestmark = [
 INSIDE = """
 import ctypes, json, os, socket, subprocess, sys
 sys.path.insert(0, {root!r})
-from agent_os.effects.sandbox import launcher
+from agent_os.effects.sandbox.launcher import network
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.unshare(0x40000000 | 0x00020000):
     sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
@@ -36,8 +36,8 @@ open({resolv!r}, "w").write("nameserver 10.0.0.53\\n")
 if libc.mount({resolv!r}.encode(), b"/etc/resolv.conf", None, 0x1000, None):
     sys.exit("mount: " + os.strerror(ctypes.get_errno()))
 control = socket.socket(fileno=int(sys.argv[1]))
-plan = {{"mode": "guarded", "tcp_ports": {ports}, "dns": True, "proxy_port": 3128}}
-launcher.send_listeners(control, launcher.build_network(plan))
+plan = {{"guarded": True, "tcp_ports": {ports}, "dns": True, "proxy_port": 3128}}
+network.send_listeners(control, network.build_network(plan))
 control.send(b"done")
 for line in sys.stdin:
     done = subprocess.run(json.loads(line), capture_output=True, timeout=20)
@@ -77,8 +77,8 @@ async def enter(world: World, ports: list[int]) -> tuple[Inside, ListenerIdentit
         data, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, ours, 65536, 64)
         if not data or data == b"done":
             break
-        for entry, descriptor in zip(json.loads(data)["names"], descriptors, strict=True):
-            await world.guard.serve_listener(socket.socket(fileno=descriptor), entry["kind"], identity)
+        for kind, descriptor in zip(data.decode().split("\0")[2:], descriptors, strict=True):
+            await world.guard.serve_listener(socket.socket(fileno=descriptor), kind, identity)
     ours.close()
     env = {**world.guard.environment(), "PATH": os.environ["PATH"], "HOME": str(world.folder)}
     return Inside(process, env), identity
