@@ -26,7 +26,8 @@ from agent_os.effects.sandbox.launch import Launcher, launch, resident_bytes
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import SandboxSettings, prepare
-from agent_os.runtime.tool_servers import ServerHost, new_record
+from agent_os.runtime.tool_servers.host import Caller, ServerHost
+from agent_os.runtime.tool_servers.packs import new_record
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ssl")
 PROGRAM = ["/bin/true"]
@@ -121,8 +122,8 @@ async def tool_calls(workspace: str, state: Path, rounds: int) -> tuple[float, f
     assert plain.stdout is not None
     outside, inside = [], []
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_folder", "arguments": {}}}
-    host = ServerHost(load_policy("pack:baseline"), workspace, state, Principal())
-    running = await host.start(record)
+    host = ServerHost(load_policy("pack:baseline"), workspace, state)
+    running = await host.start(record, Caller(Principal()))
     await running.hello()
     for _ in range(rounds + 5):
         begun = time.perf_counter()

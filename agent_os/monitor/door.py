@@ -31,6 +31,7 @@ from agent_os.core.principal import Capability, Principal
 from agent_os.monitor import asking, record
 from agent_os.monitor.allowance import needs
 from agent_os.monitor.gather import Needs, Session, gather
+from agent_os.monitor.reach import beyond
 from agent_os.monitor.routing import ROUTING, routed
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
 from agent_os.policy import Policy, decide
@@ -207,6 +208,7 @@ class Monitor:
         reference = self._reference()
         if self.session.ended:
             self._deny(action, self._refusal("runtime.agent-ended", "this agent is over"), reference)
+        self._within_reach(action, reference)
         action, decision, facts = await self._decide(action, stated)
         if decision.verdict is not Verdict.ALLOW:
             await self._remember(action, reference)
@@ -274,6 +276,17 @@ class Monitor:
             args=action.args if args is None else args,
             server=action.server,
         )
+
+    def _within_reach(self, action: Action, reference: str) -> None:
+        """Deny a sub-agent's call of a tool server that names what the sub-agent holds no right to."""
+        held = self.session.capabilities
+        if held is None or not isinstance(action, ToolCall):
+            return
+        tool = self._ports.registry.find(action.tool, action.server)
+        named = beyond(tool.spec, action, held, self.session.workspace) if tool is not None else ""
+        if named:
+            reason = f"the agent was not given the right to what the argument {named} names"
+            self._deny(action, self._refusal("runtime.capability", reason), reference)
 
     async def _decide(self, action: Action, stated: Mapping[str, Any] | None) -> tuple[Action, Decision, Facts]:
         """Decide, carry out rewrites, decide the rewritten action again; bounded (law 9). Deny is final, asks add up."""

@@ -38,7 +38,9 @@ from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
-from agent_os.runtime.tool_servers import ServerHost, ServerStore, SessionServers
+from agent_os.runtime.tool_servers.host import Caller, ServerHost
+from agent_os.runtime.tool_servers.records import ServerStore
+from agent_os.runtime.tool_servers.session import SessionServers
 
 if TYPE_CHECKING:
     from agent_os.effects.rego import RegoEngines
@@ -178,9 +180,8 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    host = ServerHost(policy, workspace, state.path, principal)
-    host.bind(monitor)
-    servers = SessionServers(host, ServerStore(state.path))
+    host = ServerHost(policy, workspace, state.path)
+    servers = SessionServers(host, ServerStore(state.path), Caller(principal, door=monitor))
     servers.register(toolbox)
     return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, rego)
 

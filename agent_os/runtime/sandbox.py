@@ -26,7 +26,7 @@ from agent_os.effects.sandbox.relay import CapturePipes, OutputCount, Streams, T
 from agent_os.guards.confine import Confinement, HostFacts, RunOptions, SandboxPlan, paths_of_interest, plan_sandbox
 from agent_os.guards.confine.build import PROXY_PORT
 from agent_os.guards.confine.compile import confinement_of
-from agent_os.guards.confine.inputs import MISSING, within
+from agent_os.guards.confine.inputs import MISSING, sees_workspace, within
 from agent_os.guards.confine.protect import held_places
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_glob
@@ -169,7 +169,7 @@ def prepare(confinement: Confinement, settings: SandboxSettings, *, state: Path)
     held_in_place = in_place and confinement.protect and settings.protect_workspace
     holds = Holds(state, workspace) if held_in_place else None
     try:
-        protected, cut = probe.protected_below(workspace) if confinement.include_workdir else ((), False)
+        protected, cut = probe.protected_below(workspace) if sees_workspace(confinement, workspace) else ((), False)
         hidden = probe.matching_below(
             workspace, workspace, [compile_glob(glob, crossing=True) for glob in confinement.hidden_globs]
         )

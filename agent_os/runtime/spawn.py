@@ -3,7 +3,8 @@
 `AgentOS.spawn(role, task, run)` is one `agent.spawn` action. What the child holds is the intersection of what its role grants in
 every policy file, what the spawn asks for, and what the parent holds itself; its monitor checks that again at every action. Its
 allowance hangs below its parent's; its labels begin with what the parent knows. Its built-in tools go through *its* door, so
-that an inner effect has the child's rights too. (A tool server has the rights of its manifest and the policy, whoever calls it.)
+that an inner effect has the child's rights too. A tool server it calls is started for it alone, confined to what the manifest
+asks for, the policy grants and the child holds, with the child's door as its network, and ends with it.
 
 Threats: a child that asks for more than its parent has; a fork bomb; work left behind that acts after the child is over; a
 child that reaches its parent's rights through a tool the parent registered (law 11).
@@ -29,6 +30,7 @@ from agent_os.monitor import Monitor
 from agent_os.monitor.allowance import Allowance
 from agent_os.monitor.gather import Session
 from agent_os.policy.agents import role_capabilities
+from agent_os.runtime.tool_servers.host import Caller
 
 if TYPE_CHECKING:
     from agent_os.policy import Policy
@@ -64,7 +66,8 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     if session.flow is not None:
         child_session.flow = session.flow.child(action.task)
     child_monitor, toolbox = _child_monitor(composition, name, capabilities, child_session)
-    child = parent.as_child(replace(composition, monitor=child_monitor, toolbox=toolbox), family)
+    servers = composition.servers.branch(Caller(child_monitor.principal, capabilities, child_monitor), toolbox)
+    child = parent.as_child(replace(composition, monitor=child_monitor, toolbox=toolbox, servers=servers), family)
     seconds = allowance.left().get("seconds", CHILD_SECONDS_MAX)
     session.children += 1  # INVARIANT: nothing awaits between the bounds check above and this count
     try:
@@ -79,6 +82,7 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     finally:
         child_session.ended = True
         session.children -= 1
+        await servers.aclose()
     used = {unit: amount for unit, amount in allowance.used.items() if unit != "seconds"}
     return Outcome({"agent": name, "result": json_value(value, field="result")}, usage=used)
 

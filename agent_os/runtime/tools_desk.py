@@ -14,18 +14,14 @@ from agent_os.core.manifest import Needs
 from agent_os.core.principal import Principal
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.state import state_directory
-from agent_os.runtime.tool_servers import (
-    ServerHost,
-    ServerRecord,
-    ServerStore,
-    accept,
-    examine,
-    manifest_of,
-    new_record,
-    shipped_packs,
-)
+from agent_os.runtime.tool_servers.acceptance import accept, examine
+from agent_os.runtime.tool_servers.host import Caller, ServerHost
+from agent_os.runtime.tool_servers.packs import manifest_of, new_record, shipped_packs
+from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
 
 DEFAULT_POLICY: Final = "pack:baseline"
+LOOKING: Final = Caller(Principal(agent="tools"))
+"""Looking at a server needs no way out: it has no network while a person decides."""
 
 
 class ToolsDesk:
@@ -79,7 +75,7 @@ class ToolsDesk:
     async def _approve(self, record: ServerRecord) -> dict[str, Any]:
         host = self._host()
         try:
-            tools, code = await examine(host, record)
+            tools, code = await examine(host, record, LOOKING)
         finally:
             await host.aclose()
         manifest = manifest_of(record)
@@ -92,7 +88,7 @@ class ToolsDesk:
     async def _seen(self, record: ServerRecord) -> dict[str, Any]:
         host = self._host()
         try:
-            tools, code = await examine(host, record)
+            tools, code = await examine(host, record, LOOKING)
             refused = host.refused(record)
         finally:
             await host.aclose()
@@ -118,6 +114,4 @@ class ToolsDesk:
         }
 
     def _host(self) -> ServerHost:
-        # Looking at a server needs no way out: hosts are left ungranted while a person decides.
-        policy = load_policy(self._policies)
-        return ServerHost(policy, self._workspace, self._state, Principal(agent="tools"), network=False)
+        return ServerHost(load_policy(self._policies), self._workspace, self._state)

@@ -61,6 +61,8 @@ class Client:
         self._buffer = bytearray()
         self.refusals: list[bytes] = []
         """Answers to requests of the server, to be sent back."""
+        self.list_changed = False
+        """Whether the server announced another list of tools."""
 
     def call(self, method: str, params: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Return (id, bytes to send) of a request."""
@@ -116,6 +118,8 @@ class Client:
             if number is not None:
                 refusal = {"code": -32601, "message": "not offered by this client"}
                 self.refusals.append(_line({"jsonrpc": "2.0", "id": number, "error": refusal}))
+            elif form["method"] == "notifications/tools/list_changed":
+                self.list_changed = True
             return None
         if not isinstance(number, int) or isinstance(number, bool) or number not in self._open:
             return None

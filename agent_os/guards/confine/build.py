@@ -359,14 +359,15 @@ class _Root:
 
     def _protected(self) -> list[Mount]:
         conf = self.confinement
-        if not (conf.include_workdir and conf.protect and self.options.protect_workspace):
+        if not (conf.protect and self.options.protect_workspace):
             return []
         steps: list[Mount] = []
         for relative in self.options.protected:
             rule = protection_of(relative)
-            if rule is not None and not self._excepted(relative) and self._needed(rule):
-                steps += self._guard(f"{self.workspace}/{relative}", rule)
-        for rule in held_places():
+            path = f"{self.workspace}/{relative}"
+            if rule is not None and not self._excepted(relative) and self._needed(rule) and self._top(path):
+                steps += self._guard(path, rule)
+        for rule in held_places() if conf.include_workdir else ():
             if self._excepted(rule.pattern) or self.options.upper:
                 continue
             path = f"{self.workspace}/{rule.pattern}"
@@ -389,6 +390,12 @@ class _Root:
             step = self._stand_in(path, rule.absent == "dir")
             steps.append(replace(step, hold=rule.absent, why=rule.why, content=rule.content))
         return steps
+
+    def _top(self, path: str) -> str:
+        """Return the granted folder through which a path of the workspace is reached; empty: it is not reached."""
+        if self.confinement.include_workdir:
+            return self.workspace
+        return path if path in self.grants else self._covering(path) or ""
 
     def _needed(self, rule: Guarded) -> bool:
         """A snapshot's changes are filtered when they are committed: only what must not be *read* is covered there."""
@@ -413,7 +420,10 @@ class _Root:
             return []
         if fact.kind == "file" and fact.links > 1:
             self.notes.append(f"{relative}: has {fact.links} hard links; another name of it may lie in the workspace")
-        pins = self._pins(path, self.workspace)
+        top = self._top(path)
+        if rule.protection == "read_only" and not self.grants.get(top, False):
+            return []
+        pins = self._pins(path, top) if self.grants.get(top, False) and path != top else []
         if rule.protection == "read_only":
             return [*pins, replace(self._bind(path, writable=False), why=rule.why)]
         mask = self._stand_in(path, fact.kind == "dir")

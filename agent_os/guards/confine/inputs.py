@@ -116,6 +116,12 @@ def within(path: str, root: str) -> bool:
     return root in (path, "/") or path.startswith(root + "/")
 
 
+def sees_workspace(confinement: Confinement, workspace: str) -> bool:
+    """Return whether anything of the workspace is granted: then its protected names must be known."""
+    granted = (*confinement.read_only, *confinement.read_write)
+    return confinement.include_workdir or any(within(path, workspace) or within(workspace, path) for path in granted)
+
+
 def _both(left: Sequence[str], right: Sequence[str]) -> tuple[str, ...]:
     kept = [path for path in left if any(within(path, other) for other in right)]
     kept += [path for path in right if any(within(path, other) for other in left)]

@@ -1,0 +1,55 @@
+"""What a person looks at and accepts of a tool server: what it says of itself now, pinned with the semantics they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from agent_os.adapters.mcp.pins import pin
+from agent_os.adapters.mcp.protocol import ServerTool
+from agent_os.core import canonical
+from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.manifest import Manifest
+from agent_os.guards.flow.derive import from_schema
+from agent_os.runtime.tool_servers.host import Caller, ServerHost
+from agent_os.runtime.tool_servers.packs import code_digest
+from agent_os.runtime.tool_servers.records import ServerRecord
+
+RESULT_BYTES_MAX: Final = 1_000_000
+SAID_CHARS: Final = 500
+
+
+async def examine(host: ServerHost, record: ServerRecord, caller: Caller) -> tuple[list[ServerTool], str]:
+    """Start a server and return its tools and its code's digest now. Raises EffectError with what it said on stderr."""
+    code = code_digest(record.command, record.folder)
+    server = await host.start(record, caller, strict=False)
+    try:
+        return await server.hello(), code
+    except EffectError as error:
+        said = server.said[-SAID_CHARS:]
+        raise EffectError(f"{error}" + (f"; it said: {said}" if said else "")) from None
+    finally:
+        await server.aclose()
+
+
+def accept(record: ServerRecord, tools: Sequence[ServerTool], code: str, manifest: Manifest | None) -> ServerRecord:
+    """Return the record with what a person has now seen: pins, and the manifest's semantics or a drafted worst case."""
+    known = {spec.name: spec for spec in manifest.tools} if manifest is not None else {}
+    entries = []
+    for tool in tools:
+        try:
+            canonical.name(tool.name, field="tool")
+        except ActionError as error:
+            raise EffectError(str(error)) from None
+        spec = known.get(tool.name) or from_schema(tool.name, tool.input_schema, tool.description)
+        spec = spec.model_copy(
+            update={
+                "description": tool.description,
+                "input_schema": dict(tool.input_schema),
+                "sandboxed": True,
+                "output_bytes_max": min(spec.output_bytes_max, RESULT_BYTES_MAX),
+            }
+        )
+        entries.append({"shown": tool.to_json(), "pin": pin(tool), "spec": spec.model_dump(mode="json")})
+    record.tools, record.code, record.state, record.why = entries, code, "approved", []
+    return record

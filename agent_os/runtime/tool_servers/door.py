@@ -1,0 +1,40 @@
+"""The door as a tool server's network meets it: what its manifest does not name is denied before the policy is asked.
+
+Behind it stands the monitor of whoever calls the server: the session's, or a sub-agent's with its own rights, allowance
+and end (law 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent_os.core.action import Action, NetConnect, SecretUse
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.errors import DeniedError
+from agent_os.core.ports import Admission, Door, Outcome
+from agent_os.policy.globs import compile_any
+
+
+class ManifestDoor:
+    """A caller's door for one tool server: hosts and secrets outside its manifest are denied."""
+
+    def __init__(self, door: Door, server: str, hosts: Sequence[str], secrets: Sequence[str] = ()) -> None:
+        self._door, self._server, self._secrets = door, server, frozenset(secrets)
+        self._matches = compile_any([host.replace(".", "/") for host in hosts]) if hosts else (lambda _text: False)
+
+    async def admit(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Admission:
+        """Deny what the manifest does not ask for; else ask the caller's door."""
+        if isinstance(action, NetConnect) and not self._matches(action.host.replace(".", "/")):
+            raise self._refusal("hosts", "host")
+        if isinstance(action, SecretUse) and action.name not in self._secrets:
+            raise self._refusal("secrets", "secret")
+        return await self._door.admit(action, stated=stated)
+
+    async def settle(self, admission: Admission, outcome: Outcome) -> None:
+        """Settle at the caller's door."""
+        await self._door.settle(admission, outcome)
+
+    def _refusal(self, part: str, what: str) -> DeniedError:
+        reason = f"the manifest of the tool server {self._server} does not name this {what}"
+        return DeniedError(Decision(Verdict.DENY, (f"tools.{self._server}.needs.{part}",), reason))

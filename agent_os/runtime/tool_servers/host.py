@@ -1,0 +1,132 @@
+"""Starts tool servers: what the manifest asks for, the policy grants and the caller holds becomes one sandbox.
+
+A server started for a sub-agent serves that agent alone: its files are narrowed to what the agent holds, its network goes
+through the agent's own door, and it ends with the agent. Threat: a sub-agent that reaches through a server what it may not
+reach itself (law 11), or through a server's memory what a sibling told it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent_os.adapters.mcp.protocol import Client
+from agent_os.core.errors import EffectError
+from agent_os.core.ports import Door
+from agent_os.core.principal import Capability, Principal
+from agent_os.effects.mcp_pipes import ServerPipes
+from agent_os.effects.proxy import EgressGuard
+from agent_os.effects.sandbox.launch import Launcher, launch
+from agent_os.guards.confine import Confinement
+from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
+from agent_os.policy import Policy
+from agent_os.runtime.network import open_guard
+from agent_os.runtime.sandbox import (
+    SandboxSettings,
+    guard_listeners,
+    guard_settings,
+    policy_confinement,
+    policy_files,
+    prepare,
+)
+from agent_os.runtime.tool_servers.connection import ToolServer
+from agent_os.runtime.tool_servers.door import ManifestDoor
+from agent_os.runtime.tool_servers.packs import argv_of, code_paths
+from agent_os.runtime.tool_servers.records import ServerRecord
+from agent_os.runtime.tool_servers.stdio import SandboxedTransport
+
+PLACEHOLDER: Final = "agentos-secret:"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf servers run. `capabilities` None: the session itself. `door` None: no network at all."""
+
+    principal: Principal
+    capabilities: tuple[Capability, ...] | None = None
+    door: Door | None = None
+
+
+class ServerHost:
+    """Starts tool servers under one policy, in sandboxes of their own, behind one guard."""
+
+    def __init__(self, policy: Policy, workspace: str, state: Path) -> None:
+        self._policy, self._workspace, self._state = policy, workspace, state
+        self._confinement: Confinement = policy_confinement(policy, workspace)
+        self._launcher: Launcher | None = None
+        self._guard: EgressGuard | None = None
+        self._opening = asyncio.Lock()
+
+    def refused(self, record: ServerRecord) -> tuple[str, ...]:
+        """Return which of a server's wishes the policy does not grant."""
+        return server_confinement(self._confinement, record.needs, (), self._workspace).refused
+
+    async def start(self, record: ServerRecord, caller: Caller, *, strict: bool = True) -> ToolServer:
+        """Start a server. `strict`: refuse if the policy does not grant all it asks for. Raises EffectError.
+
+        What the policy grants and the caller does not hold is left out without an error: the server finds it missing.
+        """
+        found = self._confined(record, caller)
+        if strict and found.refused:
+            raise EffectError(f"the policy does not grant {record.name}: {'; '.join(found.refused)}")
+        confinement = found.confinement if caller.door is not None else replace(found.confinement, network=False)
+        settings = SandboxSettings(
+            workspace=self._workspace,
+            environment=tuple(name for name in record.needs.environment if name in os.environ),
+            hide=policy_files(self._policy),
+            read_only=tuple(code_paths(record)),
+        )
+        listeners: Any = None
+        if confinement.network and caller.door is not None:
+            guard = await self._open_guard(caller.door)
+            settings = _placeholders(guard_settings(settings, guard), found.secrets)
+            door = ManifestDoor(caller.door, record.name, record.needs.hosts, found.secrets)
+            who = replace(caller.principal, agent=f"{_prefix(caller.principal)}tool-{record.name}")
+            listeners = guard_listeners(guard, door, who)
+        prepared = await asyncio.to_thread(prepare, confinement, settings, state=self._state)
+        pipes = ServerPipes()
+        try:
+            prepared.hold()
+            self._launcher = self._launcher or Launcher(warm=True)
+            running = await launch(
+                self._launcher, prepared.plan, argv_of(record), stdio=pipes.far, on_listeners=listeners
+            )
+        except BaseException:
+            prepared.close()
+            pipes.close()
+            raise
+        finally:
+            pipes.close_far()
+        client = Client()
+        return ToolServer(client, SandboxedTransport(client, running, prepared, pipes))
+
+    def _confined(self, record: ServerRecord, caller: Caller) -> ServerConfinement:
+        held = None if caller.capabilities is None else held_rights(caller.capabilities, is_folder=os.path.isdir)
+        return server_confinement(self._confinement, record.needs, code_paths(record), self._workspace, held)
+
+    async def _open_guard(self, door: Door) -> EgressGuard:
+        async with self._opening:
+            if self._guard is None:
+                self._guard = await open_guard(self._policy, door, state=self._state, workspace=self._workspace)
+            return self._guard
+
+    async def aclose(self) -> None:
+        """End the guard and the launcher; servers are closed by who started them."""
+        if self._guard is not None:
+            await self._guard.stop()
+        if self._launcher is not None:
+            await asyncio.to_thread(self._launcher.close)
+        self._guard = self._launcher = None
+
+
+def _placeholders(settings: SandboxSettings, secrets: tuple[str, ...]) -> SandboxSettings:
+    """Return settings with placeholders for these secrets only; the guard names every secret of the policy."""
+    kept = {name: value for name, value in settings.values.items() if not value.startswith(PLACEHOLDER)}
+    return replace(settings, values={**kept, **{name: PLACEHOLDER + name for name in secrets}})
+
+
+def _prefix(principal: Principal) -> str:
+    return f"{principal.agent}." if principal.parents else ""

@@ -1,0 +1,169 @@
+"""The accepted servers of a session: registered from their records, started with their first call, checked then.
+
+A sub-agent has a branch of its own (`branch`): the same tools, but instances that hold no more than it does, ended with it.
+All instances of a session and its sub-agents share one bound; past it the one unused for longest is ended.
+A server that differs from what was accepted is quarantined: its calls fail until a person accepts the shown difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent_os.adapters.mcp.pins import differences
+from agent_os.adapters.mcp.protocol import ServerTool
+from agent_os.agents.toolbox import Toolbox
+from agent_os.core.errors import EffectError
+from agent_os.core.manifest import ToolSpec
+from agent_os.runtime.tool_servers.connection import ToolServer
+from agent_os.runtime.tool_servers.host import Caller, ServerHost
+from agent_os.runtime.tool_servers.packs import code_digest
+from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
+
+SERVERS_MAX: Final = 32
+"""Servers of one session and its sub-agents at work at once."""
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Every running server of a session and its sub-agents, the one used last at the end."""
+
+    running: OrderedDict[int, ToolServer] = field(default_factory=OrderedDict)
+    starting: int = 0
+
+    async def make_room(self) -> None:
+        """Count one more start, ending what is unused for longest. Raises EffectError when every server has a call."""
+        self._forget_ended()
+        while len(self.running) + self.starting >= SERVERS_MAX:
+            idle = next((server for server in self.running.values() if not server.calls), None)
+            if idle is None:
+                raise EffectError(f"{SERVERS_MAX} tool servers are at work: wait until one is done")
+            self.drop(idle)
+            await idle.aclose()
+        self.starting += 1
+
+    def used(self, server: ToolServer) -> None:
+        self.running[id(server)] = server
+        self.running.move_to_end(id(server))
+
+    def drop(self, server: ToolServer) -> None:
+        self.running.pop(id(server), None)
+
+    def _forget_ended(self) -> None:
+        for server in [server for server in self.running.values() if not server.alive]:
+            self.drop(server)
+
+
+class SessionServers:
+    """The servers of one agent: the session itself, or a sub-agent (see `branch`)."""
+
+    def __init__(
+        self, host: ServerHost, store: ServerStore, caller: Caller, *, parent: SessionServers | None = None
+    ) -> None:
+        self._host, self._store, self._caller_, self._parent = host, store, caller, parent
+        self._pool: _Pool = parent._pool if parent is not None else _Pool()
+        self._tools: list[tuple[str, ToolSpec, bytes]] = [] if parent is None else list(parent._tools)
+        self._running: dict[str, ToolServer] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._closed = False
+
+    def register(self, toolbox: Toolbox) -> list[str]:
+        """Make the tools of accepted servers known as `server/tool`; return the names of those left out."""
+        left = []
+        for name in self._store.names():
+            record = self._store.load(name)
+            if record.state != "approved":
+                left.append(name)
+                continue
+            for entry, spec in zip(record.tools, record.specs(), strict=True):
+                self._tools.append((name, spec, f"{record.code}:{entry['pin']}".encode()))
+        self._put_into(toolbox)
+        return left
+
+    def branch(self, caller: Caller, toolbox: Toolbox) -> SessionServers:
+        """Return the servers of a sub-agent; the tools in its toolbox lead to them from here on. Close it with the agent."""
+        child = SessionServers(self._host, self._store, caller, parent=self)
+        child._put_into(toolbox)
+        return child
+
+    def _put_into(self, toolbox: Toolbox) -> None:
+        for server, spec, code in self._tools:
+            toolbox.register(spec, self._runner(server, spec.name), code=code, server=server)
+
+    def _runner(self, server: str, tool: str) -> Any:
+        async def run(args: Mapping[str, Any]) -> Any:
+            connection = await self._connected(server)
+            return await connection.call(tool, args)
+
+        return run
+
+    async def _connected(self, name: str) -> ToolServer:
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if self._closed:
+                raise EffectError("the agent that called this tool server is over")
+            held = self._running.get(name)
+            if held is not None and held.alive and held.changed:
+                await self._listed_again(self._store.load(name), held)
+            if held is not None and held.alive:
+                self._pool.used(held)
+                return held
+            if held is not None:
+                self._pool.drop(held)
+                await held.aclose()
+            record = self._store.load(name)
+            if record.state != "approved":
+                raise EffectError(f"the tool server {name} is {record.state}: agentos tools inspect {name}")
+            server = self._running[name] = await self._started(record)
+            self._pool.used(server)
+            return server
+
+    async def _started(self, record: ServerRecord) -> ToolServer:
+        """Return the server, started and found to be what was accepted."""
+        code = code_digest(record.command, record.folder)
+        if code != record.code:
+            self._quarantine(record, differences(record.tools, _shown(record), (record.code, code)))
+        await self._pool.make_room()
+        try:
+            server = await self._host.start(record, self._caller_)
+        finally:
+            self._pool.starting -= 1
+        try:
+            found = differences(record.tools, await server.hello(), (record.code, code))
+        except BaseException:
+            await server.aclose()
+            raise
+        if found:
+            await server.aclose()
+            self._quarantine(record, found)
+        return server
+
+    async def _listed_again(self, record: ServerRecord, server: ToolServer) -> None:
+        """Check a server that announced other tools; a difference ends and quarantines it."""
+        found = differences(record.tools, await server.tools())
+        if found:
+            await server.aclose()
+            self._quarantine(record, found)
+
+    def _quarantine(self, record: ServerRecord, why: list[str]) -> None:
+        record.state, record.why = "quarantined", why
+        self._store.save(record)
+        raise EffectError(
+            f"the tool server {record.name} is not what was accepted: quarantined (agentos tools inspect {record.name})"
+        )
+
+    async def aclose(self) -> None:
+        """End this agent's servers; the session's end closes what they share too."""
+        self._closed = True
+        for server in self._running.values():
+            self._pool.drop(server)
+            await server.aclose()
+        self._running.clear()
+        if self._parent is None:
+            await self._host.aclose()
+
+
+def _shown(record: ServerRecord) -> list[ServerTool]:
+    return [ServerTool(**entry["shown"]) for entry in record.tools]
