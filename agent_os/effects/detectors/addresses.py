@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_os.core.facts import Finding
+from agent_os.effects.detectors.gazetteer import gazetteer
 
 PARTS_MAX: Final = 14
 _CAP: Final = "[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u017d\u0386-\u03ab\u0400-\u042f]"
@@ -31,17 +32,22 @@ _ENGLISH: Final = re.compile(
     rf"|(?<![\w.$#-])(?:{_NUMBER} ){{1,2}}(?:{_SUFFIX}|Ave(?:nue)?) (?:{_NAME}|[A-Z])\b"
 )
 _GERMANIC: Final = re.compile(
-    rf"(?<!\w)(?:{_NAME} ){{0,3}}{_CAP}?[\w'\u2019-]{{0,24}}(?:stra\u00dfe|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|markt|gatan|v\u00e4gen|v\u00e4g|gr\u00e4nd|vej|gade|veien|vegen|veg|gata|katu|tie|polku|laan|straat|plein|gracht|kade|singel|dreef|utca|\u00fatja|\u00fat|k\u00f6rút|t\u00e9r|rinne|kuja|bakken|haugen|br\u00e6kka|stræde|torv|all\u00e9) "
+    rf"(?<!\w)(?:{_NAME} ){{0,3}}{_CAP}?[\w'\u2019-]{{0,48}}(?i:stra\u00dfe|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|markt|gatan|v\u00e4gen|v\u00e4g|gr\u00e4nd|vej|gade|veien|vegen|veg|gata|katu|tie|polku|laan|straat|plein|gracht|kade|singel|dreef|utca|\u00fatja|\u00fat|k\u00f6rút|t\u00e9r|rinne|kuja|bakken|haugen|br\u00e6kka|stræde|torv|all\u00e9) "
     rf"\d{{1,5}}[a-zA-Z]?(?:[-/]\d{{1,4}}[a-zA-Z]?)?(?!\w)"
 )
 _ROMANCE: Final = re.compile(
-    rf"(?<!\w)(?:{_NUMBER},? )?(?:rue|Rue|Avenue|avenue|Boulevard|boulevard|Bd|Chemin|chemin|Place|Quai|quai|Impasse|impasse|All\u00e9e|Route|Cours|Square|Rua|Travessa|Avenida|Av\.|Avda\.?|Pra\u00e7a|Largo|Calle|C/|Cl\.|Plaza|Paseo|Ronda|Camino|Carrer|Carretera|Ctra\.?|Via|Viale|Corso|Piazza|Vicolo|Strada|Contrada|ul\.|Ulica|ulica|Ul\.|al\.|os\.|pl\.|Gl\.|Al\.)"
+    rf"(?<!\w)(?:{_NUMBER},? )?(?:rue|Rue|Passage|passage|Sentier|sentier|Faubourg|Vial|Acceso|Ca\u00f1ada|Rambla|Glorieta|Pasadizo|Alameda|C\.(?= de )|Urbanizaci\u00f3n|Callej\u00f3n|V\u00eda|Pasaje|Cuesta|Traves\u00eda|Rotonda|Borgo|Stretto|Canale|Incrocio|Lungomare|Lungotevere|Avenue|avenue|Boulevard|boulevard|Bd|Chemin|chemin|Place|Quai|quai|Impasse|impasse|All\u00e9e|Route|Cours|Square|Rua|Travessa|Avenida|Av\.|Avda\.?|Pra\u00e7a|Largo|Calle|C/|Cl\.|Plaza|Paseo|Ronda|Camino|Carrer|Carretera|Ctra\.?|Via|Viale|Corso|Piazza|Vicolo|Strada|Contrada|ul\.|Ulica|ulica|Ul\.|al\.|os\.|pl\.|Gl\.|Al\.)"
     rf" (?:(?:{_NAME}|\d{{1,2}}|de|du|des|de la|del|della|di|da|do|dos|das|e|y|la|le|les|los|las|el|\xe0|d'\w+|l'\w+) ?){{1,6}}(?:,? ?(?:n\.?\u00ba? ?|no\.? ?)?\d{{1,5}}[a-zA-Z]?)?"
 )
 _UNIT: Final = re.compile(
     r"(?<!\w)(?:Apt|Apartment|Suite|Ste|Unit|Flat|Room|Floor|P\.? ?O\.? ?Box|Postfach|Apartado|Box|Lot|Building|Bldg)\.? ?#?\s?\d{1,6}[A-Za-z]?(?!\w)"
+    r"|(?<!\w)Studio \d{1,3}[A-Za-z]?(?=, [A-Z])|(?<!\w)PSC \d{1,5}, Box \d{1,5}(?!\w)"
     r"|(?<!\w)(?:USNS|USS|USNV|USCGC|PSC|Unit) [\w ]{2,30}(?:Box \d{1,5})?(?=\s*(?:\\n|\n))"
 )
+_INNER: Final = re.compile(
+    r"(?:Piso|Piano|Appartamento|Interno|Int\.|Scala|Appartement|Appt\.?|\u00c9tage|Wohnung|Whg\.?|Etage|Planta|Puerta|Esc\.|Escalera|Andar|Apto\.?) ?\d{1,4}[A-Za-z\u00ba\u00aa]?(?!\w)"
+)
+"""Parts of a building that count only once an address has begun."""
 _CUE: Final = re.compile(
     r"(?:address(?:es)?(?: (?:is|to|of|was|with|are|here|they|following|linked|for|my|new|the|same|card|credit)){0,6}|address:|following\?|here they are:|and|located (?:at|on|in)|restaurant is (?:at|located at)|lives? (?:at|on|in)|lived in|live in|living at|deliver(?:ed)? to|sent to|send (?:a |it |the )?(?:new )?(?:one )?to|new one to|"
     r"(?:meet|meeting)(?: (?:me|you|us))? at|taxi to|return to|arrived at|office is at|offices are located at|be sent to\? user:|statement to|drops you off at|it's in|where to\?|corner of|bus station is on|north side of|south side of|enter on|refers to|wohne in|wohnhaft in|adresse:?|habite au|vivo en|abito in|direcci\u00f3n:?|indirizzo:?)[\s:>\"]{1,6}$"
@@ -71,11 +77,12 @@ _NUMBERED: Final = re.compile(
 WINDOW_BEFORE: Final = 70
 WINDOW_AFTER: Final = 90
 _DIGIT_RUN: Final = re.compile(r"\d+")
+_BARE_STREETS: Final = frozenset("weg platz ring allee markt gasse stra\u00dfe strasse ufer damm str.".split())
 _GERMANIC_GATE: Final = re.compile(
     r"(?:stra\u00dfe|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|markt|gatan|v\u00e4gen|v\u00e4g|gr\u00e4nd|vej|gade|veien|vegen|veg|gata|katu|tie|polku|laan|straat|plein|gracht|kade|singel|dreef|utca|\u00fatja|\u00fat|k\u00f6rút|t\u00e9r|rinne|kuja|bakken|haugen|br\u00e6kka|stræde|torv|all\u00e9) \d"
 )
 _ROMANCE_GATE: Final = re.compile(
-    r"(?<!\w)(?:[Rr]ue|[Aa]venue|[Bb]oulevard|Bd|[Cc]hemin|Place|[Qq]uai|[Ii]mpasse|All\u00e9e|Route|Cours|Square|Rua|Travessa|Avenida|Avd?a?\.|Pra\u00e7a|Largo|Calle|C/|Cl\.|Plaza|Paseo|Ronda|Camino|Carrer|Carretera|Ctra|Via|Viale|Corso|Piazza|Vicolo|Strada|Contrada|[Uu]l\.|[Uu]lica|[Aa]l\.|os\.|pl\.|Gl\.)"
+    r"(?<!\w)(?:[Rr]ue|[Aa]venue|[Bb]oulevard|Bd|[Cc]hemin|[Pp]assage|[Ss]entier|Faubourg|Vial|Acceso|Ca\u00f1ada|Rambla|Glorieta|Pasadizo|Alameda|C\. de |Urbanizaci\u00f3n|Callej\u00f3n|V\u00eda|Pasaje|Cuesta|Traves\u00eda|Rotonda|Borgo|Stretto|Canale|Incrocio|Lungo|Place|[Qq]uai|[Ii]mpasse|All\u00e9e|Route|Cours|Square|Rua|Travessa|Avenida|Avd?a?\.|Pra\u00e7a|Largo|Calle|C/|Cl\.|Plaza|Paseo|Ronda|Camino|Carrer|Carretera|Ctra|Via|Viale|Corso|Piazza|Vicolo|Strada|Contrada|[Uu]l\.|[Uu]lica|[Aa]l\.|os\.|pl\.|Gl\.)"
 )
 _ANY_NUMBER: Final = re.compile(r"\d")
 
@@ -125,6 +132,8 @@ def _cores_between(text: str, lowered: str, low: int, high: int) -> Iterator[tup
         yield match.start(), match.end(), 0.9
     if _GERMANIC_GATE.search(lowered, low, high):
         for match in _GERMANIC.finditer(text, low, high):
+            if _is_word(match.group()):
+                continue
             yield match.start(), match.end(), 0.9
     if _ROMANCE_GATE.search(text, low, high):
         for match in _ROMANCE.finditer(text, low, high):
@@ -140,6 +149,12 @@ def _cores_between(text: str, lowered: str, low: int, high: int) -> Iterator[tup
             yield match.start(), match.end(), 0.88 if cued else 0.6
 
 
+def _is_word(street: str) -> bool:
+    """Whether what looks like a street is an ordinary word before a number: `During 1989`, `string 12`."""
+    word = street.split()[-2].lower() if " " in street else street.lower()
+    return word not in _BARE_STREETS and word in gazetteer().words
+
+
 def _addressed(text: str, place: int) -> bool:
     """Whether what follows within two lines reads like the rest of an address: a flat or a postal code."""
     return bool(
@@ -152,26 +167,27 @@ def _addressed(text: str, place: int) -> bool:
 
 def _grown(text: str, end: int) -> int:
     """Return the end of the address whose core ends at `end`."""
+    coded = False
     for _ in range(PARTS_MAX):
         gap = _SEPARATOR.match(text, end)
         place = gap.end() if gap else end
         if place == end and place < len(text) and text[place] not in " ,\n\\":
             break
-        unit = _UNIT.match(text, place) or _ENGLISH.match(text, place) or _GERMANIC.match(text, place)
+        unit = _UNIT.match(text, place) or _ENGLISH.match(text, place) or _GERMANIC.match(text, place) or _INNER.match(text, place)
         if unit:
             end = unit.end()
             continue
         code = _ZIP.match(text, place)
         if code:
-            end = code.end()
+            end, coded = code.end(), True
             continue
         state = _STATE.match(text, place)
         if state:
             end = state.end()
             continue
         town = _TOWN.match(text, place)
-        if town and _is_part(text, end, place, town.end()):
-            end = town.end()
+        if town and (_is_part(text, end, place, town.end()) or (coded and text[end:place] == " ")):
+            end, coded = town.end(), False
             if text[end - 1] == ".":
                 return end - 1
             continue

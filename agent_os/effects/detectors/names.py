@@ -99,28 +99,30 @@ _NAME_CUE: Final = re.compile(
     r"|\bmi chiamo|\bsono|\bsignora?|\bciao|\bgentile|\bmaiden name is|\blast name\?|\bfirst name|\bex-\w+|\bpoet|\bnovelist|\bmaestro|\bcoach|\bmaiden name)[\s:\"'*>-]{1,4}$"
 )
 _STRONG_CUE: Final = re.compile(
-    r"(?:\bname(?:'s)?(?: is| was|:)|\bcall(?:ed|s)?(?: me| him| her)|\bmy name is|\bnamed(?: him| her)?|\bmein name ist|\bich hei\u00dfe|\bje m'appelle|\bme llamo|\bmi nombre es|\bmi chiamo"
+    r"(?:\b(?:hallo|bonjour|bonsoir|hola|ciao|gr\u00fc\u00df(?:e|en)?|gru\u00df|cordialement|saludos?|saluti|wishes|regards|cheers|sincerely|patiente?|patientin|paciente|paziente|kundin|kunde|klient|se\u00f1ora?|signora?|sig\.|(?:cliente|client|kunde|nom|nombre|nome|nachname|apellidos?)\s?:),?|\bname(?:'s)?(?: is| was|:)|\bcall(?:ed|s)?(?: me| him| her)|\bmy name is|\bnamed(?: him| her)?|\bmein name ist|\bich hei\u00dfe|\bje m'appelle|\bme llamo|\bmi nombre es|\bmi chiamo"
     r"|\bhi|\bhello|\bdear|\bmr\.?|\bmrs\.?|\bms\.?|\bdr\.?|\bmiss|\bherr|\bfrau|\bmonsieur|\bmadame|\bpeople call me|\bmaiden name is|\bchange it to|\bcorrect it to|\baccount\? user:|\blast name\?|\byour name\?|\bunder)[\s:\"'*>-]{1,3}$"
 )
 _SAID: Final = re.compile(
-    r"(?:'s|\u2019s)?,?\s{0,2}(?:said|says|asked|told|wrote|writes|replied|shouted|explained|lives|lived|listed|began|who|had given|had|spoke|speaks|will be talking|is very|is from|was born|was a huge"
+    r"(?:'s|\u2019s)?,?\s{0,2}(?:(?:arbeitet|sagte|sagt|schrieb|wohnt|lebt|erkl\u00e4rte|bestellte|travaille|habite|d\u00e9clare|a (?:dit|\u00e9crit|d\u00e9clar\u00e9|sign\u00e9|command\u00e9)|trabaja|vive|dijo|escribi\u00f3|firm\u00f3|"
+    r"lavora|abita|ha (?:detto|scritto|firmato|ordinato)|approved|closed|signed|sent|called|reported|opened|confirmed|requested|submitted|reviewed|booked|ordered|emailed|joined|resigned|will follow up|followed up)\b|said|says|asked|told|wrote|writes|replied|shouted|explained|lives|lived|listed|began|who|had given|had|spoke|speaks|will be talking|is very|is from|was born|was a huge"
     r"|was impressed|is a very|is an?|has|and i\b|,? can i\b|spent|works|worked|moved|flew|got|just|'s (?:daughter|son|wife|husband|address|kid|killers)|concert|version|novel|novels|speak|please|so impulsive|under debate)"
 )
 _PERSONAL: Final = re.compile(
-    r"(?:,? (?:said|says|asked|told|replied|shouted|whispered|laughed|smiled|lives|lived|spoke|walked|thinks|loves|married|spent|moved|flew|had given|wrote (?:to|back)|was born|just has to)\b"
+    r"(?:,? (?:has worked for|will follow up|trabaja (?:en|para)|lavora (?:per|presso)|travaille chez|arbeitet|approved|signed|emailed|closed the|confirmed|resigned|said|says|asked|told|replied|shouted|whispered|laughed|smiled|lives|lived|spoke|walked|thinks|loves|married|spent|moved|flew|had given|wrote (?:to|back)|was born|just has to)\b"
     r"|, can i |(?:'s|\u2019s) (?:daughter|son|wife|husband|mother|father|sister|brother|kid|kids|address|phone|name|birthday)\b)"
 )
 _PLACE_CUE: Final = re.compile(
     r"(?:\bin|\bfrom|\bto|\bnear|\bvisit(?:ing|ed)?|\bvia|\btowards?|\bleaving|\barrived (?:at|in)|\bacross|\bthrough|\boutside|\bdowntown|\bcity of|\bcity|\bcountry|\bwhere:|\btown of|\bstreet in|\bserving|\bat|\bvisited"
     r"|\bin der|\bin|\baus|\bnach|\b\u00e0|\ben|\bde|\ba|\bda|\bdi)[\s:]{1,3}$"
 )
+_TO_SOMEBODY: Final = re.compile(r"\b(?:according|thanks|spoke|talked|wrote|written|write|reports?|reported|belongs?|due|listen|given|assigned) to $")
 _STRONG_PLACE_CUE: Final = re.compile(
     r"(?:\blives? in|\blived in|\blive in|\bliving in|\bmoved here from|\boriginally from|\btravell?ing to|\bborn in|\bflew to|\breturned to|\bhome city|\bbased in|\bgrew up in|\btrip to|\bgo to|\bgoing to|\bi am in|\bi'm in|\bwithdraw from|\bstreet in"
     r"|\boffices? in|\bmove to|\bmoved to|\barrived (?:at|in)|\bcoming to|\buniversity of|\bfriend lives in|\bwohne in|\bwohnt in|\bhabite \u00e0|\bvivo en|\babito a|\bcelebrating its \w+ year in|\bplane to|\btrain to|\bcity:|\bcountry:|\bstate:|\bwhere:)\s{1,2}$"
 )
 _ORG_CUE: Final = re.compile(
     r"(?:\bwork(?:s|ed|ing)? (?:for|at)|\bemployed (?:by|at)|\bceo of|\bcfo of|\bcto of|\bfounder of|\bfounded|\baccount at|\bjoined|\baddress of|\brecorded for|\baccording to the|\binvested in|\byear at|\bfounders of|\blooking to support"
-    r"|\bsubsidiary of|\bacquired by|\bsold to|\bpartner at|\bshares of|\barbeite bei|\btravaille chez|\btrabajo en|\blavoro (?:per|presso)|\blater became|\bcompany)\s{1,2}(?:the )?$"
+    r"|\bsubsidiary of|\bacquired by|\bsold to|\bpartner at|\bshares of|\barbeitet? bei(?: der)?|\bjahren bei(?: der)?|\btravaille chez|\btrabajo en|\btrabaja (?:en|para)|\blavor[oa] (?:per|presso)|\blater became|\bcompany)\s{1,2}(?:the )?$"
 )
 _ORG_AFTER: Final = re.compile(
     r"(?:'s|\u2019s)?\s{0,2}(?:office|website|headquarters|employees|shares|stock|orchestra|is the brainchild|is a design agency|is an? (?:\w+ ){0,3}(?:company|bank|firm|agency|startup)|invested|announced|acquired|songwriter|was founded)\b",
@@ -130,6 +132,21 @@ _SURNAME: Final = re.compile(
     r"(?:ova|eva|ov|ev|in|ina|sky|ska|ski|skaya|cka|cki|czyk|wicz|witz|enko|chuk|yuk|yan|ian|shvili|dze|son|sson|dottir|d\u00f3ttir|sen|berg|stein|mann|bauer|meyer|maier|hoff|feld|wald|thal|bach|brandt|stra|sma|inga|ema"
     r"|ez|es|as|is|os|elli|etti|ini|ucci|acci|ello|aldi|oni|ari|ante|eau|eux|aud|ard|ier|iere|nen|l\u00e4|la|oja|ki|ic|i\u0107|vic|ovi\u0107|ek|ik|\u00edk|\u00e1k|ov\u00e1|\u00e1|y|\u00fd|escu|eanu|oglu|oz|ton|ley|ford|worth|wood|field|well|ham|man|gren|qvist|quist|str\u00f6m|lund|dahl|vik|stad|haug)$"
 )  # fmt: skip
+
+
+_OPENERS: Final = frozenset(
+    "hallo hello hi hey dear bonjour bonsoir hola ciao liebe lieber cher ch\u00e8re estimado estimada gentile patient patientin patiente paciente paziente kunde kundin client cliente customer".split()
+)
+"""Words that are capitalised themselves and announce a name."""
+_BY_CUE: Final = re.compile(
+    r"(?:\b(?:par|durch|por|da|von|according to|selon|laut|seg\u00fan|secondo|f\u00fchrte|redact\u00f3|firm\u00f3|unterschrieb)|\b(?:and|y|et) )\s{0,2}$"
+)
+"""Before a family name that is nothing else."""
+
+
+def _french_or_spanish_title(word: Word, lowered: str) -> bool:
+    """Whether `M.` stands for Monsieur, or `D.` for Don: a matter of the language around it."""
+    return (word.text == "M." and language(lowered) == "fr") or (word.text == "D." and language(lowered) == "es")
 
 
 class NameFinder:
@@ -147,6 +164,7 @@ class NameFinder:
         for run in runs(text):
             _read_run(text, lowered, run, lists, found, seen)
         found.extend(_lower_names(lowered, lists))
+        found.extend(_with_forms(text))
         if language(lowered) == "de":  # every noun has a capital there: a lone one without a cue is no evidence
             found = [item for item in found if item.type != "PERSON" or item.score > LONE]
         return found
@@ -175,6 +193,38 @@ _FORM: Final = re.compile(
     r"(?:[.,]?[ ]?(?:\((?:Holdings?|UK|US|USA|Pty|Group|International|Europe|REIT)\)|(?:PLC|Plc|plc|p\.l\.c|LTD|Ltd|ltd|INC|Inc|inc|LLC|llc|LLP|Limited|Corp|CORP|GmbH|Co|CO|S\.A|SA|N\.V|NV|B\.V|BV|S\.p\.A|SpA|AG|SE|KG|Pty|PTY|Holdings)"
     r"(?![A-Za-z])\.?(?: & Co\.? KG)?)){1,4}"
 )
+_TAIL: Final = re.compile(
+    r" (?:S\.L\.(?:[LU]\.|N\.E\.?)?|S\.A\.(?:[US]\.|R\.L\.)?|S\.C\.P\.?|S\.Com\.|S\.Coop\.|[sS]\.[rR]\.[lL]\.(?:s\.)?|[sS]\.[nN]\.[cC]\.|[sS]\.[aA]\.[sS]\.|[sS]\.[pP]\.[aA]\.|SRL|SPA|SARL|SAS|EURL|SNC|SLU?|"
+    r"(?:(?:GmbH|AG|OHG|UG)(?: mbH)?(?: & Co\.? (?:KGaA|KG|OHG)| KG)|GbR|gGmbH|KGaA|OHG|KG|mbH|e\. ?V\.|e\. ?G\.|e\. ?K\.|Stiftung)(?: & Co\.? ?(?:KGaA|KG|OHG)?)?(?: mbH)?|et Fils|e figli|& (?:S\u00f6hne|Sons|Fils|Figli|Partner))(?![\w])"
+)
+"""Legal forms of companies that hold dots or lower case, with the blank before them."""
+_TAIL_GATE: Final = ("S.", "s.r", "s.n", "s.p", "s.a", "SRL", "SPA", "SAS", "SARL", "EURL", "SNC", "SL", "GmbH", "AG", "OHG", "KG", "GbR", "UG", "mbH", "e.", "Stiftung", "Fils", "igli", "hne", "Sons", "Partner")  # fmt: skip
+_TAILED: Final = re.compile(
+    rf"[{_UPPER}][\w&'\u2019-]*(?:(?:, | y | e | & | und | et | and | de | del | di | )[{_UPPER}][\w&'\u2019-]*){{0,6}}(?: y asociados)?$"
+)
+COMPANY_CHARS_MAX: Final = 90
+_FIRM: Final = re.compile(
+    rf"[{_UPPER}][\w'\u2019-]+(?:, [{_UPPER}][\w'\u2019-]+){{0,4}} (?:and|&|und|et|y|e) [{_UPPER}][\w'\u2019-]+"
+)
+
+
+def _with_forms(text: str) -> Iterator[Finding]:
+    """Companies by a legal form that is no capitalised word: `Hermanos Mayol S.L.`, `Heuser e.V.`, `Castelli e Gadda s.r.l.`."""
+    if not any(gate in text for gate in _TAIL_GATE):
+        return
+    for tail in _TAIL.finditer(text):
+        low = max(0, tail.start() - COMPANY_CHARS_MAX)
+        line = text.rfind("\n", low, tail.start()) + 1
+        name = _TAILED.search(text[max(low, line) : tail.start()])
+        if name is None:
+            continue
+        start = max(low, line) + name.start()
+        first = text[start : tail.start()].partition(" ")[0]
+        if first.lower() in _FUNCTION and len(first) + start + 1 < tail.start():
+            start += len(first) + 1
+        yield Finding("ORGANIZATION", start, tail.end(), 0.79)
+
+
 _FUNCTION: Final = frozenset(
     "the a an in at on by for from to of with and or but if when while then my our your his her their its this that these those i we you he she they it is are was were do does did "
     "please dear hello hi yes no not why what where who how today yesterday tomorrow after before since during about as also both all each every der die das le la les el los il".split()
@@ -185,6 +235,8 @@ def _organisation(text: str, lowered: str, run: list[Word], lists: Gazetteer, fo
     """Take an organisation out of a run; return the words left."""
     last = hard = -1
     for index, word in enumerate(run):
+        if word.bare == "limited" and index and run[index - 1].bare == "not":
+            continue  # the words of every licence
         if word.bare in ORG_SUFFIXES and (index > 0 or word.bare in ORG_HARD):
             last = index
             hard = index if index and word.bare in ORG_HARD else hard
@@ -219,6 +271,12 @@ def _organisation(text: str, lowered: str, run: list[Word], lists: Gazetteer, fo
         offset = 0
         while offset < len(run) - 1 and run[offset].bare in _FUNCTION:
             offset += 1
+        firm = _FIRM.match(text, run[offset].start)
+        if firm:
+            found.append(Finding("ORGANIZATION", firm.start(), firm.end(), 0.6))
+            return [word for word in run if word.start >= firm.end()]
+        if before.rstrip().endswith(" en") and lowered[run[offset].start : end] in lists.cities | lists.countries:
+            return run
         if not (run[offset].bare in lists.words and offset == len(run) - 1):
             found.append(Finding("ORGANIZATION", run[offset].start, end, 0.55))
             return []
@@ -249,7 +307,7 @@ def _place(text: str, lowered: str, run: list[Word], index: int, lists: Gazettee
         if not country and name not in lists.cities:
             continue
         before = _before(lowered, part[0].start)
-        cued = bool(_PLACE_CUE.search(before))
+        cued = bool(_PLACE_CUE.search(before)) and not _TO_SOMEBODY.search(before)
         if size == 1:
             follower = run[index + 1] if index + 1 < len(run) else None
             ambiguous = name in lists.first or name in lists.last or name in lists.words
@@ -292,13 +350,14 @@ def _person(
 ) -> int:
     """Take a person's name that begins at `index`; return how many words it took."""
     word = run[index]
-    if word.bare in TITLES:
+    if word.bare in TITLES or (index == 0 and _french_or_spanish_title(word, lowered)):
         if index + 1 < len(run) and (len(run[index + 1].bare) > 1 or index + 2 < len(run)):
             size = _extent(run, index + 1, lists, titled=True)
             _add(found, run[index + 1 : index + 1 + size], 0.85, seen)
             return size + 1
         return 1
-    before = _before(lowered, word.start) if index == 0 else ""
+    opens = index == 0 or run[index - 1].bare in _OPENERS
+    before = _before(lowered, word.start) if opens else ""
     cue = bool(before and _NAME_CUE.search(before))
     strong = bool(before and _STRONG_CUE.search(before))
     given, common = word.bare in lists.first, _common(word, lists)
@@ -312,7 +371,8 @@ def _person(
     if size == 0 or not full:
         return 0
     after = bool(_SAID.match(lowered, part[-1].end))
-    if size >= 2 and part[-1].bare in _STREETS and part[-1].bare not in lists.first and not strong:
+    street = size >= 2 and part[-1].bare in _STREETS and not strong
+    if street and not (part[-1].bare in lists.last and given and after) and part[-1].bare not in lists.first:
         if before[-2:-1].isdigit() or _PLACE_CUE.search(before):
             found.append(Finding("LOCATION", part[0].start, part[-1].end, 0.5))
         return size
@@ -325,6 +385,10 @@ def _person(
         if given and (not common or (known >= 2 and not _sentence_start(word, text, lists))) and rare:
             score = 0.85
         elif given and common and known >= 2 and rare == 0 and (cue or after):
+            score = 0.6
+        elif given and known >= 2 and full[-1].bare in lists.last and not _common(full[-1], lists) and (
+            cue or after or full[-1].bare not in lists.cities
+        ):
             score = 0.6
         elif strong or (cue and rare == len(full)):
             score = 0.7
@@ -352,10 +416,16 @@ def _person(
             return 0
     elif given and common and (strong or (cue and not _sentence_start(word, text, lists))):
         score = 0.5
-    elif strong and not common and not lone:
+    elif strong and not common and (family or not lone):
         score = 0.6
     elif (cue or after) and not common and not lone and (family or _SURNAME.search(word.bare)):
         score = 0.5
+    elif family and not common and _PERSONAL.match(lowered, word.end):
+        score = 0.45
+    elif family and not common and not lone and opens and _BY_CUE.search(before):
+        score = 0.45
+    elif family and common and word.text[1:].islower() and _PERSONAL.match(lowered, word.end) and not _sentence_start(word, text, lists):
+        score = 0.45
     elif (
         family
         and not common

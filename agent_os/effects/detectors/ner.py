@@ -139,6 +139,8 @@ def _judged(label: str, part: str, start: int, end: int, lists: Gazetteer) -> Fi
     if kind is None:
         return None
     text = part[start:end]
+    if " " not in text and re.match(r" ?:", part[end : end + 2]):
+        return None  # `Courriel :` is a label
     for ending in ("'s", "\u2019s", "'", ",", ".", ":", "\\"):
         if text.endswith(ending) and not (ending == "." and kind == "ORGANIZATION"):
             text = text[: -len(ending)]

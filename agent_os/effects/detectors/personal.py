@@ -38,9 +38,9 @@ _B = r"(?<![A-Za-z0-9])"
 _E = r"(?![A-Za-z0-9])(?!-\d)"
 
 NUMBERS: Final[tuple[Shape, ...]] = (
-    Shape("CREDIT_CARD", r"(?<![\w.-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.0, checks.card, 0.95),
-    Shape("CREDIT_CARD", r"(?<![\w.-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.1, None, 0.0,
-          "credit card|card number|card no|kreditkart|carte de cr|carte bancaire|tarjeta|carta di credito|numero carta|debit card|visa|"
+    Shape("CREDIT_CARD", r"(?<![\w.+-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.0, checks.card, 0.95),
+    Shape("CREDIT_CARD", r"(?<![\w.+-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.1, None, 0.0,
+          "credit card|card number|card no|my card|kreditkart|kartennummer|carte de cr|num\u00e9ro de carte|mia carta|mi tarjeta|carte bancaire|tarjeta|carta di credito|numero carta|debit card|visa|"
           "mastercard|amex|cc |card ", 0.5),
     Shape("US_SSN", r"(?<![\w.-])\d{3}([- .])\d{2}\1\d{4}(?![\w-])", 0.5, checks.ssn, 0.6, "social security|ssn|soc sec|ss#|ss #|sozialvers", 0.35),
     Shape("US_SSN", r"(?<![\w.-])\d{9}(?![\w.-])", 0.05, checks.ssn, 0.1, "social security|ssn|soc sec|ss#|ssns", 0.65),
