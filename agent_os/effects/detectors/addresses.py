@@ -173,7 +173,12 @@ def _grown(text: str, end: int) -> int:
         place = gap.end() if gap else end
         if place == end and place < len(text) and text[place] not in " ,\n\\":
             break
-        unit = _UNIT.match(text, place) or _ENGLISH.match(text, place) or _GERMANIC.match(text, place) or _INNER.match(text, place)
+        unit = (
+            _UNIT.match(text, place)
+            or _ENGLISH.match(text, place)
+            or _GERMANIC.match(text, place)
+            or _INNER.match(text, place)
+        )
         if unit:
             end = unit.end()
             continue
@@ -203,6 +208,8 @@ _STOPPERS: Final = re.compile(
 def _is_part(text: str, end: int, place: int, stop: int) -> bool:
     """Whether a capitalised stretch is a town or country of the address, not the next sentence."""
     gap = text[end:place]
+    if text[stop : stop + 1] == ":" and "\n" in gap:
+        return False  # the next field's name
     if _STOPPERS.match(text, place) or (end and text[end - 1] == "." and not gap.strip(" ")):
         return False
     if not gap.strip():

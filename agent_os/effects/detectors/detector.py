@@ -138,7 +138,11 @@ class LocalDetector:
             if view.cut:
                 whole.append(Finding(UNREADABLE, view.starts[0], view.ends[-1], 1.0, "decoded"))
                 continue
-            for item in self._patterns(view.text, lower_same_length(view.text)):
+            low = lower_same_length(view.text)
+            items = self._patterns(view.text, low)
+            if not view.whole and len(view.text) * 2 > len(text):  # the text itself, with its escapes taken off
+                items.extend(item for _, recognise in self._more.values() for item in recognise(view.text, low))
+            for item in items:
                 if item.score >= SURE_IN_VIEW and item.type not in _WEAK_IN_VIEW:
                     start, end = view.place(item.start, item.end)
                     (whole if view.whole else found).append(replace(item, start=start, end=end, by="decoded"))

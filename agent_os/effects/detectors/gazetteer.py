@@ -90,7 +90,7 @@ _MORE_WORDS: Final = frozenset(
     "bot user subject customer patient doctor nurse client agent manager director officer chairman pedestrians orchestra university college school bank "
     "christmas easter labor day act civil rights union treaty article title amendment war congress parliament senate house army navy police "
     "ceo cto cfo coo hr it pr tv dj dvd cd atm pin url api html json sql csv pdf faq id ids cc iban ssn visa mastercard amex "
-    "herren damen ich du er sie es wir ihr und oder aber der die das ein eine mit von f\u00fcr bei nach herr frau sehr geehrte geehrter hallo guten morgen tag abend danke bitte "
+    "herren damen telefon telefonnummer handy anschrift adresse vorname nachname courriel t\u00e9l\u00e9phone pr\u00e9nom tel\u00e9fono direcci\u00f3n correo apellidos indirizzo telefono cognome partita iva targa patente ich du er sie es wir ihr und oder aber der die das ein eine mit von f\u00fcr bei nach herr frau sehr geehrte geehrter hallo guten morgen tag abend danke bitte "
     "le la les un une des du et ou avec pour dans bonjour merci monsieur madame cher ch\u00e8re el los las una y o con para por hola gracias se\u00f1or se\u00f1ora estimado "
     "il lo gli uno e con per ciao grazie signor signora gentile buongiorno energetic salesperson celebrating animation comedy mystery adventure metallica "
     "true false none null apache license lesser public gnu software camila pike general sales marketing finance budget revenue profit report reports summary steps review approve plan wisdom discipline musicians mission statement kids family unemployed inbound".split()

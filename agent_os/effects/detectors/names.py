@@ -31,7 +31,7 @@ RUN_WORDS_MAX: Final = 16
 LONE: Final = 0.42
 """Score of a single family name or an unknown word after a weak cue."""
 _UPPER: Final = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100\u0102\u0104\u0106\u0108\u010a\u010c\u010e\u0110\u0112\u0116\u0118\u011a\u011e\u0122\u012a\u0130\u0136\u0139\u013b\u013d\u0141\u0143\u0145\u0147\u0150\u0152\u0154\u0158\u015a\u015e\u0160\u0162\u0164\u016a\u016e\u0170\u0172\u0178\u0179\u017b\u017d\u0386-\u03ab\u0400-\u042f"
-_WORD: Final = re.compile(rf"(?<![\w@/])[{_UPPER}][^\W\d_]*(?:[-'\u2019&][^\W\d_]+)*\.?")
+_WORD: Final = re.compile(rf"(?<![\w@/])[{_UPPER}][^\W\d_]*(?:[-'\u2019&][^\W\d_]+)*(?!\w)\.?")
 _GAP: Final = re.compile(
     r" {1,2}(?:(?:de|da|do|dos|das|del|della|di|du|van|von|der|den|ten|ter|zu|bin|ibn|al|el|af|av|la|le|los|of|and|for|&|the|y) ){0,2}"
 )
@@ -115,7 +115,9 @@ _PLACE_CUE: Final = re.compile(
     r"(?:\bin|\bfrom|\bto|\bnear|\bvisit(?:ing|ed)?|\bvia|\btowards?|\bleaving|\barrived (?:at|in)|\bacross|\bthrough|\boutside|\bdowntown|\bcity of|\bcity|\bcountry|\bwhere:|\btown of|\bstreet in|\bserving|\bat|\bvisited"
     r"|\bin der|\bin|\baus|\bnach|\b\u00e0|\ben|\bde|\ba|\bda|\bdi)[\s:]{1,3}$"
 )
-_TO_SOMEBODY: Final = re.compile(r"\b(?:according|thanks|spoke|talked|wrote|written|write|reports?|reported|belongs?|due|listen|given|assigned) to $")
+_TO_SOMEBODY: Final = re.compile(
+    r"\b(?:according|thanks|spoke|talked|wrote|written|write|reports?|reported|belongs?|due|listen|given|assigned) to $"
+)
 _STRONG_PLACE_CUE: Final = re.compile(
     r"(?:\blives? in|\blived in|\blive in|\bliving in|\bmoved here from|\boriginally from|\btravell?ing to|\bborn in|\bflew to|\breturned to|\bhome city|\bbased in|\bgrew up in|\btrip to|\bgo to|\bgoing to|\bi am in|\bi'm in|\bwithdraw from|\bstreet in"
     r"|\boffices? in|\bmove to|\bmoved to|\barrived (?:at|in)|\bcoming to|\buniversity of|\bfriend lives in|\bwohne in|\bwohnt in|\bhabite \u00e0|\bvivo en|\babito a|\bcelebrating its \w+ year in|\bplane to|\btrain to|\bcity:|\bcountry:|\bstate:|\bwhere:)\s{1,2}$"
@@ -384,10 +386,12 @@ def _person(
         initial = any(len(item.bare) == 1 for item in part[1:])
         if given and (not common or (known >= 2 and not _sentence_start(word, text, lists))) and rare:
             score = 0.85
-        elif given and common and known >= 2 and rare == 0 and (cue or after):
-            score = 0.6
-        elif given and known >= 2 and full[-1].bare in lists.last and not _common(full[-1], lists) and (
-            cue or after or full[-1].bare not in lists.cities
+        elif (given and common and known >= 2 and rare == 0 and (cue or after)) or (
+            given
+            and known >= 2
+            and full[-1].bare in lists.last
+            and not _common(full[-1], lists)
+            and (cue or after or full[-1].bare not in lists.cities)
         ):
             score = 0.6
         elif strong or (cue and rare == len(full)):
@@ -420,11 +424,17 @@ def _person(
         score = 0.6
     elif (cue or after) and not common and not lone and (family or _SURNAME.search(word.bare)):
         score = 0.5
-    elif family and not common and _PERSONAL.match(lowered, word.end):
-        score = 0.45
-    elif family and not common and not lone and opens and _BY_CUE.search(before):
-        score = 0.45
-    elif family and common and word.text[1:].islower() and _PERSONAL.match(lowered, word.end) and not _sentence_start(word, text, lists):
+    elif (
+        (family and not common and _PERSONAL.match(lowered, word.end))
+        or (family and not common and not lone and opens and _BY_CUE.search(before))
+        or (
+            family
+            and common
+            and word.text[1:].islower()
+            and _PERSONAL.match(lowered, word.end)
+            and not _sentence_start(word, text, lists)
+        )
+    ):
         score = 0.45
     elif (
         family

@@ -40,8 +40,9 @@ _PLACEHOLDER: Final = re.compile(
     r"input|import|steps|github|inputs)[.\[].*|.*\(.*|.*\)|.*\$\{.*|.*\{\{.*)$"
 )
 _SEPARATED: Final = re.compile(
-    r"(?:[=:,>(\[]|\b(?:is|was|are|be|use|using|with|as|to|key|token|secret|password|value|header|bearer|basic|ist|lautet|mit|est|es|"
-    r"con|avec|ssws|named|called|following)|\u00e8)\s{0,3}[\"'`(<\[]{0,3}\s{0,2}$",
+    r"(?:[=:,>(\[|?]|\b(?:is|or|was|are|be|use|using|with|as|to|key|token|secret|password|value|header|bearer|basic|ist|lautet|mit|est|es|"
+    r"con|avec|ssws|named|called|following)|\u00e8)\s{0,3}[\\\"'`(<\[]{0,4}\s{0,2}$"
+    r"|(?:key|token|secret|credential|password|sid|auth|pat)s?[\"'\]`*]{0,3}(?:\t{1,3}| {2,20}| ?[\"'`])$",
     re.I,
 )
 _HARMLESS: Final = frozenset(
@@ -147,6 +148,9 @@ class SecretFinder:
             trimmed = value.rstrip(".!-")
             stop -= len(value) - len(trimmed)
             window = text[max(0, start - WINDOW_CHARS) : start]
+            alone = not window[window.rfind("\n") + 1 :].strip() and window.rstrip().endswith(":")
+            if alone:  # "here is the token:" and the value on a line of its own
+                window = window.rstrip()
             window = window[window.rfind("\n", 0, len(window) - 1) + 1 :] if not window.endswith("\n") else ""
             words = [word.lower() for word in _WORD.findall(window)][-14:]
             if words and words[-1] in _CARRIERS and len(words) < 3:  # `name: API_KEY` and on the next line `value: …`
@@ -159,7 +163,7 @@ class SecretFinder:
 
     def _judge(self, value: str, words: list[str], window: str, text: str, stop: int) -> str:
         """Return the kind of a value by the words in front of it, or an empty string."""
-        if _PLACEHOLDER.match(value) or _repetitive(value):
+        if _PLACEHOLDER.match(value) or _repetitive(value) or value.endswith(("PrivateKey", "PublicKey")):
             return ""
         grams = list(_grams(words))
         keyish = bool(_KEYISH.intersection(words)) or any(gram in self._assigned for gram in grams)
@@ -306,15 +310,26 @@ _PASSWORD_ANCHORS: Final = (
 )  # fmt: skip
 _PASSWORD: Final = re.compile(
     r"(?i:passw(?:or[dt]s?|d)?|kennwort|passphrase|passcode|pwd|contrase(?:\u00f1|n)a|mot ?de ?passe|mdp|parola d['\u2019]ordine|pass|pw)"
-    r"(?P<name>[\w.-]{0,24})[\"'\]`*]{0,3}[ \t]{0,3}"
+    r"(?P<name>[\w.-]{0,24})(?:\\?[\"'\]`*]){0,3}[ \t]{0,3}"
     r"(?:(?:\([\w @.-]{0,30}\)|for [\w @.'-]{1,40}?|f\u00fcr [\w @.'-]{1,40}?|de [\w @.'-]{1,40}?|to [\w @.'-]{1,40}?)[ \t]{0,2})?"
-    r"(?P<sep>:=|=>|==?|:|->|\bis(?: now| currently| set to)?\b:?|\bist\b:?|\blautet\b:?|\best\b:?|\bes\b:?|\u00e8:?|\bwas\b|\bto\b|,|>)"
-    r"[ \t]{0,3}(?:(?:str|string|SecretStr)(?: \| None)? ?= ?)?"
-    r"(?:[rbfu]?(?P<quote>[\"'`])(?P<q>[^\"'`\n]{6,120})(?P=quote)|(?P<u>[^\s\"'`,;<>(){}\[\]|\\]{6,100}))"
+    r"(?P<sep>:=|=>|==?|:|->|\bis(?: now| currently| set to)?\b:?|\bist\b:?|\blautet\b:?|\best\b:?|\bes\b:?|\u00e8:?|\bwas\b|\bto\b|,|>|\|\|?|\?\?|(?=[\"'`]|\t))"
+    r"[ \t]{0,3}(?:\[\]byte\(|Buffer\.from\(|new [A-Z]\w{1,20}\()?(?:(?:str|string|SecretStr)(?: \| None)? ?= ?)?"
+    r"(?:[rbfu]?(?P<quote>\\?[\"'`])(?P<q>[^\"'`\n\\]{6,120})(?P=quote)|(?P<u>[^\s\"'`,;<>(){}\[\]|\\]{6,100}))"
 )
 
 
+_FLAG: Final = re.compile(
+    r"--[\w-]{0,30}(?:password|passwd|passphrase|pass|pwd)[ \t]{1,3}(?P<quote>[\"']?)(?P<v>[^\s\"']{6,100})(?P=quote)(?=\s|$)"
+)
+"""The password of a command line: `--db-password VALUE`."""
+
+
 def _passwords(text: str, lowered: str) -> Iterator[Finding]:
+    if "--" in text and "pass" in lowered:
+        for flag in _FLAG.finditer(text):
+            value = flag.group("v")
+            if any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and not _PLACEHOLDER.match(value):
+                yield Finding("SECRET_PASSWORD", *flag.span("v"), 0.8)
     seen = -1
     places = sorted({place for anchor in _PASSWORD_ANCHORS for place in _places(lowered, anchor)})
     for place in places:
@@ -346,7 +361,12 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9
 
 
 def _password_value(value: str, quoted: bool, match: re.Match[str], text: str, end: int) -> bool:
-    if len(value) < 6 or _PLACEHOLDER.match(value) or "://" in value or value.startswith(("/", "./", "../", "--", "&")):
+    if (
+        len(value) < 6
+        or _PLACEHOLDER.match(value)
+        or "://" in value
+        or value.startswith((":", "/", "./", "../", "--", "&"))
+    ):
         return False
     name, sep = match.group("name").lower(), match.group("sep").strip().lower()
     if name.strip("_.- s") in (
@@ -360,6 +380,8 @@ def _password_value(value: str, quoted: bool, match: re.Match[str], text: str, e
     mixed = any(char.islower() for char in value) and any(char.isupper() for char in value[1:])
     if " " in value:
         return quoted and "phrase" in match.group(0).lower() and value.count(" ") >= 2
+    if sep in (",", "", "|", "||", "??") and not (has_digit and has_alpha):
+        return False
     if sep == "," and not (quoted and has_digit and has_alpha):
         return False
     if quoted:

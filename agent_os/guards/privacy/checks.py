@@ -65,6 +65,16 @@ def iban_check_digits(country: str, account: str) -> str:
     return f"{98 - number % 97:02d}"
 
 
+def es_social_security(value: str) -> bool:
+    """Whether this is a Spanish social security number: the first ten digits modulo 97 are the last two."""
+    number = digits(value)
+    if len(number) not in (11, 12):
+        return False
+    province, serial, control = int(number[:2]), int(number[2:-2]), int(number[-2:])
+    base = province * 10**7 + serial if serial < 10**7 else int(number[:-2])
+    return 1 <= province <= 66 and base % 97 == control
+
+
 def ssn(value: str) -> bool:
     """Whether this could be a US Social Security number: no 000, 666 or 9xx area, no 00 group, no 0000 serial."""
     number = digits(value)

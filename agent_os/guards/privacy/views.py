@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import html
+import quopri
 import re
 import unicodedata
 import urllib.parse
@@ -100,6 +101,8 @@ def _readings(text: str) -> Iterator[View]:
         yield from _substituted(text, _ENTITY, html.unescape)
     if "\\" in text:
         yield from _substituted(text, _ESCAPE, _unescape)
+    if "=" in text and _QUOTED_SIGN.search(text):
+        yield from _substituted(text, _QUOTED, lambda value: quopri.decodestring(value).decode("utf-8"))
     yield from _encoded(text)
     yield from _separated(text)
     lowered = text.lower()
@@ -167,6 +170,9 @@ def _mixed_words(text: str) -> frozenset[int]:
 _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,10});")
 _ESCAPE: Final = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\/)+")
+_QUOTED: Final = re.compile(r"(?:=[0-9A-F]{2})+|=\r?\n")
+_QUOTED_SIGN: Final = re.compile(r"(?i:quoted-printable|=\?utf-8\?q\?)|=C3=[89AB][0-9A-F]|=(?:3D|40|2E)(?![0-9A-Fa-f])")
+"""What tells a text in quoted-printable (RFC 2045) from one with equals signs."""
 _ONE: Final = re.compile(r"\\u\{([0-9A-Fa-f]{1,6})\}|\\[uU]([0-9A-Fa-f]{8}|[0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|\\(/)")
 
 
@@ -213,6 +219,7 @@ def _substituted(text: str, pattern: re.Pattern[str], change: Callable[[str], st
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{12,}(?:\r?\n[A-Za-z0-9+/_-]{12,}){0,2000}={0,2}(?![A-Za-z0-9+/_-])"
 )
+_BASE32: Final = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9+/_=-])")
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}[ :]?){12,}(?![0-9A-Za-z])")
 _ALPHA_ONLY: Final = re.compile(r"[a-z]+|[A-Z]+|[A-Z][a-z]+|[a-z]+(?:[A-Z][a-z]+)+")
 
@@ -223,6 +230,13 @@ def _encoded(text: str) -> Iterator[View]:
         if len(value) > ENCODED_CHARS_MAX or _ALPHA_ONLY.fullmatch(value):
             continue
         plain = _decoded(value)
+        if plain:
+            yield View(plain, (match.start(),), (match.end(),), whole=True)
+    for match in _BASE32.finditer(text):
+        value = match.group().rstrip("=")
+        if len(value) > ENCODED_CHARS_MAX or value.isalpha() or value.isdigit() or len(value) % 8 in (1, 3, 6):
+            continue
+        plain = _readable(base64.b32decode(value + "=" * (-len(value) % 8)))
         if plain:
             yield View(plain, (match.start(),), (match.end(),), whole=True)
     for match in _HEX.finditer(text):
