@@ -19,6 +19,7 @@ from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pen
 from agent_os.core.task import TaskParked
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body
+from agent_os.monitor.naming import canonical_action
 
 REPEATABLE: Final = "r:"
 """Prefix of keys whose effect may be done again when it was interrupted."""
@@ -56,7 +57,7 @@ class TaskMonitor(Monitor):
         stated: Mapping[str, Any] | None = None,
     ) -> Outcome | Pending:
         """Do one action under a key of its own. Raises TaskParked for an ask that nobody answered, besides the rest."""
-        final = self._canonical(action)
+        final = canonical_action(action, self.session, self.ports.links)
         name = self._task_key(final, key)
         self._task_active += 1
         self._task_quiet.clear()

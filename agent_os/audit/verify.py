@@ -110,7 +110,7 @@ def verify(writer: str, segments: Sequence[tuple[str, Iterable[bytes]]], anchors
         elif not placed.raw.endswith(b"\n") and next(lines, None) is None:
             notes.append(f"the last line is torn ({len(placed.raw)} bytes); the next start recovers and records it")
         else:
-            faults.append(_diagnose(walk, placed, line, lines))
+            faults.append(_diagnose(walk, placed, line, lines, anchors.hashes.get(walk.seq, b"")))
         break
     if not faults:
         faults.extend(_ending(walk, first, anchors))
@@ -158,13 +158,15 @@ def _contradiction(walk: _Walk, placed: _Placed, anchored: bytes, following: _Pl
     return Fault(REWRITTEN, walk.good_anchor + 1, placed.segment, 0, detail)
 
 
-def _diagnose(walk: _Walk, placed: _Placed, line: Line | None, rest: Iterator[_Placed]) -> Fault:
-    """Return the fault of the first record that does not hold, with what follows as evidence."""
+def _diagnose(walk: _Walk, placed: _Placed, line: Line | None, rest: Iterator[_Placed], anchored: bytes) -> Fault:
+    """Return the fault of the first record that does not hold; the evidence: what follows, and what a checkpoint says."""
     expected, following = walk.seq, next(rest, None)
     after = parse_line(following.raw) if following is not None else None
     here = (placed.segment, placed.number)
     if line is None:
         return Fault(EDITED, expected, *here, "the line is not a record")
+    if line.hash == anchored:
+        return Fault(EDITED, expected, *here, "the record does not match the hash that a checkpoint has of it")
     if after is not None and after.follows(line.hash) and after.seq == expected + 1:
         return Fault(EDITED, expected, *here, "the record does not match its hash, or the one before was changed")
     if after is not None and after.seq == expected and after.follows(walk.hash):

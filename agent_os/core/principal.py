@@ -90,6 +90,14 @@ class Capability:
             return True
         return any(entry.endswith("/") and (target.startswith(entry) or target == entry[:-1]) for entry in self.scope)
 
+    def contains(self, other: Capability) -> bool:
+        """Return whether every target of the other right is a target of this one (limits are not compared)."""
+        if self.verb not in ("*", other.verb):
+            return False
+        if self.scope is None:
+            return True
+        return other.scope is not None and all(self.covers(other.verb, target) for target in other.scope)
+
     def intersect(self, other: Capability) -> Capability | None:
         """Return what both grant, or None where they grant nothing together."""
         if self.verb != other.verb and "*" not in (self.verb, other.verb):

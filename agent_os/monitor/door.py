@@ -19,27 +19,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
-from agent_os.core import canonical
-from agent_os.core.action import Action, FsDelete, FsList, FsRead, FsWrite, ToolCall
-from agent_os.core.decision import Decision, Obligation, Verdict
+from agent_os.core.action import Action, ToolCall
+from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
 from agent_os.core.facts import Facts
-from agent_os.core.label import UNTRUSTED
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor import asking, record
-from agent_os.monitor.allowance import needs
-from agent_os.monitor.gather import Needs, Session, gather
+from agent_os.monitor import asking, outcomes, record, reserving
+from agent_os.monitor.gather import Needs, Session
+from agent_os.monitor.judging import Judged, judge, refusal
+from agent_os.monitor.naming import canonical_action, identified
 from agent_os.monitor.reach import beyond
-from agent_os.monitor.routing import ROUTING, routed
-from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, REWRITE_ROUNDS_MAX, Ports
-from agent_os.policy import Policy, decide
+from agent_os.monitor.sharing import Given, Shared
+from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, Ports
+from agent_os.policy import Policy
 
 Body = Callable[[Action], Awaitable[Any]]
 """What a trusted in-process wrapper does once its action is permitted; it gets the final action."""
 
-REWRITES: Final = frozenset({"redact", "pseudonymise", "route", "local-only", "clamp"})
 _PURE_READS: Final = frozenset({"fs.read", "fs.list", "memory.read"})
 """Reads inside the workspace need not wait for their intent to be durable (law 8)."""
 
@@ -49,29 +47,8 @@ class _Flight:
     """An admitted action under way: what `settle` needs to close it."""
 
     reference: str
-    budgets: Mapping[str, Mapping[str, float]]
+    taken: reserving.Amounts
     key: str
-
-
-@dataclass(slots=True)
-class _Shared:
-    """One effect that several callers under one idempotency key wait for; it ends with the last of them."""
-
-    action: Action | Mapping[str, Any]
-    running: asyncio.Future[Outcome | Pending]
-    waiting: int = 0
-
-    async def result(self) -> Outcome | Pending:
-        self.waiting += 1
-        try:
-            return await asyncio.shield(self.running)
-        except asyncio.CancelledError:
-            if self.waiting == 1 and not self.running.done():
-                self.running.cancel()
-                await asyncio.wait([self.running])
-            raise
-        finally:
-            self.waiting -= 1
 
 
 class Monitor:
@@ -87,7 +64,7 @@ class Monitor:
         self._flights: dict[str, _Flight] = {}
         self._children: weakref.WeakSet[Monitor] = weakref.WeakSet()
         self._run, self._count = ports.ids.new("act"), 0
-        self._keyed: dict[str, _Shared] = {}
+        self._keyed = Shared()
         self.session = session
 
     # ---- what the session is ----------------------------------------------------------------------------------------
@@ -128,7 +105,7 @@ class Monitor:
         held = self.session.capabilities
         if held is not None:
             for wanted in capabilities:
-                if not any(_contains(own, wanted) for own in held):
+                if not any(own.contains(wanted) for own in held):
                     raise ActionError("asks for more than its parent holds", field=f"capabilities.{wanted.verb}")
         base = session or Session(self.principal, self.session.workspace, self.session.flow, self.session.privacy)
         base.principal = self.principal.child(agent)
@@ -141,7 +118,7 @@ class Monitor:
 
     async def perform(
         self,
-        action: Action | Mapping[str, Any],
+        action: Given,
         *,
         body: Body | None = None,
         key: str = "",
@@ -156,32 +133,22 @@ class Monitor:
         if not key:
             return await self._perform(action, body, "", stated)
         key = self._scoped(key)
-        shared = self._keyed.get(key)
-        if shared is None:
-            shared = self._keyed[key] = _Shared(action, asyncio.ensure_future(self._perform(action, body, key, stated)))
-            shared.running.add_done_callback(lambda _: self._keyed.pop(key, None))
-        elif shared.action != action:
-            raise ActionError("this idempotency key is in use for another action", field="key")
-        return await shared.result()
+        return await self._keyed.result(key, action, lambda: self._perform(action, body, key, stated))
 
     async def _perform(
-        self, action: Action | Mapping[str, Any], body: Body | None, key: str, stated: Mapping[str, Any] | None
+        self, action: Given, body: Body | None, key: str, stated: Mapping[str, Any] | None
     ) -> Outcome | Pending:
         if key and self._ports.outcomes is not None:
             known = await self._ports.outcomes.recall(key)
             if known is not None:
                 return known
         admitted = await self._admit(action, key=key, stated=stated)
-        if isinstance(admitted, Pending):
-            return admitted
-        if isinstance(admitted, Outcome):
+        if not isinstance(admitted, Admission):
             return admitted
         outcome = await self._execute(admitted, body)
         return await self._close(admitted, outcome)
 
-    async def admit(
-        self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
-    ) -> Admission:
+    async def admit(self, action: Given, *, stated: Mapping[str, Any] | None = None, key: str = "") -> Admission:
         """Open the door for an effect that streams; its holder calls `settle` once (core/ports.py: Door)."""
         admitted = await self._admit(action, key=self._scoped(key) if key else "", stated=stated)
         if isinstance(admitted, Admission):
@@ -202,80 +169,43 @@ class Monitor:
     # ---- admit ------------------------------------------------------------------------------------------------------
 
     async def _admit(
-        self, given: Action | Mapping[str, Any], *, key: str, stated: Mapping[str, Any] | None
+        self, given: Given, *, key: str, stated: Mapping[str, Any] | None
     ) -> Admission | Pending | Outcome:
-        action = self._identify(self._canonical(given))
         reference = self._reference()
+        action = self._named(given, reference)
         if self.session.ended:
             self._deny(action, self._refusal("runtime.agent-ended", "this agent is over"), reference)
         self._within_reach(action, reference)
-        action, decision, facts = await self._decide(action, stated)
-        if decision.verdict is not Verdict.ALLOW:
-            await self._remember(action, reference)
-        if decision.verdict is Verdict.ASK:
-            answered = await self._asked(action, stated, decision, facts, reference)
+        judged = await self._judge(action, stated)
+        if judged.decision.verdict is not Verdict.ALLOW:
+            await self._remember(judged.action, reference)
+        if judged.decision.verdict is Verdict.ASK:
+            answered = await self._asked(judged, stated, reference)
             if isinstance(answered, Pending):
                 return answered
-            action, decision, facts = answered
-        if decision.verdict is not Verdict.ALLOW:
-            self._deny(action, decision, reference)
-        amounts = _amounts(decision.obligations)
-        outcomes = self._ports.outcomes if key else None
-        if outcomes is not None:
-            known = await outcomes.claim(key, action.digest)
+            judged = answered
+        if judged.decision.verdict is not Verdict.ALLOW:
+            self._deny(judged.action, judged.decision, reference)
+        store = self._ports.outcomes if key else None
+        if store is not None:
+            known = await store.claim(key, judged.action.digest)
             if known is not None:
                 return known
         try:
-            await self._reserve(action, decision, reference, amounts)
-            return await self._intend(action, decision, facts, reference, amounts, key)
+            return await self._intend(judged, reference, await self._reserve(judged, reference), key)
         except DeniedError:
-            if outcomes is not None:
-                await outcomes.release(key)
+            if store is not None:
+                await store.release(key)
             raise
 
-    def _canonical(self, given: Action | Mapping[str, Any]) -> Action:
-        principal = self.session.principal
-        if not isinstance(given, Action):
-            given = Action.parse(given, workspace=self.session.workspace, principal=principal)
-        elif given.principal != principal:
-            given = given.rewritten(principal=principal)  # who acts is the session's to say, never the action's
-        if self._ports.links is not None and isinstance(given, FsRead | FsWrite | FsList | FsDelete):
-            resolved = self._ports.links.resolve(given.path)
-            if resolved != given.path:
-                given = given.rewritten(path=resolved)
-        return given
-
-    def _identify(self, action: Action) -> Action:
-        """Give a tool call its identity from the registry, and resolve the paths among its arguments."""
-        if not isinstance(action, ToolCall):
-            return action.rewritten(tool_digest="") if action.tool_digest else action
-        tool = self._ports.registry.find(action.tool, action.server)
-        if tool is None:
-            refusal = Decision(
-                Verdict.DENY,
-                ("runtime.tool-not-registered",),
-                "the registry knows no tool of this name",
-                policy_digest=self._policy.digest,
-            )
-            self._deny(action, refusal, self._reference())
-        args: dict[str, Any] | None = None
-        for name, argument in tool.spec.arguments.items():
-            if argument.type == "path" and isinstance(action.args.get(name), str) and action.args[name]:
-                path = canonical.path(action.args[name], root=self.session.workspace, field=f"args.{name}")
-                if self._ports.links is not None:
-                    path = self._ports.links.resolve(path)
-                args = {**(args or action.args), name: path}
-        if args is None and action.tool_digest == tool.digest:
-            return action
-        return ToolCall(
-            principal=action.principal,
-            tool_digest=tool.digest,
-            call_id=action.call_id,
-            stated=action.stated,
-            tool=action.tool,
-            args=action.args if args is None else args,
-            server=action.server,
-        )
+    def _named(self, given: Given, reference: str) -> Action:
+        """Return the action as it is judged, or deny a tool that nobody registered."""
+        action = canonical_action(given, self.session, self._ports.links)
+        named = identified(action, self.session, self._ports)
+        if named is None:
+            why = "the registry knows no tool of this name"
+            self._deny(action, self._refusal("runtime.tool-not-registered", why), reference)
+        return named
 
     def _within_reach(self, action: Action, reference: str) -> None:
         """Deny a sub-agent's call of a tool server that names what the sub-agent holds no right to."""
@@ -288,37 +218,8 @@ class Monitor:
             reason = f"the agent was not given the right to what the argument {named} names"
             self._deny(action, self._refusal("runtime.capability", reason), reference)
 
-    async def _decide(self, action: Action, stated: Mapping[str, Any] | None) -> tuple[Action, Decision, Facts]:
-        """Decide, carry out rewrites, decide the rewritten action again; bounded (law 9). Deny is final, asks add up."""
-        asked: dict[str, str] = {}
-        done: set[tuple[str, str]] = set()
-        audit_only: tuple[str, ...] = ()
-        for _ in range(REWRITE_ROUNDS_MAX):
-            facts = await gather(self._ports, self._needs, self.session, action, stated)
-            decision = decide(self._policy, action, facts)
-            audit_only = (*audit_only, *decision.audit_only)
-            if decision.verdict is Verdict.DENY:
-                return action, decision, facts
-            if decision.verdict is Verdict.ASK:
-                asked.update(dict.fromkeys(decision.rules, decision.reason))
-            todo = [item for item in decision.obligations if item.kind in REWRITES]
-            todo = [item for item in todo if (item.kind, item.rule) not in done]
-            if not todo:
-                return action, _accumulated(decision, asked, audit_only), facts
-            content = [item for item in todo if item.kind not in ROUTING]
-            if content and self.session.privacy is None:
-                return action, self._refusal("runtime.rewrite", "no privacy router carries out the rewrite"), facts
-            try:
-                changed = routed(action, [item for item in todo if item.kind in ROUTING])
-                if content and self.session.privacy is not None:
-                    changed = self.session.privacy.rewrite(changed, facts.findings or (), content)
-            except AgentOSError as error:
-                return action, self._refusal("runtime.rewrite", f"the rewrite failed: {type(error).__name__}"), facts
-            done.update((item.kind, item.rule) for item in todo)
-            if changed.digest == action.digest:
-                return action, _accumulated(decision, asked, audit_only), facts
-            action = changed
-        return action, self._refusal("runtime.rewrite-rounds", "rewrites did not settle"), facts
+    async def _judge(self, action: Action, stated: Mapping[str, Any] | None) -> Judged:
+        return await judge(self._policy, self._needs, self._ports, self.session, action, stated)
 
     def _scoped(self, key: str) -> str:
         """Return a key as it is stored: one user's keys never reach another's outcomes."""
@@ -330,68 +231,43 @@ class Monitor:
         return f"{self._run}.{self._count}"
 
     def _refusal(self, rule: str, reason: str) -> Decision:
-        return Decision(Verdict.DENY, (rule,), reason, policy_digest=self._policy.digest)
+        return refusal(self._policy, rule, reason)
 
-    async def _asked(
-        self, action: Action, stated: Mapping[str, Any] | None, decision: Decision, facts: Facts, reference: str
-    ) -> tuple[Action, Decision, Facts] | Pending:
+    async def _asked(self, judged: Judged, stated: Mapping[str, Any] | None, reference: str) -> Judged | Pending:
         """Discharge an ask by a grant for exactly this action, or put it to a person; Pending while nobody answered."""
-        if await asking.spend(self._ports, action, decision):
-            return action, replace(decision, verdict=Verdict.ALLOW), facts
+        if await self._granted(judged):
+            return _allowed(judged)
+        action, decision, facts = judged
         answer = await asking.ask(self._ports, action, decision, facts, reference=reference, seconds=self._approval_s)
         if isinstance(answer, Pending):
             return answer
         if answer is not None:
-            return action, answer, facts
+            return judged._replace(decision=answer)
         # Somebody answered, and time has passed: what was approved must still be what the policy asks for now.
-        action, decision, facts = await self._decide(action, stated)
-        if decision.verdict is Verdict.ASK and await asking.spend(self._ports, action, decision):
-            return action, replace(decision, verdict=Verdict.ALLOW), facts
-        if decision.verdict is Verdict.ASK:
-            return (
-                action,
-                self._refusal("runtime.approval-outdated", "what was approved is no longer what is asked"),
-                facts,
-            )
-        return action, decision, facts
+        judged = await self._judge(action, stated)
+        if judged.decision.verdict is not Verdict.ASK:
+            return judged
+        if await self._granted(judged):
+            return _allowed(judged)
+        why = "what was approved is no longer what is asked"
+        return judged._replace(decision=self._refusal("runtime.approval-outdated", why))
 
-    async def _reserve(
-        self, action: Action, decision: Decision, reference: str, amounts: Mapping[str, Mapping[str, float]]
-    ) -> None:
-        if not self._ports.rates.take(decision.obligations, action.principal, self._ports.clock.now()):
-            self._deny(action, self._refusal("runtime.rate", "no calls are left in the window"), reference)
-        allowance = self.session.allowance
-        if allowance is not None and not allowance.take(needs(action)):
-            self._deny(action, self._refusal("runtime.allowance", "what this agent may use is spent"), reference)
-        if not amounts:
-            return
-        store = self._ports.budgets
-        try:
-            granted = store is not None and await store.reserve(reference, amounts)
-        except AgentOSError:
-            granted = False
-        if not granted:
-            self._give_back(action)
-            why = "a budget is spent" if store is not None else "no budget store is open"
-            refusal = replace(self._refusal("runtime.budget", why), obligations=decision.obligations)
-            self._deny(action, refusal, reference)
+    async def _granted(self, judged: Judged) -> bool:
+        return await asking.spend(self._ports, judged.action, judged.decision)
 
-    def _give_back(self, action: Action) -> None:
-        """Return what was taken of this agent's allowance for an action that did not happen."""
-        if self.session.allowance is not None:
-            taken = needs(action)
-            self.session.allowance.settle(taken, dict.fromkeys(taken, 0.0))
+    async def _reserve(self, judged: Judged, reference: str) -> reserving.Amounts:
+        """Take what the action may use, or deny."""
+        action, decision, _ = judged
+        wanted = reserving.amounts(decision.obligations)
+        short = await reserving.take(self._ports, self.session, action, decision.obligations, reference, wanted)
+        if short is not None:
+            denial = replace(self._refusal(short.rule, short.reason), obligations=decision.obligations)
+            self._deny(action, denial, reference)
+        return wanted
 
-    async def _intend(
-        self,
-        action: Action,
-        decision: Decision,
-        facts: Facts,
-        reference: str,
-        amounts: Mapping[str, Mapping[str, float]],
-        key: str,
-    ) -> Admission:
+    async def _intend(self, judged: Judged, reference: str, taken: reserving.Amounts, key: str) -> Admission:
         """Write the intent, wait until it is durable where the effect is outside, mint the permit."""
+        action, decision, facts = judged
         ports = self._ports
         said = record.describe(action, ports.keyed_digest)
         intent = record.intent(action, decision, reference=reference, now=facts.now or 0.0, said=said)
@@ -404,11 +280,9 @@ class Monitor:
             if self._waits(action):
                 await durable
         except AgentOSError as error:
-            self._give_back(action)
-            if amounts and ports.budgets is not None:
-                await ports.budgets.settle(reference, {})
-            refusal = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
-            raise DeniedError(refusal) from error
+            await reserving.give_back(ports, self.session, action, reference, taken)
+            denial = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
+            raise DeniedError(denial) from error
         permit = Permit(
             nonce=reference,
             action_digest=action.digest,
@@ -417,7 +291,7 @@ class Monitor:
             resolved_ips=facts.resolved_ips or (),
             deadline=ports.clock.monotonic() + ports.execute_timeout_s,
         )
-        self._flights[reference] = _Flight(reference, amounts, key)
+        self._flights[reference] = _Flight(reference, taken, key)
         return Admission(action, decision, permit)
 
     def _waits(self, action: Action) -> bool:
@@ -478,22 +352,14 @@ class Monitor:
         flight = self._flights.pop(admission.permit.nonce, None)
         if flight is None:
             raise IntegrityError("an action was settled twice")
-        if self.session.allowance is not None:
-            self.session.allowance.settle(needs(admission.action), outcome.usage)
-        ports, action, session = self._ports, admission.action, self.session
-        if session.privacy is not None and outcome.ok:
-            outcome = replace(outcome, value=session.privacy.restore(outcome.value, action))
-        if session.flow is not None:
-            outcome = _observed(session.flow.observe, action, outcome)
-        if flight.budgets and ports.budgets is not None:
-            await ports.budgets.settle(flight.reference, _used(flight.budgets, outcome))
+        ports, action, reference = self._ports, admission.action, flight.reference
+        await reserving.settle(ports, self.session, action, reference, flight.taken, outcome)
+        outcome = outcomes.received(self.session, action, outcome)
         if flight.key and ports.outcomes is not None:
             await ports.outcomes.record(flight.key, outcome)
         if ports.payloads is not None:
-            await ports.payloads.put(
-                flight.reference + ".out", {"value": _jsonable(outcome.value), "error": outcome.error}
-            )
-        done = record.finished(flight.reference, outcome, now=ports.clock.now(), size=_size(outcome.value))
+            await ports.payloads.put(reference + ".out", outcomes.kept(outcome))
+        done = record.finished(reference, outcome, now=ports.clock.now(), size=outcomes.size(outcome.value))
         with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
             ports.audit.append(done)
         return outcome
@@ -502,61 +368,11 @@ class Monitor:
 # ---- small pure parts -----------------------------------------------------------------------------------------------
 
 
-def _contains(own: Capability, wanted: Capability) -> bool:
-    if own.verb not in ("*", wanted.verb):
-        return False
-    if own.scope is None:
-        return True
-    return wanted.scope is not None and all(own.covers(wanted.verb, target) for target in wanted.scope)
-
-
-def _accumulated(decision: Decision, asked: Mapping[str, str], audit_only: tuple[str, ...]) -> Decision:
-    unique = tuple(dict.fromkeys(audit_only))
-    if not asked:
-        return decision if unique == decision.audit_only else replace(decision, audit_only=unique)
-    rules = tuple(dict.fromkeys((*asked, *(decision.rules if decision.verdict is Verdict.ASK else ()))))
-    reason = "; ".join(dict.fromkeys(asked.values()))
-    return replace(decision, verdict=Verdict.ASK, rules=rules, reason=reason, audit_only=unique)
-
-
-def _amounts(obligations: tuple[Obligation, ...]) -> dict[str, dict[str, float]]:
-    """Return budget -> unit -> amount of the reserve obligations; several on one budget add up."""
-    amounts: dict[str, dict[str, float]] = {}
-    for obligation in obligations:
-        if obligation.kind == "reserve":
-            units = amounts.setdefault(str(obligation.params["budget"]), {})
-            for unit, amount in obligation.params.get("amounts", {}).items():
-                units[unit] = units.get(unit, 0.0) + float(amount)
-    return amounts
-
-
-def _used(reserved: Mapping[str, Mapping[str, float]], outcome: Outcome) -> dict[str, dict[str, float]]:
-    """Return what to charge: what the outcome says was used, or the whole reservation where it says nothing."""
-    return {
-        budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
-        for budget, units in reserved.items()
-    }
+def _allowed(judged: Judged) -> Judged:
+    return judged._replace(decision=replace(judged.decision, verdict=Verdict.ALLOW))
 
 
 def _facts_digest(facts: Facts) -> str:
     """Return what binds a permit to the facts that an effect depends on: time, addresses, program."""
     form = repr((facts.now, facts.workspace, facts.resolved_ips, facts.executable, facts.depth))
     return hashlib.sha256(form.encode()).hexdigest()
-
-
-def _observed(observe: Callable[[Action, Outcome], Outcome], action: Action, outcome: Outcome) -> Outcome:
-    try:
-        return observe(action, outcome)
-    except Exception:  # an outcome the guard cannot label is untrusted as a whole
-        return replace(outcome, label=UNTRUSTED, leaves=())
-
-
-def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | bytes) else -1
-
-
-def _jsonable(value: Any) -> Any:
-    try:
-        return canonical.json_value(value)
-    except ActionError:
-        return {"$type": type(value).__name__}

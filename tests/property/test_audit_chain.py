@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_os.audit.chain import genesis, seal
@@ -64,6 +64,7 @@ def test_an_untouched_log_verifies() -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
+@example(position=119668946, mask=1)
 def test_any_flipped_byte_is_found_at_its_record(position: int, mask: int) -> None:
     """One changed byte anywhere is found, and the record named is the one it stands in."""
     lines, _, kept = log()

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError, PolicyError
@@ -19,6 +21,7 @@ from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.policy.compile import Unit
 from agent_os.policy.engine import decide
 from agent_os.policy.policy import Policy, PolicyLayer, _build
+from agent_os.policy.problems import from_validation
 from agent_os.policy.reader import read
 from agent_os.policy.schema import PolicyFile
 from agent_os.policy.workbench import proposals
@@ -131,7 +134,11 @@ def _propose(policy: Policy, group: Sequence[tuple[Action, Seen]], learnt: Learn
 def with_overlay(policy: Policy, fragment: Mapping[str, Any]) -> Policy:
     """Return the policy with a fragment added to its first layer, as merging the overlay would. Raises PolicyError."""
     document = read(json.dumps(fragment), file="<overlay>")
-    unit = Unit(document, PolicyFile.model_validate(document.value), "overlay")
+    try:
+        parsed = PolicyFile.model_validate(document.value)
+    except ValidationError as error:
+        raise PolicyError(from_validation(error, document, PolicyFile)) from error
+    unit = Unit(document, parsed, "overlay")
     first, *rest = policy.layers
     return _build((PolicyLayer(first.name, first.semantics, (*first.units, unit)), *rest))
 

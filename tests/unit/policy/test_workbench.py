@@ -276,3 +276,10 @@ def test_malformed_facts_are_refused(given: Any, message: str) -> None:
     """A misspelt fact is an error, not a default."""
     with pytest.raises(ActionError, match=message):
         parse_facts(given)
+
+
+def test_what_no_valid_rule_can_allow_is_listed_not_raised() -> None:
+    """A memory key that the schema refuses ends as "does not compile" in the learnt list, never as an exception."""
+    learnt = learn(Policy.parse("version: 1\n"), [Seen({"kind": "memory.write", "key": "", "value": None})])
+    assert not learnt.proposals
+    assert any("does not compile" in reason for reason in learnt.unknown)

@@ -1,0 +1,45 @@
+"""What an effect gave, as the caller may have it: originals put back, every leaf labelled, kept where payloads are.
+
+Threat: a result that no guard could read and that passes as trusted. What cannot be labelled is untrusted as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from agent_os.core import canonical
+from agent_os.core.action import Action
+from agent_os.core.errors import ActionError
+from agent_os.core.label import UNTRUSTED
+from agent_os.core.ports import Outcome
+from agent_os.monitor.gather import Session
+
+
+def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
+    """Return the outcome restored for this session and labelled by its flow guard."""
+    if session.privacy is not None and outcome.ok:
+        try:
+            outcome = replace(outcome, value=session.privacy.restore(outcome.value, action))
+        except Exception as error:  # the effect happened: its result stays, with its placeholders
+            outcome = replace(outcome, detail=f"originals could not be put back: {type(error).__name__}")
+    if session.flow is None:
+        return outcome
+    try:
+        return session.flow.observe(action, outcome)
+    except Exception:  # an outcome the guard cannot label is untrusted as a whole
+        return replace(outcome, label=UNTRUSTED, leaves=())
+
+
+def size(value: Any) -> int:
+    """Return a result's size as the audit says it: bytes or characters, -1 for what has none."""
+    return len(value) if isinstance(value, str | bytes) else -1
+
+
+def kept(outcome: Outcome) -> dict[str, Any]:
+    """Return what the payload store keeps of an outcome."""
+    try:
+        value = canonical.json_value(outcome.value)
+    except ActionError:
+        value = {"$type": type(outcome.value).__name__}
+    return {"value": value, "error": outcome.error}

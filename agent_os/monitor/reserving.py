@@ -1,0 +1,86 @@
+"""What an action may use is taken before it happens: rates, the agent's allowance, budgets; all of it or nothing.
+
+Threat: many callers that each see the last of a budget. Taking is atomic in the store; what did not happen is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from agent_os.core.action import Action
+from agent_os.core.decision import Obligation
+from agent_os.core.errors import AgentOSError
+from agent_os.core.ports import Outcome
+from agent_os.monitor.allowance import needs
+from agent_os.monitor.gather import Session
+from agent_os.monitor.wiring import Ports
+
+Amounts = Mapping[str, Mapping[str, float]]
+"""Budget -> unit -> amount."""
+
+
+class Short(NamedTuple):
+    """What was not left: the runtime's rule and the reason a person reads."""
+
+    rule: str
+    reason: str
+
+
+def amounts(obligations: tuple[Obligation, ...]) -> dict[str, dict[str, float]]:
+    """Return budget -> unit -> amount of the reserve obligations; several on one budget add up."""
+    found: dict[str, dict[str, float]] = {}
+    for obligation in obligations:
+        if obligation.kind == "reserve":
+            units = found.setdefault(str(obligation.params["budget"]), {})
+            for unit, amount in obligation.params.get("amounts", {}).items():
+                units[unit] = units.get(unit, 0.0) + float(amount)
+    return found
+
+
+async def take(
+    ports: Ports, session: Session, action: Action, obligations: tuple[Obligation, ...], reference: str, wanted: Amounts
+) -> Short | None:
+    """Take a call of every rate, what the agent may use itself, and `wanted` of the budgets; None when all was left."""
+    if not ports.rates.take(obligations, action.principal, ports.clock.now()):
+        return Short("runtime.rate", "no calls are left in the window")
+    if session.allowance is not None and not session.allowance.take(needs(action)):
+        return Short("runtime.allowance", "what this agent may use is spent")
+    if not wanted:
+        return None
+    store = ports.budgets
+    try:
+        granted = store is not None and await store.reserve(reference, wanted)
+    except AgentOSError:
+        granted = False
+    if granted:
+        return None
+    _return_allowance(session, action)
+    return Short("runtime.budget", "a budget is spent" if store is not None else "no budget store is open")
+
+
+async def give_back(ports: Ports, session: Session, action: Action, reference: str, taken: Amounts) -> None:
+    """Return what was taken for an action that does not happen (a call of a rate stays counted)."""
+    _return_allowance(session, action)
+    if taken and ports.budgets is not None:
+        await ports.budgets.settle(reference, {})
+
+
+async def settle(
+    ports: Ports, session: Session, action: Action, reference: str, taken: Amounts, outcome: Outcome
+) -> None:
+    """Replace what was taken by what was used; where the outcome does not say, all of it was."""
+    if session.allowance is not None:
+        session.allowance.settle(needs(action), outcome.usage)
+    if taken and ports.budgets is not None:
+        used = {
+            budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
+            for budget, units in taken.items()
+        }
+        await ports.budgets.settle(reference, used)
+
+
+def _return_allowance(session: Session, action: Action) -> None:
+    if session.allowance is not None:
+        taken = needs(action)
+        session.allowance.settle(taken, dict.fromkeys(taken, 0.0))
