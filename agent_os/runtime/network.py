@@ -135,6 +135,7 @@ class PolicyRules:
             sealed=sealed,
             body=self._content or bool(reads) or bool(middlewares),
             redact_keys=bool(middlewares),
+            raw=bool(entries) and all(entry["uninspected"] or entry["protocol"] == "tcp" for entry in entries),
             graphql_messages=any(entry["websocket_graphql"] for entry in entries),
             unavailable=f"the middleware {unknown[0]!r} is not installed" if unknown else "",
             body_bytes=0 if self._content else max((int(entry["body_bytes"]) for entry in reads), default=0),

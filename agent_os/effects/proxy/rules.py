@@ -21,6 +21,7 @@ class Treatment:
     `inspect`: TLS is terminated and every request judged. `body`: request bodies are read whole before they are judged.
     `messages`: WebSocket text messages are judged one by one. `encoded_slash`: `%2F` may stand in a path.
     `sealed`: policy wants to look and may not open TLS here: TLS is refused.
+    `raw`: the policy says that any protocol passes here, HTTP/2 without TLS included.
     `redact_keys`: API keys in request bodies are replaced before judging. `unavailable`: why nothing may pass here.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
@@ -36,6 +37,7 @@ class Treatment:
     encoded_slash: bool = False
     body_bytes: int = 0
     redact_keys: bool = False
+    raw: bool = False
     unavailable: str = ""
     content_types: tuple[str, ...] = ()
     request_bytes: int = 0

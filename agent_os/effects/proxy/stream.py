@@ -249,13 +249,24 @@ class Stream(asyncio.Protocol):
 
     # ---- relay ---------------------------------------------------------------------------------------------------
 
-    def pour_into(self, other: Stream) -> None:
-        """Hand every byte from here on to `other`, with back-pressure; what is buffered goes first."""
+    def pour_into(self, other: Stream, through: Callable[[bytes], bytes] | None = None) -> None:
+        """Hand every byte from here on to `other`, with back-pressure; what is buffered goes first.
+
+        `through` sees each piece and returns what goes on instead; it may not raise.
+        """
         self._poured_into = other
         other._source = self
+        sink: Callable[[bytes], None] = other.write
+        if through is not None:
+            filtered = through
+
+            def sink(data: bytes) -> None:
+                if ready := filtered(data):
+                    other.write(ready)
+
         if self._buffer:
-            other.write(self.take())
-        self._sink = other.write
+            sink(self.take())
+        self._sink = sink
         if other._write_paused:
             self.pause()
         else:

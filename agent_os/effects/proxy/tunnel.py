@@ -2,31 +2,33 @@
 inspected.
 
 Passed through, the first flight is still looked at: a TLS ClientHello must name the judged host and may not hide its
-name (ECH), a plain HTTP head must name it too. Inspected, TLS is terminated with a leaf for the judged host and every
-request goes through `exchange`; what is neither TLS nor HTTP cannot be inspected and is refused. Threat: domain
-fronting, protocols inside protocols.
+name (ECH), and every plain HTTP request must name it too, the first and all later ones. Inspected, TLS is terminated
+with a leaf for the judged host and every request goes through `exchange`; what is neither TLS nor HTTP cannot be
+inspected and is refused. Threat: domain fronting, protocols inside protocols.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Final
 
 from agent_os.core import canonical
+from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.ports import Outcome
-from agent_os.effects.proxy import answers, http1
+from agent_os.effects.proxy import answers
 from agent_os.effects.proxy.exchange import serve_requests
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls, parse_client_hello
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.guards.egress import HostWatch, HttpError, parse_request, speaks_http, split_head
 
-_HTTP_LINE: Final = re.compile(rb"[A-Z]{3,16} [\x21-\x7e]{1,8192} HTTP/1\.[01]\r\n")
-_HTTP_START: Final = re.compile(rb"[A-Z]{1,16}(?: [\x21-\x7e]{0,8192}(?: [HTP/1.0\r]{0,9})?)?")
+_HTTP2: Final = b"PRI * HTTP/2"
+"""What a client says first that speaks HTTP/2 without TLS (RFC 9113, 3.4)."""
+_MISDIRECTED: Final = 421
 
 
 async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[], None]) -> None:
@@ -89,12 +91,12 @@ async def _inspect(parts: Parts, flow: Flow, route: Route) -> None:
 
 
 async def _speaks_http(client: Stream) -> bool:
-    """Whether the stream starts with an HTTP/1 request line; waits for its end."""
+    """Whether the stream starts with a request line; waits for its end."""
     while True:
-        if _HTTP_LINE.match(client.buffer):
-            return True
-        start = bytes(client.buffer[:8300])
-        if not _HTTP_START.fullmatch(start) or not await client.more():
+        told = speaks_http(client.buffer)
+        if told is not None:
+            return told
+        if not await client.more():
             return False
 
 
@@ -140,6 +142,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     client = flow.client
     flow.mode = "pass"
     flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
+    watch: HostWatch | None = None
     done, client_flows = _watch(parts, flow, client, upstream)
     upstream.pour_into(client)
     if not client.buffer:
@@ -151,35 +154,72 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
             _agree(parts, flow, route, hello, inspected=False)
             flow.mode = "pass tls"
         elif client.buffer and await _speaks_http(client):
-            await _check_host(parts, flow, route)
             flow.mode = "pass http"
+            if not (route.treatment.raw and client.buffer.startswith(_HTTP2)):
+                if await _first_request(parts, flow, route):
+                    upstream.stop_pouring()
+                    upstream.on_lost = upstream.on_eof = None
+                    upstream.close()
+                    await serve_requests(parts, flow, scheme="http", route=route)
+                    return
+                watch = HostWatch(route.host, route.port)
     except HelloError as error:
         raise _refuse(parts, flow, "egress.tls", f"malformed client hello: {error}") from None
     flow.deadline = 0.0
-    client.pour_into(upstream)
+    client.pour_into(upstream, _held_to_host(parts, flow, watch, done) if watch is not None else None)
     client_flows()
     await done
 
 
-async def _check_host(parts: Parts, flow: Flow, route: Route) -> None:
-    """Compare the Host of a tunnel's first plain request; later ones reach the same judged address."""
+async def _first_request(parts: Parts, flow: Flow, route: Route) -> bool:
+    """Hold the first plain request of a passed tunnel to the judged host; a denial is told to the client.
+
+    Returns whether it asks for an upgrade: that is served as inspected requests are. Raises DeniedError.
+    """
     client = flow.client
-    while (end := client.buffer.find(b"\r\n\r\n")) < 0:
-        if len(client.buffer) > parts.limits.head_bytes:
-            raise _refuse(parts, flow, "egress.http", "the request head is too large")
-        if not await client.more():
-            return
     try:
-        head = http1.parse_request(bytes(client.buffer[: end + 4]))
-        authority = head.get("host")
-        name, _ = canonical.split_authority(authority, field="host") if authority else (route.host, 0)
-    except (http1.HttpError, ActionError) as error:
-        raise _refuse(parts, flow, "egress.http", f"malformed request: {error}") from None
-    if name != route.host:
-        decision = parts.refusal("egress.host-mismatch", "the Host field is not the host that was judged")
+        while (split := split_head(bytes(client.buffer))) is None:
+            if len(client.buffer) > parts.limits.head_bytes:
+                raise HttpError("head is too large", 431)
+            if not await client.more():
+                raise StreamClosedError("peer closed inside a head")
+        if parse_request(split[0]).get("upgrade"):
+            return True
+        HostWatch(route.host, route.port).feed(split[0])
+    except HttpError as error:
+        decision = _unlike(parts, error)
         denied(parts, flow, decision, "tunnel")
-        client.write(answers.denial(decision, host=route.host, port=route.port))
-        raise DeniedError(decision)
+        if error.status == _MISDIRECTED:
+            client.write(answers.denial(decision, host=route.host, port=route.port))
+        else:
+            client.write(answers.problem(error.status, "refused by the egress guard", decision.reason))
+        raise DeniedError(decision) from None
+    return False
+
+
+def _unlike(parts: Parts, error: HttpError) -> Decision:
+    if error.status == _MISDIRECTED:
+        return parts.refusal("egress.host-mismatch", str(error), "open a connection to the host that is meant")
+    advice = "HTTP/2 without TLS passes where the endpoint says `protocol: tcp` or `uninspected: <reason>`"
+    return parts.refusal("egress.http", f"malformed request: {error}", advice)
+
+
+def _held_to_host(parts: Parts, flow: Flow, watch: HostWatch, done: asyncio.Future[None]) -> Callable[[bytes], bytes]:
+    """Return what every later byte of a client passes through: a request for another host ends the tunnel."""
+
+    def through(data: bytes) -> bytes:
+        if done.done():
+            return b""
+        try:
+            return watch.feed(data)
+        except HttpError as error:
+            decision = _unlike(parts, error)
+            denied(parts, flow, decision, "tunnel")
+            parts.flows.note("alert", flow, rule=decision.rules[0], reason=decision.reason)
+            done.set_exception(DeniedError(decision))
+            return b""
+
+    return through
 
 
 def _watch(

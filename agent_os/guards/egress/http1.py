@@ -203,6 +203,11 @@ class ChunkedBody:
         self.done = False
         self.rest = b""
 
+    @property
+    def pending(self) -> int:
+        """Bytes fed that belong to a line which is not whole yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> bytes:
         """Return newly decoded bytes. Raises HttpError for malformed framing and for more than `limit` bytes in all."""
         self._buffer += data

@@ -178,7 +178,7 @@ class Endpoint(_Model):
     deny_rules: list[RequestRule] | None = Field(default=None, description="Requests denied, whatever allows them.")
     allowed_ips: list[StrictStr] = Field(
         default_factory=list,
-        description="Addresses and CIDRs the name may resolve to. Private addresses are reachable only where this lists them.",
+        description="Addresses and CIDRs the name may resolve to; private ones are reachable where listed here only.",
     )
     local: StrictBool = Field(
         default=False,

@@ -257,6 +257,78 @@ async def test_plain_host_fronting_in_a_passed_tunnel(world: World) -> None:
     twin.close()
 
 
+LATER = {
+    "another host": b"GET /ok HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "an absolute target": b"GET http://evil.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    "after an empty line": b"\r\nGET /ok HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "bare line feeds": b"GET /ok HTTP/1.1\nHost: evil.test\n\n",
+    "an upgrade": b"GET /ok HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: evil\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+async def test_later_plain_requests_of_a_passed_tunnel_are_held_to_its_host(world: World, name: str) -> None:
+    """Domain fronting on keep-alive: after a good request another host ends the tunnel; the twin keeps its own."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port))
+    await world.start()
+    address = await world.listen()
+    good = b"GET /ok HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    client = await tunnel(address, upstream)
+    assert (await client.send(good).answer())[0] == 200
+    assert await client.send(LATER[name]).rest() == b""
+    assert b"evil" not in upstream.text
+    assert world.guard is not None
+    assert world.guard.snapshot()["counts"]["alerts"] == 1
+    twin = await tunnel(address, upstream)
+    for request in (good, BENIGN, good, BENIGN):
+        assert (await twin.send(request).answer())[0] == 200
+    twin.close()
+
+
+@pytest.mark.parametrize(
+    "start", [b"\r\nGET /ok HTTP/1.1\r\nHost: evil.test\r\n\r\n", b"get /ok http/1.1\r\nhost: evil.test\r\n\r\n"]
+)
+async def test_a_request_that_only_a_lenient_server_reads_does_not_pass_as_opaque(world: World, start: bytes) -> None:
+    """An empty line first, or a lower-case method, is still HTTP; another protocol's first words pass."""
+    upstream = await world.upstream()
+    raw = await world.upstream(_parrot)
+    world.allow(Place("a.test", upstream.port), Place("a.test", raw.port))
+    await world.start()
+    address = await world.listen()
+    client = await tunnel(address, upstream)
+    status = (await client.send(start).answer())[0]
+    assert status in (400, 403)
+    assert upstream.text == b""
+    twin = await tunnel(address, raw)
+    assert await asyncio.wait_for(twin.send(b"EHLO me\r\n").reader.readline(), 5) == b"EHLO me\r\n"
+    twin.close()
+
+
+async def test_http2_without_tls_passes_only_where_the_policy_says_raw(world: World) -> None:
+    """Its requests name hosts that nobody here reads: denied in an opaque tunnel, passed where any protocol may."""
+    raw = await world.upstream(_parrot)
+    twin_raw = await world.upstream(_parrot)
+    world.allow(Place("a.test", raw.port), Place("a.test", twin_raw.port, treatment=Treatment(inspect=False, raw=True)))
+    await world.start()
+    address = await world.listen()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    client = await tunnel(address, raw)
+    status, _, body = await client.send(preface).answer()
+    assert status == 400
+    assert json.loads(body)["title"] == "refused by the egress guard"
+    twin = await tunnel(address, twin_raw)
+    assert await asyncio.wait_for(twin.send(preface).reader.readexactly(len(preface)), 5) == preface
+    twin.close()
+
+
+async def _parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server of no protocol: sends back what it gets."""
+    while data := await reader.read(4096):
+        writer.write(data)
+        await writer.drain()
+
+
 async def test_connect_target_and_host_field_must_agree(world: World) -> None:
     """A CONNECT whose Host names another host is refused, and so are user information and a missing port."""
     upstream, address = await inspected(world)

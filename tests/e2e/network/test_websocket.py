@@ -90,3 +90,16 @@ async def test_an_upstream_that_does_not_upgrade(world: World) -> None:
     with pytest.raises(websockets.InvalidStatus):
         await asyncio.wait_for(connect(f"ws://a.test:{upstream.port}/ws", proxy=f"http://{host}:{own}").__aenter__(), 5)
     assert b"sec-websocket-extensions" not in upstream.text.lower()
+
+
+async def test_a_websocket_through_a_passed_tunnel(world: World) -> None:
+    """An upgrade as the first request of a passed tunnel is served as inspected ones are: judged, then frames."""
+    async with echo() as (port, got):
+        world.allow(Place("a.test", port))
+        await world.start()
+        host, own = await world.listen()
+        async with connect(f"ws://a.test:{port}/ws", proxy=f"http://{host}:{own}") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        assert got == ["hello"]
+        assert [request.method for request in world.door.requests()] == ["GET", "WEBSOCKET_TEXT"]
