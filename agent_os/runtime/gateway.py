@@ -27,7 +27,7 @@ from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.policy.privacy import provider_place
-from agent_os.runtime.network import secret_stores
+from agent_os.runtime.sources import secret_stores
 
 BACKOFF_SECONDS: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 20.0

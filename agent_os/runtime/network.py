@@ -28,7 +28,7 @@ from agent_os.effects.proxy.inference import Inference
 from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
-from agent_os.effects.secret_store import SecretStores, SecretVault, Source
+from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.privacy.restore import ByteRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy, decide
@@ -36,6 +36,7 @@ from agent_os.policy.globs import compile_any
 from agent_os.policy.network.hosts import HostSelector
 from agent_os.policy.schema.network import NetworkMiddleware
 from agent_os.runtime.models import models_folder
+from agent_os.runtime.sources import secret_stores
 
 REDACT_KEYS: Final = "openshell/regex"
 """The middleware that is built in: API keys in request bodies are replaced by a mark."""
@@ -189,15 +190,6 @@ def _options(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return options
 
 
-def secret_stores(policy: Policy, *, vault: SecretVault | None, environment: Mapping[str, str]) -> SecretStores:
-    """Return the secrets a policy names, from the sources it names; the first file of a layer wins."""
-    sources: dict[str, Source] = {}
-    for section, _layer, _unit in policy.sections("secrets"):
-        for name, secret in section.items():
-            sources.setdefault(name, Source(secret.from_, secret.key or ""))
-    return SecretStores(sources, vault=vault, environment=environment)
-
-
 async def open_guard(
     policy: Policy,
     door: Door,
@@ -245,7 +237,7 @@ async def open_guard(
 
 def _models(policy: Policy, vault: SecretVault | None, state: Path) -> Providers | None:
     """Return the providers behind `https://inference.local`, or None where the policy has no models."""
-    from agent_os.runtime.gateway import endpoints_of, key_source  # noqa: PLC0415 - stands on this module
+    from agent_os.runtime.gateway import endpoints_of, key_source  # noqa: PLC0415 - only policies with models pay for it
 
     endpoints = endpoints_of(policy)
     if not endpoints:

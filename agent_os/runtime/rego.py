@@ -14,7 +14,7 @@ from agent_os.effects.rego.remote import SecretValue
 from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.rego import rego_layers
 from agent_os.policy import Policy
-from agent_os.runtime.network import secret_stores
+from agent_os.runtime.sources import secret_stores
 
 
 def rego_engines(
