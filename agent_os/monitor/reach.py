@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from agent_os.core import canonical
 from agent_os.core.action import ToolCall
@@ -19,7 +18,6 @@ from agent_os.core.principal import Capability
 
 FILES: Final = ("fs.read", "fs.list", "fs.write", "fs.delete")
 NETWORK: Final = ("net.connect",)
-_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 
 
 def beyond(spec: ToolSpec, action: ToolCall, held: Sequence[Capability] | None, workspace: str) -> str:
@@ -66,11 +64,10 @@ def _opens(held: Sequence[Capability], value: str, workspace: str) -> bool:
 def _reaches(held: Sequence[Capability], value: str, kind: str) -> bool:
     try:
         if kind == "url":
-            parts = urlsplit(value)
-            host = canonical.host(parts.hostname or "", field="url")
-            return _holds(held, NETWORK, f"{host}:{parts.port or _PORTS.get(parts.scheme.lower(), 0)}")
+            parts = canonical.url(value)
+            return _holds(held, NETWORK, f"{parts.host}:{parts.port}")
         host, port = canonical.split_authority(value, field="host")
-    except (ActionError, ValueError):
+    except ActionError:
         return False
     if port:
         return _holds(held, NETWORK, f"{host}:{port}")

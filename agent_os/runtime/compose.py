@@ -180,7 +180,7 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
-    host = ServerHost(policy, workspace, state.path)
+    host = ServerHost(policy, workspace, state.path, vault=state.stores.vault)
     servers = SessionServers(host, ServerStore(state.path), Caller(principal, door=monitor))
     servers.register(toolbox)
     return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, rego)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from agent_os.adapters.mcp.pins import differences
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Needs
 from agent_os.core.principal import Principal
+from agent_os.effects.stores.identity import current_identity
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.state import state_directory
 from agent_os.runtime.tool_servers.acceptance import accept, examine
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
-from agent_os.runtime.tool_servers.packs import manifest_of, new_record, shipped_packs
+from agent_os.runtime.tool_servers.packs import manifest_of, new_record, remote_record, shipped_packs
 from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
 
 DEFAULT_POLICY: Final = "pack:baseline"
@@ -46,14 +48,21 @@ class ToolsDesk:
                     "tools": tools,
                     "command": record.command,
                     "folder": record.folder,
+                    "url": record.url,
+                    "why": record.why,
                 }
             )
         known = {row["name"] for row in rows}
         return {"servers": rows, "shipped": [name for name in shipped_packs() if name not in known]}
 
-    def add(self, name: str, command: Sequence[str], needs: Needs) -> dict[str, Any]:
-        """Start a server once in its sandbox, without network, and keep what it says; it is not accepted by that."""
-        record, _manifest = new_record(name, command, needs)
+    def add(
+        self, name: str, command: Sequence[str], needs: Needs, *, url: str = "", headers: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Start a server once in its sandbox, without network, and keep what it says; it is not accepted by that.
+
+        With `url` it is a server elsewhere: it is asked through the egress guard, under the policy.
+        """
+        record = remote_record(name, url, headers, needs) if url else new_record(name, command, needs)[0]
         if record.name in self._store.names():
             raise EffectError(f"{record.name!r} is there already: agentos tools inspect {record.name}")
         seen = asyncio.run(self._seen(record))
@@ -73,11 +82,8 @@ class ToolsDesk:
         self._store.remove(name)
 
     async def _approve(self, record: ServerRecord) -> dict[str, Any]:
-        host = self._host()
-        try:
-            tools, code = await examine(host, record, LOOKING)
-        finally:
-            await host.aclose()
+        async with self._looking(record) as (host, caller):
+            tools, code = await examine(host, record, caller)
         manifest = manifest_of(record)
         if manifest is not None:
             record.needs, record.command = manifest.needs, list(manifest.server)
@@ -86,12 +92,9 @@ class ToolsDesk:
         return {"name": record.name, "state": record.state, "tools": [entry["spec"] for entry in record.tools]}
 
     async def _seen(self, record: ServerRecord) -> dict[str, Any]:
-        host = self._host()
-        try:
-            tools, code = await examine(host, record, LOOKING)
+        async with self._looking(record) as (host, caller):
+            tools, code = await examine(host, record, caller)
             refused = host.refused(record)
-        finally:
-            await host.aclose()
         changed = differences(record.tools, tools, (record.code, code)) if record.tools else []
         manifest = manifest_of(record)
         named = {spec.name for spec in manifest.tools} if manifest is not None else set()
@@ -100,6 +103,7 @@ class ToolsDesk:
             "state": record.state,
             "command": record.command,
             "folder": record.folder,
+            "url": record.url,
             "code": code,
             "needs": record.needs.model_dump(mode="json"),
             "not_granted": list(refused),
@@ -113,5 +117,23 @@ class ToolsDesk:
             ],
         }
 
-    def _host(self) -> ServerHost:
-        return ServerHost(load_policy(self._policies), self._workspace, self._state)
+    @asynccontextmanager
+    async def _looking(self, record: ServerRecord) -> AsyncIterator[tuple[ServerHost, Caller]]:
+        """Open what a look needs: a server elsewhere is met through a session's door, a program here without any network."""
+        policy = load_policy(self._policies)
+        if not record.url:
+            host = ServerHost(policy, self._workspace, self._state)
+            try:
+                yield host, LOOKING
+            finally:
+                await host.aclose()
+            return
+        from agent_os.runtime.compose import compose  # noqa: PLC0415 - only a server elsewhere needs a whole session
+
+        session = await compose(policy, Principal(user=current_identity().user, agent="tools"), self._workspace)
+        host = ServerHost(policy, self._workspace, self._state, vault=session.state.stores.vault)
+        try:
+            yield host, Caller(session.monitor.principal, door=session.monitor)
+        finally:
+            await host.aclose()
+            await session.aclose()

@@ -1,9 +1,9 @@
-"""A client of the Model Context Protocol over line-delimited JSON-RPC, without I/O.
+"""A client of the Model Context Protocol over JSON-RPC, without I/O: line by line (stdio) or message by message (HTTP).
 
-`call` and `notify` return bytes to send, `feed` takes bytes that arrived and returns finished answers. The threat is the
-server: it may send lines without end, answers nobody asked for, requests of its own (sampling, elicitation, roots), or
+`call` returns bytes to send; `feed` takes bytes of lines that arrived, `message` one whole message; both return answers.
+The threat is the server: it may send lines without end, answers nobody asked for, requests of its own (sampling, elicitation, roots), or
 other shapes than the protocol's. Lines are bounded, unasked answers dropped, its requests refused, shapes checked.
-Source: modelcontextprotocol.io, schema 2025-06-18 (stdio transport, tools).
+Source: modelcontextprotocol.io, schema 2025-06-18 (transports, tools).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Final
 from agent_os.core.errors import EffectError
 
 PROTOCOL_VERSION: Final = "2025-06-18"
+VERSIONS_SPOKEN: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
+"""What a server may answer with; what we use of the protocol is the same in each."""
 LINE_BYTES_MAX: Final = 8 * 1024 * 1024
 TOOLS_MAX: Final = 512
 PAGES_MAX: Final = 64
@@ -97,20 +99,21 @@ class Client:
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             if line.strip():
-                answer = self._line(line)
+                answer = self.message(line)
                 if answer is not None:
                     answers.append(answer)
         if len(self._buffer) > LINE_BYTES_MAX:
-            raise EffectError(f"the tool server sent a line of more than {LINE_BYTES_MAX} bytes")
+            raise EffectError(f"the tool server sent a message of more than {LINE_BYTES_MAX} bytes")
         return answers
 
-    def _line(self, line: bytes) -> Answer | None:
+    def message(self, line: bytes) -> Answer | None:
+        """Take one message. Return the answer it is, or None. Raises EffectError for what is no JSON-RPC."""
         if len(line) > LINE_BYTES_MAX:
-            raise EffectError(f"the tool server sent a line of more than {LINE_BYTES_MAX} bytes")
+            raise EffectError(f"the tool server sent a message of more than {LINE_BYTES_MAX} bytes")
         try:
             form = json.loads(line)
         except (ValueError, RecursionError):
-            raise EffectError("the tool server sent a line that is no JSON") from None
+            raise EffectError("the tool server sent a message that is no JSON") from None
         if not isinstance(form, dict):
             raise EffectError("the tool server sent a message that is no object")
         number = form.get("id")

@@ -9,7 +9,7 @@ from agent_os.adapters.mcp.pins import pin
 from agent_os.adapters.mcp.protocol import ServerTool
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.core.manifest import Manifest
+from agent_os.core.manifest import Argument, Manifest
 from agent_os.guards.flow.derive import from_schema
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.packs import code_digest
@@ -21,7 +21,7 @@ SAID_CHARS: Final = 500
 
 async def examine(host: ServerHost, record: ServerRecord, caller: Caller) -> tuple[list[ServerTool], str]:
     """Start a server and return its tools and its code's digest now. Raises EffectError with what it said on stderr."""
-    code = code_digest(record.command, record.folder)
+    code = code_digest(record)
     server = await host.start(record, caller, strict=False)
     try:
         return await server.hello(), code
@@ -42,14 +42,20 @@ def accept(record: ServerRecord, tools: Sequence[ServerTool], code: str, manifes
         except ActionError as error:
             raise EffectError(str(error)) from None
         spec = known.get(tool.name) or from_schema(tool.name, tool.input_schema, tool.description)
+        if record.url:  # what it calls a path is a path of its own, not of the workspace
+            spec = spec.model_copy(update={"arguments": {key: _elsewhere(one) for key, one in spec.arguments.items()}})
         spec = spec.model_copy(
             update={
                 "description": tool.description,
                 "input_schema": dict(tool.input_schema),
-                "sandboxed": True,
+                "sandboxed": not record.url,
                 "output_bytes_max": min(spec.output_bytes_max, RESULT_BYTES_MAX),
             }
         )
         entries.append({"shown": tool.to_json(), "pin": pin(tool), "spec": spec.model_dump(mode="json")})
     record.tools, record.code, record.state, record.why = entries, code, "approved", []
     return record
+
+
+def _elsewhere(argument: Argument) -> Argument:
+    return argument.model_copy(update={"type": "any"}) if argument.type == "path" else argument

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from agent_os.adapters.mcp.protocol import PAGES_MAX, TOOLS_MAX, Answer, Client, ServerTool, parse_tools, value_of
+from agent_os.adapters.mcp.protocol import (
+    PAGES_MAX,
+    TOOLS_MAX,
+    VERSIONS_SPOKEN,
+    Answer,
+    Client,
+    ServerTool,
+    parse_tools,
+    value_of,
+)
 from agent_os.core.errors import EffectError
 
 CALL_SECONDS_MAX: Final = 3600.0
@@ -68,6 +77,8 @@ class ToolServer:
         answer = await self._transport.ask(*self._client.hello(), HELLO_SECONDS)
         if answer.error:
             raise EffectError(f"the tool server refuses: {answer.error}")
+        if answer.result.get("protocolVersion") not in VERSIONS_SPOKEN:
+            raise EffectError("the tool server speaks a version of the protocol that is not known here")
         await self._transport.tell(self._client.ready())
         return await self.tools()
 

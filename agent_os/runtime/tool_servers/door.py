@@ -22,6 +22,7 @@ class ManifestDoor:
     def __init__(self, door: Door, server: str, hosts: Sequence[str], secrets: Sequence[str] = ()) -> None:
         self._door, self._server, self._secrets = door, server, frozenset(secrets)
         self._matches = compile_any([host.replace(".", "/") for host in hosts]) if hosts else (lambda _text: False)
+        self._denial: Decision | None = None
 
     async def admit(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Admission:
         """Deny what the manifest does not ask for; else ask the caller's door."""
@@ -29,12 +30,22 @@ class ManifestDoor:
             raise self._refusal("hosts", "host")
         if isinstance(action, SecretUse) and action.name not in self._secrets:
             raise self._refusal("secrets", "secret")
-        return await self._door.admit(action, stated=stated)
+        try:
+            return await self._door.admit(action, stated=stated)
+        except DeniedError as error:
+            self._denial = error.decision
+            raise
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Settle at the caller's door."""
         await self._door.settle(admission, outcome)
 
+    def take_denial(self) -> Decision | None:
+        """Return the last denial and forget it: for telling a person why a connection failed."""
+        denial, self._denial = self._denial, None
+        return denial
+
     def _refusal(self, part: str, what: str) -> DeniedError:
         reason = f"the manifest of the tool server {self._server} does not name this {what}"
-        return DeniedError(Decision(Verdict.DENY, (f"tools.{self._server}.needs.{part}",), reason))
+        self._denial = Decision(Verdict.DENY, (f"tools.{self._server}.needs.{part}",), reason)
+        return DeniedError(self._denial)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from agent_os.adapters.mcp.protocol import Client
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.core.ports import Door
 from agent_os.core.principal import Capability, Principal
+from agent_os.effects.mcp_http import HttpChannel
 from agent_os.effects.mcp_pipes import ServerPipes
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, launch
+from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard
+from agent_os.runtime.network import open_guard, serve_loopback
 from agent_os.runtime.sandbox import (
     SandboxSettings,
     guard_listeners,
@@ -34,6 +37,7 @@ from agent_os.runtime.sandbox import (
 )
 from agent_os.runtime.tool_servers.connection import ToolServer
 from agent_os.runtime.tool_servers.door import ManifestDoor
+from agent_os.runtime.tool_servers.http import HttpTransport
 from agent_os.runtime.tool_servers.packs import argv_of, code_paths
 from agent_os.runtime.tool_servers.records import ServerRecord
 from agent_os.runtime.tool_servers.stdio import SandboxedTransport
@@ -53,8 +57,8 @@ class Caller:
 class ServerHost:
     """Starts tool servers under one policy, in sandboxes of their own, behind one guard."""
 
-    def __init__(self, policy: Policy, workspace: str, state: Path) -> None:
-        self._policy, self._workspace, self._state = policy, workspace, state
+    def __init__(self, policy: Policy, workspace: str, state: Path, *, vault: SecretVault | None = None) -> None:
+        self._policy, self._workspace, self._state, self._vault = policy, workspace, state, vault
         self._confinement: Confinement = policy_confinement(policy, workspace)
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
@@ -72,6 +76,8 @@ class ServerHost:
         found = self._confined(record, caller)
         if strict and found.refused:
             raise EffectError(f"the policy does not grant {record.name}: {'; '.join(found.refused)}")
+        if record.url:
+            return await self._connect(record, caller, found)
         confinement = found.confinement if caller.door is not None else replace(found.confinement, network=False)
         settings = SandboxSettings(
             workspace=self._workspace,
@@ -84,8 +90,7 @@ class ServerHost:
             guard = await self._open_guard(caller.door)
             settings = _placeholders(guard_settings(settings, guard), found.secrets)
             door = ManifestDoor(caller.door, record.name, record.needs.hosts, found.secrets)
-            who = replace(caller.principal, agent=f"{_prefix(caller.principal)}tool-{record.name}")
-            listeners = guard_listeners(guard, door, who)
+            listeners = guard_listeners(guard, door, _principal(caller, record))
         prepared = await asyncio.to_thread(prepare, confinement, settings, state=self._state)
         pipes = ServerPipes()
         try:
@@ -103,6 +108,24 @@ class ServerHost:
         client = Client()
         return ToolServer(client, SandboxedTransport(client, running, prepared, pipes))
 
+    async def _connect(self, record: ServerRecord, caller: Caller, found: ServerConfinement) -> ToolServer:
+        """Return the connection to a server elsewhere, which goes through a loopback listener of the guard."""
+        if caller.door is None:
+            raise EnforcementError(["network"], "a server elsewhere needs the session's door")
+        if not found.confinement.network:
+            raise EffectError(
+                f"{record.name}: the policy names no endpoint that {record.url} could be, or the agent holds no right to it: "
+                "network_policies, an endpoint with protocol: mcp"
+            )
+        guard = await self._open_guard(caller.door)
+        door = ManifestDoor(caller.door, record.name, record.needs.hosts, found.secrets)
+        listener, proxy = await serve_loopback(
+            guard, _principal(caller, record), door=door, token=secrets.token_urlsafe(24)
+        )
+        client = Client()
+        channel = HttpChannel(record.url, record.headers, proxy=proxy, bundle=guard.ca_bundle)
+        return ToolServer(client, HttpTransport(client, channel, listener, door))
+
     def _confined(self, record: ServerRecord, caller: Caller) -> ServerConfinement:
         held = None if caller.capabilities is None else held_rights(caller.capabilities, is_folder=os.path.isdir)
         return server_confinement(self._confinement, record.needs, code_paths(record), self._workspace, held)
@@ -110,7 +133,9 @@ class ServerHost:
     async def _open_guard(self, door: Door) -> EgressGuard:
         async with self._opening:
             if self._guard is None:
-                self._guard = await open_guard(self._policy, door, state=self._state, workspace=self._workspace)
+                self._guard = await open_guard(
+                    self._policy, door, state=self._state, vault=self._vault, workspace=self._workspace
+                )
             return self._guard
 
     async def aclose(self) -> None:
@@ -128,5 +153,7 @@ def _placeholders(settings: SandboxSettings, secrets: tuple[str, ...]) -> Sandbo
     return replace(settings, values={**kept, **{name: PLACEHOLDER + name for name in secrets}})
 
 
-def _prefix(principal: Principal) -> str:
-    return f"{principal.agent}." if principal.parents else ""
+def _principal(caller: Caller, record: ServerRecord) -> Principal:
+    """Return as whom a server's connections are shown and counted; who acts is the caller's door's to say."""
+    prefix = f"{caller.principal.agent}." if caller.principal.parents else ""
+    return replace(caller.principal, agent=f"{prefix}tool-{record.name}")

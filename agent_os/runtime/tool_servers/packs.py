@@ -1,13 +1,15 @@
-"""Where tool servers come from: shipped packs, folders with a `tool.yaml`, commands; and the digest of their code.
+"""Where tool servers come from: shipped packs, folders with a `tool.yaml`, commands, addresses; the digest of their code.
 
 Threat: code that changes after a person accepted it. What a program loads beyond its own files (an interpreter, packages)
-is not covered by the digest; a container or lock file pins that.
+is not covered by the digest; a container or lock file pins that. Of a server elsewhere only its address and what it says of
+itself can be pinned. A credential that would lie in a record in the clear is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +18,35 @@ from typing import Final
 import yaml
 
 from agent_os.core import canonical
-from agent_os.core.errors import EffectError, PolicyError, Problem
+from agent_os.core.errors import ActionError, EffectError, PolicyError, Problem
 from agent_os.core.manifest import Manifest, Needs
+from agent_os.effects.proxy.credentials import names_in
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.tool_servers.records import ServerRecord, server_name
 
 CODE_BYTES_MAX: Final = 64 * 1024 * 1024
 CODE_FILES_MAX: Final = 2000
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]{1,64}")
+HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,2046}[\x21-\x7e])?")
+OUR_HEADERS: Final = frozenset(
+    {"host", "content-length", "content-type", "accept", "accept-encoding", "transfer-encoding", "connection", "upgrade", "te",
+     "trailer", "expect", "keep-alive", "last-event-id"}
+)  # fmt: skip
+CREDENTIAL_HEADER: Final = re.compile(r"authorization|cookie|token|key|secret|password|credential")
 
 
-def code_digest(command: Sequence[str], folder: str) -> str:
-    """Return a digest over the server's program: its pack folder, or the files of the command that are its program."""
+def code_digest(record: ServerRecord) -> str:
+    """Return a digest over the server's program: its pack folder, or the files of the command that are its program.
+
+    Of a server elsewhere: over its address and the headers it is sent.
+    """
+    command = record.command
+    if record.url:
+        return "sha256:" + hashlib.sha256(canonical.json_bytes([record.url, record.headers])).hexdigest()
     digest = hashlib.sha256(canonical.json_bytes(list(command)))
     files: list[Path] = []
-    if folder:
-        root = Path(folder)
+    if record.folder:
+        root = Path(record.folder)
         files = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         shared = root.parent / "serving.py"
         files += [shared] if shared.is_file() else []
@@ -118,9 +134,46 @@ def new_record(name: str, command: Sequence[str], needs: Needs) -> tuple[ServerR
     if not manifest.server:
         raise EffectError(f"the manifest of {manifest.name} names no server")
     record = ServerRecord(
-        server_name(manifest.name), list(manifest.server), str(folder), manifest.description, manifest.needs
+        server_name(manifest.name),
+        list(manifest.server),
+        folder=str(folder),
+        description=manifest.description,
+        needs=manifest.needs,
     )
     return record, manifest
+
+
+def remote_record(name: str, url: str, headers: Sequence[str], needs: Needs) -> ServerRecord:
+    """Return the record of a server elsewhere. `headers` are `Name: value`. Raises EffectError naming what is wrong."""
+    try:
+        parts = canonical.url(url, field="--url")
+    except ActionError as error:
+        raise EffectError(str(error)) from None
+    if parts.scheme not in ("http", "https"):
+        raise EffectError("--url: must be https://HOST/PATH (or http:// inside a network of your own)")
+    sent = dict(_header(text) for text in headers)
+    placed = tuple(name for value in sent.values() for name in names_in(value.encode()))
+    if placed and parts.scheme == "http":
+        raise EffectError("--url: a secret is sent over https only")
+    wanted = needs.model_copy(
+        update={"hosts": (parts.host,), "secrets": tuple(dict.fromkeys((*needs.secrets, *placed)))}
+    )
+    return ServerRecord(server_name(name), [], url=str(parts), headers=sent, needs=wanted)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    name, value = name.strip().lower(), value.strip()
+    if not colon or not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+        raise EffectError(f"--header {name or text!r}: must be 'Name: value' in visible ASCII")
+    if name in OUR_HEADERS or name.startswith(("mcp-", "proxy-")):
+        raise EffectError(f"--header {name}: is set by the runtime alone")
+    if CREDENTIAL_HEADER.search(name) and not names_in(value.encode()):
+        raise EffectError(
+            f"--header {name}: a credential is not kept in the clear: name the secret in the policy (`secrets:`), store it "
+            f"(agentos secret set NAME) and write '{name}: ... agentos-secret:NAME'"
+        )
+    return name, value
 
 
 def manifest_of(record: ServerRecord) -> Manifest | None:

@@ -25,6 +25,10 @@ class ServerRecord:
     name: str
     command: list[str]
     folder: str = ""
+    url: str = ""
+    """The address of a server elsewhere; then there is no command."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every request to `url`; secrets stand in them as placeholders."""
     description: str = ""
     needs: Needs = field(default_factory=Needs)
     code: str = ""
@@ -43,6 +47,11 @@ class ServerRecord:
         values = dict(form)
         needs = Needs.model_validate(values.pop("needs"))
         return ServerRecord(**values, needs=needs)
+
+    @property
+    def where(self) -> str:
+        """What is run or called, for people."""
+        return self.url or " ".join(self.command)
 
     def specs(self) -> list[ToolSpec]:
         """Return the accepted semantics with the accepted schemas."""

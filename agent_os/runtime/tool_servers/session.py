@@ -122,7 +122,7 @@ class SessionServers:
 
     async def _started(self, record: ServerRecord) -> ToolServer:
         """Return the server, started and found to be what was accepted."""
-        code = code_digest(record.command, record.folder)
+        code = code_digest(record)
         if code != record.code:
             self._quarantine(record, differences(record.tools, _shown(record), (record.code, code)))
         await self._pool.make_room()
