@@ -1,12 +1,13 @@
-"""`agentos approvals`: list, show, approve and deny what agents ask.
+"""`agentos approvals`: what agents ask, and a person's answers.
 
-The answer is given as the user this command runs as. `approve` shows the exact action first, and on a terminal asks for
-confirmation. Exit status 3 when the answer is not this person's to give.
+Without a verb it is a live review on the terminal: each ask as it comes, in full, and a key for the answer. The answer is
+given as the user this command runs as. Exit status 3 when the answer is not this person's to give.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,11 +19,25 @@ if TYPE_CHECKING:
     from agent_os.runtime.approvals import ApprovalDesk
 
 T = TypeVar("T")
-app = typer.Typer(no_args_is_help=True, help="List, show and answer what agents ask.")
+app = typer.Typer(help="Review, list, show and answer what agents ask. Without a verb: a live review.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
-def _with_desk(work: Callable[[ApprovalDesk], Awaitable[T]], *, answering: bool = False) -> T:
+@app.callback(invoke_without_command=True)
+def review(context: typer.Context) -> None:
+    """Review what agents ask. Without a verb, on a terminal: live, one ask after the other."""
+    if context.invoked_subcommand is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        list_(state="waiting", as_json=False)
+        return
+    from agent_os.cli.approvals_review import live  # noqa: PLC0415
+
+    raise typer.Exit(with_desk(live, answering=True))
+
+
+def with_desk(work: Callable[[ApprovalDesk], Awaitable[T]], *, answering: bool = False) -> T:
+    """Run work with the approvals open as the user this process runs as."""
     from agent_os.runtime.approvals import open_desk  # noqa: PLC0415
 
     async def run() -> T:
@@ -43,53 +58,68 @@ def _data(approval: Approval) -> dict[str, Any]:
 
 
 def _dump(value: Any) -> str:
-    import json  # noqa: PLC0415
-
     return json.dumps(value, ensure_ascii=True, sort_keys=True)
 
 
 @app.command("list")
 def list_(
-    state: str = typer.Option("waiting", help="waiting, approved, denied, expired, used or all."),
+    state: str = typer.Option("waiting", help="waiting, approved, edited, denied, expired, used or all."),
     as_json: bool = JSON,
 ) -> None:
     """List asks, oldest first."""
-    found = _with_desk(lambda desk: desk.list(None if state == "all" else state))
+    found = with_desk(lambda desk: desk.list(None if state == "all" else state))
     if as_json:
         typer.echo(_dump([_data(approval) for approval in found]))
         return
     if not found:
         typer.echo("nothing waits" if state == "waiting" else "none")
         return
+    import time  # noqa: PLC0415
+
     from rich.console import Console  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from agent_os.cli.approvals_show import left, printable, span  # noqa: PLC0415
 
     table = Table("id", "state", "asked", "left", "what", "rules", "answers", box=None, pad_edge=False)
     for approval in found:
         what = f"{approval.preview.get('kind', approval.action.get('kind', ''))} {approval.preview.get('target', '')}"
         answers = f"{len(approval.approvals)}/{approval.needed}"
-        cells = (approval.id, approval.state, _ago(approval.requested_at), _left(approval), what)
-        table.add_row(*(escape(_printable(cell)) for cell in (*cells, " ".join(approval.rules), answers)))
+        asked = span(time.time() - approval.requested_at) + " ago"
+        cells = (approval.id, approval.state, asked, left(approval), what, " ".join(approval.rules), answers)
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     Console().print(table)
 
 
 @app.command()
 def show(approval_id: str = typer.Argument(help="The ask's id."), as_json: bool = JSON) -> None:
-    """Show one ask in full: effect, exact arguments, rules, and what happens when nobody answers."""
-    approval = _with_desk(lambda desk: desk.get(approval_id))
-    typer.echo(_dump(_data(approval)) if as_json else _in_full(approval))
+    """Show one ask in full: effect, exact arguments and change, destination, labels, rules, and what a timeout means."""
+    approval = with_desk(lambda desk: desk.get(approval_id))
+    if as_json:
+        typer.echo(_dump(_data(approval)))
+    else:
+        echo_in_full(approval)
 
 
 @app.command()
 def approve(
     approval_id: str = typer.Argument(help="The ask's id."),
     note: str = typer.Option("", help="A note for the record."),
+    lasting: str = typer.Option("once", "--for", help="once, session or always (what the policy offers)."),
+    width: str = typer.Option("exact", "--scope", help="With session and always: exact (these arguments) or same."),
+    changes: list[str] = typer.Option([], "--set", help="NAME=JSON: change an argument; it is decided again."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask again on the terminal."),
     as_json: bool = JSON,
 ) -> None:
-    """Approve exactly the action shown, once."""
-    _answer(approval_id, approve=True, note=note, yes=yes, as_json=as_json)
+    """Approve exactly the action shown, once; or with changed arguments, or for longer where the policy offers it."""
+    from agent_os.core.ports import Answer  # noqa: PLC0415
+
+    def given(approval: Approval) -> Answer:
+        arguments = edited(approval, changes) if changes else None
+        return Answer(True, "", note, lasting=lasting, width=width, arguments=arguments)
+
+    _answer(approval_id, given, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -99,79 +129,105 @@ def deny(
     as_json: bool = JSON,
 ) -> None:
     """Deny the action; the agent sees the reason."""
-    _answer(approval_id, approve=False, note=reason, yes=True, as_json=as_json)
+    from agent_os.core.ports import Answer  # noqa: PLC0415
+
+    _answer(approval_id, lambda _: Answer(False, "", reason), yes=True, as_json=as_json)
 
 
-def _answer(approval_id: str, *, approve: bool, note: str, yes: bool, as_json: bool) -> None:
+@app.command()
+def standing(as_json: bool = JSON) -> None:
+    """List what was approved for a session or for always: what it covers, who gave it, how often it was used."""
+    from agent_os.cli.approvals_show import standing_lines  # noqa: PLC0415
+
+    found = with_desk(lambda desk: desk.standing())
+    if as_json:
+        typer.echo(
+            _dump(
+                [
+                    {
+                        "id": each.grant.id,
+                        "state": each.state,
+                        "rules": list(each.grant.rules),
+                        "approvers": list(each.grant.approvers),
+                        "expires_at": each.grant.expires_at,
+                        "given_at": each.given_at,
+                        "uses": each.uses,
+                        "approval": each.approval,
+                        "scope": each.grant.scope.to_json() if each.grant.scope is not None else None,
+                    }
+                    for each in found
+                ]
+            )
+        )
+        return
+    for each in found:
+        for line in standing_lines(each):
+            typer.echo(line)
+    if not found:
+        typer.echo("nothing stands")
+
+
+@app.command()
+def revoke(grant_id: str = typer.Argument(help="A lasting grant (std_…), or an approval not used yet.")) -> None:
+    """End a lasting grant, or take back an approval that was not used."""
+    with_desk(lambda desk: desk.revoke(grant_id), answering=True)
+    typer.echo(f"{grant_id}: revoked")
+
+
+def edited(approval: Approval, changes: list[str]) -> dict[str, Any]:
+    """Return the ask's arguments with changes `NAME=JSON` put in (a value that is no JSON is text). Exit 2 on nonsense."""
+    arguments = approval.preview.get("arguments", {})
+    if approval.preview.get("kind") == "tool.call":
+        arguments = arguments.get("args", {})
+    result = dict(arguments)
+    for change in changes:
+        name, separator, text = change.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"NAME=JSON is needed, not {change!r}", param_hint="--set")
+        try:
+            result[name] = json.loads(text)
+        except ValueError:
+            result[name] = text
+    return result
+
+
+def echo_in_full(approval: Approval) -> None:
+    """Print an ask."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from agent_os.cli.approvals_show import in_full  # noqa: PLC0415
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line, style in in_full(approval):
+        console.print(Text(line, style=style))
+
+
+def _answer(approval_id: str, given: Callable[[Approval], Any], *, yes: bool, as_json: bool) -> None:
     from agent_os.core.errors import ActionError  # noqa: PLC0415
 
     async def work(desk: ApprovalDesk) -> Approval:
         desk.refuse_inside_agent()
         approval = await desk.get(approval_id)
         if not as_json:
-            typer.echo(_in_full(approval))
+            echo_in_full(approval)
         if not yes:
             if not sys.stdin.isatty():
                 typer.echo("agentos: not a terminal: add --yes to approve exactly what is shown", err=True)
                 raise typer.Exit(2)
-            if not typer.confirm("Approve exactly this, once?"):
+            if not typer.confirm("Approve exactly this?"):
                 raise typer.Exit(1)
-        return await desk.answer(approval, approve=approve, note=note)
+        return await desk.answer(approval, given(approval))
 
     try:
-        approval = _with_desk(work, answering=True)
+        approval = with_desk(work, answering=True)
     except ActionError as error:
         typer.echo(f"agentos: {error}", err=True)
         raise typer.Exit(3) from None
-    typer.echo(_dump(_data(approval)) if as_json else f"{approval.id}: {approval.state}{_still(approval)}")
+    typer.echo(_dump(_data(approval)) if as_json else f"{approval.id}: {approval.state}{still(approval)}")
 
 
-def _still(approval: Approval) -> str:
+def still(approval: Approval) -> str:
+    """Say how many people are still needed."""
     missing = approval.needed - len(approval.approvals)
     return f" ({missing} more must approve)" if approval.state == "waiting" and missing > 0 else ""
-
-
-def _in_full(approval: Approval) -> str:
-    import json  # noqa: PLC0415
-
-    preview = dict(approval.preview)
-    lines = [
-        f"ask        {approval.id} ({approval.state}, {_left(approval)} left)",
-        f"action     {preview.pop('kind', approval.action.get('kind', ''))} {preview.pop('target', '')}",
-        f"digest     {approval.action_digest}",
-        f"asked for  {approval.requester or '-'}",
-        f"because    {approval.reason}",
-        f"rules      {' '.join(approval.rules)}",
-        f"policy     {approval.policy_digest}",
-        f"people     {len(approval.approvals)} of {approval.needed} approved"
-        + (f" ({', '.join(approval.approvals)})" if approval.approvals else ""),
-        "unanswered it expires, which denies",
-    ]
-    if approval.approvers:
-        lines.insert(-1, f"approvers  {', '.join(approval.approvers)}")
-    shown = json.dumps(preview, indent=2, ensure_ascii=True, sort_keys=True)
-    return "\n".join(_printable(line) for line in lines) + "\n" + shown
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters: what an agent asks for must not drive the approver's terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _ago(moment: float) -> str:
-    import time  # noqa: PLC0415
-
-    return _span(time.time() - moment) + " ago"
-
-
-def _left(approval: Approval) -> str:
-    import time  # noqa: PLC0415
-
-    return _span(max(0.0, approval.expires_at - time.time())) if approval.state in ("waiting", "approved") else "-"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size * 2:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

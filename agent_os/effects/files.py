@@ -137,6 +137,11 @@ class Files:
             said = _SAID.get(error.errno or 0) or os.strerror(error.errno or errno.EIO).lower()
             raise EffectError(f"{action.kind}: {said}") from None
 
+    def now(self, path: str) -> bytes:
+        """Return the bytes of a file as it is now, to show a person what would change. Raises EffectError."""
+        content: bytes = self._read(path).value
+        return content
+
     def _call(self, action: Action) -> Callable[[], Outcome]:
         if isinstance(action, FsWrite):
             write = action

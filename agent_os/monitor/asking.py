@@ -1,22 +1,34 @@
-"""Asking a person: what an ask is stored as, who may answer, and how a grant is spent. Imports ports only.
+"""Asking a person: what an ask is stored as, on what terms, what the person is shown, and how an answer is recorded.
 
-Threats: an approval that covers more than what was shown (it is bound to the digest of the final action and to the policy
-revision), one that is used twice, one that the caller brought along, an approver that hangs or fails (fail closed).
+How a grant is found and spent is in `discharge.py`. Imports ports only. Threats: an approval that covers more than what was
+shown (the store holds what a lasting answer would cover, computed here from the final action), an approver who is not
+among those every file names, one that hangs or fails (fail closed), an answer that no record names.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from agent_os.core.action import Action
-from agent_os.core.decision import Decision, Grant, Obligation, Verdict
+from agent_os.core.action import Action, ModelCall, ToolCall
+from agent_os.core.decision import Decision, Obligation, Verdict
+from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.facts import Facts
-from agent_os.core.ports import Approval, Pending
+from agent_os.core.label import Integrity
+from agent_os.core.manifest import Role, ToolSpec
+from agent_os.core.ports import Answer, Approval, Pending
+from agent_os.core.scope import scopes_of
 from agent_os.monitor import record
 from agent_os.monitor.wiring import Ports
+from agent_os.policy import Policy
+from agent_os.policy.approvals import fingerprint
+
+PREVIEW_SECONDS: Final = 5.0
+"""How long the difference to what is there now may take to make; without it the ask says so."""
+LABELS_SHOWN_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,104 +39,226 @@ class Terms:
     seconds: float
     separate: bool
     approvers: tuple[str, ...]
+    nobody: bool
+    """The layers name approvers and none in common: there is nobody who may answer."""
+    offers: tuple[str, ...]
+    waiting_max: int
 
     @staticmethod
-    def of(obligations: tuple[Obligation, ...], seconds: float) -> Terms:
-        """Return the terms of the `approve` obligations; `seconds` is how long an ask waits where none says so."""
+    def of(obligations: tuple[Obligation, ...], seconds: float, layers: int = 1) -> Terms:
+        """Return the terms of the `approve` obligations; `seconds` is how long an ask waits where none says so.
+
+        A lasting answer is offered only where every one of the `layers` says so: a lower layer cannot offer what a
+        higher one did not.
+        """
         stated = [item.params for item in obligations if item.kind == "approve"]
+        own = {item.rule: item.params for item in obligations if item.kind == "approve" and "allow_always" in item.params}
         named = [list(params["approvers"]) for params in stated if params.get("approvers")]
+        approvers = tuple(who for who in named[0] if all(who in other for other in named)) if named else ()
+        offers = [] if any(params.get("allow_edit") is False for params in stated) else ["edit"]
+        for lasting in ("session", "always"):
+            if len(own) >= layers and all(params.get(f"allow_{lasting}") is True for params in own.values()):
+                offers.append(lasting)
         return Terms(
             people=max((int(params.get("people", 1)) for params in stated), default=1),
             seconds=min((float(params["timeout_s"]) for params in stated if "timeout_s" in params), default=seconds),
             separate=any(params.get("requester_may_approve") is False for params in stated),
-            approvers=tuple(who for who in named[0] if all(who in other for other in named)) if named else (),
+            approvers=approvers,
+            nobody=bool(named) and not approvers,
+            offers=tuple(offers),
+            waiting_max=min((int(params["max_waiting"]) for params in stated if "max_waiting" in params), default=0),
         )
 
 
-async def spend(ports: Ports, action: Action, decision: Decision) -> bool:
-    """Spend grants that together discharge every ask rule of the decision; True when all are discharged."""
-    if ports.approvals is None:
-        return False
-    now, policy = ports.clock.now(), decision.policy_digest
-    grants = await ports.approvals.grants(action.digest, policy, now)
-    chosen: list[Grant] = []
-    for rule in decision.rules:
-        match = next((grant for grant in grants if grant.discharges(rule, action.digest, policy, now)), None)
-        if match is None:
-            return False
-        if match not in chosen:
-            chosen.append(match)
-    for grant in chosen:
-        if not await ports.approvals.use(grant.id, now):
-            return False
-    return bool(chosen)
-
-
-async def ask(
-    ports: Ports, action: Action, decision: Decision, facts: Facts, *, reference: str, seconds: float
-) -> Pending | Decision | None:
-    """Store the ask and put it to the approver, if one is there.
-
-    Returns None once it was approved (a grant lies in the store; the action is to be decided again), a denial when a
-    person or the approver's failure said no, and Pending when nobody answered yet.
-    """
+async def store(
+    ports: Ports, policy: Policy, action: Action, decision: Decision, facts: Facts, *, reference: str, seconds: float
+) -> Approval | Decision:
+    """Store the ask (or find the one that waits already) and record that it was asked; a denial where nobody can answer."""
     approvals = ports.approvals
     if approvals is None:
-        return _denial(decision, "runtime.no-approvals", "a person must approve this and no approval store is open")
+        return denial(decision, "runtime.no-approvals", "a person must approve this and no approval store is open")
     now = ports.clock.now()
-    terms = Terms.of(decision.obligations, seconds)
+    terms = Terms.of(decision.obligations, seconds, len(policy.compiled))
+    if terms.nobody:
+        return denial(decision, "runtime.no-approver", "the policy files name nobody in common who may approve this")
     said = record.describe(action, ports.keyed_digest)
-    approval = await approvals.request(
-        Approval(
-            id=ports.ids.new("apr"),
-            action=said,
-            action_digest=action.digest,
-            policy_digest=decision.policy_digest,
-            rules=decision.rules,
-            reason=decision.reason,
-            requested_at=now,
-            expires_at=now + terms.seconds,
-            needed=terms.people,
-            preview=_preview(action, decision, facts),
-            requester=action.principal.user,
-            separate=terms.separate,
-            approvers=terms.approvers,
+    lasting = bool({"session", "always"} & set(terms.offers))
+    scopes = scopes_of(action, _spec(ports, action)) if lasting else {}
+    who = action.principal
+    try:
+        approval = await approvals.request(
+            Approval(
+                id=ports.ids.new("apr"),
+                action=said,
+                action_digest=action.digest,
+                policy_digest=decision.policy_digest,
+                rules=decision.rules,
+                reason=decision.reason,
+                requested_at=now,
+                expires_at=now + terms.seconds,
+                needed=terms.people,
+                preview=await _preview(ports, action, decision, facts),
+                requester=who.user,
+                separate=terms.separate,
+                approvers=terms.approvers,
+                tenant=who.tenant,
+                agent="/".join((*who.parents, who.agent)),
+                session=who.session,
+                offers=tuple(offer for offer in terms.offers if offer == "edit" or scopes),
+                scopes={width: scope.to_json() for width, scope in scopes.items()},
+                rules_digest=fingerprint(policy, decision.rules),
+                waiting_max=terms.waiting_max,
+            )
         )
-    )
+    except ActionError as error:
+        return denial(decision, "runtime.approvals-full", str(error))
     asked = record.decided("asked", action, decision, reference=reference, now=now, said=said)
     await ports.audit.append({**asked, "approval": approval.id})
-    pending = Pending(approval.id, decision, approval.expires_at)
+    return approval
+
+
+async def put(ports: Ports, approval: Approval, decision: Decision) -> Approval | Decision:
+    """Put a stored ask to the approver, if one is there; returns it as it then stands, or a denial.
+
+    An answer that is not the approver's to give leaves the ask waiting for somebody whose it is.
+    """
     if ports.approver is None:
-        return pending
+        return approval
     try:
-        async with asyncio.timeout(terms.seconds):
-            answer = await ports.approver.ask(approval)
+        async with asyncio.timeout(max(0.0, approval.expires_at - ports.clock.now())):
+            given = _answer_of(await ports.approver.ask(approval))
     except TimeoutError:
-        return pending
+        return approval
     except Exception as error:
-        return _denial(decision, "runtime.approver", f"the approver failed: {type(error).__name__}")
-    if answer is None:
-        return pending
-    approve, who, note = answer
-    answered = await approvals.answer(approval.id, approve=approve, approver=who, now=ports.clock.now(), note=note)
-    if not approve:
-        return _denial(decision, "runtime.approval-denied", "a person denied this" + (f": {note}" if note else ""))
-    return None if answered.state == "approved" else pending
+        return denial(decision, "runtime.approver", f"the approver failed: {type(error).__name__}")
+    if given is None:
+        return approval
+    try:
+        answered = await answer(ports, approval, given)
+    except ActionError:
+        return approval
+    if not given.approve:
+        return refused(decision, answered)
+    return answered
 
 
-def _denial(decision: Decision, rule: str, reason: str) -> Decision:
+async def answer(ports: Ports, approval: Approval, given: Answer) -> Approval:
+    """Record who answers what, then give the answer; an answer that does not count is recorded as void.
+
+    Raises ActionError when it does not count, EffectError when it cannot be recorded: then it was not given.
+    """
+    if ports.approvals is None:
+        raise ActionError("no approval store is open", field="approval")
+    said = answered_record(approval, given, now=ports.clock.now())
+    await ports.audit.append(said)
+    try:
+        return await ports.approvals.answer(approval.id, given, ports.clock.now())
+    except AgentOSError:
+        with suppress(AgentOSError):
+            await ports.audit.append({**said, "type": "approval.void", "time": ports.clock.now()})
+        raise
+
+
+def _answer_of(given: Any) -> Answer | None:
+    """Return an approver's answer, which may be the short form (approve, who, note)."""
+    if given is None or isinstance(given, Answer):
+        return given
+    approve, who, note = given
+    return Answer(bool(approve), str(who), str(note))
+
+
+def answered_record(approval: Approval, given: Answer, *, now: float) -> dict[str, Any]:
+    """Return the audit's record of an answer: who, what to, how far; no argument values."""
+    said: dict[str, Any] = {
+        "type": "approval.answered",
+        "time": now,
+        "approval": approval.id,
+        "tenant": approval.tenant,
+        "approve": given.approve,
+        "approver": given.approver,
+        "action_digest": approval.action_digest,
+        "policy": approval.policy_digest,
+        "rules": list(approval.rules),
+    }
+    if given.lasting != "once":
+        said.update(lasting=given.lasting, width=given.width)
+    if given.arguments is not None:
+        said["edited"] = sorted(given.arguments)
+    return said
+
+
+def pending(approval: Approval, decision: Decision) -> Pending:
+    """Return what a caller gets for an ask that waits."""
+    return Pending(approval.id, decision, approval.expires_at)
+
+
+def refused(decision: Decision, approval: Approval) -> Decision:
+    """Return the denial that a person's no is; the agent sees the reason."""
+    why = "a person denied this" + (f": {approval.answer}" if approval.answer else "")
+    return denial(decision, "runtime.approval-denied", why)
+
+
+def denial(decision: Decision, rule: str, reason: str) -> Decision:
+    """Return a denial in place of an ask."""
     return Decision(Verdict.DENY, (rule,), reason, policy_digest=decision.policy_digest)
 
 
-def _preview(action: Action, decision: Decision, facts: Facts) -> Mapping[str, Any]:
+def _spec(ports: Ports, action: Action) -> ToolSpec | None:
+    if not isinstance(action, ToolCall):
+        return None
+    tool = ports.registry.find(action.tool, action.server)
+    return tool.spec if tool is not None else None
+
+
+async def _preview(ports: Ports, action: Action, decision: Decision, facts: Facts) -> Mapping[str, Any]:
     """Return what the person is shown: the exact effect, where it goes, and where its authority came from."""
-    return {
+    shown: dict[str, Any] = {
         "kind": action.kind,
         "target": action.target,
+        "destination": _destination(action, _spec(ports, action)),
         "arguments": action.arguments,
         "reason": decision.reason,
+        "on_timeout": "deny",
         "provenance": [
             {"sink": item.sink, "argument": item.argument, "source": item.source, "detail": item.detail}
             for item in facts.flow or ()
         ],
+        "labels": [
+            {
+                "argument": pointer or "(all)",
+                "integrity": label.integrity.name.lower(),
+                "confidentiality": label.confidentiality.name.lower(),
+                "sources": list(label.sources),
+            }
+            for pointer, label in list((facts.labels or {}).items())[:LABELS_SHOWN_MAX]
+            if label.integrity is not Integrity.TRUSTED or label.confidentiality or label.sources
+        ],
     }
+    if ports.preview is not None:
+        try:
+            async with asyncio.timeout(PREVIEW_SECONDS):
+                shown.update(await ports.preview.show(action))
+        except Exception as error:  # a kindness: the exact arguments are shown in any case
+            shown["difference"] = f"cannot be shown: {type(error).__name__}"
+    return shown
+
+
+def _destination(action: Action, spec: ToolSpec | None) -> str:
+    """Say where an effect goes, in one line."""
+    given = action.arguments
+    if isinstance(action, ToolCall):
+        aimed = [
+            f"{name}={value}"
+            for name, value in action.args.items()
+            if isinstance(value, str | int | float) and (spec is None or spec.argument(name).role is Role.AUTHORITY)
+        ]
+        return ", ".join(aimed) or action.target
+    if isinstance(action, ModelCall):
+        return f"{action.provider}/{action.model}" if action.provider else action.model
+    if action.kind == "net.request":
+        return f"{given['method']} {given['scheme']}://{given['host']}:{given['port']}{given['path']}"
+    if action.kind == "message.send":
+        return f"{given['channel']}: {', '.join(given['to'])}"
+    if action.kind == "process.exec":
+        return " ".join(given["argv"])
+    return action.target

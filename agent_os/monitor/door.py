@@ -26,7 +26,8 @@ from agent_os.core.facts import Facts
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor import asking, outcomes, record, reserving
+from agent_os.monitor import outcomes, record, reserving
+from agent_os.monitor.discharge import Discharge, Passage, answered
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.judging import Judged, judge, refusal
 from agent_os.monitor.naming import canonical_action, identified
@@ -49,6 +50,8 @@ class _Flight:
     reference: str
     taken: reserving.Amounts
     key: str
+    note: str = ""
+    """What the agent must be told beside the outcome: that a person changed what it asked for."""
 
 
 class Monitor:
@@ -179,11 +182,12 @@ class Monitor:
         judged = await self._judge(action, stated)
         if judged.decision.verdict is not Verdict.ALLOW:
             await self._remember(judged.action, reference)
+        discharge = Discharge(self._ports, reference)
         if judged.decision.verdict is Verdict.ASK:
-            answered = await self._asked(judged, stated, reference)
-            if isinstance(answered, Pending):
-                return answered
-            judged = answered
+            settled = await answered(self._passage(stated, reference), judged, reference)
+            if isinstance(settled, Pending):
+                return settled
+            judged, discharge = settled
         if judged.decision.verdict is not Verdict.ALLOW:
             self._deny(judged.action, judged.decision, reference)
         store = self._ports.outcomes if key else None
@@ -192,7 +196,9 @@ class Monitor:
             if known is not None:
                 return known
         try:
-            return await self._intend(judged, reference, await self._reserve(judged, reference), key)
+            taken = await self._reserve(judged, reference)
+            await self._spend(judged, reference, taken, discharge)
+            return await self._intend(judged, reference, taken, key, discharge)
         except DeniedError:
             if store is not None:
                 await store.release(key)
@@ -233,27 +239,19 @@ class Monitor:
     def _refusal(self, rule: str, reason: str) -> Decision:
         return refusal(self._policy, rule, reason)
 
-    async def _asked(self, judged: Judged, stated: Mapping[str, Any] | None, reference: str) -> Judged | Pending:
-        """Discharge an ask by a grant for exactly this action, or put it to a person; Pending while nobody answered."""
-        if await self._granted(judged):
-            return _allowed(judged)
-        action, decision, facts = judged
-        answer = await asking.ask(self._ports, action, decision, facts, reference=reference, seconds=self._approval_s)
-        if isinstance(answer, Pending):
-            return answer
-        if answer is not None:
-            return judged._replace(decision=answer)
-        # Somebody answered, and time has passed: what was approved must still be what the policy asks for now.
-        judged = await self._judge(action, stated)
-        if judged.decision.verdict is not Verdict.ASK:
-            return judged
-        if await self._granted(judged):
-            return _allowed(judged)
-        why = "what was approved is no longer what is asked"
-        return judged._replace(decision=self._refusal("runtime.approval-outdated", why))
+    def _passage(self, stated: Mapping[str, Any] | None, reference: str) -> Passage:
+        """Return what answering an ask needs of this door."""
 
-    async def _granted(self, judged: Judged) -> bool:
-        return await asking.spend(self._ports, judged.action, judged.decision)
+        def remake(action: Action, arguments: dict[str, Any]) -> Action:
+            changed = {"args": arguments} if isinstance(action, ToolCall) else arguments
+            kept = {**action.to_json(), "call_id": action.call_id}
+            remade = self._named({**kept, **changed, "kind": action.kind}, reference)
+            self._within_reach(remade, reference)
+            return remade
+
+        return Passage(
+            self._ports, lambda: self._policy, lambda action: self._judge(action, stated), remake, self._approval_s
+        )
 
     async def _reserve(self, judged: Judged, reference: str) -> reserving.Amounts:
         """Take what the action may use, or deny."""
@@ -265,12 +263,28 @@ class Monitor:
             self._deny(action, denial, reference)
         return wanted
 
-    async def _intend(self, judged: Judged, reference: str, taken: reserving.Amounts, key: str) -> Admission:
+    async def _spend(
+        self, judged: Judged, reference: str, taken: reserving.Amounts, discharge: Discharge
+    ) -> None:
+        """Spend the grants, now that nothing but the audit can deny any more; else give back what was reserved, and deny."""
+        try:
+            if await discharge.spend():
+                return
+            why = "the approval was used, revoked or expired meanwhile"
+        except AgentOSError as error:
+            why = f"the approval could not be spent: {error}"
+        await reserving.give_back(self._ports, self.session, judged, reference, taken)
+        self._deny(judged.action, self._refusal("runtime.approval-spent", why), reference)
+
+    async def _intend(
+        self, judged: Judged, reference: str, taken: reserving.Amounts, key: str, discharge: Discharge
+    ) -> Admission:
         """Write the intent, wait until it is durable where the effect is outside, mint the permit."""
         action, decision, facts = judged
         ports = self._ports
         said = record.describe(action, ports.keyed_digest)
         intent = record.intent(action, decision, reference=reference, now=facts.now or 0.0, said=said)
+        intent.update(discharge.record())
         if key:
             intent["key"] = key
         try:
@@ -280,7 +294,8 @@ class Monitor:
             if self._waits(action):
                 await durable
         except AgentOSError as error:
-            await reserving.give_back(ports, self.session, action, reference, taken)
+            await reserving.give_back(ports, self.session, judged, reference, taken)
+            await discharge.unspend()
             denial = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
             raise DeniedError(denial) from error
         permit = Permit(
@@ -291,7 +306,7 @@ class Monitor:
             resolved_ips=facts.resolved_ips or (),
             deadline=ports.clock.monotonic() + ports.execute_timeout_s,
         )
-        self._flights[reference] = _Flight(reference, taken, key)
+        self._flights[reference] = _Flight(reference, taken, key, discharge.note())
         return Admission(action, decision, permit)
 
     def _waits(self, action: Action) -> bool:
@@ -355,6 +370,8 @@ class Monitor:
         ports, action, reference = self._ports, admission.action, flight.reference
         await reserving.settle(ports, self.session, action, reference, flight.taken, outcome)
         outcome = outcomes.received(self.session, action, outcome)
+        if flight.note:
+            outcome = replace(outcome, note=flight.note)
         if flight.key and ports.outcomes is not None:
             await ports.outcomes.record(flight.key, outcome)
         if ports.payloads is not None:
@@ -366,10 +383,6 @@ class Monitor:
 
 
 # ---- small pure parts -----------------------------------------------------------------------------------------------
-
-
-def _allowed(judged: Judged) -> Judged:
-    return judged._replace(decision=replace(judged.decision, verdict=Verdict.ALLOW))
 
 
 def _facts_digest(facts: Facts) -> str:

@@ -1,18 +1,19 @@
 """Rate limits: how many calls are left in a sliding window, by rule and subject. Pure: time is handed in.
 
 One `Rates` serves every session of a process on one state directory, children included; several processes count
-separately (docs/limits.md). Memory is bounded: a subject nobody counted for during its window is forgotten first, and
-when SUBJECTS_MAX are live a new one is denied.
+separately, unless they share a PostgreSQL (effects/stores/shared.py counts there). Memory is bounded: a subject nobody
+counted for during its window is forgotten first, and when SUBJECTS_MAX are live a new one is denied.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from agent_os.core.decision import Obligation
 from agent_os.core.principal import Principal
+from agent_os.core.rate import limit_of, subject
 
 SUBJECTS_MAX: Final = 100_000
 
@@ -34,13 +35,13 @@ class Rates:
             found[rule] = float(calls - _recent(taken, now - window) if taken else calls)
         return found
 
-    def take(self, obligations: Sequence[Obligation], principal: Principal, now: float) -> bool:
+    async def take(self, obligations: Sequence[Obligation], principal: Principal, now: float) -> bool:
         """Count one call under every `rate` obligation, or none and return False when one has no call left."""
         counted: list[deque[float]] = []
         for obligation in obligations:
             if obligation.kind != "rate":
                 continue
-            rule, calls, window, per = _limit(obligation)
+            rule, calls, window, per = limit_of(obligation)
             self._limits[rule] = (calls, window, per)
             key = (rule, subject(principal, per))
             taken = self._taken.get(key)
@@ -55,6 +56,15 @@ class Rates:
             taken.append(now)
         return True
 
+    async def give_back(self, obligations: Sequence[Obligation], principal: Principal, now: float) -> None:
+        """Take back the call that was counted last under every `rate` obligation: it did not happen."""
+        for obligation in obligations:
+            if obligation.kind == "rate":
+                rule, _, _, per = limit_of(obligation)
+                taken = self._taken.get((rule, subject(principal, per)))
+                if taken:
+                    taken.pop()
+
     def _forget(self, now: float) -> bool:
         """Drop the subjects whose window is empty; return whether there is room again."""
         for key in [key for key, taken in self._taken.items() if not _recent(taken, now - self._limits[key[0]][1])]:
@@ -63,21 +73,6 @@ class Rates:
 
 
 _NONE: Final[Mapping[str, float]] = {}
-
-
-def subject(principal: Principal, per: str) -> str:
-    """Return whom a limit counts for."""
-    parts = {
-        "tenant": (principal.tenant,),
-        "user": (principal.tenant, principal.user),
-        "session": (principal.tenant, principal.user, principal.session),
-    }.get(per, (principal.tenant, principal.user, principal.session, *principal.parents, principal.agent))
-    return "/".join(parts)
-
-
-def _limit(obligation: Obligation) -> tuple[str, int, float, str]:
-    params: Mapping[str, Any] = obligation.params
-    return str(params["rule"]), int(params["calls"]), float(params["window_s"]), str(params["per"])
 
 
 def _recent(taken: deque[float], since: float) -> int:

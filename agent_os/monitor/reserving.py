@@ -6,6 +6,7 @@ Threat: many callers that each see the last of a budget. Taking is atomic in the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from agent_os.core.action import Action
@@ -14,6 +15,7 @@ from agent_os.core.errors import AgentOSError
 from agent_os.core.ports import Outcome
 from agent_os.monitor.allowance import needs
 from agent_os.monitor.gather import Session
+from agent_os.monitor.judging import Judged
 from agent_os.monitor.wiring import Ports
 
 Amounts = Mapping[str, Mapping[str, float]]
@@ -42,9 +44,14 @@ async def take(
     ports: Ports, session: Session, action: Action, obligations: tuple[Obligation, ...], reference: str, wanted: Amounts
 ) -> Short | None:
     """Take a call of every rate, what the agent may use itself, and `wanted` of the budgets; None when all was left."""
-    if not ports.rates.take(obligations, action.principal, ports.clock.now()):
+    try:
+        left = await ports.rates.take(obligations, action.principal, ports.clock.now())
+    except AgentOSError:
+        left = False
+    if not left:
         return Short("runtime.rate", "no calls are left in the window")
     if session.allowance is not None and not session.allowance.take(needs(action)):
+        await _return_rates(ports, action, obligations)
         return Short("runtime.allowance", "what this agent may use is spent")
     if not wanted:
         return None
@@ -56,12 +63,14 @@ async def take(
     if granted:
         return None
     _return_allowance(session, action)
+    await _return_rates(ports, action, obligations)
     return Short("runtime.budget", "a budget is spent" if store is not None else "no budget store is open")
 
 
-async def give_back(ports: Ports, session: Session, action: Action, reference: str, taken: Amounts) -> None:
-    """Return what was taken for an action that does not happen (a call of a rate stays counted)."""
-    _return_allowance(session, action)
+async def give_back(ports: Ports, session: Session, judged: Judged, reference: str, taken: Amounts) -> None:
+    """Return what was taken for an action that does not happen."""
+    _return_allowance(session, judged.action)
+    await _return_rates(ports, judged.action, judged.decision.obligations)
     if taken and ports.budgets is not None:
         await ports.budgets.settle(reference, {})
 
@@ -84,3 +93,8 @@ def _return_allowance(session: Session, action: Action) -> None:
     if session.allowance is not None:
         taken = needs(action)
         session.allowance.settle(taken, dict.fromkeys(taken, 0.0))
+
+
+async def _return_rates(ports: Ports, action: Action, obligations: tuple[Obligation, ...]) -> None:
+    with suppress(AgentOSError):  # a call that stays counted is the strict side
+        await ports.rates.give_back(obligations, action.principal, ports.clock.now())

@@ -21,6 +21,8 @@ from agent_os.core.ports import (
     Links,
     OutcomeStore,
     PayloadStore,
+    Preview,
+    RateStore,
     RegoEngine,
     Resolver,
     ToolRegistry,
@@ -55,7 +57,8 @@ class Ports:
     budgets: BudgetStore | None = None
     approvals: ApprovalStore | None = None
     approver: Approver | None = None
+    preview: Preview | None = None
     outcomes: OutcomeStore | None = None
     payloads: PayloadStore | None = None
-    rates: Rates = field(default_factory=Rates)
+    rates: RateStore = field(default_factory=Rates)
     execute_timeout_s: float = EXECUTE_TIMEOUT_S

@@ -182,11 +182,11 @@ def _undischarged(policy: Policy, action: Action, facts: Facts, asks: Sequence[M
     """Return the asks that no grant among the facts answers; without a time every grant has expired."""
     if facts.now is None:
         return list(asks)
-    now, digest = facts.now, action.digest
+    now = facts.now
     return [
         match
         for match in asks
-        if not any(grant.discharges(match.rule, digest, policy.digest, now) for grant in facts.grants)
+        if not any(grant.discharges(match.rule, action, policy.digest, now) for grant in facts.grants)
     ]
 
 

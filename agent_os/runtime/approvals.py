@@ -9,19 +9,21 @@ hostile code of the same user that has broken out of every layer: such an agent 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import DeniedError, EffectError
-from agent_os.core.ports import Approval
+from agent_os.core.ports import Answer, Approval, StandingGrant
 from agent_os.effects.stores import holders
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.state import StateDatabase
-from agent_os.runtime.state import State, open_state, state_directory
+from agent_os.monitor.asking import answered_record
+from agent_os.runtime.state import State, open_state, shared_limits, state_directory
 
 OPERATOR: Final = "operator"
 """The audit writer of people's own acts."""
@@ -50,38 +52,38 @@ class ApprovalDesk:
             return near[0]
         raise EffectError(f"no ask has the id {approval_id!r}" if not near else f"{len(near)} asks begin like that")
 
-    async def answer(self, approval: Approval, *, approve: bool, note: str = "") -> Approval:
-        """Record and give this person's answer.
+    async def answer(self, approval: Approval, given: Answer | None = None, **said: Any) -> Approval:
+        """Record and give this person's answer: an `Answer`, or its fields; who answers is this desk's to say.
 
         The audit has it before it counts. Raises DeniedError inside an agent, ActionError when it cannot be answered.
         """
         self.refuse_inside_agent()
         if self.state is None:
             raise EffectError("these approvals were opened for reading")
-        record = {
-            "type": "approval.answered",
-            "time": time.time(),
-            "approval": approval.id,
-            "approve": approve,
-            "approver": self.identity.user,
-            "uid": self.identity.uid,
-            "action_digest": approval.action_digest,
-            "policy": approval.policy_digest,
-            "rules": list(approval.rules),
-        }
+        given = given or Answer(approver="", **said)
+        given = replace(given, approver=self.identity.user, groups=self.identity.groups)
+        record = {**answered_record(approval, given, now=time.time()), "uid": self.identity.uid}
         await self.state.audit.append(record)
         try:
-            return await self.stores.approvals.answer(
-                approval.id,
-                approve=approve,
-                approver=self.identity.user,
-                now=time.time(),
-                note=note,
-                groups=self.identity.groups,
-            )
+            return await self.stores.approvals.answer(approval.id, given, time.time())
         except Exception:
             await self.state.audit.append({**record, "type": "approval.void", "time": time.time()})
             raise
+
+    async def standing(self) -> Sequence[StandingGrant]:
+        """Return every lasting grant, newest first."""
+        return await self.stores.approvals.list_standing()
+
+    async def revoke(self, grant_id: str) -> None:
+        """End a lasting grant, or take back an approval that was not used. Raises EffectError when there is none."""
+        self.refuse_inside_agent()
+        if self.state is None:
+            raise EffectError("these approvals were opened for reading")
+        who = {"user": self.identity.user, "uid": self.identity.uid}
+        await self.state.audit.append({"type": "approval.revoked", "time": time.time(), "grant": grant_id, **who})
+        store = self.stores.approvals
+        if not await (store.revoke_standing(grant_id) if grant_id.startswith("std_") else store.revoke(grant_id)):
+            raise EffectError(f"nothing to revoke has the id {grant_id!r}")
 
     def refuse_inside_agent(self) -> None:
         """Raise DeniedError when an agent runtime is among this process's ancestors."""
@@ -104,6 +106,7 @@ def open_desk(*, answering: bool = False, environment: Mapping[str, str] | None 
     if answering:
         state = open_state(environment=environment, writer=OPERATOR)
         return ApprovalDesk(state.stores, current_identity(), state)
-    path = state_directory(environment=environment)
-    keys = Keys.open(path / "keys", environment=environment)
-    return ApprovalDesk(StateDatabase.open(path, keys), current_identity())
+    env = os.environ if environment is None else environment
+    path = state_directory(environment=env)
+    keys = Keys.open(path / "keys", environment=env)
+    return ApprovalDesk(StateDatabase.open(path, keys, shared=shared_limits(env)), current_identity())

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_os.core.errors import EffectError
-from agent_os.effects.stores.budgets import SqliteBudgets
-from agent_os.effects.stores.database import Database
+from agent_os.effects.stores.budgets import Budgets
+from agent_os.effects.stores.database import Database, Storage
 from agent_os.effects.stores.directory import state_path
+from agent_os.effects.stores.shared import open_counters
+from agent_os.runtime.state import shared_limits
 
 
 def accounts(prefix: str = "", *, environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -17,13 +19,17 @@ def accounts(prefix: str = "", *, environment: Mapping[str, str] | None = None) 
 
     Each has budget, for (`user=default/alice`), period, unit, used, reserved, limit and left. Raises EffectError.
     """
-    file = state_path(os.environ if environment is None else environment) / "state.db"
+    env = os.environ if environment is None else environment
+    file = state_path(env) / "state.db"
     if not file.exists():
         raise EffectError(f"no state here yet: {file} (set AGENTOS_STATE, or let an agent act first)")
+    shared = shared_limits(env)
+    database: Storage = open_counters(shared) if shared else Database(file, "")
     rows = []
-    for row in SqliteBudgets(Database(file, ""), "").accounts(prefix):
+    for row in Budgets(database, "").accounts(prefix):
         rest, _, period = row["account"].rpartition("|")
         budget, _, subject = rest.rpartition("|")
         left = max(0.0, row["limit"] - row["used"] - row["reserved"])
         rows.append({"budget": budget, "for": subject, "period": period, **row, "left": left})
+    database.close()
     return rows

@@ -19,7 +19,7 @@ from agent_os.core.action import Action
 from agent_os.core.budget import STATED, Budget
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
-from agent_os.core.ports import Approval, Approver, Effector, Outcome, Pending
+from agent_os.core.ports import Answer, Approval, Approver, Effector, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.files import Files
@@ -28,6 +28,7 @@ from agent_os.effects.ids import RandomIds
 from agent_os.effects.links import KernelLinks
 from agent_os.effects.models.client import Providers
 from agent_os.effects.models.local import LocalModels
+from agent_os.effects.preview import FilePreview
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
@@ -136,6 +137,7 @@ def wire(
     policy: Policy, principal: Principal, workspace: str, state: State, ids: RandomIds, approver: Approver | None
 ) -> Composition:
     """Return a session over a state that is open already; whoever opened it closes it."""
+    shared = state.stores.shared
     carried, toolbox = Carried(), Toolbox()
     readable, writable = granted_roots(policy, workspace)
     files = Files(writable=writable, readable=readable, carried=carried)
@@ -165,9 +167,10 @@ def wire(
         budgets=state.stores.budgets.view(budgets, principal, run=principal.session) if budgets else None,
         approvals=state.stores.approvals,
         approver=approver,
+        preview=FilePreview(files.now, carried),
         outcomes=state.stores.outcomes,
         payloads=state.stores.payloads,
-        rates=_RATES.setdefault(state.path, Rates()),
+        rates=shared.rates if shared is not None else _RATES.setdefault(state.path, Rates()),
     )
     session = Session(
         principal,
@@ -295,19 +298,19 @@ class _Specs(Mapping[str, Any]):
 
 
 class _Callback:
-    """An approver made of an SDK callback: approval -> bool, None, or (bool, approver, note)."""
+    """An approver made of an SDK callback: approval -> bool, None, (bool, approver, note), or an Answer."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    async def ask(self, approval: Approval) -> tuple[bool, str, str] | None:
-        """Ask the callback; what it raises leaves the ask parked."""
+    async def ask(self, approval: Approval) -> Answer | tuple[bool, str, str] | None:
+        """Ask the callback; what it raises denies."""
         answer = self._function(approval)
         if isinstance(answer, Awaitable):
             answer = await answer
-        if answer is None or isinstance(answer, tuple):
+        if answer is None or isinstance(answer, tuple | Answer):
             return answer
-        return bool(answer), "application", ""
+        return Answer(bool(answer), "application")
 
 
 def _approver(given: Approver | Callable[..., Any] | None) -> Approver | None:

@@ -2,7 +2,8 @@
 
 The only place where a state directory is chosen: `$AGENTOS_STATE`, else the XDG state directory. Operator's settings
 from the environment: `AGENTOS_AUDIT_SECOND` (a directory on another disk for a second, independent audit) and
-`AGENTOS_CHECKPOINTS` (a directory, best on another machine, where checkpoints are kept once more).
+`AGENTOS_CHECKPOINTS` (a directory, best on another machine, where checkpoints are kept once more), and `AGENTOS_SHARED` (a
+PostgreSQL that holds approvals, budgets and rates for every machine that names it; default: the one of `AGENTOS_TASKS`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ def state_directory(*, workspace: str | Path | None = None, environment: Mapping
     return open_directory(state_path(os.environ if environment is None else environment), workspace=workspace)
 
 
+def shared_limits(environment: Mapping[str, str]) -> str:
+    """Return the URL of the PostgreSQL that holds limits for several machines, or an empty string. Raises EffectError."""
+    url = environment.get("AGENTOS_SHARED", "") or environment.get("AGENTOS_TASKS", "")
+    if url and not url.startswith("postgresql://"):
+        raise EffectError("AGENTOS_SHARED, AGENTOS_TASKS: must be a postgresql:// URL")
+    return url
+
+
 def open_state(
     *,
     workspace: str | Path | None = None,
@@ -70,7 +79,7 @@ def open_state(
     digests = keys.current("digest")
     logs = _open_audit(path, keys, env, writer=writer, info=info or {}, retention_days=retention_days)
     try:
-        stores = StateDatabase.open(path, keys)
+        stores = StateDatabase.open(path, keys, shared=shared_limits(env))
         if payload_days > 0:
             stores.open_payloads(path, keys, keep_days=payload_days)
     except BaseException:

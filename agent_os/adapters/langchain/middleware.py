@@ -29,6 +29,7 @@ from agent_os.adapters.langchain.tools import (
     GovernedTool,
     denial_text,
     inferred_spec,
+    noted,
     offered,
     outcome_of,
     pending_text,
@@ -40,6 +41,8 @@ from agent_os.core.action import Action, ToolCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import Outcome, Pending
+from agent_os.core.ports import Answer as PersonsAnswer
+from agent_os.monitor.asking import answer as record_answer
 
 ANSWERS_MAX: Final = 8
 """Times one call may be paused for a person in one run of its node."""
@@ -210,22 +213,23 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
 
     async def _answer(self, approval: str, resumed: Mapping[str, Any]) -> None:
         ports = self._session.monitor.ports
-        if ports.approvals is None:
-            raise EffectError("no approval store is open")
-        await ports.approvals.answer(
-            approval,
-            approve=resumed["type"] == "approve",
+        asked = await ports.approvals.get(approval) if ports.approvals is not None else None
+        if asked is None:
+            raise EffectError("the approval that waits is not in the store")
+        given = PersonsAnswer(
+            approve=resumed["type"] != "reject",
             approver=str(resumed.get("by") or self._session.principal.user),
-            now=ports.clock.now(),
             note=str(resumed.get("note", "")),
+            lasting=str(resumed.get("lasting", "once")),
+            width=str(resumed.get("width", "exact")),
+            arguments=jsonable(resumed.get("args", {})) if resumed["type"] == "edit" else None,
         )
+        await record_answer(ports, asked, given)
 
     @staticmethod
     def _after(request: ToolCallRequest, approval: str, resumed: Mapping[str, Any]) -> ToolCallRequest | ToolMessage:
-        """Return the call to make now: the same (approved), a changed one (judged anew), or the person's refusal."""
-        if resumed["type"] == "edit":
-            return _with_args(request, resumed.get("args", {}))
-        if resumed["type"] == "approve":
+        """Return the call to make now (the door puts changed arguments in and judges them), or the person's refusal."""
+        if resumed["type"] in ("approve", "edit"):
             return request
         note = f": {resumed['note']}" if resumed.get("note") else ""
         return _message(request, f"a person denied this call{note}. Do not repeat it.", {"denied": approval})
@@ -248,9 +252,10 @@ def _answer(request: ToolCallRequest, done: Outcome | Pending, kept: list[Answer
     if not done.ok:
         return _refused(request, EffectError(done.detail or done.error))
     if not kept:
-        return _message(request, str(done.value), {}, status="success")
+        return cast("Answer", noted(_message(request, str(done.value), {}, status="success"), done.note))
     raw = kept[-1]
-    return raw if plain_value(raw) == done.value else cast("Answer", replaced(raw, done.value))
+    answer = raw if plain_value(raw) == done.value else cast("Answer", replaced(raw, done.value))
+    return cast("Answer", noted(answer, done.note))
 
 
 def _refused(request: ToolCallRequest, error: Exception) -> ToolMessage:

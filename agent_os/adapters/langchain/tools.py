@@ -47,6 +47,7 @@ class _Call:
     id: str
     config: RunnableConfig | None
     refusal: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("agentos_call", default=None)
@@ -237,6 +238,7 @@ class GovernedTool(BaseTool):
             raise Refused(pending_text(done))
         if not done.ok:
             raise self._told(asked.call, EffectError(done.detail or done.error))
+        asked.call.note = done.note
         if not kept:
             return _shown(done.value)
         raw = kept[-1]
@@ -418,4 +420,11 @@ def _shown(value: Any) -> Any:
 def _with_refusal(output: Any, call: _Call) -> Any:
     if call.refusal and isinstance(output, ToolMessage):
         output.artifact = call.refusal
-    return output
+    return noted(output, call.note)
+
+
+def noted(output: Any, note: str) -> Any:
+    """Return an answer that tells the model what it must know beside the result: a person changed its arguments."""
+    if not note or not isinstance(output, ToolMessage) or not isinstance(output.content, str):
+        return output
+    return output.model_copy(update={"content": f"({note} before this was done)\n{output.content}"})

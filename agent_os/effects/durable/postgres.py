@@ -34,10 +34,14 @@ class Session:
 
 
 class PostgresDatabase:
-    """One PostgreSQL database. `schema` is run once at `open` and must be idempotent."""
+    """One PostgreSQL database. `schema` is run once at `open` and must be idempotent.
 
-    def __init__(self, url: str, schema: str) -> None:
-        self._url, self._schema = url, schema
+    `space` is the PostgreSQL schema its tables stand in (empty: the user's own); with `lock` every `run` holds that one
+    advisory lock, so that what it reads is what its writes rest on, as on SQLite.
+    """
+
+    def __init__(self, url: str, schema: str, *, space: str = "", lock: int = 0) -> None:
+        self._url, self._schema, self._space, self._lock = url, schema, space, lock
         self._pool: ThreadPoolExecutor | None = None
         self._local = threading.local()
         self._connections: list[Any] = []
@@ -74,15 +78,26 @@ class PostgresDatabase:
 
     async def run(self, work: Callable[[Any], T]) -> T:
         """Run work in a transaction; raises what it raised, or EffectError."""
-        return await asyncio.get_running_loop().run_in_executor(self._open_pool(), self._transact, work)
+        return await asyncio.get_running_loop().run_in_executor(self._open_pool(), self._transact, self._held(work))
 
     def run_sync(self, work: Callable[[Any], T]) -> T:
         """The same for a caller without an event loop."""
-        return self._open_pool().submit(self._transact, work).result()
+        return self._open_pool().submit(self._transact, self._held(work)).result()
 
     def read(self, work: Callable[[Any], T]) -> T:
-        """The same for a short read."""
-        return self.run_sync(work)
+        """The same for a short read, which waits for no lock."""
+        return self._open_pool().submit(self._transact, work).result()
+
+    def _held(self, work: Callable[[Any], T]) -> Callable[[Any], T]:
+        """Return work that takes this database's lock first, where it has one."""
+        if not self._lock:
+            return work
+
+        def locked(session: Any) -> T:
+            session.execute("SELECT pg_advisory_xact_lock(?)", (self._lock,))
+            return work(session)
+
+        return locked
 
     def _open_pool(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -91,6 +106,8 @@ class PostgresDatabase:
 
     def _create(self, session: Session) -> None:
         session.execute("SELECT pg_advisory_xact_lock(7205759403792793600)")
+        if self._space:
+            session.execute(f"CREATE SCHEMA IF NOT EXISTS {self._space}")
         for statement in self._schema.split(";"):
             if statement.strip():
                 session.execute(statement)
@@ -98,9 +115,10 @@ class PostgresDatabase:
     def _connection(self) -> Any:
         connection = getattr(self._local, "connection", None)
         if connection is None or connection.closed or connection.broken:
-            connection = self._psycopg.connect(
-                self._url, connect_timeout=10, options=f"-c statement_timeout={STATEMENT_SECONDS * 1000}"
-            )
+            options = f"-c statement_timeout={STATEMENT_SECONDS * 1000}"
+            if self._space:
+                options += f" -c search_path={self._space}"
+            connection = self._psycopg.connect(self._url, connect_timeout=10, options=options)
             self._local.connection = connection
             self._connections.append(connection)
         return connection

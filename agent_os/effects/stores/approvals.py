@@ -1,15 +1,17 @@
-"""Asks and their answers in `state.db`: implements `core.ports.ApprovalStore`.
+"""Asks and their answers in `state.db` or a shared PostgreSQL: implements `core.ports.ApprovalStore`.
 
 An answer is bound to the action's digest, the policy's digest and an expiry, discharges its ask once, and is recorded
-under who gave it. What is shown to the approver (action, preview, notes) is sealed at rest. Threats: an approval
-taken from the caller, used twice, used for another action or another policy, given by the agent itself or by its
-requester, or by one person twice where two are asked for; a double click; an ask that outlives its meaning.
+under who gave it. What is shown to the approver (action, preview, notes, changed arguments) is sealed at rest. Threats: an
+approval taken from the caller, used twice, used for another action or another policy, given by the agent itself or by its
+requester, or by one person twice where two are asked for; a double click on two machines; an ask that outlives its
+meaning; an answer that covers more than was offered.
+
+Every method is one transaction; `stores/database.py` begins it IMMEDIATE, the PostgreSQL face takes one lock for them.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -17,41 +19,55 @@ from typing import Any, Final
 from agent_os.core.canonical import json_bytes
 from agent_os.core.decision import Grant
 from agent_os.core.errors import ActionError
-from agent_os.core.ports import Approval
-from agent_os.effects.stores.database import Database
+from agent_os.core.ports import Answer, Approval, StandingGrant
+from agent_os.core.scope import LASTING, WIDTHS, Scope, narrowest
+from agent_os.core.who import names_one_of
+from agent_os.effects.stores import standing
+from agent_os.effects.stores.database import Storage
 from agent_os.effects.stores.keys import Sealer
 
 SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS approval(
-  id TEXT PRIMARY KEY, action_digest TEXT NOT NULL, policy_digest TEXT NOT NULL, rules TEXT NOT NULL,
-  reason TEXT NOT NULL, requested_at REAL NOT NULL, expires_at REAL NOT NULL, state TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS ask(
+  id TEXT PRIMARY KEY, tenant TEXT NOT NULL, action_digest TEXT NOT NULL, policy_digest TEXT NOT NULL,
+  rules TEXT NOT NULL, reason TEXT NOT NULL, requested_at REAL NOT NULL, expires_at REAL NOT NULL, state TEXT NOT NULL,
   needed INTEGER NOT NULL, requester TEXT NOT NULL, separate INTEGER NOT NULL, approvers TEXT NOT NULL,
-  shown BLOB NOT NULL, decided_at REAL
+  shown BLOB NOT NULL, edited BLOB, spent_by TEXT NOT NULL, decided_at REAL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS approval_digest ON approval(action_digest, policy_digest, state);
-CREATE INDEX IF NOT EXISTS approval_state ON approval(state, requested_at);
-CREATE TABLE IF NOT EXISTS answer(
-  approval TEXT NOT NULL REFERENCES approval(id) ON DELETE CASCADE, approver TEXT NOT NULL, approve INTEGER NOT NULL,
-  at REAL NOT NULL, note BLOB NOT NULL, PRIMARY KEY(approval, approver)
+CREATE INDEX IF NOT EXISTS ask_digest ON ask(action_digest, policy_digest, state);
+CREATE INDEX IF NOT EXISTS ask_state ON ask(state, tenant, requested_at);
+CREATE TABLE IF NOT EXISTS ask_answer(
+  ask TEXT NOT NULL REFERENCES ask(id) ON DELETE CASCADE, approver TEXT NOT NULL, approve INTEGER NOT NULL,
+  at REAL NOT NULL, said BLOB NOT NULL, PRIMARY KEY(ask, approver)
 ) WITHOUT ROWID
 """
 WAITING_MAX: Final = 100_000
 NOTE_CHARS_MAX: Final = 4_000
+EDIT_BYTES_MAX: Final = 1 << 20
 KEEP_SECONDS: Final = 90 * 86_400.0
 """How long answered, used and expired asks stay readable; the audit keeps its own record."""
-STATES: Final = ("waiting", "approved", "denied", "expired", "used")
+STATES: Final = ("waiting", "approved", "edited", "denied", "expired", "used")
 _COLUMNS: Final = (
-    "id, action_digest, policy_digest, rules, reason, requested_at, expires_at, state, needed, requester, separate,"
-    " approvers, shown"
+    "id, tenant, action_digest, policy_digest, rules, reason, requested_at, expires_at, state, needed, requester,"
+    " separate, approvers, shown, edited"
 )
-_SELECT: Final = "SELECT " + _COLUMNS + " FROM approval "  # noqa: S608
+_SELECT: Final = "SELECT " + _COLUMNS + " FROM ask "  # noqa: S608
+_SHOWN: Final = ("action", "preview", "agent", "session", "offers", "scopes", "rules_digest")
+_GRANT: Final = "grt_"
 
 
-class SqliteApprovals:
-    """The asks of one installation. `now` is used where a port method is not given the time."""
+class Approvals:
+    """The asks of one installation. `now` is used where a port method is not given the time.
 
-    def __init__(self, database: Database, sealer: Sealer, *, now: Callable[[], float] = time.time) -> None:
-        self._database, self._sealer, self._now = database, sealer, now
+    `shared` stores judge every expiry by the clock of the database: the machines that share it may disagree.
+    """
+
+    def __init__(
+        self, database: Storage, sealer: Sealer, *, now: Callable[[], float] = time.time, shared: bool = False
+    ) -> None:
+        self._database, self._sealer, self._now, self._shared = database, sealer, now, shared
+
+    def _at(self, now: float) -> float:
+        return self._now() if self._shared else now
 
     async def request(self, approval: Approval) -> Approval:
         """Store an ask, or return the one that already waits for the same action, rules and policy.
@@ -60,11 +76,12 @@ class SqliteApprovals:
         """
         if approval.state != "waiting" or approval.needed < 1 or approval.expires_at <= approval.requested_at:
             raise ActionError("an ask waits for at least one person and expires after it was made", field="approval")
-        shown = self._seal(approval.id, {"action": approval.action, "preview": approval.preview})
+        shown = self._seal(approval.id, {name: getattr(approval, name) for name in _SHOWN})
         return await self._database.run(lambda connection: self._request(connection, approval, shown))
 
-    def _request(self, connection: sqlite3.Connection, approval: Approval, shown: bytes) -> Approval:
-        self._expire(connection, approval.requested_at)
+    def _request(self, connection: Any, approval: Approval, shown: bytes) -> Approval:
+        asked = self._at(approval.requested_at)
+        self._expire(connection, asked)
         rules = _texts(sorted(approval.rules))
         row = connection.execute(
             _SELECT + "WHERE state='waiting' AND action_digest=? AND policy_digest=? AND rules=?",
@@ -72,188 +89,286 @@ class SqliteApprovals:
         ).fetchone()
         if row is not None:
             return self._approval(connection, row)
-        waiting = connection.execute("SELECT count(*) FROM approval WHERE state='waiting'").fetchone()[0]
+        self._room(connection, approval)
+        values = (
+            approval.id, approval.tenant, approval.action_digest, approval.policy_digest, rules, approval.reason, asked,
+            asked + (approval.expires_at - approval.requested_at), approval.needed, approval.requester,
+            int(approval.separate), _texts(approval.approvers), shown,
+        )  # fmt: skip
+        connection.execute(
+            "INSERT INTO ask(" + _COLUMNS + ", spent_by) VALUES(?,?,?,?,?,?,?,?,'waiting',?,?,?,?,?,NULL,'')", values
+        )
+        return self._approval(connection, self._row(connection, approval.id))
+
+    def _room(self, connection: Any, approval: Approval) -> None:
+        waiting = connection.execute("SELECT count(*) FROM ask WHERE state='waiting'").fetchone()[0]
         if waiting >= WAITING_MAX:
             raise ActionError(f"{WAITING_MAX} asks wait already", field="approval")
-        connection.execute(
-            "INSERT INTO approval(" + _COLUMNS + ") VALUES(?,?,?,?,?,?,?,'waiting',?,?,?,?,?)",
-            (
-                approval.id, approval.action_digest, approval.policy_digest, rules, approval.reason,
-                approval.requested_at, approval.expires_at, approval.needed, approval.requester,
-                int(approval.separate), _texts(approval.approvers), shown,
-            ),
-        )  # fmt: skip
-        return approval
+        if approval.waiting_max:
+            own = connection.execute(
+                "SELECT count(*) FROM ask WHERE state='waiting' AND tenant=?", (approval.tenant,)
+            ).fetchone()[0]
+            if own >= approval.waiting_max:
+                raise ActionError(f"{own} asks of this tenant wait already", field="approvals.max_waiting")
 
     async def get(self, approval_id: str) -> Approval | None:
         """Return an ask, or None."""
 
-        def work(connection: sqlite3.Connection) -> Approval | None:
+        def work(connection: Any) -> Approval | None:
             self._expire(connection, self._now())
             row = self._row(connection, approval_id)
             return self._approval(connection, row) if row is not None else None
 
         return await self._database.run(work)
 
-    async def list(self, state: str | None = "waiting") -> Sequence[Approval]:
-        """Return asks in a state (None: all), oldest first."""
+    async def list(self, state: str | None = "waiting", tenant: str | None = None) -> Sequence[Approval]:
+        """Return asks in a state (None: all) of a tenant (None: every), oldest first."""
         if state is not None and state not in STATES:
             raise ActionError(f"unknown state {state!r}", field="state", hint="one of " + ", ".join(STATES))
+        chosen = {name: value for name, value in (("state", state), ("tenant", tenant)) if value is not None}
+        where = "WHERE " + " AND ".join(f"{name}=?" for name in chosen) if chosen else ""
 
-        def work(connection: sqlite3.Connection) -> Sequence[Approval]:
+        def work(connection: Any) -> Sequence[Approval]:
             self._expire(connection, self._now())
-            where, values = ("WHERE state=?", (state,)) if state is not None else ("", ())
-            rows = connection.execute(
-                _SELECT + f"{where} ORDER BY requested_at, id",
-                values,
-            ).fetchall()
+            rows = connection.execute(_SELECT + where + " ORDER BY requested_at, id", tuple(chosen.values())).fetchall()
             return [self._approval(connection, row) for row in rows]
 
         return await self._database.run(work)
 
-    async def answer(
-        self,
-        approval_id: str,
-        *,
-        approve: bool,
-        approver: str,
-        now: float,
-        note: str = "",
-        groups: frozenset[str] = frozenset(),
-    ) -> Approval:
+    # ---- answering -------------------------------------------------------------------------------------------------
+
+    async def answer(self, approval_id: str, answer: Answer, now: float) -> Approval:
         """Record one person's answer and return the ask as it then stands; one denial denies.
 
-        Raises ActionError if unknown, expired, answered already, given twice by one person, or not theirs to give.
+        Raises ActionError if unknown, expired, answered already, given twice by one person, not theirs to give, or more
+        than was offered.
         """
-        if not approver or approver.startswith("agent:"):
+        if not answer.approver or answer.approver.startswith("agent:"):
             raise ActionError("an approver is a person", field="approver")
-        sealed = self._seal(f"{approval_id} {approver}", note[:NOTE_CHARS_MAX])
+        if answer.lasting not in LASTING or answer.width not in WIDTHS:
+            raise ActionError("is no answer", field="lasting", hint=f"{', '.join(LASTING)}; {', '.join(WIDTHS)}")
+        if answer.arguments is not None and len(json_bytes(_plain(answer.arguments))) > EDIT_BYTES_MAX:
+            raise ActionError(f"more than {EDIT_BYTES_MAX} bytes", field="arguments")
         found = await self._database.run(
-            lambda connection: self._answer(
-                connection, approval_id, approve=approve, approver=approver, now=now, note=sealed, groups=groups
-            )
+            lambda connection: self._answer(connection, approval_id, answer, self._at(now))
         )
         if isinstance(found, Approval):
             return found
         raise ActionError(found, field="approval")
 
-    def _answer(
-        self,
-        connection: sqlite3.Connection,
-        approval_id: str,
-        *,
-        approve: bool,
-        approver: str,
-        now: float,
-        note: bytes,
-        groups: frozenset[str],
-    ) -> Approval | str:
+    def _answer(self, connection: Any, approval_id: str, answer: Answer, now: float) -> Approval | str:
         """Return the ask, or why not (returned and not raised, so that an expiry noticed here is kept)."""
         self._expire(connection, now)
         row = self._row(connection, approval_id)
         if row is None:
             return f"no ask has the id {approval_id}"
         approval = self._approval(connection, row)
-        if approval.state != "waiting":
-            return (
-                "it expired unanswered" if approval.state == "expired" else f"it was answered before: {approval.state}"
-            )
-        if approver in approval.approvals:
-            return "one person answers once"
-        if approve and approval.separate and approver == approval.requester:
-            return "the policy wants another person than the one who asked"
-        if approval.approvers and not ({approver} | groups) & set(approval.approvers):
-            return "not among those who may answer: " + ", ".join(approval.approvers)
-        connection.execute("INSERT INTO answer VALUES(?,?,?,?,?)", (approval_id, approver, int(approve), now, note))
+        refusal = _refusal(approval, answer)
+        if refusal:
+            return refusal
+        said = {"note": answer.note[:NOTE_CHARS_MAX], "lasting": answer.lasting, "width": answer.width}
+        sealed = self._seal(f"{approval_id} {answer.approver}", said)
+        connection.execute(
+            "INSERT INTO ask_answer VALUES(?,?,?,?,?)",
+            (approval_id, answer.approver, int(answer.approve), now, sealed),
+        )
         given = len(approval.approvals) + 1
-        state = "denied" if not approve else "approved" if given >= approval.needed else "waiting"
-        connection.execute("UPDATE approval SET state=?, decided_at=? WHERE id=?", (state, now, approval_id))
-        return self._approval(connection, self._row(connection, approval_id))
+        if not answer.approve:
+            state = "denied"
+        elif answer.arguments is not None:
+            state = "edited"
+            changed = self._seal(f"{approval_id} edited", {"arguments": answer.arguments, "by": answer.approver})
+            connection.execute("UPDATE ask SET edited=? WHERE id=?", (changed, approval_id))
+        else:
+            state = "approved" if given >= approval.needed else "waiting"
+        connection.execute("UPDATE ask SET state=?, decided_at=? WHERE id=?", (state, now, approval_id))
+        answered = self._approval(connection, self._row(connection, approval_id))
+        if state == "approved":
+            self._make_standing(connection, answered, now)
+        return answered
+
+    def _make_standing(self, connection: Any, approval: Approval, now: float) -> None:
+        """Keep a lasting grant where every yes asked for one: the narrowest of what the people said holds."""
+        rows = connection.execute("SELECT approver, said FROM ask_answer WHERE ask=?", (approval.id,)).fetchall()
+        said = [self._open(f"{approval.id} {who}", sealed) for who, sealed in rows]
+        lasting, width = "always", "same"
+        for each in said:
+            lasting, width = narrowest(lasting, each["lasting"], LASTING), narrowest(width, each["width"], WIDTHS)
+        if lasting == "once" or width not in approval.scopes:
+            return
+        scope = Scope.parse(approval.scopes[width])
+        if lasting == "session":
+            scope = scope.for_session(approval.session)
+        standing.add(connection, self._sealer, approval, scope, lasting, now)
+
+    # ---- grants ----------------------------------------------------------------------------------------------------
 
     async def grants(self, action_digest: str, policy_digest: str, now: float) -> tuple[Grant, ...]:
-        """Return the live grants for exactly this action under exactly this policy."""
+        """Return the live single-use grants for exactly this action under exactly this policy."""
 
-        def work(connection: sqlite3.Connection) -> tuple[Grant, ...]:
-            rows = connection.execute(
-                _SELECT + "WHERE action_digest=? AND policy_digest=?"
-                " AND state='approved' AND expires_at>? ORDER BY requested_at",
-                (action_digest, policy_digest, now),
-            ).fetchall()
+        def work(connection: Any) -> tuple[Grant, ...]:
+            rows = self._live(connection, "approved", action_digest, policy_digest, now)
             return tuple(_grant(self._approval(connection, row)) for row in rows)
 
         return await self._database.run(work)
 
-    async def use(self, grant_id: str, now: float) -> bool:
-        """Spend a grant; False if it was spent, expired or never given."""
+    async def edited(self, action_digest: str, policy_digest: str, now: float) -> Approval | None:
+        """Return the live ask for exactly this action whose arguments a person changed, or None."""
 
-        def work(connection: sqlite3.Connection) -> bool:
-            changed = connection.execute(
-                "UPDATE approval SET state='used' WHERE id=? AND state='approved' AND expires_at>?",
-                (grant_id.removeprefix(_GRANT), now),
-            ).rowcount
-            return changed == 1
+        def work(connection: Any) -> Approval | None:
+            rows = self._live(connection, "edited", action_digest, policy_digest, now)
+            return self._approval(connection, rows[-1]) if rows else None
 
-        return grant_id.startswith(_GRANT) and await self._database.run(work)
+        return await self._database.run(work)
+
+    def _live(self, connection: Any, state: str, action_digest: str, policy_digest: str, now: float) -> Sequence[Any]:
+        rows: Sequence[Any] = connection.execute(
+            _SELECT + "WHERE action_digest=? AND policy_digest=? AND state=? AND expires_at>? ORDER BY requested_at",
+            (action_digest, policy_digest, state, self._at(now)),
+        ).fetchall()
+        return rows
+
+    async def standing(self, tenant: str, user: str, now: float) -> tuple[Grant, ...]:
+        """Return the live lasting grants of a user; the caller checks what they cover."""
+        rows = await self._database.run(
+            lambda connection: standing.live(connection, self._sealer, tenant, user, self._at(now))
+        )
+        return tuple(row.grant for row in rows)
+
+    async def list_standing(self, tenant: str | None = None) -> Sequence[StandingGrant]:
+        """Return every lasting grant of a tenant (None: every), newest first, ended ones too."""
+        return await self._database.run(
+            lambda connection: standing.every(connection, self._sealer, tenant, self._now())
+        )
+
+    async def revoke_standing(self, grant_id: str) -> bool:
+        """End a lasting grant at once; False when there is none that lives."""
+        return await self._database.run(lambda connection: standing.revoke(connection, grant_id))
+
+    async def spend(self, grants: Sequence[str], now: float, *, by: str) -> bool:
+        """Spend grants and edits by id: all or none. False if one was spent, expired, revoked or never given."""
+
+        def work(connection: Any) -> None:
+            for grant in grants:
+                if not self._spend(connection, grant, self._at(now), by):
+                    raise _SpentError
+
+        try:
+            await self._database.run(work)
+        except _SpentError:
+            return False
+        return True
+
+    def _spend(self, connection: Any, grant: str, now: float, by: str) -> bool:
+        if grant.startswith(standing.PREFIX):
+            return standing.use(connection, grant, now)
+        state = "approved" if grant.startswith(_GRANT) else "edited"
+        changed: int = connection.execute(
+            "UPDATE ask SET state='used', spent_by=? WHERE id=? AND state=? AND expires_at>?",
+            (by, grant.removeprefix(_GRANT), state, now),
+        ).rowcount
+        return changed == 1
+
+    async def unspend(self, grants: Sequence[str], *, by: str) -> None:
+        """Give back what was spent by a passage that then did nothing; an expiry meanwhile stands."""
+
+        def work(connection: Any) -> None:
+            for grant in grants:
+                if not grant.startswith(standing.PREFIX):
+                    connection.execute(
+                        "UPDATE ask SET state=CASE WHEN edited IS NULL THEN 'approved' ELSE 'edited' END, spent_by=''"
+                        " WHERE id=? AND state='used' AND spent_by=?",
+                        (grant.removeprefix(_GRANT), by),
+                    )
+
+        await self._database.run(work)
 
     async def revoke(self, approval_id: str) -> bool:
         """Take back an approval that was not used yet; False when there is none."""
 
-        def work(connection: sqlite3.Connection) -> bool:
-            return (
-                connection.execute(
-                    "UPDATE approval SET state='denied' WHERE id=? AND state='approved'", (approval_id,)
-                ).rowcount
-                == 1
-            )
+        def work(connection: Any) -> bool:
+            changed: int = connection.execute(
+                "UPDATE ask SET state='denied' WHERE id=? AND state IN ('approved','edited')", (approval_id,)
+            ).rowcount
+            return changed == 1
 
         return await self._database.run(work)
 
     # ---- rows ------------------------------------------------------------------------------------------------------
 
-    def _expire(self, connection: sqlite3.Connection, now: float) -> None:
+    def _expire(self, connection: Any, now: float) -> None:
         connection.execute(
-            "UPDATE approval SET state='expired' WHERE state IN ('waiting','approved') AND expires_at<=?", (now,)
+            "UPDATE ask SET state='expired' WHERE state IN ('waiting','approved','edited') AND expires_at<=?", (now,)
         )
         connection.execute(
-            "DELETE FROM approval WHERE state NOT IN ('waiting','approved') AND expires_at<?", (now - KEEP_SECONDS,)
+            "DELETE FROM ask WHERE state IN ('denied','expired','used') AND expires_at<?", (now - KEEP_SECONDS,)
         )
 
-    def _row(self, connection: sqlite3.Connection, approval_id: str) -> Any:
-        return connection.execute(
-            _SELECT + "WHERE id=?",
-            (approval_id,),
-        ).fetchone()
+    def _row(self, connection: Any, approval_id: str) -> Any:
+        return connection.execute(_SELECT + "WHERE id=?", (approval_id,)).fetchone()
 
-    def _approval(self, connection: sqlite3.Connection, row: Any) -> Approval:
+    def _approval(self, connection: Any, row: Any) -> Approval:
         answers = connection.execute(
-            "SELECT approver, approve, note FROM answer WHERE approval=? ORDER BY at", (row[0],)
+            "SELECT approver, approve, said FROM ask_answer WHERE ask=? ORDER BY at, approver", (row[0],)
         ).fetchall()
-        shown = json.loads(self._sealer.open(row[12], row[0].encode()))
-        notes = [json.loads(self._sealer.open(note, f"{row[0]} {who}".encode())) for who, _, note in answers]
+        shown = self._open(row[0], row[13])
+        said = [self._open(f"{row[0]} {who}", sealed) for who, _, sealed in answers]
+        edited = self._open(f"{row[0]} edited", row[14]) if row[14] is not None else {}
         return Approval(
             id=row[0],
+            tenant=row[1],
             action=shown["action"],
-            action_digest=row[1],
-            policy_digest=row[2],
-            rules=tuple(json.loads(row[3])),
-            reason=row[4],
-            requested_at=row[5],
-            expires_at=row[6],
-            state=row[7],
+            action_digest=row[2],
+            policy_digest=row[3],
+            rules=tuple(json.loads(row[4])),
+            reason=row[5],
+            requested_at=row[6],
+            expires_at=row[7],
+            state=row[8],
             approvals=tuple(who for who, approve, _ in answers if approve),
-            needed=row[8],
-            answer="; ".join(note for note in notes if note),
+            needed=row[9],
+            answer="; ".join(each["note"] for each in said if each["note"]),
             preview=shown["preview"],
-            requester=row[9],
-            separate=bool(row[10]),
-            approvers=tuple(json.loads(row[11])),
+            requester=row[10],
+            separate=bool(row[11]),
+            approvers=tuple(json.loads(row[12])),
+            agent=shown["agent"],
+            session=shown["session"],
+            offers=tuple(shown["offers"]),
+            scopes=shown["scopes"],
+            rules_digest=shown["rules_digest"],
+            edited=edited.get("arguments"),
+            edited_by=edited.get("by", ""),
         )
 
     def _seal(self, context: str, value: Any) -> bytes:
         return self._sealer.seal(json_bytes(_plain(value)), context.encode())
 
+    def _open(self, context: str, sealed: bytes) -> Any:
+        return json.loads(self._sealer.open(bytes(sealed), context.encode()))
 
-_GRANT: Final = "grt_"
+
+class _SpentError(Exception):
+    """One of several grants is no longer there: the whole transaction is undone."""
+
+
+def _refusal(approval: Approval, answer: Answer) -> str:
+    """Return why an answer does not count, or an empty string."""
+    if approval.state != "waiting":
+        return "it expired unanswered" if approval.state == "expired" else f"it was answered before: {approval.state}"
+    if answer.approver in approval.approvals:
+        return "one person answers once"
+    if answer.approve and approval.separate and answer.approver == approval.requester:
+        return "the policy wants another person than the one who asked"
+    if approval.approvers and not names_one_of(approval.approvers, answer.approver, answer.groups):
+        return "not among those who may answer: " + ", ".join(approval.approvers)
+    if answer.arguments is not None and not (answer.approve and "edit" in approval.offers):
+        return "the policy does not let an approver change the arguments"
+    if answer.lasting != "once" and (answer.lasting not in approval.offers or answer.arguments is not None):
+        return f"an answer for {answer.lasting} is not offered here"
+    if answer.lasting != "once" and answer.width not in approval.scopes:
+        return f"a scope {answer.width!r} is not offered here"
+    return ""
 
 
 def _grant(approval: Approval) -> Grant:

@@ -1,4 +1,5 @@
-"""Budgets in `state.db`: reserved before, settled after, never overspent by what two processes did at once.
+"""Budgets in `state.db` or a shared PostgreSQL: reserved before, settled after, never overspent by what two processes did at
+once.
 
 Amounts are kept as whole millionths, rounded up, so that sums are exact. A reservation counts in full until it is
 settled; `settle` replaces it by what was really used, which may be more (it is then recorded, and nothing further
@@ -10,7 +11,6 @@ or crashes on purpose, to spend more than it was given.
 from __future__ import annotations
 
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -19,8 +19,8 @@ from agent_os.core.budget import STATED, Budget
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import BudgetLeft
 from agent_os.core.principal import Principal
-from agent_os.effects.stores import holders
-from agent_os.effects.stores.database import Database
+from agent_os.effects.stores.database import Storage
+from agent_os.effects.stores.holders import Holders
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS account(
@@ -48,40 +48,44 @@ def whole(amount: float, *, field: str = "amount") -> int:
     return math.ceil(round(amount * SCALE, 3))
 
 
-class SqliteBudgets:
+class Budgets:
     """The counters. A session sees them through `view`, which implements `core.ports.BudgetStore`."""
 
-    def __init__(self, database: Database, holder: str, *, now: Callable[[], float] = time.time) -> None:
-        self.database, self.holder, self.now = database, holder, now
+    def __init__(
+        self, database: Storage, holder: str, *, holders: Holders | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self.database, self.holder, self.now, self.holders = database, holder, now, holders or Holders()
         self._swept_at = 0.0
 
     def view(self, budgets: Sequence[Budget], principal: Principal, *, run: str = "") -> BudgetView:
         """Return the store as one session sees it: the policy's budgets, counted for this principal and run."""
         return BudgetView(self, {budget.name: budget for budget in budgets}, principal, run)
 
-    def sweep(self, connection: sqlite3.Connection) -> int:
+    def sweep(self, connection: Any) -> int:
         """Settle what dead holders reserved, at the full amount; return how many reservations that were."""
-        known = {row[0] for row in connection.execute("SELECT id FROM holder").fetchall()}
         owing = {row[0] for row in connection.execute("SELECT DISTINCT holder FROM reservation").fetchall()}
-        dead = holders.gone(connection)
-        count = sum(self.settle_fully(connection, holder) for holder in (*dead, *(owing - known)))
+        known = {row[0] for row in connection.execute("SELECT id FROM holder").fetchall()}
+        dead = self.holders.gone(connection)
+        count = sum(self.settle_fully(connection, holder) for holder in sorted({*dead, *(owing - known)}))
         for holder in dead:
-            holders.leave(connection, holder)
+            self.holders.leave(connection, holder)
         return count
 
-    def settle_fully(self, connection: sqlite3.Connection, holder: str) -> int:
+    def settle_fully(self, connection: Any, holder: str) -> int:
         """Charge everything a holder has reserved; return how many rows that were."""
-        rows = connection.execute("SELECT account, unit, amount FROM reservation WHERE holder=?", (holder,)).fetchall()
-        for account, unit, amount in rows:
+        # Deleting is what claims a row: of two processes that find the same dead holder, one charges it.
+        rows = connection.execute(
+            "DELETE FROM reservation WHERE holder=? RETURNING account, unit, amount", (holder,)
+        ).fetchall()
+        for account, unit, amount in sorted(rows):
             connection.execute(
                 "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=?",
                 (amount, amount, self.now(), account, unit),
             )
-        connection.execute("DELETE FROM reservation WHERE holder=?", (holder,))
         return len(rows)
 
     def reserve(
-        self, connection: sqlite3.Connection, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
+        self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
     ) -> bool:
         """Reserve (account, unit, budget, amount, limit) all or none, inside the caller's transaction."""
         known = connection.execute("SELECT 1 FROM reservation WHERE id=? LIMIT 1", (reservation,)).fetchone()
@@ -95,20 +99,12 @@ class SqliteBudgets:
         return bool(self.sweep(connection)) and self._take(connection, reservation, wanted)
 
     def _take(
-        self, connection: sqlite3.Connection, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
+        self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
     ) -> bool:
         now = self.now()
+        wanted = sorted(wanted)  # one order for everybody: two processes that reserve the same accounts never lock crosswise
         for position, (account, unit, budget, amount, most) in enumerate(wanted):
-            fitted = connection.execute(
-                "UPDATE account SET reserved=reserved+?1, most=?2, at=?3"
-                " WHERE account=?4 AND unit=?5 AND used+reserved+?1<=?2",
-                (amount, most, now, account, unit),
-            ).rowcount
-            if not fitted and amount <= most:
-                fitted = connection.execute(
-                    "INSERT OR IGNORE INTO account VALUES(?,?,0,?,?,?)", (account, unit, amount, most, now)
-                ).rowcount
-            if not fitted:
+            if not self._fit(connection, account, unit, amount, most, now):
                 for back_account, back_unit, _, back, _ in wanted[:position]:
                     connection.execute(
                         "UPDATE account SET reserved=reserved-? WHERE account=? AND unit=?",
@@ -122,12 +118,26 @@ class SqliteBudgets:
             )
         return True
 
-    def settle(self, connection: sqlite3.Connection, reservation: str, used: Mapping[str, Mapping[str, float]]) -> None:
+    def _fit(self, connection: Any, account: str, unit: str, amount: int, most: int, now: float) -> bool:
+        """Count an amount as reserved if it fits: one statement that reads and writes, so that nobody comes between."""
+        for _ in range(2):
+            fitted: int = connection.execute(
+                "UPDATE account SET reserved=reserved+?, most=?, at=? WHERE account=? AND unit=? AND used+reserved+?<=?",
+                (amount, most, now, account, unit, amount, most),
+            ).rowcount
+            if fitted:
+                return True
+            connection.execute(
+                "INSERT INTO account VALUES(?,?,0,0,?,?) ON CONFLICT DO NOTHING", (account, unit, most, now)
+            )
+        return False
+
+    def settle(self, connection: Any, reservation: str, used: Mapping[str, Mapping[str, float]]) -> None:
         """Replace a reservation by what was used; what cannot be a usage is charged as the whole reservation."""
         rows = connection.execute(
-            "SELECT account, unit, budget, amount FROM reservation WHERE id=?", (reservation,)
+            "DELETE FROM reservation WHERE id=? RETURNING account, unit, budget, amount", (reservation,)
         ).fetchall()
-        for account, unit, budget, amount in rows:
+        for account, unit, budget, amount in sorted(rows):
             try:
                 spent = whole(used.get(budget, {}).get(unit, 0.0))
             except ActionError:
@@ -136,8 +146,6 @@ class SqliteBudgets:
                 "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=?",
                 (amount, spent, self.now(), account, unit),
             )
-        if rows:
-            connection.execute("DELETE FROM reservation WHERE id=?", (reservation,))
 
     def accounts(self, prefix: str = "") -> list[dict[str, Any]]:
         """Return every account whose name begins with `prefix`: account, unit, used, reserved, limit, at."""
@@ -165,7 +173,7 @@ class BudgetView:
     `model/day:x`).
     """
 
-    def __init__(self, store: SqliteBudgets, budgets: Mapping[str, Budget], principal: Principal, run: str) -> None:
+    def __init__(self, store: Budgets, budgets: Mapping[str, Budget], principal: Principal, run: str) -> None:
         self._store, self._budgets, self._principal, self._run = store, budgets, principal, run
 
     def _find(self, name: str) -> tuple[Budget, str]:
@@ -181,7 +189,7 @@ class BudgetView:
         """Return what is left of each budget by unit, reservations counted as used. Raises ActionError, EffectError."""
         found = [(name, *self._find(name)) for name in budgets]
 
-        def read(connection: sqlite3.Connection) -> tuple[BudgetLeft, ...]:
+        def read(connection: Any) -> tuple[BudgetLeft, ...]:
             answers = []
             for name, budget, account in found:
                 spent = dict(

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from agent_os.core.errors import EffectError
 
@@ -27,6 +27,15 @@ BUSY_SECONDS: Final = 5.0
 BATCH_MAX: Final = 512
 QUEUE_MAX: Final = 65_536
 CLOSE_SECONDS: Final = 10.0
+
+
+class Storage(Protocol):
+    """`Database`, or `durable.postgres.PostgresDatabase` where several machines share one."""
+
+    async def run(self, work: Callable[[Any], T]) -> T: ...
+    def run_sync(self, work: Callable[[Any], T]) -> T: ...
+    def read(self, work: Callable[[Any], T]) -> T: ...
+    def close(self) -> None: ...
 
 
 class _Job(Generic[T]):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import time
-from typing import Final
+from typing import Any, Final
 
 ANCESTORS_MAX: Final = 256
 SCHEMA: Final = """
@@ -36,7 +35,7 @@ def started(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
-def register(connection: sqlite3.Connection) -> str:
+def register(connection: Any) -> str:
     """Enter this process and return its holder id."""
     holder = "hld_" + secrets.token_hex(8)
     pid = os.getpid()
@@ -44,29 +43,41 @@ def register(connection: sqlite3.Connection) -> str:
     return holder
 
 
-def gone(connection: sqlite3.Connection) -> list[str]:
+def gone(connection: Any) -> list[str]:
     """Return the ids of holders whose process has ended."""
     here = boot()
     rows = connection.execute("SELECT id, pid, started, boot FROM holder").fetchall()
     return [holder for holder, pid, start, booted in rows if booted != here or started(pid) != start]
 
 
-def alive(connection: sqlite3.Connection, holder: str) -> bool:
+def alive(connection: Any, holder: str) -> bool:
     """Return whether a holder's process still runs."""
     row = connection.execute("SELECT pid, started, boot FROM holder WHERE id=?", (holder,)).fetchone()
     return row is not None and row[2] == boot() and started(row[0]) == row[1]
 
 
-def pids(connection: sqlite3.Connection) -> set[int]:
+def pids(connection: Any) -> set[int]:
     """Return the pids of the live holders."""
     here = boot()
     rows = connection.execute("SELECT pid, started, boot FROM holder").fetchall()
     return {pid for pid, start, booted in rows if booted == here and started(pid) == start}
 
 
-def leave(connection: sqlite3.Connection, holder: str) -> None:
+def leave(connection: Any, holder: str) -> None:
     """Remove a holder at its orderly end."""
     connection.execute("DELETE FROM holder WHERE id=?", (holder,))
+
+
+class Holders:
+    """The holders of one machine, whose kernel says who lives; `stores/shared.py` has those of several."""
+
+    def gone(self, connection: Any) -> list[str]:
+        """Return the ids of holders that have ended."""
+        return gone(connection)
+
+    def leave(self, connection: Any, holder: str) -> None:
+        """Remove a holder."""
+        leave(connection, holder)
 
 
 def ancestors(pid: int | None = None) -> list[int]:

@@ -133,6 +133,7 @@ def outcome_bytes(outcome: Outcome) -> bytes:
             "error": outcome.error,
             "detail": outcome.detail,
             "usage": dict(outcome.usage),
+            **({"note": outcome.note} if outcome.note else {}),
         }
     )
     if len(data) > VALUE_BYTES_MAX:
@@ -151,6 +152,7 @@ def outcome_of(stored: bytes, key: str) -> Outcome:
             error=data["error"],
             detail=data["detail"],
             usage=data["usage"],
+            note=data.get("note", ""),
         )
     except (KeyError, ValueError, TypeError):
         raise IntegrityError(f"stored outcome of key {key} cannot be read") from None

@@ -1,23 +1,43 @@
-"""`state.db`: one file for budgets, approvals, outcomes and the vault, opened together. Effects."""
+"""`state.db`: one file for budgets, approvals, outcomes and the vault, opened together; limits may stand in a PostgreSQL.
+
+With a `shared` URL the budgets, the rates and the asks with their grants are those of that database, for every machine that
+names it; outcomes, the vault and payloads stay this machine's.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from agent_os.effects.stores import approvals, budgets, holders, outcomes, payloads, vault
-from agent_os.effects.stores.approvals import SqliteApprovals
-from agent_os.effects.stores.budgets import SqliteBudgets
+from agent_os.effects.stores import approvals, budgets, holders, outcomes, payloads, standing, vault
+from agent_os.effects.stores.approvals import Approvals
+from agent_os.effects.stores.budgets import Budgets
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Keys, Sealer
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
 from agent_os.effects.stores.vault import Vault
 
-SCHEMA = ";".join((holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, outcomes.SCHEMA, vault.SCHEMA))
+if TYPE_CHECKING:
+    from agent_os.core.ports import RateStore
+    from agent_os.effects.durable.postgres import PostgresDatabase
+    from agent_os.effects.stores.shared import SharedHolders
+
+SCHEMA = ";".join((holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, outcomes.SCHEMA, vault.SCHEMA))
+
+
+@dataclass(slots=True)
+class SharedLimits:
+    """The databases behind limits that hold over several machines."""
+
+    counters: PostgresDatabase
+    asks: PostgresDatabase
+    holders: SharedHolders
+    holder: str
+    rates: RateStore
 
 
 @dataclass(slots=True)
@@ -26,32 +46,47 @@ class StateDatabase:
 
     database: Database
     holder: str
-    approvals: SqliteApprovals
-    budgets: SqliteBudgets
+    approvals: Approvals
+    budgets: Budgets
     outcomes: SqliteOutcomes
     vault: Vault
     payloads: SqlitePayloads | None = None
+    shared: SharedLimits | None = None
     _payload_database: Database | None = None
 
     @staticmethod
-    def open(directory: Path, keys: Keys, *, now: Callable[[], float] = time.time) -> StateDatabase:
-        """Open `state.db` in a state directory and settle what dead processes left. Raises EffectError."""
+    def open(
+        directory: Path, keys: Keys, *, now: Callable[[], float] = time.time, shared: str = ""
+    ) -> StateDatabase:
+        """Open `state.db` in a state directory and settle what dead processes left.
+
+        `shared` is the URL of a PostgreSQL that holds the limits for several machines. Raises EffectError,
+        MissingPartError.
+        """
         database = Database(directory / "state.db", SCHEMA).open()
+        limits: SharedLimits | None = None
         try:
             holder = database.run_sync(holders.register)
             sealer = Sealer(keys, "payload")
-            counters = SqliteBudgets(database, holder, now=now)
-            database.run_sync(counters.sweep)
+            asks, counters = Approvals(database, sealer, now=now), Budgets(database, holder, now=now)
+            if shared:
+                limits = _open_shared(shared)
+                asks = Approvals(limits.asks, sealer, now=limits.asks.now, shared=True)
+                counters = Budgets(limits.counters, limits.holder, holders=limits.holders, now=limits.counters.now)
+            counters.database.run_sync(counters.sweep)
             return StateDatabase(
                 database,
                 holder,
-                SqliteApprovals(database, sealer, now=now),
+                asks,
                 counters,
                 SqliteOutcomes(database, sealer, holder, now=now),
                 Vault(database, Sealer(keys, "vault"), now=now),
+                shared=limits,
             )
         except BaseException:
             database.close()
+            if limits is not None:
+                _close_shared(limits)
             raise
 
     def open_payloads(self, directory: Path, keys: Keys, *, keep_days: float = KEEP_DAYS) -> SqlitePayloads:
@@ -64,11 +99,35 @@ class StateDatabase:
     def close(self) -> None:
         """Leave in good order: what is still reserved is charged in full, then the files are closed."""
 
-        def leave(connection: sqlite3.Connection) -> None:
-            self.budgets.settle_fully(connection, self.holder)
-            holders.leave(connection, self.holder)
+        def leave(connection: Any) -> None:
+            self.budgets.settle_fully(connection, self.budgets.holder)
+            holders.leave(connection, self.budgets.holder)
 
-        self.database.run_sync(leave)
-        self.database.close()
-        if self._payload_database is not None:
-            self._payload_database.close()
+        try:
+            self.budgets.database.run_sync(leave)
+        finally:
+            if self.shared is not None:
+                self.database.run_sync(lambda connection: holders.leave(connection, self.holder))
+                _close_shared(self.shared)
+            self.database.close()
+            if self._payload_database is not None:
+                self._payload_database.close()
+
+
+def _open_shared(url: str) -> SharedLimits:
+    from agent_os.effects.stores import shared  # noqa: PLC0415 - psycopg comes with an extra
+
+    counters = shared.open_counters(url)
+    try:
+        asks = shared.open_asks(url)
+    except BaseException:
+        counters.close()
+        raise
+    signing = shared.SharedHolders(counters, counters.now)
+    return SharedLimits(counters, asks, signing, signing.register(), shared.SharedRates(counters, counters.now))
+
+
+def _close_shared(limits: SharedLimits) -> None:
+    limits.holders.stop()
+    limits.asks.close()
+    limits.counters.close()

@@ -12,7 +12,7 @@ import pytest
 from agent_os import ActionError, DeniedError, Pending, Policy
 from agent_os.core.action import ToolCall
 from agent_os.core.errors import EffectError
-from agent_os.core.ports import Outcome
+from agent_os.core.ports import Answer, Outcome
 from agent_os.core.principal import Capability, Principal
 from agent_os.runtime.compose import needs_of
 from tests.unit.monitor.conftest import POLICY, Open
@@ -99,7 +99,7 @@ async def test_an_ask_parks_and_a_grant_opens_it_once(open_desk: Open) -> None:
     assert desk.calls == []
     store = desk.system.monitor.ports.approvals
     assert store is not None
-    await store.answer(parked.approval_id, approve=True, approver="boss", now=desk.system.monitor.ports.clock.now())
+    await store.answer(parked.approval_id, Answer(True, "boss"), desk.system.monitor.ports.clock.now())
     outcome = await desk.call("send", to="ana", amount=150)
     assert isinstance(outcome, Outcome)
     again = await desk.call("send", to="ana", amount=150)
@@ -114,7 +114,7 @@ async def test_a_grant_discharges_no_other_action(open_desk: Open) -> None:
     assert isinstance(parked, Pending)
     store = desk.system.monitor.ports.approvals
     assert store is not None
-    await store.answer(parked.approval_id, approve=True, approver="boss", now=desk.system.monitor.ports.clock.now())
+    await store.answer(parked.approval_id, Answer(True, "boss"), desk.system.monitor.ports.clock.now())
     assert isinstance(await desk.call("send", to="ana", amount=151), Pending)
     assert desk.calls == []
 
@@ -127,7 +127,7 @@ async def test_a_grant_ends_with_its_policy_revision(open_desk: Open) -> None:
     monitor = desk.system.monitor
     assert monitor.ports.approvals is not None
     await monitor.ports.approvals.answer(
-        parked.approval_id, approve=True, approver="boss", now=monitor.ports.clock.now()
+        parked.approval_id, Answer(True, "boss"), monitor.ports.clock.now()
     )
     changed = Policy.parse(POLICY.replace("min: 100}", "min: 90}"))
     monitor.reload(changed, needs_of(changed))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.core.ports import Approval
+from agent_os.core.ports import Answer, Approval
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.state import StateDatabase
 
@@ -45,17 +45,17 @@ async def test_an_approval_makes_one_grant_for_exactly_that(approvals: Any) -> N
     """The grant discharges its rule for its action and policy and nothing else, and is spent once."""
     await approvals.request(ask())
     assert await approvals.grants(ACTION, POLICY, 1500) == ()
-    answered = await approvals.answer("apr_1", approve=True, approver="bob", now=1500, note="seen")
+    answered = await approvals.answer("apr_1", Answer(True, "bob", "seen"), 1500)
     assert (answered.state, answered.approvals, answered.answer) == ("approved", ("bob",), "seen")
     (grant,) = await approvals.grants(ACTION, POLICY, 1500)
-    assert grant.discharges("tools.send_payment.ask", ACTION, POLICY, 1500)
+    assert (grant.rules, grant.action_digest, grant.policy_digest) == (("tools.send_payment.ask",), ACTION, POLICY)
     assert await approvals.grants("sha256:" + "c" * 64, POLICY, 1500) == ()
     assert await approvals.grants(ACTION, "sha256:" + "c" * 64, 1500) == (), "the policy changed meanwhile"
-    used = await asyncio.gather(*(approvals.use(grant.id, 1500) for _ in range(20)))
+    used = await asyncio.gather(*(approvals.spend([grant.id], 1500, by="x") for _ in range(20)))
     assert sum(used) == 1
     assert await approvals.grants(ACTION, POLICY, 1500) == ()
-    assert not await approvals.use("grt_apr_99", 1500)
-    assert not await approvals.use("apr_1", 1500)
+    assert not await approvals.spend(["grt_apr_99"], 1500, by="x")
+    assert not await approvals.spend(["apr_1"], 1500, by="x")
 
 
 async def test_the_same_ask_is_asked_once(approvals: Any) -> None:
@@ -70,11 +70,11 @@ async def test_the_same_ask_is_asked_once(approvals: Any) -> None:
 async def test_a_denial_is_final(approvals: Any) -> None:
     """One no is no, and nobody turns it round."""
     await approvals.request(ask(needed=2))
-    await approvals.answer("apr_1", approve=True, approver="bob", now=1500)
-    denied = await approvals.answer("apr_1", approve=False, approver="carol", now=1500, note="wrong supplier")
+    await approvals.answer("apr_1", Answer(True, "bob"), 1500)
+    denied = await approvals.answer("apr_1", Answer(False, "carol", "wrong supplier"), 1500)
     assert (denied.state, denied.answer) == ("denied", "wrong supplier")
     with pytest.raises(ActionError, match="answered before: denied"):
-        await approvals.answer("apr_1", approve=True, approver="dave", now=1500)
+        await approvals.answer("apr_1", Answer(True, "dave"), 1500)
     assert await approvals.grants(ACTION, POLICY, 1500) == ()
 
 
@@ -82,11 +82,11 @@ async def test_two_people_are_two_people(approvals: Any) -> None:
     """With two needed, one person answering twice (a double click) does not make it."""
     await approvals.request(ask(needed=2))
     results = await asyncio.gather(
-        *(approvals.answer("apr_1", approve=True, approver="bob", now=1500) for _ in range(5)), return_exceptions=True
+        *(approvals.answer("apr_1", Answer(True, "bob"), 1500) for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(result, Approval) for result in results) == 1
     assert (await approvals.get("apr_1")).state == "waiting"
-    assert (await approvals.answer("apr_1", approve=True, approver="carol", now=1500)).state == "approved"
+    assert (await approvals.answer("apr_1", Answer(True, "carol"), 1500)).state == "approved"
     (grant,) = await approvals.grants(ACTION, POLICY, 1500)
     assert grant.approvers == ("bob", "carol")
 
@@ -95,13 +95,13 @@ async def test_what_expired_cannot_be_answered_or_used(approvals: Any) -> None:
     """Silence denies; an approval not used in time is no approval."""
     await approvals.request(ask(1))
     with pytest.raises(ActionError, match="expired"):
-        await approvals.answer("apr_1", approve=True, approver="bob", now=2000)
+        await approvals.answer("apr_1", Answer(True, "bob"), 2000)
     assert (await approvals.get("apr_1")).state == "expired"
     await approvals.request(ask(2))
-    await approvals.answer("apr_2", approve=True, approver="bob", now=1999)
+    await approvals.answer("apr_2", Answer(True, "bob"), 1999)
     (grant,) = await approvals.grants(ACTION, POLICY, 1999)
     assert await approvals.grants(ACTION, POLICY, 2000) == ()
-    assert not await approvals.use(grant.id, 2000)
+    assert not await approvals.spend([grant.id], 2000, by="x")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_who_may_not_answer(
     """The requester where the policy separates duties, people outside the list, agents, nobody."""
     await approvals.request(ask(**changes))
     with pytest.raises(ActionError, match=why):
-        await approvals.answer("apr_1", approve=True, approver=approver, now=1500, groups=frozenset(groups))
+        await approvals.answer("apr_1", Answer(True, approver, groups=frozenset(groups)), 1500)
     assert (await approvals.get("apr_1")).state == "waiting"
 
 
@@ -136,14 +136,14 @@ async def test_who_may_not_answer(
 async def test_who_may_answer(approvals: Any, changes: dict[str, Any], approver: str, groups: tuple[str, ...]) -> None:
     """The benign twins of those who may not."""
     await approvals.request(ask(**changes))
-    answered = await approvals.answer("apr_1", approve=True, approver=approver, now=1500, groups=frozenset(groups))
+    answered = await approvals.answer("apr_1", Answer(True, approver, groups=frozenset(groups)), 1500)
     assert answered.state == "approved"
 
 
 async def test_forged_and_malformed_asks(approvals: Any) -> None:
     """An unknown id, an ask born approved or expired, and an unknown state are errors."""
     with pytest.raises(ActionError, match="no ask"):
-        await approvals.answer("apr_77", approve=True, approver="bob", now=1500)
+        await approvals.answer("apr_77", Answer(True, "bob"), 1500)
     for changes in ({"state": "approved"}, {"expires_at": 1000.0}, {"needed": 0}):
         with pytest.raises(ActionError):
             await approvals.request(ask(**changes))

@@ -1,0 +1,236 @@
+"""Limits over several machines: real processes with state directories of their own on one real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_os.core.errors import EffectError, IntegrityError
+from agent_os.core.ports import Answer, Approval
+from agent_os.effects.stores.budgets import SCALE
+from agent_os.effects.stores.shared import HOLDER_SECONDS
+from agent_os.runtime.audit import open_audit
+from agent_os.runtime.state import State, open_state
+from tests.e2e.durable.limits_worker import ANA, BUDGET, RATE
+
+WORKERS = 4
+
+
+class Machines:
+    """Machines that share a database: each has a state directory and a process."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        self.root = root
+        key = base64.b64encode(bytes(range(32))).decode()
+        self.environment = {**os.environ, "AGENTOS_SHARED": url, "AGENTOS_KEY_PAYLOAD": key, "AGENTOS_TASKS": ""}
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def open(self, name: str = "here") -> State:
+        """Open one machine's state in this process."""
+        return open_state(environment={**self.environment, "AGENTOS_STATE": str(self.root / name)})
+
+    def start(self, work: str, name: str) -> subprocess.Popen[str]:
+        """Start a machine and wait until it stands."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.durable.limits_worker", work, str(self.root / name)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
+        )  # fmt: skip
+        self.processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def together(self, work: str) -> list[Any]:
+        """Let every machine do the same at once; return what each got."""
+        running = [self.start(work, f"machine{number}") for number in range(WORKERS)]
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [json.loads(process.communicate(timeout=120)[0]) for process in running]
+
+    def close(self) -> None:
+        """End every process that is left."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, postgres: str, request: pytest.FixtureRequest) -> Iterator[Machines]:
+    """Machines on a fresh database."""
+    import psycopg
+
+    name = f"l{abs(hash(request.node.nodeid)):x}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    made = Machines(tmp_path, postgres.replace("/postgres?", f"/{name}?"))
+    yield made
+    made.close()
+
+
+def ask(number: int, **changes: Any) -> Approval:
+    """Return an ask that lives ten minutes."""
+    values: dict[str, Any] = {
+        "id": f"apr_{number}", "action": {"kind": "tool.call"}, "action_digest": f"sha256:{number}",
+        "policy_digest": "sha256:p", "rules": ("tools.send.ask",), "reason": "amount is at least 100",
+        "requested_at": 0.0, "expires_at": 600.0, "requester": "ana",
+    }  # fmt: skip
+    return Approval(**{**values, **changes})
+
+
+def fill(machines: Machines, work: Callable[[State], Any]) -> Any:
+    """Do something on this machine's state."""
+    state = machines.open()
+    try:
+        return asyncio.run(work(state))
+    finally:
+        state.close()
+
+
+def test_a_budget_is_never_overspent_by_machines_at_once(machines: Machines) -> None:
+    """Four processes that reserve as fast as they can get exactly what the budget has, and what was unused comes back."""
+    taken = machines.together("budgets")
+    assert sum(taken) == 25, taken
+
+    async def left(state: State) -> Any:
+        return state.stores.budgets.view(BUDGET, ANA).left(["user/year"])
+
+    (budget,) = fill(machines, left)
+    assert budget.left == {"usd": 10.0 - 25 * 0.25, "calls": 0.0}
+
+
+def test_a_rate_is_one_rate_for_all(machines: Machines) -> None:
+    """Thirty calls an hour are thirty, however many machines ask; a call given back may be taken again."""
+    assert sum(machines.together("rates")) == 30
+
+    async def again(state: State) -> Any:
+        assert state.stores.shared is not None
+        rates = state.stores.shared.rates
+        before = await rates.take(RATE, ANA, 0.0)
+        await rates.give_back(RATE, ANA, 0.0)
+        return before, await rates.take(RATE, ANA, 0.0), await rates.take(RATE, ANA, 0.0)
+
+    assert fill(machines, again) == (False, True, False)
+
+
+def test_a_grant_is_spent_once_over_all_machines(machines: Machines) -> None:
+    """Each of ten approvals is used by exactly one of four processes."""
+
+    async def approve(state: State) -> None:
+        for number in range(10):
+            await state.stores.approvals.request(ask(number))
+            await state.stores.approvals.answer(f"apr_{number}", Answer(True, "lea"), 0.0)
+
+    fill(machines, approve)
+    spent = [each for got in machines.together("spend") for each in got]
+    assert sorted(spent) == sorted(f"apr_{number}" for number in range(10))
+
+
+def test_a_double_click_on_two_machines_is_one_answer(machines: Machines) -> None:
+    """The same person on four machines answers a two-person ask once: it still waits for somebody else."""
+
+    async def request(state: State) -> None:
+        await state.stores.approvals.request(ask(1, needed=2))
+
+    fill(machines, request)
+    said = [each for got in machines.together("answer") for each in got]
+    assert said.count("waiting") == 1
+    assert all("one person answers once" in each for each in said if each != "waiting")
+
+    async def second(state: State) -> Any:
+        first = await state.stores.approvals.get("apr_1")
+        return first, await state.stores.approvals.answer("apr_1", Answer(True, "max"), 0.0)
+
+    before, after = fill(machines, second)
+    assert (before.state, before.approvals) == ("waiting", ("lea",))
+    assert (after.state, after.approvals) == ("approved", ("lea", "max"))
+
+
+def test_two_machines_ask_one_person_once(machines: Machines) -> None:
+    """The same action asked about on two machines is one ask; its expiry is the database's clock, not a machine's."""
+
+    async def request(state: State) -> Any:
+        first = await state.stores.approvals.request(ask(1))
+        second = await state.stores.approvals.request(ask(2, action_digest="sha256:1", requested_at=9e9, expires_at=9e9 + 1))
+        return first, second
+
+    first, second = fill(machines, request)
+    assert first.id == second.id == "apr_1"
+    assert abs(second.expires_at - second.requested_at - 600.0) < 1e-6
+
+
+def test_what_a_killed_machine_reserved_is_charged_once(machines: Machines) -> None:
+    """`kill -9` with a reservation: it counts as used, by whoever finds it, exactly once."""
+    process = machines.start("hold", "lost")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "true\n"
+    process.kill()
+    process.wait()
+    taken = machines.together("budgets")
+    assert 4 <= sum(taken) <= 8, "2 of 10 dollars were left"
+
+    async def accounts(state: State) -> Any:
+        return {row["unit"]: row for row in state.stores.budgets.accounts()}
+
+    found = fill(machines, accounts)
+    assert found["usd"]["reserved"] == 0
+    assert abs(found["usd"]["used"] - 8.0 - 0.25 * sum(taken)) < 1 / SCALE
+
+
+def test_a_machine_elsewhere_lives_while_it_signs(machines: Machines) -> None:
+    """A holder of another machine is not judged by this kernel's processes, but by when it signed last."""
+    state = machines.open()
+    try:
+        shared = state.stores.shared
+        assert shared is not None
+        rows = [("hld_far", 1, "1", "another-boot", shared.counters.now()), ("hld_old", 1, "1", "another-boot", 0.0)]
+
+        def enter(session: Any) -> Any:
+            for row in rows:
+                session.execute("INSERT INTO holder VALUES(?,?,?,?,?)", row)
+            return shared.holders.gone(session)
+
+        assert shared.counters.run_sync(enter) == ["hld_old"]
+        assert HOLDER_SECONDS > 30
+    finally:
+        state.close()
+
+
+def test_without_the_shared_key_nothing_is_read(machines: Machines, tmp_path: Path) -> None:
+    """A machine with another payload key cannot read what others sealed, nor answer it."""
+
+    async def request(state: State) -> None:
+        await state.stores.approvals.request(ask(1))
+
+    fill(machines, request)
+    machines.environment["AGENTOS_KEY_PAYLOAD"] = base64.b64encode(bytes(32)).decode()
+
+    async def read(state: State) -> Any:
+        with pytest.raises((EffectError, IntegrityError)):
+            await state.stores.approvals.get("apr_1")
+
+    fill(machines, read)
+
+
+def test_the_chains_of_all_machines_verify(machines: Machines) -> None:
+    """Each machine has its own chain, and each verifies with its own keys."""
+    machines.together("rates")
+    for number in range(WORKERS):
+        state = machines.root / f"machine{number}"
+        reader = open_audit(environment={**machines.environment, "AGENTOS_STATE": str(state)})
+        assert [reader.report(writer).ok for writer in reader.writers()] == [True]
