@@ -52,7 +52,9 @@ class Terms:
         higher one did not.
         """
         stated = [item.params for item in obligations if item.kind == "approve"]
-        own = {item.rule: item.params for item in obligations if item.kind == "approve" and "allow_always" in item.params}
+        own = {
+            item.rule: item.params for item in obligations if item.kind == "approve" and "allow_always" in item.params
+        }
         named = [list(params["approvers"]) for params in stated if params.get("approvers")]
         approvers = tuple(who for who in named[0] if all(who in other for other in named)) if named else ()
         offers = [] if any(params.get("allow_edit") is False for params in stated) else ["edit"]

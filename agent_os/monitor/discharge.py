@@ -27,6 +27,7 @@ from agent_os.policy.approvals import fingerprint
 ROUNDS_MAX: Final = 2
 """Times an ask is looked at again after somebody answered it at once."""
 
+
 @dataclass(slots=True)
 class Discharge:
     """What answers an ask, until it is spent. Empty: nothing had to be answered."""

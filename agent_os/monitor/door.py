@@ -263,9 +263,7 @@ class Monitor:
             self._deny(action, denial, reference)
         return wanted
 
-    async def _spend(
-        self, judged: Judged, reference: str, taken: reserving.Amounts, discharge: Discharge
-    ) -> None:
+    async def _spend(self, judged: Judged, reference: str, taken: reserving.Amounts, discharge: Discharge) -> None:
         """Spend the grants, now that nothing but the audit can deny any more; else give back what was reserved, and deny."""
         try:
             if await discharge.spend():

@@ -40,8 +40,8 @@ from agent_os.adapters.langchain.tracing import silence_tracing
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
-from agent_os.core.ports import Outcome, Pending
 from agent_os.core.ports import Answer as PersonsAnswer
+from agent_os.core.ports import Outcome, Pending
 from agent_os.monitor.asking import answer as record_answer
 
 ANSWERS_MAX: Final = 8

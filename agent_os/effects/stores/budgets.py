@@ -84,9 +84,7 @@ class Budgets:
             )
         return len(rows)
 
-    def reserve(
-        self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
-    ) -> bool:
+    def reserve(self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]) -> bool:
         """Reserve (account, unit, budget, amount, limit) all or none, inside the caller's transaction."""
         known = connection.execute("SELECT 1 FROM reservation WHERE id=? LIMIT 1", (reservation,)).fetchone()
         if known is not None:
@@ -98,11 +96,11 @@ class Budgets:
         self._swept_at = time.monotonic()
         return bool(self.sweep(connection)) and self._take(connection, reservation, wanted)
 
-    def _take(
-        self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]
-    ) -> bool:
+    def _take(self, connection: Any, reservation: str, wanted: Sequence[tuple[str, str, str, int, int]]) -> bool:
         now = self.now()
-        wanted = sorted(wanted)  # one order for everybody: two processes that reserve the same accounts never lock crosswise
+        wanted = sorted(
+            wanted
+        )  # one order for everybody: two processes that reserve the same accounts never lock crosswise
         for position, (account, unit, budget, amount, most) in enumerate(wanted):
             if not self._fit(connection, account, unit, amount, most, now):
                 for back_account, back_unit, _, back, _ in wanted[:position]:

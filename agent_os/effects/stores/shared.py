@@ -98,9 +98,7 @@ class SharedHolders(holders.Holders):
         while not self._stopped.wait(BEAT_SECONDS):
             try:
                 self._database.run_sync(
-                    lambda session: (
-                        session.execute("UPDATE holder SET at=? WHERE id=?", (self._now(), holder)).rowcount
-                    )
+                    lambda session: session.execute("UPDATE holder SET at=? WHERE id=?", (self._now(), holder)).rowcount
                 )
             except EffectError:  # while the database is away nothing is reserved either
                 continue

@@ -55,9 +55,7 @@ class StateDatabase:
     _payload_database: Database | None = None
 
     @staticmethod
-    def open(
-        directory: Path, keys: Keys, *, now: Callable[[], float] = time.time, shared: str = ""
-    ) -> StateDatabase:
+    def open(directory: Path, keys: Keys, *, now: Callable[[], float] = time.time, shared: str = "") -> StateDatabase:
         """Open `state.db` in a state directory and settle what dead processes left.
 
         `shared` is the URL of a PostgreSQL that holds the limits for several machines. Raises EffectError,

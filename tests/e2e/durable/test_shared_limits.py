@@ -163,7 +163,9 @@ def test_two_machines_ask_one_person_once(machines: Machines) -> None:
 
     async def request(state: State) -> Any:
         first = await state.stores.approvals.request(ask(1))
-        second = await state.stores.approvals.request(ask(2, action_digest="sha256:1", requested_at=9e9, expires_at=9e9 + 1))
+        second = await state.stores.approvals.request(
+            ask(2, action_digest="sha256:1", requested_at=9e9, expires_at=9e9 + 1)
+        )
         return first, second
 
     first, second = fill(machines, request)

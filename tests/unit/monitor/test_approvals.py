@@ -168,7 +168,12 @@ async def test_what_is_not_offered_cannot_be_answered(open_desk: Open, policy: s
 async def test_a_lower_layer_cannot_offer(open_desk: Open) -> None:
     """A user's file that offers `always` does not offer it for what the organisation's file asks."""
     organisation = POLICY.replace("approvals: {timeout: 10m, allow_session: true, allow_always: true}", "name: org")
-    layered = Policy.layered([Policy.parse(organisation), Policy.parse("name: own\ntools: {pay: {allow: true}, run: {allow: true}}\napprovals: {allow_always: true}")])
+    layered = Policy.layered(
+        [
+            Policy.parse(organisation),
+            Policy.parse("name: own\ntools: {pay: {allow: true}, run: {allow: true}}\napprovals: {allow_always: true}"),
+        ]
+    )
     desk = await opened(open_desk)
     desk.system.monitor.reload(layered, needs_of(layered))
     with pytest.raises(ActionError, match="not offered"):
@@ -221,7 +226,9 @@ async def test_changed_arguments_may_need_no_approval(open_desk: Open) -> None:
     assert [call["amount"] for _, call in desk.calls] == [5]
 
 
-@pytest.mark.parametrize("arguments", [{"to": "eve", "amount": 5, "note": ""}, {"to": "ana", "amount": 99999, "note": ""}])
+@pytest.mark.parametrize(
+    "arguments", [{"to": "eve", "amount": 5, "note": ""}, {"to": "ana", "amount": 99999, "note": ""}]
+)
 async def test_changed_arguments_reach_nothing_that_is_denied(open_desk: Open, arguments: dict[str, Any]) -> None:
     """An edit is no way round the policy: what it made is denied, and the ask is used up."""
     desk = await opened(open_desk)
@@ -339,7 +346,9 @@ async def test_the_intent_names_who_approved(open_desk: Open) -> None:
 
 async def test_a_callbacks_answer_is_recorded_before_it_counts(open_desk: Open) -> None:
     """Who answered, what to, and how far stands in the audit; an answer not theirs to give is void and leaves the ask."""
-    desk = await opened(open_desk, POLICY.replace("timeout: 10m", "timeout: 10m, approvers: [lea]"), approver=lambda _: True)
+    desk = await opened(
+        open_desk, POLICY.replace("timeout: 10m", "timeout: 10m, approvers: [lea]"), approver=lambda _: True
+    )
     assert isinstance(await pay(desk), Pending)
     said = [*records(desk.on_disk(), "approval.answered"), *records(desk.on_disk(), "approval.void")]
     assert [(record["type"], record["approver"]) for record in said] == [
