@@ -16,7 +16,7 @@ from typing import Any, Final
 from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.scope import BRANDS, name_words
+from agent_os.guards.flow.scope import name_words, own_words
 
 _READ: Final = bag(
     "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
@@ -66,20 +66,32 @@ _SELECTOR_ARGS: Final = bag(
 
 _TRUSTED_FIELDS: Final = bag("id ids uuid status state type kind permission currency read all_day recurring")
 _PEOPLE_FIELDS: Final = bag(
-    "participants participant attendees attendee members member recipients recipient cc bcc"
+    "guests guest invitees invitee participants participant attendees attendee members member recipients recipient cc bcc"
     " owner shared assignee assignees to users user"
 )
 _IDENTITY_FIELDS: Final = bag("sender from author creator organizer organiser reporter username posted_by")
 _DIRECTORY: Final = bag(
     "contact contacts user users employee employees customer customers directory people person"
     " member members supplier suppliers vendor vendors profile account accounts client clients"
-    " channel channels payee payees beneficiary beneficiaries team teams friend friends"
+    " channel channels payee payees beneficiary beneficiaries team teams friend friends agent agents staff doctor doctors"
+    " patient patients student students teacher teachers nurse nurses physician physicians tenant tenants colleague"
+    " colleagues collaborator collaborators reviewer reviewers manager managers agents"
 )
 _ADDRESS_FIELDS: Final = bag("email mail iban account phone name username handle user address account_number")
 _SECRET_FIELDS: Final = bag(
     "password passphrase secret token api_key apikey credential credentials ssn passport"
     " credit_card card_number cvv pin private_key access_key otp"
 )
+_NO_NUMBER: Final = bag(
+    "id number no nr num account ref reference code pin phone key card iban chat user port zip postcode serial"
+)
+"""Words in the name of a number that stands for something instead of measuring it."""
+_ENTRIES: Final = bag("items item ingredients ingredient entries entry lines line todos")
+"""What lists of one's own are made of."""
+_THINGS: Final = bag(
+    "service server host machine cluster device container job pipeline workflow environment region room zone"
+)
+"""What an execution is done to, and not the code that it runs."""
 _LISTS: Final = bag("channels users members names contacts folders labels categories groups teams projects rooms")
 
 _CONTENT: Final = bag(
@@ -118,7 +130,7 @@ def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = 
 @lru_cache(maxsize=4096)
 def effect_of(name: str) -> Effect:
     """Return the effect class that a tool's name speaks of; the gravest class its words allow."""
-    found = [word for word in name_words(name) if word not in BRANDS] or name_words(name)
+    found = own_words(name)
     words = set(found)
     known = [word for word in found if word in _READ or word in lexicon.VERB_GROUPS]
     verb = next(
@@ -191,8 +203,12 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
         return Argument(role=Role.SELECTOR)
     if last in ("id", "ids", "uuid", "guid") or name.lower() == "id" or name.endswith(("Id", "ID", "Ids", "id_")):
         return Argument(role=Role.HANDLE, type="id")
+    if is_number and not found & _NO_NUMBER:
+        return Argument(role=Role.PAYLOAD, type="number")
     if effect is Effect.EXECUTE:
-        return Argument(role=Role.AUTHORITY, type="code")
+        return Argument(role=Role.AUTHORITY, type="name" if last in _THINGS else "code")
+    if effect is Effect.WRITE_OWN and last in _ENTRIES:
+        return Argument(role=Role.PAYLOAD, type="text")
     for kind in ("email", "iban", "password", "path"):
         if kind in found:
             return Argument(role=Role.AUTHORITY, type=_TYPES[kind])
@@ -253,9 +269,21 @@ def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
         return _TRUSTED
     if reads and path == "$[*]" and words & (_DIRECTORY | _LISTS) and value.count(" ") < 3:
         return _HANDLE
+    if reads and _is_key(tool.name, name, value):
+        return _HANDLE
     if found & _TRUSTED_FIELDS and " " not in value and len(value) <= 40:
         return _TRUSTED
     return None
+
+
+def _is_key(tool: str, name: str, value: str) -> bool:
+    """Return whether a field is what a listing tool lists, by its name (`service` of `list_services`), as a plain word."""
+    words = name_words(tool)
+    listed = {lexicon.singular(word) for word in words[1:] if word != lexicon.singular(word)}
+    return words[:1] == ["list"] and name.lower() in listed and bool(_KEY.match(value))
+
+
+_KEY: Final = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{1,39}$")
 
 
 @lru_cache(maxsize=4096)

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from agent_os.core.label import Integrity
 from agent_os.guards.flow import lexicon, normal
+from agent_os.guards.flow.days import DAYPARTS, days_in, minute_of
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar, is_name
-from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.scope import days_in
-from agent_os.guards.flow.select import DATE_TEXT, Choice, is_extreme, number_of
+from agent_os.guards.flow.prompt import STOP, Prompt
+from agent_os.guards.flow.select import DATE_TEXT, is_extreme, number_of
 
 CANDIDATES_MAX: Final = 5000
 """Candidates of one column that are compared; in a larger column only a unique keyed lookup vouches."""
@@ -29,12 +29,6 @@ SECRETS_MAX: Final = 5000
 
 DENSITY_CANDIDATES_MAX: Final = 50
 """Records with the same hits that are compared more closely; among more, a person chooses."""
-
-STOP: Final = bag(
-    "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
-    " have has had do does did not all any what who when where which how there their them they he she his her we our"
-    " us if then also so will would should about into than com www http https org net new"
-)
 
 
 @dataclass(slots=True)
@@ -58,103 +52,6 @@ class Candidate:
     records: list[Record] = field(default_factory=list)
     hits: set[str] = field(default_factory=set)
     seen: set[int] = field(default_factory=set)
-
-
-_UNITS: Final = (
-    "euros?|eur|usd|dollars?|pounds?|gbp|percent|days?|weeks?|months?|years?|minutes?|hours?|times|people|persons?|guests?"
-    "|items?|copies|kg|km|miles|degrees"
-)
-
-
-_CAPITAL: Final = re.compile(r"(?<![\w.@/-])[A-Z][^\W\d_]{2,}")
-
-
-class Prompt:
-    """The user's words, ready for strict comparison."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.raw = ""
-        self.words: frozenset[str] = frozenset()
-        self.hosts: frozenset[str] = frozenset()
-        self.choice = Choice(())
-        self.repeats = False
-        self.days: frozenset[tuple[int, int]] = frozenset()
-        self.proper: frozenset[str] = frozenset()
-        """Words written with a capital that are no verbs: likely names."""
-
-    def extend(self, text: str) -> None:
-        """Add a message of the user."""
-        text = normal.spaced_sentences(text)
-        self.text = f"{self.text}\n{normal.strict(text)}" if self.text else normal.strict(text)
-        words = normal.words(text)
-        self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
-        self.raw = f"{self.raw}\n{text}"
-        self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
-        self.days = self.days | days_in(text)
-        capital = {word.lower() for word in _CAPITAL.findall(text)} - STOP - lexicon.VERB_GROUPS.keys()
-        self.proper = self.proper | capital
-        self.choice = Choice((*self.choice.words, *words))
-        self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
-
-    def names(self, value: str) -> bool:
-        """Return whether the prompt names exactly this value, as a word or phrase of its own."""
-        wanted = normal.strict(value)
-        if not wanted:
-            return False
-        start = self.text.find(wanted)
-        while start >= 0:
-            if _bounded(self.text, start, start + len(wanted)):
-                return True
-            start = self.text.find(wanted, start + 1)
-        return False
-
-    def vouches(self, value: str, *, exact: bool = False) -> bool:
-        """Return whether the prompt names this value as one that has a meaning of its own.
-
-        Not for words that every sentence has, nor for a number that counts or measures something; `exact` also asks for the
-        same capital letters (passwords, paths).
-        """
-        wanted = normal.strict(value)
-        if not self.names(wanted) or (exact and value.strip() not in self.raw):
-            return False
-        if wanted in STOP or wanted in lexicon.UNIVERSAL:
-            return any(f"{mark}{wanted}" in self.text for mark in "#@'\"`“")
-        if wanted.isdigit() and len(wanted) <= 4:
-            return not re.search(rf"(?:[$€£]\s?{wanted}\b|\b{wanted}\s?(?:{_UNITS})\b|\b{wanted}\s?%)", self.text)
-        return True
-
-    def names_id(self, value: str) -> bool:
-        """Return whether the prompt names a short id as an id (`id 13`, `#13`, `number '13'`), not merely as a number."""
-        wanted = normal.strict(value)
-        start = self.text.find(wanted) if wanted else -1
-        while start >= 0:
-            before = self.text[max(0, start - 14) : start].rstrip("'\"`(: ")
-            if _bounded(self.text, start, start + len(wanted)) and before.endswith(
-                ("id", "ids", "#", "no", "no.", "number", "nr", "nr.", "ref", "reference", "code")
-            ):
-                return True
-            start = self.text.find(wanted, start + 1)
-        return False
-
-    def covers(self, value: str) -> bool:
-        """Return whether every content word of a search text is the prompt's."""
-        found = [word for word in normal.words(value) if word not in STOP]
-        return bool(found) and all(word in self.words or lexicon.singular(word) in self.words for word in found)
-
-
-def _bounded(text: str, start: int, end: int) -> bool:
-    before = text[start - 1] if start else " "
-    after = text[end : end + 2]
-    if before in "@#" and (start < 2 or not text[start - 2].isalnum()):
-        before = " "  # a handle: `@maria`, `#general`
-    if before.isalnum() or before in "_@" or (before in ".-+" and start > 1 and text[start - 2].isalnum()):
-        return False
-    if not after:
-        return True
-    if after[0].isalnum() or after[0] in "_@":
-        return False
-    return not (after[0] in ".-+" and len(after) > 1 and after[1].isalnum())
 
 
 class Evidence:
@@ -253,7 +150,7 @@ class Evidence:
             return "words"
         if self._best(strict, column, handle=entry.leaf.result is not None and entry.leaf.result.handle):
             return "words"
-        named = self._named(column)
+        named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
         if prompt.repeats and entry.keyed and not named:
@@ -262,6 +159,10 @@ class Evidence:
             return "extreme"
         return ""
 
+    def called(self, record: Record) -> set[str]:
+        """Return the prompt's words among the names in a record, words that say nothing aside."""
+        return {hit for hit in self._hits(record) if hit[:1].isalpha() and hit not in STOP}
+
     def _values(self, column: dict[str, Candidate], record: Record) -> list[str]:
         return [value for value, candidate in column.items() if any(own is record for own in candidate.records)]
 
@@ -269,12 +170,15 @@ class Evidence:
         """Return what of a record's short fields the prompt has: words, whole phrases (`=phrase`), numbers and days."""
         hits: set[str] = set()
         prompt = self._prompt
-        for value in record.fields.values():
+        for name, value in record.fields.items():
+            if name in record.trusted and isinstance(value, (bool, int, float)):
+                hits.update(self._state(name, value))
             if isinstance(value, str):
                 if not value or not is_name(value):
                     continue  # a text could be stuffed with the prompt's words
                 if DATE_TEXT.match(value):
                     hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)
+                    hits.update(self._time_of_day(value))
                     continue
                 found = [word for word in normal.words(value) if word in prompt.words and not word.isdigit()]
                 hits.update(found)
@@ -285,6 +189,30 @@ class Evidence:
                 if len(text) > 1 and (text in prompt.words or f"{value:.2f}" in prompt.text):
                     hits.add(text)
         return hits
+
+    def _state(self, name: str, value: bool | float) -> set[str]:
+        """Return what the prompt says of a flag or a count: `unhealthy` of `healthy: false`, `two approvals`."""
+        words = [lexicon.singular(word) for word in re.split(r"[^a-z]+", name.lower()) if word]
+        if not words:
+            return set()
+        if not isinstance(value, bool):
+            return {f"{name}={value:g}"} if (words[-1], float(value)) in self._prompt.counted else set()
+        said = self._prompt.words
+        flag = words[-1]
+        unsaid = {
+            f"{before}{flag}" for before in ("un", "in", "dis", "non")
+        } & said or f"not {flag}" in self._prompt.text
+        stated = flag in said and flag not in lexicon.VERB_GROUPS and f"not {flag}" not in self._prompt.text
+        return {f"{name}={value}"} if (stated if value else unsaid) else set()
+
+    def _time_of_day(self, stamp: str) -> set[str]:
+        """Return what of the prompt's times of day a date and time lies in."""
+        minute = minute_of(stamp)
+        if minute is None:
+            return set()
+        found = {f"@{minute}"} if minute in self._prompt.minutes else set()
+        parts = DAYPARTS.keys() & self._prompt.words
+        return found | {f"@{part}" for part in parts if DAYPARTS[part][0] <= minute < DAYPARTS[part][1]}
 
     def _density(self, candidate: Candidate) -> float:
         """Return how much of what the fields say is the prompt's: to tell records that share the same words apart."""
@@ -330,6 +258,23 @@ class Evidence:
         names = {value: self._proper(value, candidate) for value, candidate in column.items()}
         spread = Counter(word for found in names.values() for word in found)
         return {value for value, found in names.items() if any(spread[word] == 1 for word in found)}
+
+    def _called(self, column: dict[str, Candidate]) -> set[str]:
+        """Return the candidates that alone bear a whole name that the prompt calls something it wants done by."""
+        if len(column) > DENSITY_CANDIDATES_MAX:
+            return set()
+        names = {value: {hit for hit in candidate.hits if hit[0] == "="} for value, candidate in column.items()}
+        spread = Counter(hit for found in names.values() for hit in found)
+        return {
+            value
+            for value, found in names.items()
+            for hit in found
+            if spread[hit] == 1 and self._is_object(set(normal.words(hit)))
+        }
+
+    def _is_object(self, words: set[str]) -> bool:
+        meant = words - STOP
+        return bool(meant) and max(map(len, meant)) > 2 and any(words <= direct for direct in self._prompt.directs)
 
     def _proper(self, value: str, candidate: Candidate) -> set[str]:
         found = set(normal.words(value))

@@ -17,9 +17,9 @@ from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
 from agent_os.guards.flow import derive, normal
+from agent_os.guards.flow.days import days_in, within_days
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
-from agent_os.guards.flow.scope import days_in, within_days
 
 LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
 """Effects whose payload reaches somebody else."""
@@ -33,6 +33,9 @@ WEAKEST: Final = frozenset(
 )
 PATH_PARTS_MAX: Final = 6
 """Parts of a relative path that the prompt may name one by one; a longer one must stand in it as a whole."""
+NAMED_MAX: Final = 20
+"""Arguments of a call, and records of a handle, whose names are compared with the prompt's."""
+NAMED_CHARS_MAX: Final = 200
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 FORMAT_HEADERS: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
@@ -55,9 +58,9 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
     """Judge a call from what was taken before it. Changes nothing."""
     spec = spec or known.spec(tool)
     labels: dict[str, Label] = {}
-    concerns, pinned = _of_effect(known, spec)
     objects = kind_of(spec)
     values = scalars(args)
+    concerns, pinned = _of_effect(known, spec, values)
     company = Counter(name for _, name, _ in values)
     vouched: list[str] = []
     doubted: list[str] = []
@@ -103,13 +106,17 @@ def _is_form(name: str, value: Any) -> bool:
     return (name == "method" and value.upper() in METHODS) or (name.lower() in FORMAT_HEADERS and len(value) <= 100)
 
 
-def _of_effect(known: Knowledge, spec: ToolSpec) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
+def _of_effect(
+    known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]
+) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
     """Return concerns about the effect as a whole, and the days its dates are pinned to."""
     if not known.read_untrusted or spec.effect is Effect.READ:
         return [], frozenset()
     concerns = []
     pinned: frozenset[tuple[int, int]] = frozenset()
     leave = known.scope.leave(spec)
+    if leave is None:
+        leave = known.scope.leave_by_name(spec, _names(known, spec, values))
     if leave is None:
         concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
     elif leave.times and known.done[spec.name] >= leave.times:
@@ -121,6 +128,22 @@ def _of_effect(known: Knowledge, spec: ToolSpec) -> tuple[list[FlowConcern], fro
     if spec.derived:
         concerns.append(FlowConcern("unknown_tool", "", "", "no manifest: judged by its name"))
     return concerns, pinned
+
+
+def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]) -> frozenset[str]:
+    """Return the words of what a call is done to: names the prompt has, and what the records of its handles are called."""
+    found: set[str] = set()
+    for _, name, value in values[:NAMED_MAX]:
+        argument = known.argument(spec, name, value)
+        text = scalar_text(value)
+        if argument.role not in (Role.AUTHORITY, Role.HANDLE) or not text or len(text) > NAMED_CHARS_MAX:
+            continue
+        if known.words.names(text):
+            found.update({normal.strict(text), *normal.words(text)})
+        elif argument.role is Role.HANDLE:
+            for entry in known.evidence.entries(text, _argument_kind(name, argument, kind_of(spec)))[:NAMED_MAX]:
+                found.update(known.evidence.called(entry.leaf.record))
+    return frozenset(found)
 
 
 def _leaving(
@@ -194,7 +217,7 @@ def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolS
     if argument.type == "url":
         return _url_vouched(known, text, spec)
     if argument.role is Role.HANDLE and len(text) <= 4:
-        return known.words.names_id(text)
+        return known.words.names_id(text, kind_of(spec))
     if argument.type == "path" and text.startswith(known.workspace + "/"):
         text = text[len(known.workspace) + 1 :]  # the user speaks of files as they stand in the workspace
     exact = argument.type in ("password", "path")

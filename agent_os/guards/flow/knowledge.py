@@ -16,8 +16,10 @@ from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, 
 from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
-from agent_os.guards.flow.evidence import Entry, Evidence, Prompt, scalar_text, trusted
-from agent_os.guards.flow.scope import Scope, days_in, name_words, profile
+from agent_os.guards.flow.days import days_in
+from agent_os.guards.flow.evidence import Entry, Evidence, scalar_text, trusted
+from agent_os.guards.flow.prompt import Prompt
+from agent_os.guards.flow.scope import Scope, name_words, profile
 from agent_os.guards.flow.secrets import SecretIndex
 from agent_os.guards.flow.select import number_of
 from agent_os.guards.flow.taint import TaintIndex
@@ -74,6 +76,7 @@ class Knowledge:
         self.last_prompt = text
         self.words.extend(text)
         self.scope.extend(text)
+        self.words.directs = tuple(request.direct for request in self.scope.requests if request.direct)
         self.evidence.rebuild()
 
     def untrusted(self, text: str, source: str) -> None:

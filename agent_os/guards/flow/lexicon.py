@@ -17,18 +17,18 @@ def bag(text: str) -> frozenset[str]:
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
-    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise",
+    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise request refer",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload set block duplicate copy arrange file raise"
     " setup build enter issue form produce remind bookmark mark post import define clone"
-    " leave remember memorize keep apply submit request",
+    " bill invoice leave remember memorize keep apply submit request",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
-    " reassign configure toggle resolve upgrade renew transition save store push resize swap alter finish"
+    " reassign hand configure dim commit toggle resolve upgrade renew transition save store push resize swap alter finish"
     " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate"
     " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume",
-    "delete": "delete remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
+    "delete": "delete disarm remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
     " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact"
@@ -39,7 +39,7 @@ VERBS: Final[dict[str, str]] = {
     "invite": "invite add onboard enrol enroll include register join welcome create subscribe",
     "execute": "run execute install deploy start launch restart build test compile stop kill apply migrate play turn"
     " reboot shutdown trigger invoke activate perform simulate train call enable disable lock unlock open close"
-    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use",
+    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use rollback",
     "read": "get list search read fetch find check query view show lookup count describe look see browse visit"
     " summarize summarise tell recommend suggest give analyze analyse review compare download retrieve inspect"
     " calculate compute verify validate translate convert extract scan monitor track watch examine identify know"
@@ -53,9 +53,10 @@ PRIMARY: Final[dict[str, str]] = {
     " invest remit make tip settle",
     "book": "book reserve rent hire reservation booking order",
     "invite": "invite add onboard enrol enroll register join",
-    "execute": "run execute install deploy start launch restart build test compile stop kill trigger invoke apply",
+    "execute": "run execute install deploy start launch restart build test compile stop kill trigger invoke apply commit"
+    " rollback",
     "send": "send email mail message dm text forward reply respond write tell notify inform ask post publish announce"
-    " tweet ping broadcast submit alert answer say push relay comment",
+    " tweet ping broadcast submit alert answer say push relay comment request refer",
 }
 """Group -> the verbs that mean it when a tool is named by them; groups not listed mean all of their verbs."""
 
@@ -71,7 +72,7 @@ OBJECTS: Final[dict[str, str]] = {
     " difference cash dollar euro usd eur price cost iban balance fund wage share debt loan charge order"
     " purchase donation tip expense payroll deposit",
     "user": "user member person people colleague contact profile info information address account employee customer"
-    " client name phone settings personal details friend subscriber lead guest team teammate record data",
+    " client name phone settings personal details friend subscriber lead guest team teammate record data collaborator contractor",
     "channel": "channel room group forum server workspace community board",
     "web": "website webpage page site url blog article link web form wiki",
     "lodging": "hotel room accommodation stay hostel apartment airbnb lodging night suite motel",
@@ -87,7 +88,7 @@ OBJECTS: Final[dict[str, str]] = {
     "schedule": "schedule standing recurring cron alarm timer reminder routine job automation trigger",
     "device": "device appliance gadget",
     "light": "light lamp bulb lighting brightness",
-    "climate": "thermostat temperature heater heating ac fan aircon humidity",
+    "climate": "thermostat temperature heater heating ac fan aircon humidity degree warm",
     "door": "door lock gate",
     "garage": "garage",
     "camera": "camera cctv doorbell",
@@ -113,6 +114,7 @@ IMPLIED: Final[dict[str, str]] = {
     "transfer": "money", "forward": "email message", "buy": "product money crypto", "purchase": "product money",
     "order": "product money", "rent": "vehicle", "notify": "message email", "remind": "event task schedule",
     "compile": "code", "execute": "code", "install": "code", "subscribe": "user channel", "publish": "web message",
+    "bill": "money", "invoice": "money", "comment": "message task review", "rollback": "code",
     "message_": "message", "sell": "crypto product", "unlock": "device", "lock": "device",
 }  # fmt: skip
 """Verb -> object groups that it implies by itself."""
@@ -177,21 +179,44 @@ def tool_groups(verb: str) -> frozenset[str]:
     )
 
 
+NARROW: Final[dict[str, str]] = {
+    "close": "resolve complete finish archive", "archive": "close move", "merge": "combine", "accept": "approve confirm",
+    "approve": "accept confirm authorize", "reject": "decline deny", "decline": "reject cancel", "promote": "escalate",
+    "escalate": "raise promote", "enable": "activate turn switch toggle", "disable": "deactivate turn switch toggle stop",
+    "publish": "post release", "rotate": "reset renew", "revert": "rollback restore", "rollback": "revert restore",
+    "restore": "revert recover", "reset": "change restore", "follow": "subscribe", "cast": "vote", "redirect": "forward move",
+    "transfer": "move", "withdraw": "cancel", "patch": "fix", "upgrade": "bump", "track": "follow", "link": "attach connect",
+    "pin": "star", "vote": "cast rate", "confirm": "accept approve",
+}  # fmt: skip
+"""Verbs of tools that change a thing in one way only -> verbs of a request that mean that way (beside CHANGING)."""
+CHANGING: Final = bag("update change set mark modify edit make")
+"""Verbs of a request that can mean any change (`set the status to closed`)."""
+GIVEN: Final[dict[str, str]] = {
+    "label": "label", "tag": "tag", "status": "set", "priority": "set", "rating": "rate", "title": "rename", "name": "rename",
+    "color": "set", "flag": "label", "category": "label", "deadline": "set", "date": "set", "time": "set", "stars": "rate",
+}  # fmt: skip
+"""What is given -> the verb that it means (`give the issue the label bug`)."""
+
 PHRASES: Final[dict[tuple[str, str], str]] = {
     ("set", "up"): "create", ("roll", "back"): "rollback", ("back", "up"): "backup", ("top", "up"): "topup",
     ("follow", "up"): "send", ("reach", "out"): "send", ("sign", "up"): "register", ("sign", "me"): "register",
     ("check", "out"): "checkout", ("shut", "down"): "shutdown", ("turn", "on"): "turn", ("turn", "off"): "turn",
     ("switch", "on"): "turn", ("switch", "off"): "turn", ("take", "down"): "remove", ("get", "rid"): "delete",
-    ("call", "off"): "cancel", ("put", "off"): "postpone", ("hand", "over"): "transfer", ("fill", "in"): "update",
+    ("call", "off"): "cancel", ("put", "off"): "postpone", ("hand", "over"): "assign", ("fill", "in"): "update",
     ("fill", "out"): "submit", ("write", "down"): "save", ("note", "down"): "save", ("jot", "down"): "save",
     ("loop", "in"): "invite", ("send", "back"): "refund", ("give", "back"): "refund", ("pay", "back"): "refund",
+    ("roll", "out"): "deploy", ("take", "off"): "remove", ("move", "up"): "move",
     ("pencil", "in"): "schedule", ("make", "sure"): "", ("note", "that"): "", ("order", "to"): "",
 }  # fmt: skip
 """Two words that together are another verb (nothing: none)."""
 
+SEPARABLE: Final = bag("roll hand call put take set top turn switch shut back")
+"""Verbs whose particle may stand behind what they are done to (`roll the service back`)."""
+
 PARTICIPLES: Final[dict[str, str]] = {
     "sent": "send", "paid": "pay", "made": "make", "written": "write", "put": "put", "set": "set", "told": "tell",
     "bought": "buy", "sold": "sell", "given": "give", "taken": "take", "run": "run", "held": "hold", "built": "build",
+    "withdrawn": "withdraw",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import derive
-from agent_os.guards.flow.scope import Scope, days_in, within_days
+from agent_os.guards.flow.days import days_in, within_days
+from agent_os.guards.flow.scope import Scope
 
 
 def allows(prompt: str, tool: str) -> bool:

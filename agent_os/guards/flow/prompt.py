@@ -1,0 +1,145 @@
+"""The user's words, ready for strict comparison: what they name, count, and call things. Pure.
+
+Vouching is strict (`normal.strict`): a look-alike letter, or a value inside a longer word, is not what the user wrote.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Final
+
+from agent_os.guards.flow import lexicon, normal
+from agent_os.guards.flow.days import days_in, minutes_in
+from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.select import Choice
+
+STOP: Final = bag(
+    "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
+    " have has had do does did not all any what who when where which how there their them they he she his her we our"
+    " us if then also so will would should about into than com www http https org net new off up down out"
+)
+
+_UNITS: Final = (
+    "euros?|eur|usd|dollars?|pounds?|gbp|percent|days?|weeks?|months?|years?|minutes?|hours?|times|people|persons?|guests?"
+    "|items?|copies|kg|km|miles|degrees"
+)
+
+
+_CAPITAL: Final = re.compile(r"(?<![\w.@/-])[A-Z][^\W\d_]{2,}")
+
+
+class Prompt:
+    """The user's words, ready for strict comparison."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.raw = ""
+        self.words: frozenset[str] = frozenset()
+        self.hosts: frozenset[str] = frozenset()
+        self.choice = Choice(())
+        self.repeats = False
+        self.days: frozenset[tuple[int, int]] = frozenset()
+        self.directs: tuple[frozenset[str], ...] = ()
+        """What each request is done to, in the user's words."""
+        self.minutes: frozenset[int] = frozenset()
+        self.counted: frozenset[tuple[str, float]] = frozenset()
+        """What is counted or measured, and the number beside it (`two approvals`, `priority 1`)."""
+        self.proper: frozenset[str] = frozenset()
+        """Words written with a capital that are no verbs: likely names."""
+
+    def extend(self, text: str) -> None:
+        """Add a message of the user."""
+        text = normal.spaced_sentences(text)
+        self.text = f"{self.text}\n{normal.strict(text)}" if self.text else normal.strict(text)
+        words = normal.words(text)
+        self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
+        self.raw = f"{self.raw}\n{text}"
+        self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
+        self.days = self.days | days_in(text)
+        self.minutes = self.minutes | minutes_in(text)
+        self.counted = self.counted | _counted(words)
+        capital = {word.lower() for word in _CAPITAL.findall(text)} - STOP - lexicon.VERB_GROUPS.keys()
+        self.proper = self.proper | capital
+        self.choice = Choice((*self.choice.words, *words))
+        self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
+
+    def names(self, value: str) -> bool:
+        """Return whether the prompt names exactly this value, as a word or phrase of its own."""
+        wanted = normal.strict(value)
+        if not wanted:
+            return False
+        start = self.text.find(wanted)
+        while start >= 0:
+            if _bounded(self.text, start, start + len(wanted)):
+                return True
+            start = self.text.find(wanted, start + 1)
+        return False
+
+    def vouches(self, value: str, *, exact: bool = False) -> bool:
+        """Return whether the prompt names this value as one that has a meaning of its own.
+
+        Not for words that every sentence has, nor for a number that counts or measures something; `exact` also asks for the
+        same capital letters (passwords, paths).
+        """
+        wanted = normal.strict(value)
+        if not self.names(wanted) or (exact and value.strip() not in self.raw):
+            return False
+        if wanted in STOP or wanted in lexicon.UNIVERSAL:
+            return any(f"{mark}{wanted}" in self.text for mark in "#@'\"`“")
+        if wanted.isdigit() and len(wanted) <= 4:
+            return not re.search(rf"(?:[$€£]\s?{wanted}\b|\b{wanted}\s?(?:{_UNITS})\b|\b{wanted}\s?%)", self.text)
+        return True
+
+    def names_id(self, value: str, nouns: frozenset[str] = frozenset()) -> bool:
+        """Return whether the prompt names a short id as an id (`id 13`, `#13`, `number '13'`), not merely as a number.
+
+        `nouns` are words for what the id stands for: `issue 311`.
+        """
+        wanted = normal.strict(value)
+        start = self.text.find(wanted) if wanted else -1
+        while start >= 0:
+            before = self.text[max(0, start - 24) : start].rstrip("'\"`(: ")
+            if _bounded(self.text, start, start + len(wanted)):
+                if before.endswith(("id", "ids", "#", "no", "no.", "number", "nr", "nr.", "ref", "reference", "code")):
+                    return True
+                if nouns & {lexicon.singular(word) for word in re.findall(r"[^\W\d_]+", before)[-2:]}:
+                    return True
+            start = self.text.find(wanted, start + 1)
+        return False
+
+    def covers(self, value: str) -> bool:
+        """Return whether every content word of a search text is the prompt's."""
+        found = [word for word in normal.words(value) if word not in STOP]
+        return bool(found) and all(word in self.words or lexicon.singular(word) in self.words for word in found)
+
+
+_NUMBERS: Final = {
+    word: float(number)
+    for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
+
+
+def _counted(words: list[str]) -> frozenset[tuple[str, float]]:
+    """Return pairs of a noun and the number that stands directly before or after it."""
+    found = set()
+    for first, second in itertools.pairwise(words):
+        for number, noun in ((first, second), (second, first)):
+            value = _NUMBERS.get(number) if number in _NUMBERS else float(number) if number.isdecimal() else None
+            if value is not None and len(number) < 12 and noun not in STOP:
+                found.add((lexicon.singular(noun), value))
+    return frozenset(found)
+
+
+def _bounded(text: str, start: int, end: int) -> bool:
+    before = text[start - 1] if start else " "
+    after = text[end : end + 2]
+    if before in "@#" and (start < 2 or not text[start - 2].isalnum()):
+        before = " "  # a handle: `@maria`, `#general`
+    if before.isalnum() or before in "_@" or (before in ".-+" and start > 1 and text[start - 2].isalnum()):
+        return False
+    if not after:
+        return True
+    if after[0].isalnum() or after[0] in "_@":
+        return False
+    return not (after[0] in ".-+" and len(after) > 1 and after[1].isalnum())

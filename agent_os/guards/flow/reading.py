@@ -1,0 +1,281 @@
+"""Reading a prompt: sentences, and what each of them asks for. Deterministic, pure.
+
+A request is a verb in the form of a command (`delete it`, `could you delete it`), or a wish in the passive (`I want it
+deleted`, `it should be deleted`), with what stands directly after it and the nouns of its sentence. Quoted text and what
+follows `the following message:` is what the user wants carried and is not read. Other languages are read word by word
+through `tongues.py`. Threat: whatever is read here widens what the session may do, so only the user's words come here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from agent_os.guards.flow import lexicon, normal, tongues
+from agent_os.guards.flow.days import days_in
+from agent_os.guards.flow.lexicon import bag
+
+PROMPT_CHARS_MAX: Final = 200_000
+"""Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
+_SENTENCE: Final = re.compile(r"(?<=[.!?;:])\s+(?=[\"'(\w])|\n+|(?<=\w)\.(?=[A-Z])")
+_TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*|,(?=\s)")
+_QUOTED: Final = re.compile(
+    r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)"
+)
+_FILENAME: Final = re.compile(
+    r"\b[\w-]+\.(?:docx?|xlsx?|pptx?|txt|pdf|csv|md|json|ya?ml|py|js|ts|html|png|jpe?g|zip|log|xml)\b", re.I
+)
+_COLON_TEXT: Final = re.compile(
+    r"\b(?:message|text|question|note|comment|reply|content|body|saying|says)\b[^:\n.]{0,60}:\s(?!\s*\d[.)])", re.I
+)
+_NEGATION: Final = bag("not don't dont never without cannot can't won't")
+_POSITIVE_AFTER_NEGATION: Final = bag("forget hesitate fail only")
+_DETERMINER: Final = bag(
+    "a an the this my our that his her their every all each any some no which what these those many most fewest oldest newest"
+    " latest other currently still are is remain"
+)
+_BEFORE_COMMAND: Final = bag("please and then to also just now you or but kindly , not forget first finally next so")
+_NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
+"""Verbs that are given names when written with a capital."""
+_LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
+_PRONOUNS: Final = bag("it them this that these those one ones him her")
+_MUST: Final = bag("to should must needs need please shall can could want wants")
+_TITLE: Final = re.compile(r"\b(Dr|Mrs?|Ms|Prof|St|Hr|Fr|Nr|No|Mme|Sr|Sra|Sig|approx|e\.g|i\.e)\.(?=\s)")
+_END_OF_OBJECT: Final = bag(
+    "to on in for from with at into onto by because after before if when once while so that which who as via using than"
+    " then and but , unless about until whether"
+)
+"""Words behind which what a verb is done to has ended."""
+DIRECT_WORDS_MAX: Final = 10
+"""Words after a verb among which what it is done to is looked for."""
+_WISH: Final = bag("want wants wanted like need needs get have prefer")
+_PERFECT: Final = bag("i we they you he she it who which has had was were been")
+"""A participle after one of these tells of the past, or of a state."""
+_WITH_TEXT: Final = re.compile(r"\bwith (?:a|an) (?:[\w-]+ )?(comment|note|message|reply|remark|email|mail)\b", re.I)
+_SHOULD_GO: Final = bag("should must needs need has have ought can could")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing the user asks for: the verb as written, the object groups and words around it, and whether it repeats."""
+
+    verb: str
+    groups: frozenset[str]
+    objects: frozenset[str]
+    words: frozenset[str]
+    repeats: bool
+    to_me: bool
+    of_before: bool = False
+    """What it is done to was named before (`move it`)."""
+    definite: bool = False
+    """It is done to something known (`the event`)."""
+    plurals: frozenset[str] = frozenset()
+    """Nouns of the sentence in the plural, and their groups."""
+    days: frozenset[tuple[int, int]] = frozenset()
+    """Month and day of each date in the sentence: what the effect's dates are pinned to."""
+    direct: frozenset[str] = frozenset()
+    """The words that say what it is done to, as written, and the parts of those that are joined (`search-api`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence: its words (a capital name in ⟨⟩), nouns in the singular, and their groups."""
+
+    tokens: tuple[str, ...]
+    nouns: frozenset[str]
+    objects: frozenset[str]
+    plurals: frozenset[str]
+    repeats: bool
+    days: frozenset[tuple[int, int]]
+
+    def request(self, verb: str, groups: frozenset[str], index: int) -> Request:
+        """Return the request that the verb at a place makes."""
+        following = self.tokens[index + 1] if index + 1 < len(self.tokens) else ""
+        before = following in _PRONOUNS
+        return Request(
+            verb, groups, self.objects, self.nouns, self.repeats, following in ("me", "us"), before,
+            before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self.days,
+            self._direct(index),
+        )  # fmt: skip
+
+    def _direct(self, index: int) -> frozenset[str]:
+        found: list[str] = []
+        for token in self.tokens[index + 1 : index + 1 + DIRECT_WORDS_MAX]:
+            if token in _END_OF_OBJECT:
+                break
+            found.append(token.strip("⟨⟩"))
+        parts = [part for token in found for part in re.split(r"[^\w]+", token.removesuffix("'s")) if part]
+        return frozenset({*found, *parts, *map(lexicon.singular, parts)})
+
+
+def read(prompt: str) -> Iterator[Sentence]:
+    """Yield the sentences of one trusted message."""
+    prompt = normal.spaced_sentences(_TITLE.sub(r"\1 ", prompt[:PROMPT_CHARS_MAX]))
+    names_file = bool(_FILENAME.search(prompt))
+    has_email = bool(normal.emails(prompt))
+    stripped = _without_carried(prompt)
+    tongue = tongues.tongue_of(stripped)
+    for sentence in _SENTENCE.split(stripped):
+        raw = [token for token in (found.strip(".'’-/") for found in _TOKEN.findall(sentence)) if token]
+        if tongue:
+            raw = tongues.english(raw, tongue)
+        plain = [token.lower() for token in raw]
+        tokens = tuple(
+            f"⟨{token.lower()}⟩" if index and token[0].isupper() and token.lower() in _NAMES else token.lower()
+            for index, token in enumerate(raw)
+        )
+        nouns = {lexicon.singular(token) for token in plain} | {part for token in plain for part in token.split("-")}
+        objects = {group for noun in nouns for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
+        if _FILENAME.search(sentence) or (names_file and "⟨" in sentence):
+            objects.add("file")
+        if has_email and "@" in sentence:
+            objects.add("email")
+        plurals = {lexicon.singular(token) for token in tokens if token != lexicon.singular(token)}
+        plurals |= {group for noun in plurals for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
+        repeats = bool(lexicon.UNIVERSAL & nouns) or bool(_LISTED.search(sentence))
+        yield Sentence(tokens, frozenset(nouns), frozenset(objects), frozenset(plurals), repeats, days_in(sentence))
+
+
+def requests(sentence: Sentence) -> Iterator[Request]:
+    """Yield what a sentence asks for, by verbs that the lexicon knows."""
+    for index in range(len(sentence.tokens)):
+        verb, groups = _said(sentence.tokens, index)
+        if groups:
+            yield sentence.request(verb, groups, index)
+    found = _WITH_TEXT.search(" ".join(sentence.tokens))
+    if found:  # `close it with a comment`
+        verb = {"note": "add", "remark": "add"}.get(found[1].lower(), found[1].lower())
+        yield sentence.request(verb, lexicon.VERB_GROUPS[verb] - {"read"}, len(sentence.tokens))
+
+
+def spoken(sentence: Sentence, verbs: frozenset[str], *, imperative: bool = False) -> Iterator[Request]:
+    """Yield requests by verbs that the lexicon does not know but the prompt uses.
+
+    `imperative`: only where a command can begin, for words that are nouns elsewhere (`grade the essay`).
+    """
+    tokens = sentence.tokens
+    for index, token in enumerate(tokens):
+        if imperative and index and tokens[index - 1] not in _BEFORE_COMMAND:
+            continue
+        if token in verbs and _requested(tokens, index):
+            yield sentence.request(token, lexicon.NONE, index)
+
+
+def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
+    """Return the verb that a word in its base form is, with its groups; no groups for what is no verb of an effect."""
+    if (word, following) in lexicon.PHRASES:
+        word = lexicon.PHRASES[word, following]
+    if word == "reservation":
+        word = "reserve"
+    groups = lexicon.VERB_GROUPS.get(word)
+    if groups is None and "-" in word:
+        word = word.replace("-", "")
+        groups = lexicon.VERB_GROUPS.get(word)
+    if groups is None and word.startswith("re") and word[2:] in lexicon.VERB_GROUPS:
+        word = word[2:]
+        groups = lexicon.VERB_GROUPS[word]
+    return word, (groups or lexicon.NONE) - {"read"}
+
+
+def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
+    """Return the verb asked for at a place, also as `to be deleted`, `by sending`, `let … know`, `want it deleted`."""
+    word, following = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else ""
+    before = tokens[max(0, index - 5) : index]
+    if word == "let" and following not in ("me", "us"):
+        return _known("tell") if "know" in tokens[index + 2 : index + 6] else ("", lexicon.NONE)
+    if before[-1:] == ("be",) and set(before[:-1]) & _MUST:
+        base = lexicon.base_form(word, "ed")
+        if base:
+            return _known(base)
+    if before and before[-1] in ("by", "mind", "start"):
+        base = lexicon.base_form(word, "ing")
+        if base:
+            return _known(base)
+    if word == "go" and following == "to" and set(before) & _SHOULD_GO:
+        return _known("assign")
+    if word == "give" and following not in ("me", "us"):
+        noun = next((token for token in tokens[index + 1 : index + 16] if token in lexicon.GIVEN), "")
+        if noun and _requested(tokens, index):
+            return _known(lexicon.GIVEN[noun])
+    wished = _wished(tokens, index)
+    if wished:
+        return _known(wished)
+    verb, groups = _verb(word, _particle(tokens, index))
+    return (verb, groups) if groups and _requested(tokens, index) else ("", lexicon.NONE)
+
+
+def _known(verb: str) -> tuple[str, frozenset[str]]:
+    return verb, lexicon.VERB_GROUPS[verb] - {"read"}
+
+
+def _particle(tokens: tuple[str, ...], index: int) -> str:
+    """Return the word after a verb, or the particle that belongs to it further on (`roll the service back`)."""
+    following = tokens[index + 1] if index + 1 < len(tokens) else ""
+    if (tokens[index], following) in lexicon.PHRASES or tokens[index] not in lexicon.SEPARABLE:
+        return following
+    for token in tokens[index + 2 : index + 9]:
+        if (tokens[index], token) in lexicon.PHRASES:
+            return token
+        if token in (",", "and", "then") or token in lexicon.VERB_GROUPS:
+            break
+    return following
+
+
+def _wished(tokens: tuple[str, ...], index: int) -> str:
+    """Return the verb of a wish in the passive (`I'd like the order cancelled and the money given back`), or nothing."""
+    word = tokens[index]
+    base = lexicon.base_form(word, "ed")
+    if not base or word in lexicon.VERB_GROUPS or tokens[index - 1 : index] == ("to",):
+        return ""
+    window = tokens[max(0, index - 20) : index]
+    marks = [place for place, token in enumerate(window) if token in _WISH or token.endswith("'d")]
+    if not marks or len(window) - marks[-1] < 2 or window[-1] in _PERFECT:
+        return ""
+    mark = marks[-1]
+    if window[mark] in ("have", "get") and mark and window[mark - 1] in _PERFECT | {"already"} - {"it"}:
+        return ""
+    if window[mark] in ("need", "needs") and "be" in window[mark:]:
+        return base if window[-1] in ("be", "and") else ""
+    if _NEGATION & set(window[max(0, mark - 3) : mark + 1]) or {"who", "which", "that"} & set(window[mark + 1 :]):
+        return ""
+    following = tokens[index + 1] if index + 1 < len(tokens) else ""
+    return lexicon.PHRASES.get((base, following), base) or ""
+
+
+def _requested(tokens: tuple[str, ...], index: int) -> bool:
+    """Return whether the base-form verb at a place is a request rather than a statement, a noun or a prohibition."""
+    before = tokens[max(0, index - 4) : index]
+    if _NEGATION & set(before[-3:]) and not _POSITIVE_AFTER_NEGATION & set(before):
+        return False
+    last = before[-1] if before else ""
+    if last in lexicon.NO_EFFECT_BEFORE or {"did", "does"} & set(before[-3:]):
+        return False
+    if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
+        return False
+    if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
+        return False
+    if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND:
+        return False  # "the minutes file": a noun wherever a command cannot begin
+    if last in _DETERMINER and tokens[index] != "reservation":
+        return False  # "the message", "my order": a noun
+    return not (last == "to" and len(before) > 1 and before[-2] in ("how", "link", "when", "where", "used", "going"))
+
+
+def _without_carried(prompt: str) -> str:
+    """Return a prompt without what the user only wants carried: quoted text, and text after `the following message:`."""
+
+    def mark(match: re.Match[str]) -> str:
+        inner = next(group for group in match.groups() if group)
+        kept = _FILENAME.findall(inner)
+        return "⟨" + (" ".join(kept) if kept else " ".join(normal.emails(inner))) + "⟩"
+
+    prompt = _QUOTED.sub(mark, prompt)
+    found = _COLON_TEXT.search(prompt)
+    while found:
+        end = prompt.find("\n", found.end())
+        stop = len(prompt) if end < 0 else end
+        prompt = prompt[: found.end()] + " " + prompt[stop:] if stop - found.end() > 0 else prompt
+        found = _COLON_TEXT.search(prompt, found.end() + 1)
+    return prompt
