@@ -33,6 +33,8 @@ CONNECT_SECONDS_MAX: Final = 10.0
 IDLE_SECONDS_MAX: Final = 120.0
 """Longest silence inside a stream."""
 CONNECTIONS_MAX: Final = 600
+POOLS: Final = 12
+"""Connections are spread over this many pools: the work of one pool grows with the square of its connections."""
 BREAKER_FAILURES: Final = 5
 BREAKER_SECONDS: Final = 30.0
 RETRYABLE: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
@@ -104,7 +106,7 @@ class Providers:
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self.endpoints, self._key, self._local, self._trust = dict(endpoints), key, local, trust
-        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, list[_Pool]] = {}
         self._broken: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     @property
@@ -114,9 +116,10 @@ class Providers:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        while self._clients:
-            _, client = self._clients.popitem()
-            await client.aclose()
+        while self._pools:
+            _, pools = self._pools.popitem()
+            for pool in pools:
+                await pool.client.aclose()
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Call the model and return its answer as a neutral message. Raises EffectError."""
@@ -213,7 +216,8 @@ class Providers:
         try:
             async with (
                 asyncio.timeout(endpoint.timeout_s),
-                self._client().stream(
+                self._client() as client,
+                client.stream(
                     "POST", endpoint.url(what), content=json.dumps(body, ensure_ascii=False).encode(), headers=headers
                 ) as response,
             ):
@@ -266,20 +270,36 @@ class Providers:
             headers["anthropic-version"] = anthropic.VERSION
         return headers
 
-    def _client(self) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield the client of the first pool that has room (so that few calls reuse few connections)."""
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(
-                verify=self._trust or ssl.create_default_context(),
-                trust_env=False,
-                follow_redirects=False,
-                timeout=httpx.Timeout(IDLE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=CONNECT_SECONDS_MAX),
-                limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=64),
-                headers={"user-agent": "agent-os"},
-            )
-        client.cookies.clear()
-        return client
+        pools = self._pools.setdefault(loop, [])
+        room = CONNECTIONS_MAX // POOLS
+        pool = next((pool for pool in pools if pool.calls < room), None)
+        if pool is None and len(pools) < POOLS:
+            pool = _Pool(self._opened(room))
+            pools.append(pool)
+        if pool is None:
+            pool = min(pools, key=lambda each: each.calls)
+        pool.calls += 1
+        try:
+            pool.client.cookies.clear()
+            yield pool.client
+        finally:
+            pool.calls -= 1
+
+    def _opened(self, connections: int) -> httpx.AsyncClient:
+        if self._trust is None:
+            self._trust = ssl.create_default_context()
+        return httpx.AsyncClient(
+            verify=self._trust,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(IDLE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=CONNECT_SECONDS_MAX),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            headers={"user-agent": "agent-os"},
+        )
 
     def _check_breaker(self, name: str) -> None:
         failures, since = self._broken.get(name, (0, 0.0))
@@ -289,6 +309,14 @@ class Providers:
     def _failed(self, name: str) -> None:
         failures, _ = self._broken.get(name, (0, 0.0))
         self._broken[name] = (failures + 1, time.monotonic())
+
+
+@dataclass(slots=True)
+class _Pool:
+    """One client with its connections, and how many calls are under way in it."""
+
+    client: httpx.AsyncClient
+    calls: int = 0
 
 
 def _request(action: ModelCall) -> Request:
