@@ -40,6 +40,10 @@ def print_difference(found: Difference) -> None:
         mark = "LOOSER  " if change.looser else "stricter"
         typer.echo(f"{mark} {change.before.verdict.value:>5} -> {change.after.verdict.value:<5} {change.name}")
         typer.echo(f"         {change.after.reason}")
+    for change in found.regrounded:
+        rules = [" + ".join(each.rules) or "no rule" for each in (change.before, change.after)]
+        typer.echo(f"the same {change.after.verdict.value:>5} by other rules: {change.name}")
+        typer.echo(f"         {rules[0]} -> {rules[1]}")
     for rule in found.rules_added:
         typer.echo(f"rule added:   {rule}")
     for rule in found.rules_removed:

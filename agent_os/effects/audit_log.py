@@ -392,14 +392,14 @@ class _FirstOf:
             await awaitable
 
         pending = {asyncio.ensure_future(one(each)) for each in self._all}
+        for task in pending:
+            task.add_done_callback(_seen)  # the sinks behind the first, and all of them when nobody waits any more
         errors: list[str] = []
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 error = task.exception()
                 if error is None:
-                    for other in pending:
-                        other.add_done_callback(_seen)
                     return
                 errors.append(str(error))
         raise EffectError("; ".join(errors))

@@ -203,6 +203,19 @@ class Monitor:
             if store is not None:
                 await store.release(key)
             raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._abandon(judged, reference, key))
+            raise
+
+    async def _abandon(self, judged: Judged, reference: str, key: str) -> None:
+        """Undo an admission that its caller gave up before its effect began: nothing is used, the key is free."""
+        taken = reserving.amounts(judged.decision.obligations)
+        await reserving.give_back(self._ports, self.session, judged.action, reference, taken)
+        if key and self._ports.outcomes is not None:
+            await self._ports.outcomes.release(key)
+        gone = record.finished(reference, Outcome(error="cancelled"), now=self._ports.clock.now(), size=-1)
+        with suppress(AgentOSError):
+            self._ports.audit.append(gone)
 
     def _named(self, given: Given, reference: str) -> Action:
         """Return the action as it is judged, or deny a tool that nobody registered."""
@@ -371,7 +384,7 @@ class Monitor:
         if flight.note:
             outcome = replace(outcome, note=flight.note)
         if flight.key and ports.outcomes is not None:
-            await ports.outcomes.record(flight.key, outcome)
+            await outcomes.keep(ports.outcomes, flight.key, outcome)
         if ports.payloads is not None:
             await ports.payloads.put(reference + ".out", outcomes.kept(outcome))
         done = record.finished(reference, outcome, now=ports.clock.now(), size=outcomes.size(outcome.value))

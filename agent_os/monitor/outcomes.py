@@ -12,7 +12,7 @@ from agent_os.core import canonical
 from agent_os.core.action import Action
 from agent_os.core.errors import ActionError
 from agent_os.core.label import UNTRUSTED
-from agent_os.core.ports import Outcome
+from agent_os.core.ports import Outcome, OutcomeStore
 from agent_os.monitor.gather import Session
 
 
@@ -29,6 +29,16 @@ def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
         return session.flow.observe(action, outcome)
     except Exception:  # an outcome the guard cannot label is untrusted as a whole
         return replace(outcome, label=UNTRUSTED, leaves=())
+
+
+async def keep(store: OutcomeStore, key: str, outcome: Outcome) -> None:
+    """Record the outcome of a key; one whose value cannot be stored is recorded as done without it, never as not done."""
+    try:
+        await store.record(key, outcome)
+    except ActionError as error:
+        await store.record(
+            key, replace(outcome, value=None, leaves=(), error="not-kept", detail=f"it was done: {error}")
+        )
 
 
 def size(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""`policy diff`: which actions change verdict between two policies. Behaviour, not text. Pure."""
+"""`policy diff`: which actions change verdict, or keep it for other reasons, between two policies. Behaviour, not text. Pure."""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ class Difference:
 
     actions: int = 0
     changes: list[Change] = field(default_factory=list)
+    """Other verdicts."""
+    regrounded: list[Change] = field(default_factory=list)
+    """The same verdict by other rules: an ask of other people, a denial that one more rule bears."""
     counts: dict[str, int] = field(default_factory=dict)
     """`allow -> deny` and the like, over every action."""
     unknown: int = 0
@@ -63,6 +66,7 @@ class Difference:
             "actions": self.actions,
             "counts": self.counts,
             "changes": [change.to_json() for change in self.changes],
+            "regrounded": [change.to_json() for change in self.regrounded],
             "not_evaluable": self.unknown,
             "rules_added": self.rules_added,
             "rules_removed": self.rules_removed,
@@ -70,7 +74,7 @@ class Difference:
 
 
 def diff(old: Policy, new: Policy, seen: Iterable[Seen], *, workspace: str = "/workspace") -> Difference:
-    """Return which of the actions get another verdict under `new`, and which rules came and went."""
+    """Return which of the actions get another verdict, or the same by other rules, and which rules came and went."""
     found = Difference(
         rules_added=[rule for rule in new.rules if rule not in old.origins],
         rules_removed=[rule for rule in old.rules if rule not in new.origins],
@@ -87,10 +91,13 @@ def diff(old: Policy, new: Policy, seen: Iterable[Seen], *, workspace: str = "/w
         facts: Facts = replace(item.facts, workspace=workspace).with_stated(action.stated)
         before, after = decide(old, action, facts), decide(new, action, facts)
         found.actions += 1
+        change = Change(item.evidence or action.kind, action.kind, before, after)
         if before.verdict is after.verdict:
+            if before.rules != after.rules and len(found.regrounded) < MAX_SHOWN:
+                found.regrounded.append(change)
             continue
         key = f"{before.verdict.value} -> {after.verdict.value}"
         found.counts[key] = found.counts.get(key, 0) + 1
         if len(found.changes) < MAX_SHOWN:
-            found.changes.append(Change(item.evidence or action.kind, action.kind, before, after))
+            found.changes.append(change)
     return found

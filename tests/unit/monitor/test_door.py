@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import pytest
@@ -376,6 +377,65 @@ async def test_a_budget_is_reserved_before_and_denied_when_spent(open_desk: Open
     )
     assert len(desk.calls) == 3
     assert sum(isinstance(result, DeniedError) for result in results) == 7
+
+
+class Stuck:
+    """An audit whose disk does not answer until it is let go: real records, and nobody's wait ends before."""
+
+    def __init__(self, real: Any) -> None:
+        self.real, self.waited, self.go = real, asyncio.Event(), asyncio.Event()
+
+    def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
+        durable = self.real.append(record)
+
+        async def later() -> None:
+            self.waited.set()
+            await self.go.wait()
+            await durable
+
+        return later() if record["type"] == "intent" else durable
+
+
+async def test_an_admission_that_is_given_up_uses_nothing(open_desk: Open) -> None:
+    """A caller cancelled while its intent is written gets its budget and its key back, and the record is closed."""
+    desk = await open_desk(BUDGETED)
+    monitor = desk.system.monitor
+    stuck = Stuck(monitor.ports.audit)
+    monitor._ports = dataclasses.replace(monitor.ports, audit=stuck)
+    for number in range(5):
+        stuck.waited.clear()
+        task = asyncio.ensure_future(desk.call("send", to="ana", amount=number, key="k"))
+        await stuck.waited.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert desk.calls == []
+    stuck.go.set()
+    for number in range(3):
+        assert isinstance(await desk.call("send", to="ana", amount=number, key=f"k{number or ''}"), Outcome)
+    await stuck.real.append({"type": "test.barrier"})
+    text = desk.on_disk()
+    assert {line["ref"] for line in records(text, "intent")} == {line["ref"] for line in records(text, "outcome")}
+
+
+async def test_a_result_that_cannot_be_kept_is_not_done_again(open_desk: Open) -> None:
+    """A value that is no JSON reaches its caller; under the same key it is known as done, and not done twice."""
+    desk = await open_desk()
+    done = []
+
+    async def body(action: object) -> object:
+        done.append(action)
+        return object()
+
+    wire = {"kind": "tool.call", "tool": "look", "args": {}}
+    first = await desk.system.monitor.perform(wire, body=body, key="k")
+    again = await desk.system.monitor.perform(wire, body=body, key="k")
+    assert isinstance(first, Outcome)
+    assert first.ok
+    assert isinstance(again, Outcome)
+    assert again.error == "not-kept"
+    assert "it was done" in again.detail
+    assert len(done) == 1
 
 
 NETWORKED = """

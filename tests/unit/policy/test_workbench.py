@@ -283,3 +283,16 @@ def test_what_no_valid_rule_can_allow_is_listed_not_raised() -> None:
     learnt = learn(Policy.parse("version: 1\n"), [Seen({"kind": "memory.write", "key": "", "value": None})])
     assert not learnt.proposals
     assert any("does not compile" in reason for reason in learnt.unknown)
+
+
+def test_diff_tells_the_same_verdict_by_other_rules() -> None:
+    """An ask that another rule asks is no change of verdict, and is shown all the same."""
+    seen = [Seen({"kind": "tool.call", "tool": "send", "args": {"amount": 5}}, "one")]
+    old = Policy.parse("version: 1\ntools: {send: {allow: true, ask: true}}")
+    new = Policy.parse("version: 1\ntools: {send: {allow: true, ask: {amount: {min: 1}}}, '*': {ask: true}}")
+    found = diff(old, new, seen)
+    assert not found.changes
+    (change,) = found.regrounded
+    assert change.before.verdict is change.after.verdict
+    assert change.before.rules != change.after.rules
+    assert not diff(old, old, seen).regrounded
