@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 TOKEN_VARIABLE: Final = "AGENTOS_SERVE_TOKEN"  # noqa: S105 - the name of a variable
+APPROVER_VARIABLE: Final = "AGENTOS_APPROVER_TOKEN"
 
 
 def serve(
@@ -21,9 +22,10 @@ def serve(
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the session.")] = Path("."),
     json_: Annotated[bool, typer.Option("--json", help="Print where it listens as one line of JSON.")] = False,
 ) -> None:
-    """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models.
+    """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models; and /v1/approvals.
 
-    Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. Ctrl-C ends it.
+    Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. What agents ask is answered with the
+    approver's token (or $AGENTOS_APPROVER_TOKEN), as the user who runs this: never give it to an agent. Ctrl-C ends it.
     """
     if not policy:
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
@@ -35,14 +37,20 @@ def serve(
 
     async def run() -> None:
         token = os.environ.get(TOKEN_VARIABLE, "")
-        serving = await start_serving(loaded, principal=local_user(), workspace=workspace, port=port, token=token)
+        approver = os.environ.get(APPROVER_VARIABLE, "")
+        serving = await start_serving(
+            loaded, principal=local_user(), workspace=workspace, port=port, token=token, approver_token=approver
+        )
         try:
             if json_:
-                typer.echo(json.dumps({"url": serving.url, "token": serving.token}))
+                typer.echo(
+                    json.dumps({"url": serving.url, "token": serving.token, "approver_token": serving.approver_token})
+                )
             else:
                 typer.echo(f"listening on {serving.url} (Ctrl-C ends it)")
                 typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={serving.token}")
                 typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={serving.token}")
+                typer.echo(f"  approvals, for you: {serving.url}/v1/approvals  with  Bearer {serving.approver_token}")
             await serving.server.forever()
         finally:
             await serving.aclose()

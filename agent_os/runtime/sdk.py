@@ -148,6 +148,11 @@ class AgentOS:
         return self._open().models
 
     @property
+    def stores(self) -> Any:
+        """The stores of the state directory this session is open on."""
+        return self._open().state.stores
+
+    @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self.monitor.policy if self._composition else self._policy

@@ -17,13 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
 from agent_os.effects.models.client import RefusedError, UnavailableError
 from agent_os.effects.models.server import HttpRequest, HttpResponse, Server
+from agent_os.effects.stores.identity import current_identity
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.neutral import Request
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
+from agent_os.runtime.approval_api import ApprovalApi, People, Person
 from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.sdk import AgentOS
 
@@ -34,11 +36,12 @@ JSON_DEPTH_SAFE: Final = 200
 
 @dataclass(slots=True)
 class Serving:
-    """A running gateway. `token` is what callers show; `url` its root."""
+    """A running gateway. `token` is what callers show, `approver_token` what the person who started it shows to answer."""
 
     session: AgentOS
     server: Server
     token: str
+    approver_token: str = ""
 
     @property
     def url(self) -> str:
@@ -52,20 +55,48 @@ class Serving:
 
 
 async def start_serving(
-    policy: Policy, *, principal: str, workspace: Path, state: Path | None = None, port: int = PORT, token: str = ""
+    policy: Policy,
+    *,
+    principal: str,
+    workspace: Path,
+    state: Path | None = None,
+    port: int = PORT,
+    token: str = "",
+    approver_token: str = "",
 ) -> Serving:
-    """Open a session and serve its gateway on 127.0.0.1. Raises EffectError, PolicyError."""
+    """Open a session and serve its gateway and its approvals on 127.0.0.1. Raises EffectError, PolicyError.
+
+    `token` is for agents; `approver_token` is for the user who runs this, and must be another.
+    """
     session = AgentOS.open(policy, principal=principal, workspace=workspace, state=state)
     await session.__aenter__()
     try:
         gateway = ModelGateway(session.monitor, session.providers, link_allowed=declared_hosts(policy))
         chosen = token or secrets.token_urlsafe(TOKEN_BYTES)
-        server = Server(Api(gateway, chosen).handle)
+        approving = approver_token or secrets.token_urlsafe(TOKEN_BYTES)
+        if hmac.compare_digest(approving.encode(), chosen.encode()):
+            raise EffectError(
+                "the approver's token must not be the agents' token: an agent does not answer its own asks"
+            )
+        approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, local_person(approving))
+        server = Server(Api(gateway, chosen, approvals).handle)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
         raise
-    return Serving(session, server, chosen)
+    return Serving(session, server, chosen, approving)
+
+
+def local_person(token: str) -> People:
+    """Return who shows the approver's token: the user this process runs as, with its groups, from the kernel."""
+    person = current_identity()
+
+    def people(headers: Mapping[str, str]) -> Person | None:
+        shown = headers.get("authorization", "").removeprefix("Bearer ")
+        same = hmac.compare_digest(shown.encode(), token.encode())
+        return Person(person.user, groups=person.groups) if same else None
+
+    return people
 
 
 def declared_hosts(policy: Policy) -> Callable[[str], bool]:
@@ -84,11 +115,14 @@ def declared_hosts(policy: Policy) -> Callable[[str], bool]:
 class Api:
     """The routes of the API. `token` None: who calls is known already (a sandbox's own connection)."""
 
-    def __init__(self, gateway: ModelGateway, token: str | None) -> None:
+    def __init__(self, gateway: ModelGateway, token: str | None, approvals: ApprovalApi | None = None) -> None:
+        self._approvals = approvals
         self._gateway, self._token = gateway, token.encode() if token is not None else None
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it."""
+        if self._approvals is not None and self._approvals.serves(request.path):
+            return await self._approvals.handle(request)
         protocol = anthropic if request.path.startswith("/v1/messages") else openai
         try:
             if not self._known(request.headers):

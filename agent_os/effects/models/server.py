@@ -38,6 +38,7 @@ class HttpRequest:
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
 
 @dataclass(slots=True)
@@ -144,8 +145,8 @@ class Server:
                 if len(body) > BODY_BYTES_MAX:
                     raise h11.RemoteProtocolError("body too large", error_status_hint=413)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
-        path = head.target.decode("latin-1").partition("?")[0]
-        return HttpRequest(head.method.decode("latin-1"), path, headers, bytes(body))
+        path, _, query = head.target.decode("latin-1").partition("?")
+        return HttpRequest(head.method.decode("latin-1"), path, headers, bytes(body), query)
 
     async def _event(self, connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Event | type:
         while True:
