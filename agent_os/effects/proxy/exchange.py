@@ -37,7 +37,7 @@ from agent_os.effects.proxy.request import (
     sent_target,
 )
 from agent_os.effects.proxy.response import forward_response, inspect_response, read_response_head
-from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, settle
+from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, route_meter, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import redact_keys
@@ -223,13 +223,9 @@ class Requests:
         limit = route.treatment.request_bytes or self.parts.limits.request_bytes
         if limit and head.length > limit:
             raise ContentError("content.size", "the request body is larger than allowed", 413)
-        most = route.treatment.total_bytes or self.parts.limits.destination_bytes
-        if most and self.parts.flows.carried.get(self._carried_key(route), 0) >= most:
+        meter = route_meter(self.parts, self.flow, route)
+        if meter is not None and not meter.left:
             raise ContentError("egress.bytes", "the byte budget of this destination is spent", 429)
-
-    def _carried_key(self, route: Route) -> tuple[str, str, str]:
-        principal = self.flow.principal
-        return principal.agent, principal.session, f"{route.host}:{route.port}"
 
     def _continue(self, head: Head) -> None:
         if head.get("expect").lower() == "100-continue":
@@ -247,8 +243,6 @@ class Requests:
             return keep
         finally:
             used = float(self._moved() - before)
-            key = self._carried_key(route)
-            parts.flows.carried[key] = parts.flows.carried.get(key, 0) + int(used)
             done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": used})
             if parts.flows.logs:
                 parts.flows.note(
@@ -382,6 +376,8 @@ class Requests:
             response = await read_response_head(upstream, head.method, parts.limits)
             if response.status == 101:
                 raise HttpError("the upstream switched protocols unasked", 502)
+            if upstream.meter is not None and response.length > upstream.meter.left + len(upstream.buffer):
+                raise ContentError("egress.bytes", "the answer is larger than what this destination's byte budget has left")
             body = Body(upstream, response.length)
             start, whole = await inspect_response(parts, head, route, response, body, secrets, self._hold)
         except (HttpError, StreamClosedError) as error:

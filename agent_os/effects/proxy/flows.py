@@ -21,7 +21,8 @@ from typing import Any
 from agent_os.core.action import NetConnect, NetRequest
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.identity import Peer
-from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX, OBSERVED_MAX
+from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX, METERS_MAX, OBSERVED_MAX
+from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.stream import Stream
 
 _numbers = itertools.count(1)
@@ -56,7 +57,6 @@ class Flow:
     """Bytes of upstream connections before the present one."""
     idle_since: float = 0.0
     idle_limit: float = 0.0
-    byte_limit: int = 0
     ended: str = ""
     ending: bool = False
     last: str = ""
@@ -96,8 +96,8 @@ class FlowTable:
         self.by_agent: dict[tuple[str, str, str], int] = {}
         self.history: deque[dict[str, Any]] = deque(maxlen=FLOW_HISTORY_MAX)
         self.counts = {"flows": 0, "requests": 0, "denied": 0, "alerts": 0, "log_errors": 0}
-        self.carried: dict[tuple[str, str, str], int] = {}
-        """Bytes by (agent, session, destination), for byte limits."""
+        self._meters: dict[tuple[str, str, str, str, int], Meter] = {}
+        """By user, session, agent, host, port: only where bytes are limited."""
         self._folder, self._now = folder, now
         self._written = 0
         self._observed: set[str] = set()
@@ -114,6 +114,27 @@ class FlowTable:
     def held_by(self, principal: Principal) -> int:
         """Return how many connections an agent has open."""
         return self.by_agent.get(_agent(principal), 0)
+
+    def meter(self, principal: Principal, host: str, port: int, most: int) -> Meter | None:
+        """Return the one meter of an agent's bytes to a destination, held to `most`; None where nothing limits them.
+
+        Past METERS_MAX destinations a further one has a meter with nothing left.
+        """
+        key = (*_agent(principal), host, port)
+        held = self._meters.get(key)
+        if held is None:
+            if not most:
+                return None
+            if len(self._meters) >= METERS_MAX:
+                return Meter(1, 1)
+            held = self._meters[key] = Meter()
+        held.most = most
+        return held
+
+    def limit_again(self, most: Callable[[str, int], int]) -> None:
+        """Hold every meter to what another policy revision allows its destination."""
+        for (*_, host, port), meter in self._meters.items():
+            meter.most = most(host, port)
 
     def close(self, flow: Flow, now: float) -> None:
         """Take a flow out and log it; idempotent."""
@@ -219,6 +240,15 @@ class FlowTable:
             self.flush()
             self._file.close()
             self._file = None
+
+
+def end_flow(flow: Flow, why: str) -> None:
+    """Cut a flow at once; a flow that is being ended is left to it (its admissions are being settled)."""
+    if flow.ending:
+        return
+    flow.ending, flow.ended = True, why
+    if flow.task is not None:
+        flow.task.cancel()
 
 
 def _agent(principal: Principal) -> tuple[str, str, str]:

@@ -22,7 +22,7 @@ from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
 from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
-from agent_os.effects.proxy.flows import Flow, FlowTable
+from agent_os.effects.proxy.flows import Flow, FlowTable, end_flow
 from agent_os.effects.proxy.front import refuse_connection, serve
 from agent_os.effects.proxy.identity import Identities, ListenerIdentity
 from agent_os.effects.proxy.inference import MODEL_VARIABLES, Inference, serves_inference
@@ -32,6 +32,7 @@ from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import CorporateProxy
+from agent_os.effects.proxy.wire import Accepting
 
 SWEEP_SECONDS: Final = 0.5
 DATAGRAMS_PER_TURN_MAX: Final = 64
@@ -131,11 +132,8 @@ class EgressGuard:
         if kind == "dns-udp":
             closer: Any = _DnsUdp(parts, names, identity, sock).close
         else:
-            server = await parts.loop.create_server(
-                lambda: Stream(parts.loop, lambda stream: self._accepted(parts, stream, identity, names, kind)),
-                sock=sock, backlog=1024,
-            )  # fmt: skip
-            closer = server.close
+            opened = lambda stream: self._accepted(parts, stream, identity, names, kind)  # noqa: E731
+            closer = Accepting(parts.loop, sock, lambda: Stream(parts.loop, opened)).close
         listener = Listener(kind, identity, address, closer)
         self._listeners.add(listener)
         return listener
@@ -213,6 +211,9 @@ class EgressGuard:
         """
         parts = self._started
         parts.rules = rules
+        parts.flows.limit_again(
+            lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
+        )
         closed = 0
         for flow in list(parts.flows.live.values()):
             if flow.recheck is None:
@@ -307,19 +308,7 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
         flow.idle_since = now
     elif flow.idle_limit and flow.idle_since and now - flow.idle_since > flow.idle_limit:
         return "idle"
-    most = flow.byte_limit or limits.destination_bytes
-    if most and flow.up + flow.down > most:
-        return "byte budget of this destination spent"
     return ""
-
-
-def end_flow(flow: Flow, why: str) -> None:
-    """Cut a flow at once; a flow that is being ended is left to it (its admissions are being settled)."""
-    if flow.ending:
-        return
-    flow.ending, flow.ended = True, why
-    if flow.task is not None:
-        flow.task.cancel()
 
 
 # ---- DNS ------------------------------------------------------------------------------------------------------------

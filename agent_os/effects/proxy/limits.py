@@ -12,6 +12,10 @@ READ_HIGH_BYTES: Final = 256 * KIB
 """Unread bytes a stream holds before it stops reading from its socket (pull mode)."""
 WRITE_HIGH_BYTES: Final = 256 * KIB
 WRITE_LOW_BYTES: Final = 64 * KIB
+SPLICE_FROM_BYTES: Final = 64 * KIB
+"""A relayed piece of this size is bulk: the direction is offered to the kernel."""
+METERS_MAX: Final = 65_536
+"""Destinations with a byte budget of which the bytes are counted; a further one is denied."""
 HELLO_BYTES_MAX: Final = 20 * KIB
 """A TLS ClientHello (post-quantum ones are about 2 KiB)."""
 SOCKS_BYTES_MAX: Final = 600
@@ -70,4 +74,4 @@ class Limits:
     stage_seconds: float = 5.0
     """Deadline of one content stage for one body: past it the body is refused."""
     destination_bytes: int = 0
-    """Bytes up and down per agent and destination until the guard stops; 0: no limit of the guard's."""
+    """Bytes up and down per agent session and destination until the guard stops; 0: no limit of the guard's."""

@@ -16,6 +16,7 @@ from agent_os.effects.proxy.identity import Identities
 from agent_os.effects.proxy.inference import Inference
 from agent_os.effects.proxy.limits import Limits
 from agent_os.effects.proxy.rules import EgressRules
+from agent_os.effects.proxy.splice import Pipes
 from agent_os.effects.proxy.upstream import CorporateProxy
 
 
@@ -47,6 +48,7 @@ class Parts:
     corporate: CorporateProxy | None = None
     inference: Inference | None = None
     draining: bool = False
+    pipes: Pipes = field(default_factory=Pipes)
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)
 

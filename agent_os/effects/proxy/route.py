@@ -18,9 +18,10 @@ from agent_os.core.action import NetConnect
 from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
-from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.inference import serves_inference
 from agent_os.effects.proxy.limits import ADDRESSES_MAX
+from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.rules import Treatment
@@ -96,7 +97,6 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     if treatment.unavailable:
         await settle(parts, admission, Outcome(error="unavailable"))
         raise DeniedError(parts.refusal("egress.middleware", treatment.unavailable))
-    flow.byte_limit = treatment.total_bytes
     return Route(host, port, addresses, treatment, admission, stated)
 
 
@@ -136,6 +136,12 @@ async def settle(parts: Parts, admission: Admission | None, outcome: Outcome) ->
         parts.flows.counts["log_errors"] += 1
 
 
+def route_meter(parts: Parts, flow: Flow, route: Route) -> Meter | None:
+    """Return what counts this agent's bytes to a route's destination, or None where they are not limited."""
+    most = route.treatment.total_bytes or parts.limits.destination_bytes
+    return parts.flows.meter(flow.principal, route.host, route.port, most)
+
+
 async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool) -> Stream:
     """Connect to the judged addresses of a route, with verified TLS if asked. Raises UpstreamError."""
     if parts.corporate is not None and parts.corporate.serves(route.host):
@@ -144,6 +150,8 @@ async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool)
         stream, address = await connect(parts.loop, route.addresses, route.port, parts.limits)
     flow.earlier_up, flow.earlier_down = flow.up, flow.down
     flow.upstream, flow.connected = stream, address
+    stream.meter = route_meter(parts, flow, route)
+    stream.on_spent = lambda: end_flow(flow, "byte budget of this destination spent")
     if tls:
         try:
             await secure(stream, route.host, route.treatment, parts.contexts, parts.limits)

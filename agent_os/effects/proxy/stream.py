@@ -1,10 +1,10 @@
-"""A byte stream over an asyncio transport that can be read by pull or by push, and wrapped in TLS in mid-course.
+"""A byte stream over a wire that can be read by pull or by push, and wrapped in TLS in mid-course.
 
 May not: judge anything, or hold more than the named bounds. Pull (`more`, `take`) serves handshakes and requests,
 push (`pour_into`) serves relays with no task and no copy in between. TLS runs over memory buffers, so that bytes
 already read (a peeked ClientHello) can be fed in, on asyncio and on uvloop alike. Rules of this file: reading stops
-when READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; nothing is half-closed on uvloop (it
-aborts there, FINDINGS.md).
+when READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; where a meter is set, no byte passes
+that it was not charged for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agent_os.core.errors import EffectError
-from agent_os.effects.proxy.limits import READ_HIGH_BYTES, WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from agent_os.effects.proxy.limits import READ_HIGH_BYTES, SPLICE_FROM_BYTES, WRITE_HIGH_BYTES, WRITE_LOW_BYTES
+from agent_os.effects.proxy.meter import Meter
 
 _PLAIN_BYTES: Final = 64 * 1024
 
@@ -30,8 +31,9 @@ class Stream(asyncio.Protocol):
 
     __slots__ = (
         *("_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused"),
-        *("_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "half_close", "lost"),
-        *("on_eof", "on_lost", "received", "sent", "tls_failure", "transport", "truncated"),
+        *("_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "broken", "lost"),
+        *("meter", "on_bulk", "on_eof", "on_lost", "on_spent", "received", "sent", "tls_failure", "transport"),
+        "truncated",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, opened: Callable[[Stream], None] | None = None) -> None:
@@ -49,16 +51,20 @@ class Stream(asyncio.Protocol):
         self._outgoing: ssl.MemoryBIO | None = None
         self._handshake: asyncio.Future[None] | None = None
         self._eof = self._paused = self._write_paused = False
-        self.lost = self.active = self.truncated = False
-        self.half_close = type(loop).__module__.split(".")[0] != "uvloop"
+        self.lost = self.broken = self.active = self.truncated = False
         self.on_eof: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
+        self.on_bulk: Callable[[], None] | None = None
+        """Told of each large piece that was pushed: the relay may hand over to the kernel."""
+        self.meter: Meter | None = None
+        self.on_spent: Callable[[], None] | None = None
+        """Told when the meter has nothing left for bytes that wanted to pass."""
         self.received = self.sent = 0
         self.tls_failure = ""
 
     # ---- asyncio calls these -------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_LOW_BYTES)
         if self._opened is not None:
@@ -67,6 +73,8 @@ class Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.active = True
+        if self.meter is not None:
+            data = data[: self.metered(len(data))]
         self.received += len(data)
         if self._tls is not None:
             data = self._decrypt(data)
@@ -74,6 +82,8 @@ class Stream(asyncio.Protocol):
                 return
         if self._sink is not None:
             self._sink(data)
+            if self.on_bulk is not None and len(data) >= SPLICE_FROM_BYTES:
+                self.on_bulk()
             return
         self._buffer += data
         self._wake()
@@ -89,6 +99,7 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self.broken = exc is not None
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
         self._fail_handshake("peer closed during the tls handshake")
@@ -201,6 +212,8 @@ class Stream(asyncio.Protocol):
         if self.lost or self.transport.is_closing():
             return
         self.active = True
+        if self.meter is not None:
+            data = data[: self.metered(len(data))]
         self.sent += len(data)
         if self._tls is None:
             self.transport.write(data)
@@ -224,12 +237,11 @@ class Stream(asyncio.Protocol):
                 raise StreamClosedError("peer closed")
 
     def write_eof(self) -> None:
-        """Say that nothing more follows, where the loop and TLS allow it; else close after what is queued."""
+        """Say that nothing more follows, where TLS allows it; else close after what is queued."""
         if self.lost or self.transport.is_closing():
             return
-        if self.half_close and self._tls is None:
-            with contextlib.suppress(OSError, RuntimeError):
-                self.transport.write_eof()
+        if self._tls is None:
+            self.transport.write_eof()
         else:
             self.close()
 
@@ -242,10 +254,25 @@ class Stream(asyncio.Protocol):
                 self._flush()
             self.transport.close()
 
+    def break_off(self) -> None:
+        """Close after queued bytes have been sent, with a reset: the peer must not take a part for the whole."""
+        if self.transport is not None and not self.lost:
+            self.transport.close(reset=True)
+
     def abort(self) -> None:
         """Close at once (a reset)."""
         if self.transport is not None and not self.lost:
             self.transport.abort()
+
+    def metered(self, count: int) -> int:
+        """Charge up to `count` bytes to the meter; return how many may pass, and say so when that is not all."""
+        if self.meter is None:
+            return count
+        taken = self.meter.take(count)
+        if taken < count and self.on_spent is not None:
+            on_spent, self.on_spent = self.on_spent, None
+            on_spent()
+        return taken
 
     # ---- relay ---------------------------------------------------------------------------------------------------
 

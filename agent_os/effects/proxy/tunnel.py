@@ -23,6 +23,7 @@ from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls, parse_client_hello
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, settle
+from agent_os.effects.proxy.splice import Splice
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.guards.egress import HostWatch, HttpError, parse_request, speaks_http, split_head
 
@@ -50,6 +51,7 @@ async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[]
         outcome = Outcome(error="denied", detail=error.decision.rules[0] if error.decision.rules else "")
         raise
     finally:
+        flow.ending = True  # whoever would cut this flow now leaves the account to us
         used = _usage(parts, flow)
         await settle(parts, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
 
@@ -138,13 +140,45 @@ def _refuse(parts: Parts, flow: Flow, rule: str, reason: str, advice: str = "") 
 
 
 async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> None:
-    """Relay; the server may speak first, the client's first flight is looked at before it goes on."""
+    """Relay; the server may speak first, the client's first flight is looked at before it goes on.
+
+    Bulk that nobody looks into goes through the kernel. A side that broke off breaks off the other.
+    """
     client = flow.client
     flow.mode = "pass"
     flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
-    watch: HostWatch | None = None
-    done, client_flows = _watch(parts, flow, client, upstream)
-    upstream.pour_into(client)
+    done, client_flows = _watch(client, upstream, parts.loop.create_future())
+    upward, downward = Splice(parts.pipes, client, upstream), Splice(parts.pipes, upstream, client)
+    upstream.on_bulk = downward.offer
+    try:
+        upstream.pour_into(client)
+        watch, upgrade = await _first_flight(parts, flow, route)
+        if upgrade:
+            upstream.stop_pouring()
+            upstream.on_lost = upstream.on_eof = None
+            upstream.close()
+            await serve_requests(parts, flow, scheme="http", route=route)
+            return
+        if watch is None:
+            client.on_bulk = upward.offer
+        client.pour_into(upstream, _held_to_host(parts, flow, watch, done) if watch is not None else None)
+        client_flows()
+        await done
+    finally:
+        upward.close()
+        downward.close()
+    for broken, other in ((client, upstream), (upstream, client)):
+        if broken.broken:
+            other.break_off()
+
+
+async def _first_flight(parts: Parts, flow: Flow, route: Route) -> tuple[HostWatch | None, bool]:
+    """Look at what a client says first; return what its later requests pass through, and whether it asks for an upgrade.
+
+    Raises DeniedError.
+    """
+    client = flow.client
+    watch, upgrade = None, False
     if not client.buffer:
         await client.more()  # an end of either side wakes it too
     _by(flow, parts, parts.limits.handshake_seconds, "first flight too slow")
@@ -156,19 +190,12 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
         elif client.buffer and await _speaks_http(client):
             flow.mode = "pass http"
             if not (route.treatment.raw and client.buffer.startswith(_HTTP2)):
-                if await _first_request(parts, flow, route):
-                    upstream.stop_pouring()
-                    upstream.on_lost = upstream.on_eof = None
-                    upstream.close()
-                    await serve_requests(parts, flow, scheme="http", route=route)
-                    return
+                upgrade = await _first_request(parts, flow, route)
                 watch = HostWatch(route.host, route.port)
     except HelloError as error:
         raise _refuse(parts, flow, "egress.tls", f"malformed client hello: {error}") from None
     flow.deadline = 0.0
-    client.pour_into(upstream, _held_to_host(parts, flow, watch, done) if watch is not None else None)
-    client_flows()
-    await done
+    return watch, upgrade
 
 
 async def _first_request(parts: Parts, flow: Flow, route: Route) -> bool:
@@ -223,30 +250,20 @@ def _held_to_host(parts: Parts, flow: Flow, watch: HostWatch, done: asyncio.Futu
 
 
 def _watch(
-    parts: Parts, flow: Flow, client: Stream, upstream: Stream
+    client: Stream, upstream: Stream, done: asyncio.Future[None]
 ) -> tuple[asyncio.Future[None], Callable[[], None]]:
-    """Return what ends when the relay does, and a function that passes the client's end on once its bytes flow.
+    """Return `done`, ended when the relay is, and a function that passes the client's end on once its bytes flow.
 
-    It ends when either side is lost, or both have ended; half-closes are passed on where the loop allows.
+    It ends when either side is lost, or both have ended; half-closes are passed on.
     """
-    done: asyncio.Future[None] = parts.loop.create_future()
 
     def finish() -> None:
         if not done.done():
             done.set_result(None)
             client.wake()
 
-    def ended(this: Stream, other: Stream) -> Callable[[], None]:
-        def on_eof() -> None:
-            if not this.half_close or other.ended:
-                finish()
-            else:
-                other.write_eof()
-
-        return on_eof
-
     def arm(this: Stream, other: Stream) -> None:
-        this.on_eof = ended(this, other)
+        this.on_eof = lambda: finish() if other.ended else other.write_eof()
         if this.ended:
             this.on_eof()
 

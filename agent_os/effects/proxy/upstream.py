@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from agent_os.effects.proxy.authority import UpstreamContexts, pin_matches
 from agent_os.effects.proxy.limits import Limits
 from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.effects.proxy.wire import connect_wire
 
 ATTEMPTS_MAX: Final = 4
 """Addresses tried for one connection."""
@@ -53,10 +55,10 @@ async def connect(
     """Return a stream to the first address that answers, and that address. Raises UpstreamError."""
     failure = "no address"
     for address in addresses[:ATTEMPTS_MAX]:
+        stream = Stream(loop)
         try:
-            async with asyncio.timeout(limits.connect_seconds):
-                _, stream = await loop.create_connection(lambda: Stream(loop), address, port)
-                return stream, address
+            await connect_wire(loop, address, port, stream, limits.connect_seconds)
+            return stream, address
         except TimeoutError:
             failure = "timed out"
         except OSError as error:
@@ -70,7 +72,7 @@ async def connect_through(
     """Return a tunnel through a corporate proxy. Raises UpstreamError."""
     try:
         async with asyncio.timeout(limits.connect_seconds):
-            _, stream = await loop.create_connection(lambda: Stream(loop), proxy.host, proxy.port)
+            stream = await _to_proxy(loop, proxy, limits)
             name = f"[{host}]" if ":" in host else host
             fields = [("host", f"{name}:{port}")]
             if proxy.credentials:
@@ -82,6 +84,22 @@ async def connect_through(
         raise UpstreamError("unreachable", "the corporate proxy timed out") from None
     except OSError as error:
         raise UpstreamError("unreachable", f"cannot connect to the corporate proxy: {error.strerror}") from None
+
+
+async def _to_proxy(loop: asyncio.AbstractEventLoop, proxy: CorporateProxy, limits: Limits) -> Stream:
+    """Connect to the operator's proxy, whose name the system resolves. Raises OSError, TimeoutError."""
+    found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))[:ATTEMPTS_MAX]
+    for last, address in enumerate(addresses, 1 - len(addresses)):
+        stream = Stream(loop)
+        try:
+            await connect_wire(loop, address, proxy.port, stream, limits.connect_seconds)
+        except OSError:
+            if last == 0:
+                raise
+        else:
+            return stream
+    raise OSError("no address")
 
 
 async def _tunnel_answer(stream: Stream, limits: Limits) -> None:

@@ -277,6 +277,14 @@ class World:
         for server in self.upstreams:
             await server.stop()
 
+    async def quiet(self) -> list[dict[str, Any]]:
+        """Wait until no connection is left; return the rows of the recent ones."""
+        assert self.guard is not None
+        async with asyncio.timeout(10):
+            while self.guard.snapshot()["live"]:
+                await asyncio.sleep(0.01)
+        return [row for row in self.guard.snapshot()["recent"] if row["type"] == "flow"]
+
     def client_context(self) -> ssl.SSLContext:
         """What a client in a sandbox would use: it trusts the guard's CA only."""
         assert self.guard is not None
@@ -380,6 +388,18 @@ class Client:
             return await asyncio.wait_for(self.reader.read(), 5)
         except ConnectionError:
             return b""
+
+    async def all(self, most: int = -1) -> tuple[bytes, bool]:
+        """Read to the end, or `most` bytes; return them and whether the end was a reset."""
+        pieces, size = [], 0
+        try:
+            async with asyncio.timeout(20):
+                while size != most and (piece := await self.reader.read(1 << 20 if most < 0 else most - size)):
+                    pieces.append(piece)
+                    size += len(piece)
+        except ConnectionError:
+            return b"".join(pieces), True
+        return b"".join(pieces), False
 
     async def connect(self, authority: str) -> int:
         """Ask for a tunnel; return the status."""
