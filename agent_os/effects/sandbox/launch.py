@@ -25,11 +25,14 @@ from typing import Any, Final
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.effects.sandbox.cgroups import RunGroup
 from agent_os.effects.sandbox.cgroups import available as cgroups_available
+from agent_os.effects.sandbox.native import NotBuiltError, sealed_launcher
 from agent_os.guards.confine.inputs import Limits
 from agent_os.guards.confine.plan import SandboxPlan
 from agent_os.guards.confine.wire import encode_arguments, encode_forget, encode_plan, encode_plant, encode_start
 
 LAUNCHER: Final = Path(__file__).with_name("launcher")
+LAUNCHER_VARIABLE: Final = "AGENTOS_LAUNCHER"
+"""Variable of the supervisor's environment: `python` or `compiled` asks for one kind of launcher."""
 START_TIMEOUT_SECONDS: Final = 20.0
 END_TIMEOUT_SECONDS: Final = 10.0
 GRACE_SECONDS: Final = 2.0
@@ -68,21 +71,49 @@ class ProgramError(EffectError):
 class Launcher:
     """A launcher process; one can start any number of sandboxes. It ends when closed or when this process ends."""
 
-    def __init__(self, python: str = sys.executable, *, warm: bool = False) -> None:
-        """`warm`: prepare the next sandbox's control groups ahead of time, for callers that start many."""
+    def __init__(self, *, state: Path | None = None, kind: str = "", warm: bool = False) -> None:
+        """`state`: where a compiled launcher may be kept. `warm`: prepare the next sandbox's control groups ahead of time.
+
+        `kind`: `compiled`, `python`, or empty for the first of them that can be had. Raises EffectError if it cannot.
+        """
         self.warm = warm
-        self._channel, theirs = socket.socketpair()
         self._seed: tuple[str, RunGroup] | None = None
         self._stale: list[RunGroup] = []
-        with theirs:
+        kind = kind or os.environ.get(LAUNCHER_VARIABLE, "")
+        if kind not in ("", "compiled", "python"):
+            raise EffectError(f"{LAUNCHER_VARIABLE} is `compiled`, `python` or empty, not `{kind[:40]}`")
+        program = -1
+        self.why_python = "asked for" if kind == "python" else ""
+        if kind != "python":
+            try:
+                program = sealed_launcher(state)
+            except NotBuiltError as error:
+                if kind:
+                    raise
+                self.why_python = str(error)
+        command = [sys.executable, "-I", "-S", str(LAUNCHER)] if program < 0 else [f"/proc/self/fd/{program}"]
+        self._channel, theirs = socket.socketpair()
+        try:
             self._process = subprocess.Popen(
-                [python, "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno(), *([program] if program >= 0 else ())],
                 env={"PATH": "/usr/bin:/bin"},
                 stdin=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
+        except OSError as error:
+            self._channel.close()
+            raise EffectError(f"the sandbox launcher cannot be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+            if program >= 0:
+                os.close(program)
+
+    @property
+    def kind(self) -> str:
+        """`compiled` or `python`; both carry out the same plan with the same steps."""
+        return "python" if self.why_python else "compiled"
 
     def request(self, data: bytes, descriptors: Sequence[int]) -> None:
         """Hand one encoded request over; the answer comes on its control socket."""

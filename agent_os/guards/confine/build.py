@@ -382,7 +382,7 @@ class _Root:
                     steps += self._guard(path, rule)
                 continue
             if any(
-                self.host.path(f"{self.workspace}/{'/'.join(rule.parts[:n])}").kind == "missing"
+                self.host.path(f"{self.workspace}/{'/'.join(rule.parts[:n])}").kind != "dir"
                 for n in range(1, len(rule.parts))
             ):
                 continue
