@@ -55,6 +55,7 @@ async def starts(workspace: str, state: Path, rounds: int) -> dict[str, list[flo
     """Time each way of starting the program in turn, round by round, so that a busy machine slows all alike."""
     confinement = Confinement(read_only=SYSTEM, read_write=("/tmp",), limits=Limits())
     launcher = Launcher(warm=True)
+    print(f"launcher: {launcher.kind}" + (f" ({launcher.why_python})" if launcher.why_python else ""))
     null = os.open("/dev/null", os.O_RDWR)
     times: dict[str, list[float]] = {name: [] for name in ("no sandbox", "bubblewrap", "bare", "protected", "anew")}
     wrapped = [*bubblewrap(workspace), *PROGRAM] if shutil.which("bwrap") else None

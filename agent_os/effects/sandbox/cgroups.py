@@ -163,17 +163,25 @@ class RunGroup:
                     return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
         return 0
 
-    def close(self) -> None:
-        """Remove the groups; the processes in them must be gone."""
+    def remove(self) -> bool:
+        """Remove the groups if nothing runs in them any more; returns whether all are gone."""
+        left = []
         for directory in self.directories:
-            for _ in range(REMOVE_ATTEMPTS):
-                try:
-                    directory.rmdir()
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(REMOVE_PAUSE_SECONDS)
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                left.append(directory)
+        self.directories = left
+        return not left
+
+    def close(self) -> None:
+        """Remove the groups; the processes in them must be gone, or about to go."""
+        for _ in range(REMOVE_ATTEMPTS):
+            if self.remove():
+                return
+            time.sleep(REMOVE_PAUSE_SECONDS)
         self.directories = []
 
 

@@ -35,6 +35,7 @@ LAUNCHER_VARIABLE: Final = "AGENTOS_LAUNCHER"
 """Variable of the supervisor's environment: `python` or `compiled` asks for one kind of launcher."""
 START_TIMEOUT_SECONDS: Final = 20.0
 END_TIMEOUT_SECONDS: Final = 10.0
+PLANT_SECONDS: Final = 0.02
 GRACE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
 MESSAGE_BYTES_MAX: Final = 65536
@@ -79,6 +80,7 @@ class Launcher:
         self.warm = warm
         self._seed: tuple[str, RunGroup] | None = None
         self._stale: list[RunGroup] = []
+        self._closed = False
         kind = kind or os.environ.get(LAUNCHER_VARIABLE, "")
         if kind not in ("", "compiled", "python"):
             raise EffectError(f"{LAUNCHER_VARIABLE} is `compiled`, `python` or empty, not `{kind[:40]}`")
@@ -125,14 +127,18 @@ class Launcher:
 
     def plant(self) -> None:
         """Prepare the control groups of the next sandbox, with a process that waits in them, if there is none yet."""
-        if self._seed is not None or not cgroups_available()[0]:
+        if self._seed is not None or self._closed or not cgroups_available()[0]:
             return
         try:
             group = RunGroup(Limits())
         except EnforcementError:
             return  # the next start makes its own and says what is wrong
         token = secrets.token_hex(8)
-        self.request(encode_plant(token, group.procs), ())
+        try:
+            self.request(encode_plant(token, group.procs), ())
+        except EffectError:
+            group.close()  # the next start says that the launcher is gone
+            return
         self._seed = (token, group)
 
     def take(self, limits: Limits) -> tuple[str, RunGroup] | None:
@@ -146,6 +152,7 @@ class Launcher:
 
     def close(self) -> None:
         """End the launcher; sandboxes that run go on under their supervisor."""
+        self._closed = True
         self._channel.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_TIMEOUT_SECONDS)
@@ -288,7 +295,8 @@ class Running:
         if self._group is not None:
             if not reason and self._group.memory_failures() and self._killed():
                 reason = "memory limit"
-            await asyncio.to_thread(self._group.close)
+            if not self._group.remove():
+                await asyncio.to_thread(self._group.close)
         for _kind, listener in self.listeners:
             listener.close()
         self._control.close()
@@ -420,7 +428,10 @@ async def launch(
             running.go()
         await asyncio.wait_for(asyncio.shield(running.ready), START_TIMEOUT_SECONDS)
         if launcher.warm:
-            asyncio.get_running_loop().call_soon(launcher.plant)
+            # Later, or at the end: preparing groups holds a lock of the kernel that the end of this run waits for.
+            timer = asyncio.get_running_loop().call_later(PLANT_SECONDS, launcher.plant)
+            running.ended.add_done_callback(lambda _: timer.cancel())
+            running.ended.add_done_callback(lambda _: launcher.plant())
     except BaseException as error:
         running.kill("not started")
         with contextlib.suppress(TimeoutError):

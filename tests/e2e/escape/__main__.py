@@ -1,4 +1,4 @@
-"""`make escape`: every escape program as this user and, where this user is root, as an unprivileged one too."""
+"""`make escape`: every escape program through both launchers, as this user and, where this user is root, as another too."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import shutil
 import subprocess
 import sys
 
+from agent_os.effects.sandbox.native import COMPILERS
+
 UNPRIVILEGED = 65534
+LAUNCHERS = ("compiled", "python") if any(map(shutil.which, COMPILERS)) else ("python",)
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def main() -> None:
-    """Run the report once for each kind of user; status 1 if anything escaped."""
-    status = subprocess.run([sys.executable, "-m", "tests.e2e.escape.runner", *sys.argv[1:]], check=False).returncode
-    if os.geteuid() == 0 and shutil.which("setpriv"):
-        status |= as_unprivileged(["-m", "tests.e2e.escape.runner", *sys.argv[1:]]).returncode
+    """Run the report once for each launcher and kind of user; status 1 if anything escaped."""
+    status = 0
+    for kind in LAUNCHERS:
+        arguments = ["-m", "tests.e2e.escape.runner", "--launcher", kind, *sys.argv[1:]]
+        status |= subprocess.run([sys.executable, *arguments], check=False).returncode
+        if os.geteuid() == 0 and shutil.which("setpriv"):
+            status |= as_unprivileged(arguments).returncode
     sys.exit(status)
 
 

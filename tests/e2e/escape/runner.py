@@ -1,6 +1,6 @@
 """Runs every escape program in a sandbox of its own and reports ESCAPED or BLOCKED, one line each.
 
-    python -m tests.e2e.escape.runner [--json] [NAME...]
+    python -m tests.e2e.escape.runner [--json] [--launcher compiled|python] [NAME...]
 
 The world outside is real: a file, a folder, listening sockets, a process, a state directory, secrets in the environment.
 Programs flagged `control` run outside as well and must escape there: a BLOCKED that is a mistake in the program shows.
@@ -229,15 +229,15 @@ async def after(world: World, name: str) -> str:
     return ""
 
 
-async def run_all(names: list[str]) -> list[Row]:
-    """Run the named programs (all, if none is named)."""
+async def run_all(names: list[str], kind: str) -> list[Row]:
+    """Run the named programs (all, if none is named) through one kind of launcher (the best to be had, if empty)."""
     listed = subprocess.run([sys.executable, str(ATTACK), "--list"], capture_output=True, text=True, check=True).stdout
     programs = {line.split()[0]: tuple(line.split()[1:]) for line in listed.splitlines()}
     os.environ["T_SECRET_OUTSIDE"] = SECRET
     os.environ["SSH_AUTH_SOCK"] = "/tmp/agent.sock"
     os.environ["PYTHONPATH_X"] = SECRET
     world, rows = World(), []
-    launcher = Launcher()
+    launcher = Launcher(kind=kind, state=world.state)
     try:
         for name, flags in programs.items():
             if not names or name in names:
@@ -252,9 +252,10 @@ def main() -> None:
     """Print the report; status 1 if anything escaped, went wrong, or a control did not escape outside."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--launcher", choices=("compiled", "python", ""), default="")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    rows = asyncio.run(run_all(options.names))
+    rows = asyncio.run(run_all(options.names, options.launcher))
     for row in rows:
         if options.json:
             print(json.dumps(row.__dict__), flush=True)
@@ -264,7 +265,8 @@ def main() -> None:
             )
     bad = [row for row in rows if row.verdict != "BLOCKED" or (row.control and row.control != "ESCAPED")]
     if not options.json:
-        print(f"{len(rows) - len(bad)} of {len(rows)} blocked, as uid {os.geteuid()}")
+        by = f", {options.launcher} launcher" if options.launcher else ""
+        print(f"{len(rows) - len(bad)} of {len(rows)} blocked, as uid {os.geteuid()}{by}")
     sys.exit(1 if bad else 0)
 
 

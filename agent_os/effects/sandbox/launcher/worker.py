@@ -66,6 +66,8 @@ def work(request, control, stdio, terminal):
         stage = "seccomp"
         load_filter(plan)
         stage = "exec"
+        if not request["argv"][0]:
+            raise FileNotFoundError(errno.ENOENT, "no name", "")
         os.execvpe(request["argv"][0], request["argv"], plan["environment"])
     except StageError as error:
         wire.report(control, error)
