@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.agents.builtin_files import FILE_TOOLS
 from agent_os.agents.builtin_world import WORLD_TOOLS
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
-from agent_os.agents.toolbox import Toolbox, code_of
+from agent_os.agents.toolbox import Entry, Toolbox, code_of
+from agent_os.core.errors import EffectError
 from agent_os.core.ports import RegisteredTool
 
 BUILTIN_TOOLS: Final[tuple[BuiltinTool, ...]] = (*FILE_TOOLS, *WORLD_TOOLS)
@@ -25,4 +27,20 @@ def _register(toolbox: Toolbox, door: ToolDoor, tool: BuiltinTool) -> Registered
     async def run(args: Mapping[str, Any]) -> Any:
         return await tool.run(door, args)
 
-    return toolbox.register(tool.spec, run, code=code_of(tool.run))
+    known = _identified().get(tool.spec.name)
+    if known is None or known.tool.spec is not tool.spec:
+        return toolbox.register(tool.spec, run, code=code_of(tool.run))
+    return toolbox.rebind(known, run)
+
+
+@lru_cache(1)
+def _identified() -> Mapping[str, Entry]:
+    """Return the built-in tools identified once: digests and schemas are the same for every session."""
+
+    async def unbound(args: Mapping[str, Any]) -> Any:
+        raise EffectError("this tool is bound to no door")
+
+    known = Toolbox()
+    for tool in BUILTIN_TOOLS:
+        known.register(tool.spec, unbound, code=code_of(tool.run))
+    return known.entries()

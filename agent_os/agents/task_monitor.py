@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from agent_os.core.action import Action, ToolCall
+from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pending
@@ -23,7 +23,8 @@ from agent_os.monitor.naming import canonical_action
 
 REPEATABLE: Final = "r:"
 """Prefix of keys whose effect may be done again when it was interrupted."""
-_READS: Final = frozenset({"fs.read", "fs.list", "memory.read", "model.call"})
+_AGAIN: Final = frozenset({"fs.read", "fs.list", "memory.read", "model.call", "agent.spawn"})
+"""Kinds that may be done again: reads, and a child, whose row has one id however often it is stored."""
 
 REFUSED: Final = "refused-by-person"
 """Outcome of an effect that a person did not allow."""
@@ -59,6 +60,9 @@ class TaskMonitor(Monitor):
         """Do one action under a key of its own. Raises TaskParked for an ask that nobody answered, besides the rest."""
         final = canonical_action(action, self.session, self.ports.links)
         name = self._task_key(final, key)
+        describe = getattr(self.ports.outcomes, "describe", None)
+        if describe is not None:
+            describe(name, f"{final.kind} {final.target}" if isinstance(final, ToolCall | AgentSpawn) else final.kind)
         self._task_active += 1
         self._task_quiet.clear()
         try:
@@ -70,11 +74,16 @@ class TaskMonitor(Monitor):
         if isinstance(done, Pending) and self._task_refused is not None and done.approval_id == self._task_refused.id:
             done = await self._task_remember(name, final.digest, self._task_refused)
         if isinstance(done, Pending):
-            await self._task_quiet.wait()  # what runs beside it ends first: parking must not cut an effect in two
+            await self.quiet()
             raise TaskParked(done.approval_id)
         if done.error == REFUSED:
             raise DeniedError(self._refusal("runtime.approval-denied", done.detail))
         return done
+
+    async def quiet(self) -> None:
+        """Wait until what runs here has ended: parking must not cut an effect in two."""
+        while self._task_active:
+            await self._task_quiet.wait()
 
     async def _task_remember(self, key: str, digest: str, refused: Approval) -> Outcome:
         """Record a person's no as the outcome of its effect, so that no later run asks again."""
@@ -109,7 +118,7 @@ class TaskMonitor(Monitor):
         if isinstance(action, ToolCall):
             tool = self.ports.registry.find(action.tool, action.server)
             return tool is not None and (tool.spec.idempotent or tool.spec.effect is Effect.READ)
-        return action.kind in _READS
+        return action.kind in _AGAIN
 
 
 class AnsweredApprovals:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
@@ -30,7 +30,9 @@ Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """A tool as it is registered: what identifies it, its body, and the validator of its schema."""
+
     tool: RegisteredTool
     run: Run
     check: Any
@@ -40,7 +42,7 @@ class Toolbox:
     """Registered tools, by exact name."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._names: frozenset[str] | None = None
 
     @property
@@ -61,9 +63,20 @@ class Toolbox:
             raise ActionError("a different tool is registered under this name", field="tool", hint=name)
         if known is None and len(self._entries) >= TOOLS_MAX:
             raise ActionError(f"more than {TOOLS_MAX} tools", field="tool")
-        entry = _Entry(RegisteredTool(spec, digest, server), run, _validator(spec))
+        entry = Entry(RegisteredTool(spec, digest, server), run, _validator(spec))
         self._entries[name], self._names = entry, None
         return entry.tool
+
+    def rebind(self, entry: Entry, run: Run) -> RegisteredTool:
+        """Make a tool known that another toolbox has identified, with a body of this one's."""
+        spec, server = entry.tool.spec, entry.tool.server
+        self._entries[f"{server}/{spec.name}" if server else spec.name] = replace(entry, run=run)
+        self._names = None
+        return entry.tool
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Return every registered tool by name, to be bound again elsewhere."""
+        return dict(self._entries)
 
     def without(self, names: Iterable[str]) -> Toolbox:
         """Return another toolbox with the same tools but those named."""
@@ -108,7 +121,7 @@ class Toolbox:
             raise EffectError(f"the result is larger than {entry.tool.spec.output_bytes_max} bytes")
         return Outcome(value, UNTRUSTED, usage={"bytes": float(size)})
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         entry = self._entries.get(name)
         if entry is None:
             raise EffectError("no such tool is registered")

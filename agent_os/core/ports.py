@@ -397,6 +397,15 @@ class FlowGuard(Protocol):
     carried out, `observe`. What an action returned is known to later actions and to no earlier one.
     """
 
+    @property
+    def context(self) -> Label:
+        """The join of everything the agent has read."""
+        ...
+
+    def distrust(self) -> None:
+        """Let everything but the prompt count as tainted from here on: what was read elsewhere is not known here."""
+        ...
+
     def prompt(self, text: str) -> None:
         """Take a message of the user: trusted text. The effects it asks for are the scope of the session."""
         ...

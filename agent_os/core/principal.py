@@ -82,6 +82,20 @@ class Capability:
     scope: frozenset[str] | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        scope = None if self.scope is None else sorted(self.scope)
+        return {"verb": self.verb, "scope": scope, "limits": dict(self.limits)}
+
+    @staticmethod
+    def parse(data: Mapping[str, Any]) -> Capability:
+        """Return the capability of its wire form. Raises ActionError for a scope that is no list of texts."""
+        verb, scope, limits = data.get("verb"), data.get("scope"), data.get("limits") or {}
+        texts = scope is None or (isinstance(scope, list) and all(isinstance(entry, str) for entry in scope))
+        if not isinstance(verb, str) or not verb or not texts or not isinstance(limits, Mapping):
+            raise ActionError("needs a verb, and a scope that is a list of texts", field="capability")
+        return Capability(verb, None if scope is None else frozenset(scope), dict(limits))
+
     def covers(self, verb: str, target: str) -> bool:
         """Return whether the right extends to this verb and canonical target."""
         if self.verb not in ("*", verb):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.core.principal import Principal
+from agent_os.core.principal import Capability, Principal
 
 PRIORITY_MAX: Final = 1_000
 ATTEMPTS_MAX: Final = 10
@@ -30,6 +30,7 @@ class TaskState(enum.StrEnum):
     READY = "ready"
     RUNNING = "running"
     WAITING_APPROVAL = "waiting"
+    WAITING_CHILDREN = "waiting-children"
     SUSPENDED = "suspended"
     DONE = "done"
     FAILED = "failed"
@@ -40,6 +41,47 @@ class TaskState(enum.StrEnum):
     def ended(self) -> bool:
         """Whether nothing more happens by itself."""
         return self in (TaskState.DONE, TaskState.FAILED, TaskState.KILLED, TaskState.DEAD)
+
+
+OPEN_STATES: Final = tuple(state for state in TaskState if not state.ended)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What a sub-agent's task may do and use: fixed when it was spawned, and narrowed again by the policy at each run.
+
+    `capabilities` None: nobody narrowed them (a root task). `limits` are by unit of a budget (core/budget.py: UNITS);
+    whatever is used counts against every ancestor too. `knowledge` is what the parent's information flow knew.
+    """
+
+    role: str = ""
+    capabilities: tuple[Capability, ...] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    knowledge: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form."""
+        held = self.capabilities
+        return {
+            "role": self.role,
+            "capabilities": None if held is None else [each.to_json() for each in held],
+            "limits": dict(self.limits),
+            "knowledge": self.knowledge,
+        }
+
+    @staticmethod
+    def parse(data: Mapping[str, Any]) -> Rights:
+        """Return the rights of their wire form. Raises ActionError, KeyError for one that is none."""
+        held = data["capabilities"]
+        return Rights(
+            role=data["role"],
+            capabilities=None if held is None else tuple(map(Capability.parse, held)),
+            limits=data["limits"],
+            knowledge=data["knowledge"],
+        )
+
+
+ROOT: Final = Rights()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +101,9 @@ class TaskRequest:
     id: str = ""
     """Given: submitting twice is submitting once."""
     schedule: str = ""
+    lineage: tuple[str, ...] = ()
+    """Ids of every ancestor, the root task first; `parent` is the last."""
+    rights: Rights = ROOT
 
     def checked(self) -> TaskRequest:
         """Return this request. Raises ActionError naming the field that is out of range."""
@@ -96,6 +141,15 @@ class Task:
     reason: str = ""
     result: Any = None
     wanted: str = ""
+    waits: tuple[str, ...] = ()
+    """The children a task in `waiting-children` waits for."""
+    lineage: tuple[str, ...] = ()
+    rights: Rights = ROOT
+
+    @property
+    def root(self) -> str:
+        """The task that everything of this tree was started by."""
+        return self.lineage[0] if self.lineage else self.id
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -110,6 +164,8 @@ class Task:
             "priority": self.priority,
             "deadline": self.deadline,
             "parent": self.parent,
+            "role": self.rights.role,
+            "limits": dict(self.rights.limits),
             "schedule": self.schedule,
             "state": self.state.value,
             "created": self.created,
@@ -118,9 +174,20 @@ class Task:
             "attempts": self.attempts,
             "worker": self.worker,
             "approval": self.approval,
+            "waits": list(self.waits),
             "reason": self.reason,
             "result": self.result,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStep:
+    """An effect of a task as its progress shows it: what it is, when it was begun, whether it has an outcome."""
+
+    key: str
+    what: str
+    at: float
+    done: bool
 
 
 class TaskParked(BaseException):
@@ -132,6 +199,14 @@ class TaskParked(BaseException):
     def __init__(self, approval: str) -> None:
         self.approval = approval
         super().__init__(f"waits for approval {approval}")
+
+
+class TaskWaits(BaseException):
+    """The task waits for children: its program ends here and is run again once all of these have ended."""
+
+    def __init__(self, children: Sequence[str]) -> None:
+        self.children = tuple(children)
+        super().__init__(f"waits for {len(self.children)} children")
 
 
 class TaskStopped(BaseException):

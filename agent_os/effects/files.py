@@ -71,7 +71,8 @@ class Files:
     """The effector of the `fs.*` kinds.
 
     `readable` and `writable` are absolute directories or single files (writable ones are readable too); those that do
-    not exist grant nothing. `hard_links` lets files with more than one name be read. Raises EnforcementError where
+    not exist grant nothing. `hard_links` lets files with more than one name be read. `threads` are shared with other sessions,
+    and whoever made them ends them. Raises EnforcementError where
     `openat2` is missing.
     """
 
@@ -83,6 +84,7 @@ class Files:
         carried: Carried,
         hard_links: bool = False,
         read_bytes_max: int = READ_BYTES_MAX,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         require_openat2()
         self._carried, self._hard_links, self._read_bytes_max = carried, hard_links, read_bytes_max
@@ -91,7 +93,8 @@ class Files:
             for path in paths:
                 self._grant(os.path.realpath(path), may_write)
         self._roots.sort(key=lambda root: len(root.path), reverse=True)
-        self._threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="agentos-files")
+        self._own = threads is None
+        self._threads = threads or ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="agentos-files")
 
     def _grant(self, path: str, may_write: bool) -> None:
         if any(root.path == path for root in self._roots):
@@ -111,7 +114,8 @@ class Files:
 
     def close(self) -> None:
         """Close the root descriptors; every later action fails."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._own:
+            self._threads.shutdown(wait=False, cancel_futures=True)
         for root in self._roots:
             os.close(root.descriptor)
         self._roots = []

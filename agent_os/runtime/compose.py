@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,6 +69,11 @@ class Composition:
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
+        await self.aclose_run()
+        self.state.close()
+
+    async def aclose_run(self) -> None:
+        """Close everything but the state, which other sessions use too."""
         closing = getattr(self.monitor.session.privacy, "aclose", None)
         if closing is not None:
             await closing()
@@ -78,7 +84,6 @@ class Composition:
         await self.models.aclose()
         await self.http.aclose()
         self.files.close()
-        self.state.close()
 
 
 @dataclass(slots=True)
@@ -134,13 +139,25 @@ async def compose(
 
 
 def wire(
-    policy: Policy, principal: Principal, workspace: str, state: State, ids: RandomIds, approver: Approver | None
+    policy: Policy,
+    principal: Principal,
+    workspace: str,
+    state: State,
+    ids: RandomIds,
+    approver: Approver | None,
+    *,
+    run: str = "",
+    threads: ThreadPoolExecutor | None = None,
 ) -> Composition:
-    """Return a session over a state that is open already; whoever opened it closes it."""
+    """Return a session over a state that is open already; whoever opened it closes it.
+
+    `run` is what budgets of a run are counted by, where that is not the session alone; `threads` are for files, shared with
+    other sessions of this process.
+    """
     shared = state.stores.shared
     carried, toolbox = Carried(), Toolbox()
     readable, writable = granted_roots(policy, workspace)
-    files = Files(writable=writable, readable=readable, carried=carried)
+    files = Files(writable=writable, readable=readable, carried=carried, threads=threads)
     http = Http(carried=carried)
     effectors: dict[str, Effector] = {"net.request": http, "tool.call": toolbox}
     effectors.update(dict.fromkeys(files.kinds, files))
@@ -164,7 +181,7 @@ def wire(
         links=KernelLinks(),
         resolver=SystemResolver(),
         detector=_detector(policy),
-        budgets=state.stores.budgets.view(budgets, principal, run=principal.session) if budgets else None,
+        budgets=state.stores.budgets.view(budgets, principal, run=run or principal.session) if budgets else None,
         approvals=state.stores.approvals,
         approver=approver,
         preview=FilePreview(files.now, carried),

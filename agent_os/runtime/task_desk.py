@@ -1,6 +1,6 @@
 """Tasks and schedules from the command line: the ledger beside the workers, and a worker started when one is needed.
 
-Commands write to the ledger, which any number of processes may; only DBOS's own file belongs to one. What an operator does
+Commands write to the ledger, which any number of processes may; only one works on a SQLite file. What an operator does
 is recorded in the audit first. The principal is the user the command runs as.
 """
 
@@ -21,8 +21,9 @@ from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, parse_schedule
-from agent_os.core.task import Task, TaskRequest, TaskState, WorkerView
+from agent_os.core.task import OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.engine import LEASE_SECONDS
+from agent_os.effects.durable.leases import Leases
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.ids import RandomIds
@@ -78,9 +79,9 @@ class TaskDesk:
         found = await self.ledger.get(task_id)
         if found is not None:
             return found
-        near = [task for task in await self.ledger.list(limit=100_000) if task.id.startswith(task_id)]
+        near = await self.ledger.list(beginning=task_id, limit=3)
         if len(near) != 1:
-            raise EffectError(f"no task has the id {task_id!r}" if not near else f"{len(near)} tasks begin like that")
+            raise EffectError(f"no task has the id {task_id!r}" if not near else "several tasks begin like that")
         return near[0]
 
     async def stop(self, task_id: str, wanted: str) -> Task:
@@ -148,7 +149,7 @@ class TaskDesk:
     async def workers(self) -> Sequence[WorkerView]:
         """Return the workers with a valid lease."""
         limit = self.ledger.now() - LEASE_SECONDS
-        return [each for each in await self.ledger.workers() if each.state == "live" and each.beat >= limit]
+        return [each for each in await Leases(self.ledger).live() if each.beat >= limit]
 
     async def ensure_worker(self, queue: str) -> None:
         """Start a worker for a queue if none lives. Raises EffectError when it does not come up."""
@@ -180,7 +181,7 @@ def open_tasks(*, acting: bool = False, environment: Mapping[str, str] | None = 
     try:
         path = state.path if state is not None else state_directory(environment=env)
         keys = state.keys if state is not None else Keys.open(path / "keys", environment=env)
-        ledger, _ = open_ledger(path, keys, env)
+        ledger = open_ledger(path, keys, env)
     except BaseException:
         if state is not None:
             state.close()
@@ -205,7 +206,7 @@ async def work(queues: Sequence[str], *, until_idle: float = 0.0, concurrency: i
     """Work until interrupted, fenced, or idle for so many seconds; returns why it ended."""
     runtime = await TaskRuntime(queues=queues, concurrency=concurrency).open()
     quiet_since = time.monotonic()
-    open_states = (TaskState.READY, TaskState.RUNNING, TaskState.WAITING_APPROVAL)
+    open_states = [state for state in OPEN_STATES if state is not TaskState.SUSPENDED]
     try:
         while True:
             try:

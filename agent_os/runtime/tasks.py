@@ -8,124 +8,53 @@ session is the task's id, outcomes are the ledger's and fenced. Programs: `agent
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent_os.adapters.langchain.session import Session as LangChainSession
 from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
 from agent_os.core.action import Action, TaskSchedule
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.facts import DEFAULTS
 from agent_os.core.label import TRUSTED
-from agent_os.core.ports import Approval, Outcome, Pending, Permit
+from agent_os.core.ports import Approval, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
+from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
-from agent_os.effects.durable.ledger import SCHEMA, Ledger, Storage
+from agent_os.effects.durable.family import Family, LedgerAllowance
+from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.outcomes import FencedOutcomes
 from agent_os.effects.durable.postgres import PostgresDatabase
 from agent_os.effects.durable.schedules import SCHEMA as SCHEDULES
 from agent_os.effects.durable.schedules import Scheduler, Schedules
+from agent_os.effects.durable.schema import SCHEMA, prepare
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Keys, Sealer
-from agent_os.monitor import Monitor
 from agent_os.policy import Policy, decide
 from agent_os.runtime import compose as composing
-from agent_os.runtime.agent import STEPS_MAX, SYSTEM, agent_policy
+from agent_os.runtime.agent import agent_policy
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.spawn import narrowed
 from agent_os.runtime.state import open_state
+from agent_os.runtime.task_programs import PROGRAMS, Program
+from agent_os.runtime.task_session import TaskSession
 
 WRITER: Final = "tasks"
-ACTIONS_MAX: Final = 1_000
+FILE_THREADS: Final = 16
+"""Threads of a worker for its tasks' files."""
 POLICY_SECONDS: Final = 1.0
 """A policy file is read again for a run that begins later than this after it was read."""
 POLICIES_KEPT: Final = 256
-
-
-@dataclass(slots=True)
-class TaskSession:
-    """What a program gets: the door of this run, and what LangChain's adapter needs of a session."""
-
-    task: Task
-    monitor: Monitor
-    toolbox: Any
-    loop: Any
-    workspace: str
-
-    @property
-    def principal(self) -> Principal:
-        """On whose behalf the task runs."""
-        return self.monitor.principal
-
-    def prompt(self, text: str) -> None:
-        """Tell the session what was asked: trusted text, from which the scope of effects is taken."""
-        if self.monitor.session.flow is not None:
-            self.monitor.session.flow.prompt(text)
-
-    async def perform(self, action: Mapping[str, Any], *, key: str = "") -> Outcome:
-        """Do one action of the task: recorded outcomes are returned, an unanswered ask parks the task."""
-        done = await self.monitor.perform(action, key=key)
-        if isinstance(done, Pending):
-            raise EffectError(f"waits for approval {done.approval_id}")
-        return done
-
-
-Program = Callable[[TaskSession], Awaitable[Any]]
-
-
-async def actions(session: TaskSession) -> Any:
-    """Perform the task's list of actions in order; ends at the first that is denied or fails, unless told to go on."""
-    given = session.task.input.get("actions")
-    if not isinstance(given, list) or len(given) > ACTIONS_MAX:
-        raise ActionError(f"must be a list of at most {ACTIONS_MAX} actions", field="actions")
-    go_on, results = session.task.input.get("go_on") is True, []
-    for action in given:
-        try:
-            done = await session.perform(action)
-        except DeniedError as error:
-            if not go_on:
-                raise
-            results.append({"denied": error.decision.reason, "rules": list(error.decision.rules)})
-            continue
-        if not done.ok and not go_on:
-            raise EffectError(f"action {len(results)} failed: {done.detail or done.error}")
-        results.append({"error": done.error, "detail": done.detail} if not done.ok else {"value": _shown(done.value)})
-    return {"results": results}
-
-
-def _shown(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-async def agent(session: TaskSession) -> Any:
-    """Run the built-in agent on the task's text; returns its last words."""
-    from langchain.agents import create_agent  # noqa: PLC0415 - a second of imports
-
-    from agent_os.adapters.langchain import AgentOSMiddleware, builtin_tools, govern_model  # noqa: PLC0415
-
-    text, model = session.task.input.get("task"), session.task.input.get("model")
-    if not isinstance(text, str) or not model:
-        raise ActionError("a text and a model are needed", field="task")
-    session.prompt(text)
-    inner: LangChainSession = session
-    built: Any = create_agent(
-        govern_model(inner, model),
-        tools=builtin_tools(inner, ()),
-        system_prompt=SYSTEM.format(workspace=session.workspace),
-        middleware=[AgentOSMiddleware(inner)],
-    )
-    given = {"messages": [{"role": "user", "content": text}]}
-    config = {"recursion_limit": 2 * STEPS_MAX, "configurable": {"thread_id": session.task.id}}
-    state = await built.ainvoke(given, config)
-    return {"answer": str(state["messages"][-1].text)}
 
 
 class ScheduleDoor:
@@ -181,71 +110,136 @@ class TaskRuntime:
         """Build a worker. `AGENTOS_TASKS` in the environment names a PostgreSQL; without it the tasks are in SQLite."""
         self._env = dict(os.environ if environment is None else environment)
         self._queues, self._lease, self._concurrency = tuple(queues), lease_seconds, concurrency
-        self._programs: dict[str, Program] = {"actions": actions, "agent": agent, **(programs or {})}
+        self._programs: dict[str, Program] = {**PROGRAMS, **(programs or {})}
         self._ids = RandomIds()
+        self._listener: Listener | None = None
+        self._threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="task-files")
         self._policies: dict[tuple[tuple[str, ...], str], tuple[float, Policy]] = {}
 
     async def open(self) -> TaskRuntime:
         """Open everything and start to work. Raises EffectError, MissingPartError, IntegrityError."""
         self.state = await asyncio.to_thread(open_state, environment=self._env, writer=WRITER)
         try:
-            self.ledger, url = await asyncio.to_thread(open_ledger, self.state.path, self.state.keys, self._env)
-            extra: dict[str, Any] = {} if self._concurrency is None else {"concurrency": self._concurrency}
-            self.engine = DurableEngine(
-                self.ledger, url, self._run, answered=self._answered, queues=self._queues,
-                lease_seconds=self._lease, **extra,
-            )  # fmt: skip
-            await self.engine.open()
-            self.schedules = Schedules(self.ledger)
-            scheduler = Scheduler(self.schedules, self.ledger, self.engine.submit, self.engine.stop)
-            self._scheduler = asyncio.create_task(scheduler.run())
+            self.ledger = await asyncio.to_thread(open_ledger, self.state.path, self.state.keys, self._env)
         except BaseException:
+            self.state.close()
+            raise
+        try:
+            await self._work()
+        except BaseException:
+            self.ledger.storage.close()
             self.state.close()
             raise
         return self
 
+    async def _work(self) -> None:
+        shared, extra = self.ledger.shared, {}
+        if self._concurrency is not None:
+            extra["concurrency"] = self._concurrency
+        self.engine = DurableEngine(
+            self.ledger, self._run, answered=self._answered, queues=self._queues, lease_seconds=self._lease,
+            lock=None if shared else self.state.path / "tasks.lock", **extra,
+        )  # fmt: skip
+        await self.engine.open()
+        self.schedules = Schedules(self.ledger)
+        self.scheduler = Scheduler(self.schedules, self.ledger, self.engine.submit, self.engine.stop)
+        loop = asyncio.get_running_loop()
+        self._loops = [asyncio.create_task(self.scheduler.run())]
+        files = [self.state.stores.database]  # where people's answers are written
+        storage = self.ledger.storage
+        if isinstance(storage, PostgresDatabase):
+            self._listener = Listener(storage.connect, lambda: _calm(loop, self._wake))
+            self._listener.start()
+        elif isinstance(storage, Database):
+            files.append(storage)
+        self._loops.append(asyncio.create_task(watch_files(files, self._wake)))
+
+    def _wake(self) -> None:
+        self.engine.wake()
+        self.scheduler.wake()
+
     async def close(self) -> None:
         """End in good order; what runs is handed back to the queue."""
-        self._scheduler.cancel()
-        await asyncio.gather(self._scheduler, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.stop)
         await self.engine.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self.ledger.storage.close()
         self.state.close()
 
-    async def _answered(self, approval_id: str) -> bool:
-        approval = await self.state.stores.approvals.get(approval_id)
-        return approval is None or approval.state != "waiting"
+    async def _answered(self, waiting: Sequence[str]) -> Sequence[str]:
+        """Return which of these asks nobody waits for any more."""
+        open_asks = {approval.id for approval in await self.state.stores.approvals.list("waiting")}
+        return [each for each in waiting if each not in open_asks]
+
+    # ---- one run ----------------------------------------------------------------------------------------------------
 
     async def _run(self, task: Task) -> Any:
         """Run a task's program in a session of its own."""
         program = self._programs.get(task.program)
         if program is None:
             raise ActionError(f"no program is called {task.program!r}", field="program")
-        policy = await asyncio.to_thread(self._policy, task)
+        policy = await self._policy(task)
         principal = replace(task.principal, session=task.id)
+        composition = composing.wire(
+            policy, principal, task.workspace, self.state, self._ids, None, run=task.root, threads=self._threads
+        )
         outcomes = FencedOutcomes(self.ledger, task)
-        composition = composing.wire(policy, principal, task.workspace, self.state, self._ids, None)
         try:
-            inner, refused = composition.monitor, await self._refused(task)
-            effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task)}
-            ports = replace(inner.ports, outcomes=outcomes, effectors=effectors)
-            if refused is not None:
-                answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
-                ports = replace(ports, approvals=answered)
-            monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
-            monitor.bind(task.id, outcomes.check, refused)
-            if task.schedule:
+            session = await self._session(task, composition, outcomes)
+            if task.schedule and not task.parent:
                 await self._still_allowed(task, policy, principal)
-            loop = LoopThread(asyncio.get_running_loop())
-            session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace)
             try:
-                return await program(session)
+                return await self._within(task, session, program)
             except (EffectError, DeniedError) as error:
                 await _if_fenced(error, outcomes)
                 raise
         finally:
-            await composition.http.aclose()
-            composition.files.close()
+            composition.monitor.session.ended = True  # nothing this run left behind may act any more
+            await composition.aclose_run()
+
+    async def _session(self, task: Task, composition: composing.Composition, outcomes: FencedOutcomes) -> TaskSession:
+        """Return the session of a run: its door has the rights of the task, as they are now."""
+        inner, refused, policy = composition.monitor, await self._refused(task), composition.monitor.policy
+        effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task)}
+        ports = replace(inner.ports, outcomes=outcomes, effectors=effectors)
+        if refused is not None:
+            answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
+            ports = replace(ports, approvals=answered)
+        if task.rights.capabilities is not None:
+            inner.session.capabilities = narrowed(
+                policy, task.rights.role, task.rights.capabilities, workspace=task.workspace,
+                tools=composition.toolbox.names(),
+            )  # fmt: skip
+        if task.lineage or task.rights.limits:
+            inner.session.allowance = LedgerAllowance(self.ledger, task)
+        monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
+        monitor.bind(task.id, outcomes.check, refused)
+        loop, family = LoopThread(asyncio.get_running_loop()), Family(self.ledger, task)
+        session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace, family)
+        if task.rights.knowledge is not None:
+            session.know(task.rights.knowledge)
+        return session
+
+    async def _within(self, task: Task, session: TaskSession, program: Program) -> Any:
+        """Run a program within the seconds its allowance leaves it."""
+        allowance = session.monitor.session.allowance
+        left = (await allowance.left()).get("seconds") if isinstance(allowance, LedgerAllowance) else None
+        if left is None or not isinstance(allowance, LedgerAllowance):
+            return await program(session)
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await program(session)
+        except TimeoutError:
+            if limit.expired():
+                raise EffectError("the agent ran out of time") from None
+            raise
+        finally:
+            await allowance.passed(time.monotonic() - begun)
 
     async def _still_allowed(self, task: Task, policy: Policy, principal: Principal) -> None:
         """Judge the schedule again now that it is due: an owner who lost the right lost it here too.
@@ -272,17 +266,27 @@ class TaskRuntime:
         asked = await self.state.stores.approvals.get(task.approval) if task.approval else None
         return asked if asked is not None and asked.state in ("denied", "expired") else None
 
-    def _policy(self, task: Task) -> Policy:
+    async def _policy(self, task: Task) -> Policy:
         """Return the policy in force for a task: its files as they were read at most POLICY_SECONDS ago."""
         model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
         now, held = time.monotonic(), self._policies.get((task.policies, model))
         if held is not None and now - held[0] < POLICY_SECONDS:
             return held[1]
-        policy = agent_policy((), model) if model else load_policy(list(task.policies) or ["pack:baseline"])
+        policy = await asyncio.to_thread(_load, task.policies, model)
         if len(self._policies) >= POLICIES_KEPT:
             self._policies.clear()
         self._policies[task.policies, model] = (now, policy)
         return policy
+
+
+def _load(policies: Sequence[str], model: str) -> Policy:
+    return agent_policy((), model) if model else load_policy(list(policies) or ["pack:baseline"])
+
+
+def _calm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    """Wake from another thread; a loop that has ended needs no waking."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(wake)
 
 
 def scheduled(name: str, when: Any, given: Mapping[str, Any], principal: Principal) -> Action:
@@ -300,14 +304,16 @@ async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:
         await outcomes.check()
 
 
-def open_ledger(path: Path, keys: Keys, environment: Mapping[str, str]) -> tuple[Ledger, str]:
-    """Return the ledger of a state directory and the URL of DBOS's database. Raises EffectError."""
-    sealer, schema = Sealer(keys, "payload"), f"{SCHEMA};{SCHEDULES}"
+def open_ledger(path: Path, keys: Keys, environment: Mapping[str, str]) -> Ledger:
+    """Return the ledger of a state directory, or the one that `AGENTOS_TASKS` names. Raises EffectError."""
+    sealer, tables = Sealer(keys, "payload"), f"{SCHEMA};{SCHEDULES}"
     given = environment.get("AGENTOS_TASKS", "")
     if given:
         if not given.startswith("postgresql://"):
             raise EffectError("AGENTOS_TASKS: must be a postgresql:// URL")
-        shared = PostgresDatabase(given, schema).open()
-        return Ledger(shared, sealer, shared.now), given
-    storage: Storage = Database(path / "agents.db", schema).open()
-    return Ledger(storage, sealer, time.time), f"sqlite:///{path / 'tasks.db'}"
+        shared = PostgresDatabase(given, tables).open()
+        prepare(shared, shared=True)
+        return Ledger(shared, sealer, shared.now, shared=True)
+    own = Database(path / "agents.db", tables).open()
+    prepare(own, shared=False)
+    return Ledger(own, sealer, time.time)

@@ -1,1 +1,1 @@
-"""Durable tasks on DBOS (extra `[durable]`): engine, ledger, schedules, control socket. Effects."""
+"""Durable tasks: the ledger, who may take what, children, outcomes under a fence, schedules. Effects."""

@@ -1,10 +1,9 @@
-"""The task engine on DBOS: queues, restarts, heartbeat, takeover. Implements `core.task.TaskEngine`.
+"""The task engine: takes ready tasks, runs them, and hands on what a worker lost. Implements `core.task.TaskEngine`.
 
-What DBOS does: it keeps the queue, starts each queued workflow on one worker, and starts it again when that worker's
-work is recovered. What it does not, and this module adds: a heartbeat and a lease for each worker, a loop that declares
-workers dead and recovers their work while others live, a fencing token that a replaced worker no longer holds, tasks
-that wait for a person without a running workflow, and a hand-over at an orderly end.
-On SQLite there is one process, held by a lock on the file; more than one means PostgreSQL.
+Everything it knows stands in the ledger; what is in memory is only what runs here. A worker sleeps until somebody writes to
+the ledger, a slot is free, or something is due. Its heartbeat has a thread of its own, so that a program that holds the event
+loop does not lose the lease; a worker that was declared dead stops everything at once and can write nothing more.
+On SQLite there is one process, held by a lock on a file beside it; more than one means PostgreSQL.
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ import logging
 import os
 import secrets
 import socket
-import time
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,181 +29,116 @@ from agent_os.core.task import (
     TaskRequest,
     TaskState,
     TaskStopped,
+    TaskWaits,
     WorkerView,
 )
-from agent_os.effects.durable.hardening import (
-    APPLICATION_VERSION,
-    WORKFLOW,
-    QueueConnection,
-    load,
-    strict_json,
-    write_ahead,
-)
+from agent_os.effects.durable.dispatch import Dispatch
+from agent_os.effects.durable.leases import Leases
 from agent_os.effects.durable.ledger import Ledger
 
 LEASE_SECONDS: Final = 15.0
-BUSY_POLL_SECONDS: Final = 0.02
-IDLE_POLL_SECONDS: Final = 0.25
-"""How often DBOS looks into a queue: quickly while there is work, slowly when there was none for QUIET_SECONDS."""
-QUIET_SECONDS: Final = 2.0
-SQLITE_CONNECTIONS: Final = 8
-DIRECT_MAX: Final = 8
-"""A submitted task is started here and now, past the queue, while fewer than this run and none waits."""
-WATCH_SECONDS: Final = 0.3
-"""How often a worker looks for tasks to stop, answered approvals and tasks not queued yet."""
 CONCURRENCY: Final = 64
 """Tasks at once on one worker."""
-TENANT_CONCURRENCY: Final = 32
-"""Tasks of one tenant at once, over all workers."""
+LOOK_SECONDS: Final = 1.0
+"""A worker that nobody woke looks for ready tasks this often: a lost signal costs no more."""
+ANSWERS_SECONDS: Final = 2.0
+"""Between two looks whether an ask was answered or expired, where nothing wakes the worker."""
+KILL_SECONDS: Final = 0.7
+"""How long a program that was killed may take to end; then its task is over, and it is fenced."""
 HANDOVER_SECONDS: Final = 5.0
 
 Program = Callable[[Task], Awaitable[Any]]
-"""Runs a task to its result (plain JSON). Raises TaskParked, TaskStopped, FencedError, or an error that fails the task."""
-Answered = Callable[[str], Awaitable[bool]]
-"""Whether an approval no longer waits."""
+"""Runs a task to its result (plain JSON). Raises TaskParked, TaskWaits, TaskStopped, FencedError, or an error that fails
+the task.
+"""
+Answered = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+"""Which of some approvals no longer wait."""
 
-_current: DurableEngine | None = None
 _log = logging.getLogger("agent_os.durable")
 
 
 class DurableEngine:
-    """One worker of the task engine. One a process; `open` it, `close` it."""
+    """One worker of the task engine; `open` it, `close` it. `lock` is the file that only one process may hold (SQLite)."""
 
     def __init__(
         self,
         ledger: Ledger,
-        url: str,
         program: Program,
         *,
         answered: Answered,
+        lock: Path | None = None,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         concurrency: int = CONCURRENCY,
-        tenant_concurrency: int = TENANT_CONCURRENCY,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        """Build a worker. `url` is DBOS's database: `sqlite:///<path>` or `postgresql://…`."""
-        self._ledger, self._url, self._program, self._answered = ledger, url, program, answered
-        self._queues, self._concurrency, self._tenant_concurrency = tuple(queues), concurrency, tenant_concurrency
-        self._lease = lease_seconds
+        self._ledger, self._program, self._answered, self._lock_path = ledger, program, answered, lock
+        self._queues, self._concurrency, self._lease = tuple(queues), concurrency, lease_seconds
         self.worker = f"wrk_{secrets.token_hex(8)}"
-        self._dbos: Any = None
-        self._workflow: Any = None
+        self._leases, self._dispatch = Leases(ledger), Dispatch(ledger, self.worker, queues)
         self._lock = -1
         self._loops: list[asyncio.Task[None]] = []
-        self._running: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
         self._ending: dict[str, str] = {}
-        self._orphans: set[tuple[str, int]] = set()
-        self._busy, self._work_at, self._direct = False, 0.0, 0
+        self._runs: set[asyncio.Task[None]] = set()
+        self._work, self._news = asyncio.Event(), asyncio.Event()
+        self._closing = threading.Event()
+        self._heart: threading.Thread | None = None
         self.fenced = asyncio.Event()
-
-    @property
-    def _sqlite(self) -> bool:
-        return self._url.startswith("sqlite:")
 
     # ---- opening and closing ---------------------------------------------------------------------------------------
 
     async def open(self) -> DurableEngine:
-        """Start working. Raises EffectError when another process works on this SQLite file, MissingPartError."""
-        global _current
-        if _current is not None:
-            raise EffectError("this process runs a task engine already")
-        dbos = load()
-        if self._sqlite:
-            self._take_file()
-        _current = self
+        """Start working. Raises EffectError when another process works on this SQLite file."""
+        if self._lock_path is not None:
+            self._lock = _take(self._lock_path)
         try:
-            if self._sqlite:
-                await self._ledger.bury_all()
-                await self._ledger.requeue_all()
-            host, pid = socket.gethostname(), os.getpid()
-            await self._ledger.enter(WorkerView(self.worker, host, pid, 0.0, 0.0, "live", self._queues))
-            await asyncio.to_thread(self._launch, dbos)
+            view = WorkerView(self.worker, socket.gethostname(), os.getpid(), 0.0, 0.0, "live", self._queues)
+            await self._leases.enter(view, alone=self._lock_path is not None)
         except BaseException:
-            await self._abandon()
+            self._let_go()
             raise
-        for loop in (self._beat, self._watch, self._recover):
-            self._loops.append(asyncio.create_task(loop()))
+        loop = asyncio.get_running_loop()
+        self._heart = threading.Thread(target=self._beat, args=(loop,), name="task-heart", daemon=True)
+        self._heart.start()
+        for each in (self._take_turns, self._watch, self._recover):
+            self._loops.append(asyncio.create_task(each()))
         return self
 
-    def _take_file(self) -> None:
-        path = Path(self._url.removeprefix("sqlite:///"))
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._lock = os.open(path.with_suffix(".lock"), flags, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            self._lock = -1
-            raise EffectError(
-                f"another process works on {path}: SQLite means one (commands talk to it; for more use PostgreSQL)"
-            ) from None
-        write_ahead(path)
-
-    def _launch(self, dbos: Any) -> None:
-        config: dict[str, Any] = {
-            "name": "agentos",
-            "system_database_url": self._url,
-            "serializer": strict_json(),
-            "application_version": APPLICATION_VERSION,
-            "executor_id": "local" if self._sqlite else self.worker,
-            "log_level": "ERROR",
-            "enable_otlp": False,
-        }
-        if self._sqlite:
-            config["db_engine_kwargs"] = {"connect_args": {"factory": QueueConnection}, "pool_size": SQLITE_CONNECTIONS}
-        self._dbos = dbos.DBOS(config=config)
-        self._workflow = dbos.DBOS.workflow(name=WORKFLOW)(_run_here)
-        dbos.DBOS.listen_queues(list(self._queues))
-        dbos.DBOS.launch()
-        for queue in self._queues:
-            dbos.DBOS.register_queue(
-                queue,
-                worker_concurrency=self._concurrency,
-                partition_concurrency=self._tenant_concurrency,
-                polling_interval_sec=IDLE_POLL_SECONDS,
-                on_conflict="always_update",
-            )
-
     async def close(self) -> None:
-        """End in good order: what runs is handed back to the queue, then everything is closed."""
+        """End in good order: what runs is handed back to the queue."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
         for task_id in list(self._running):
             self._interrupt(task_id, "handover")
-        for _ in range(int(HANDOVER_SECONDS / 0.05)):
-            if not self._running:
-                break
-            await asyncio.sleep(0.05)
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=HANDOVER_SECONDS)
+        self._closing.set()
+        if self._heart is not None:
+            await asyncio.to_thread(self._heart.join)
+            self._heart = None
         with contextlib.suppress(AgentOSError):
-            await self._ledger.leave(self.worker)
-        await self._abandon()
+            await self._leases.leave(self.worker)
+        self._let_go()
 
-    async def _abandon(self) -> None:
-        global _current
-        if self._dbos is not None:
-            import dbos  # noqa: PLC0415
-
-            with ThreadPoolExecutor(1) as own:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(own, partial(dbos.DBOS.destroy, destroy_registry=True))
-            loop.set_default_executor(ThreadPoolExecutor())  # DBOS made its own the loop's, and has shut it down
-            self._dbos = None
+    def _let_go(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-        if _current is self:
-            _current = None
+
+    def wake(self) -> None:
+        """Have this worker look at the ledger now. On the event loop's thread."""
+        self._work.set()
+        self._news.set()
 
     # ---- the port --------------------------------------------------------------------------------------------------
 
     async def submit(self, request: TaskRequest) -> Task:
-        """Store and queue a task; the same id twice is one task. Raises ActionError, EffectError."""
+        """Store a task; the same id twice is one task. Raises ActionError, EffectError."""
         request = request.checked()
-        task, new = await self._ledger.add(request, request.id or f"tsk_{secrets.token_hex(10)}")
-        if new:
-            await self._enqueue(task, direct=request.queue in self._queues)
+        task, _ = await self._ledger.add(request, request.id or f"tsk_{secrets.token_hex(10)}")
+        self._work.set()
         return task
 
     async def get(self, task_id: str) -> Task | None:
@@ -220,172 +152,178 @@ class DurableEngine:
     async def stop(self, task_id: str, wanted: str) -> Sequence[str]:
         """Ask a task and all below it to `suspend` or `kill`; what runs here and is killed is cancelled at once."""
         running = await self._ledger.want(task_id, wanted)
-        for each, worker in running:
-            if worker == self.worker and wanted == "kill":
-                self._interrupt(each, wanted)
+        self.wake()
         return [each for each, _ in running]
 
     async def resume(self, task_id: str, *, redo: bool = False) -> Task:
-        """Queue a suspended or waiting task again, with `redo` a failed or dead one. Raises ActionError."""
+        """Make a suspended or waiting task ready again, with `redo` a failed or dead one. Raises ActionError."""
         task = await self._ledger.wake(task_id, redo=redo)
-        await self._enqueue(task)
+        self._work.set()
         return task
-
-    async def _enqueue(self, task: Task, *, direct: bool = False) -> None:
-        """Hand a ready task to DBOS, under an id that makes doing it twice the same as once."""
-        import dbos  # noqa: PLC0415
-
-        name = f"{task.id}.{task.token}"
-        if direct and len(self._running) + self._direct < DIRECT_MAX and not self._busy:
-            self._direct += 1
-            try:
-                with dbos.SetWorkflowID(name):
-                    await dbos.DBOS.start_workflow_async(self._workflow, task.id)
-            finally:
-                self._direct -= 1
-        else:
-            await self._hurry()
-            options: Any = {
-                "workflow_name": WORKFLOW,
-                "queue_name": task.queue,
-                "workflow_id": name,
-                "app_version": APPLICATION_VERSION,
-                "priority": task.priority,
-                "queue_partition_key": task.principal.tenant,
-            }
-            await dbos.DBOS.enqueue_workflow_with_options_async(options, task.id)
-        await self._ledger.mark_queued(task.id, task.token)
-
-    async def _hurry(self) -> None:
-        """Have the queues looked into often."""
-        self._work_at = time.monotonic()
-        if not self._busy:
-            self._busy = True
-            await self._pace(BUSY_POLL_SECONDS)
-
-    async def _pace(self, seconds: float) -> None:
-        import dbos  # noqa: PLC0415
-
-        for name in self._queues:
-            queue = await dbos.DBOS.retrieve_queue_async(name)
-            if queue is not None:
-                await queue.set_polling_interval_sec_async(seconds)
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    async def run(self, task_id: str) -> str:
-        """Run one queued task to wherever it gets; called by the workflow, never raises for what the program does."""
-        task = await self._ledger.begin(task_id, self.worker)
-        if isinstance(task, str):
-            await self._ledger.unqueue(task_id)
-            return task
-        loop = asyncio.get_running_loop()
-        runner: asyncio.Task[Any] = loop.create_task(_whole(self._program(task)))
-        self._running[task.id] = (loop, runner)
+    async def _take_turns(self) -> None:
+        """Start ready tasks while there is room; sleep while there is nothing to start."""
+        while True:
+            self._work.clear()
+            try:
+                while (room := self._concurrency - len(self._running)) > 0:
+                    tasks = await self._dispatch.take(room)
+                    for task in tasks:
+                        self._start(task)
+                    if not tasks:
+                        break
+            except FencedError:
+                return  # the heart says so too
+            except EffectError as error:
+                _log.error("taking tasks: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._work.wait()
+
+    def _start(self, task: Task) -> None:
+        runner: asyncio.Task[Any] = asyncio.ensure_future(self._program(task))
+        self._running[task.id] = runner
+        run = asyncio.create_task(self._attend(task, runner))
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+
+    async def _attend(self, task: Task, runner: asyncio.Task[Any]) -> None:
+        """See a run to its end and write how it ended."""
         try:
             await asyncio.wait({runner})
-        except asyncio.CancelledError:
-            self._ending.setdefault(task.id, "handover")
-            runner.cancel()
-            await asyncio.wait({runner})
+            await self._write(task, *_outcome(runner, self._ending.get(task.id, "")))
         finally:
-            self._running.pop(task.id, None)
-        return await self._ended(task, runner, self._ending.pop(task.id, ""))
+            if self._running.get(task.id) is runner:
+                del self._running[task.id]
+                self._ending.pop(task.id, None)
+            self._work.set()
 
-    async def _ended(self, task: Task, runner: asyncio.Task[Any], ending: str) -> str:
-        if runner.cancelled():
-            error: BaseException | None = TaskStopped(ending or "handover")
-        else:
-            error = runner.exception()
-        if isinstance(error, FencedError):
-            return "fenced"
-        state, values = _outcome(error, runner)
-        if not await self._ledger.finish(task, state, **values):
-            return "fenced"
-        return state.value
+    async def _write(self, task: Task, state: TaskState | None, values: Mapping[str, Any]) -> None:
+        """Write an end until it is written: a database that is away comes back, or the lease runs out meanwhile."""
+        while state is not None and not self.fenced.is_set():
+            try:
+                if await self._ledger.finish(task, state, **values):
+                    self._news.set()
+                return
+            except EffectError as error:
+                _log.error("writing the end of %s: %s", task.id, error)
+                await asyncio.sleep(LOOK_SECONDS)
+            except AgentOSError as error:  # a result that is no plain JSON
+                state, values = TaskState.FAILED, {"reason": f"{type(error).__name__}: {error}"}
 
     def _interrupt(self, task_id: str, ending: str) -> None:
-        """Cancel a program that runs here, on its own loop."""
-        held = self._running.get(task_id)
-        if held is not None:
+        """Cancel a program that runs here."""
+        runner = self._running.get(task_id)
+        if runner is not None and task_id not in self._ending:
             self._ending[task_id] = ending
-            held[0].call_soon_threadsafe(held[1].cancel)
+            runner.cancel()
+
+    async def _kill(self, task_id: str) -> None:
+        """Cancel a program; one that does not end in time is left behind, fenced, and its task is over."""
+        runner = self._running.get(task_id)
+        if runner is None:
+            return
+        self._interrupt(task_id, "kill")
+        await asyncio.wait({runner}, timeout=KILL_SECONDS)
+        if not runner.done():
+            task = await self._ledger.get(task_id)
+            if task is not None and task.worker == self.worker:
+                await self._ledger.finish(task, TaskState.KILLED, reason="killed; it did not end by itself")
 
     # ---- loops -----------------------------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
-        """Renew the lease; a worker that was declared dead stops everything at once."""
-        while True:
-            await asyncio.sleep(self._lease / 3)
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Renew the lease, on a thread of its own; a worker that was declared dead stops everything at once."""
+        while not self._closing.wait(self._lease / 3):
             try:
-                alive = await self._ledger.beat(self.worker)
+                if self._leases.beat(self.worker):
+                    continue
             except EffectError as error:
                 _log.error("heartbeat: %s", error)
                 continue
-            if not alive:
-                self.fenced.set()
-                for task_id in list(self._running):
-                    self._interrupt(task_id, "fenced")
-                return
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._fence)
+            return
+
+    def _fence(self) -> None:
+        self.fenced.set()
+        for task_id in list(self._running):
+            self._interrupt(task_id, "fenced")
 
     async def _watch(self) -> None:
-        """Stop what somebody wants stopped, wake what a person answered, queue what is ready."""
+        """Stop what somebody wants stopped, and wake what a person answered."""
+        loop = asyncio.get_running_loop()
+        looked = 0.0
+        kills: set[asyncio.Task[None]] = set()
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            news = self._news.is_set()
+            self._news.clear()
             try:
-                for task_id, wanted in await self._ledger.wanted_of(self.worker):
-                    if wanted == "kill":
-                        self._interrupt(task_id, wanted)
-                for task_id, approval in await self._ledger.waiting():
-                    if await self._answered(approval):
-                        with contextlib.suppress(AgentOSError):  # somebody else was faster
-                            await self.resume(task_id)
-                for task in await self._ledger.unqueued(self._queues):
-                    await self._enqueue(task)
-                if self._running:
-                    self._work_at = time.monotonic()
-                elif self._busy and time.monotonic() - self._work_at > QUIET_SECONDS:
-                    self._busy = False
-                    await self._pace(IDLE_POLL_SECONDS)
+                if news and self._running:
+                    for task_id, wanted in await self._ledger.wanted_of(self.worker):
+                        if wanted == "kill" and task_id not in self._ending:
+                            kills.add(killing := asyncio.create_task(self._kill(task_id)))
+                            killing.add_done_callback(kills.discard)
+                if news or loop.time() - looked > ANSWERS_SECONDS:
+                    looked = loop.time()
+                    await self._wake_answered()
             except EffectError as error:
                 _log.error("watch: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWERS_SECONDS):
+                    await self._news.wait()
+
+    async def _wake_answered(self) -> None:
+        waiting = await self._ledger.waiting()
+        answered = set(await self._answered([approval for _, approval in waiting])) if waiting else set()
+        for task_id, approval in waiting:
+            if approval in answered:
+                with contextlib.suppress(AgentOSError):  # somebody else was faster
+                    await self.resume(task_id)
 
     async def _recover(self) -> None:
-        """Take over the work of workers whose lease ran out, and of tasks nobody runs."""
+        """Declare workers dead whose lease ran out; what they ran is ready again then."""
         while True:
             try:
-                for worker in await self._ledger.declare_dead(self._lease, self.worker):
-                    if not self._sqlite:
-                        await asyncio.to_thread(self._dbos._recover_pending_workflows, [worker])
-                    await self._ledger.recovered(worker)
-                orphans = set(await self._ledger.orphans())
-                for task_id, token in orphans & self._orphans:
-                    await self._ledger.adopt(task_id, token)
-                self._orphans = orphans
+                if await self._leases.declare_dead(self._lease, self.worker):
+                    self._work.set()
             except EffectError as error:
                 _log.error("recovery: %s", error)
             await asyncio.sleep(self._lease / 3)
 
 
-def _outcome(error: BaseException | None, runner: asyncio.Task[Any]) -> tuple[TaskState, Mapping[str, Any]]:
-    """Return what state a run ends in, and what is written with it."""
+def _take(path: Path) -> int:
+    """Take the lock that only one process may hold. Raises EffectError when another one does."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise EffectError(
+            f"another process works on the tasks of {path.parent}: SQLite means one (commands talk to it; for more use"
+            " PostgreSQL)"
+        ) from None
+    return held
+
+
+def _outcome(runner: asyncio.Task[Any], ending: str) -> tuple[TaskState | None, Mapping[str, Any]]:
+    """Return what state a run ends in (None: nothing may be written any more), and what is written with it."""
+    if runner.cancelled():
+        error: BaseException | None = TaskStopped(ending or "handover")
+    else:
+        error = runner.exception()
     if error is None:
         return TaskState.DONE, {"result": runner.result()}
     if isinstance(error, TaskParked):
         return TaskState.WAITING_APPROVAL, {"approval": error.approval, "reason": str(error)}
+    if isinstance(error, TaskWaits):
+        return TaskState.WAITING_CHILDREN, {"waits": error.children, "reason": str(error)}
+    if isinstance(error, FencedError) or (isinstance(error, TaskStopped) and error.wanted == "fenced"):
+        return None, {}
     if isinstance(error, TaskStopped):
         states = {"kill": TaskState.KILLED, "suspend": TaskState.SUSPENDED}
         return states.get(error.wanted, TaskState.READY), {"reason": "" if error.wanted == "handover" else error.wanted}
     return TaskState.FAILED, {"reason": f"{type(error).__name__}: {error}"}
-
-
-async def _whole(program: Awaitable[Any]) -> Any:
-    return await program
-
-
-async def _run_here(task_id: str) -> str:
-    """The one workflow DBOS knows: run a task of the ledger in this process's engine."""
-    engine = _current
-    if engine is None:
-        raise EffectError("no task engine is open in this process")
-    return await engine.run(task_id)

@@ -7,14 +7,21 @@ taken over only for an effect that may be repeated.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.ports import Outcome
-from agent_os.core.task import FencedError, Task, TaskStopped
+from agent_os.core.task import FencedError, Task, TaskStep, TaskStopped
+from agent_os.effects.durable.dispatch import EACH, Limit, limits_of
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.stores.outcomes import KEY_CHARS_MAX, outcome_bytes, outcome_of
 
+TURN_SECONDS: Final = 0.05
+"""Between two looks whether a tool that is limited has room."""
+TURN_WAIT_SECONDS: Final = 300.0
+"""How long an effect waits for a tool that is limited before it fails."""
 _DONE: Final = "done"
 
 
@@ -23,18 +30,26 @@ class FencedOutcomes:
 
     def __init__(self, ledger: Ledger, task: Task) -> None:
         self._ledger, self._task = ledger, task
+        self._what: dict[str, str] = {}
+        self._known: dict[str, str] | None = {} if task.token == 1 else None
+        """Recorded outcomes by key, sealed: none at a task's first start, read once at a later one."""
+
+    def describe(self, key: str, what: str) -> None:
+        """Say what a key is for (a kind, a tool's name): it is shown with the task's steps, and limited by it."""
+        self._what[key] = what
 
     async def recall(self, key: str) -> Outcome | None:
         """Return the recorded outcome of a key, or None."""
-        row = await self._ledger.storage.run(
-            lambda session: session.execute("SELECT value FROM agentos_outcome WHERE key=?", (key,)).fetchone()
-        )
-        return self._open(key, row[0]) if row is not None and row[0] else None
+        if self._known is None:
+            sql = "SELECT key, value FROM agentos_outcome WHERE task=? AND value<>''"
+            rows = await self._ledger.storage.run(lambda session: session.execute(sql, (self._task.id,)).fetchall())
+            self._known = {row[0]: row[1] for row in rows}
+        return self._open(key, self._known[key]) if key in self._known else None
 
     async def claim(self, key: str, action_digest: str) -> Outcome | None:
         """Claim a key for this run: None means go ahead, an Outcome that it was done before.
 
-        A key that begins with `r:` is of an effect that may be repeated.
+        A key that begins with `r:` is of an effect that may be repeated. A tool of which as many run as may waits here.
 
         Raises FencedError when the task was taken over, TaskStopped when it is to stop, ActionError when the key belongs to
         another action, EffectError when it is in progress or was interrupted and may not be repeated.
@@ -42,15 +57,18 @@ class FencedOutcomes:
         if not key or len(key) > KEY_CHARS_MAX:
             raise ActionError(f"must have 1 to {KEY_CHARS_MAX} characters", field="key")
         task, token = self._task.id, self._task.token
-        repeatable = key.startswith("r:")
+        repeatable, what = key.startswith("r:"), self._what.pop(key, "")
 
         def work(session: Any) -> tuple[str, str]:
             stopped = self._ledger.fence(session, task, token)
             if stopped:
                 return "stopped", stopped
+            if what.startswith("tool.call ") and not self._room(session, what):
+                return "full", ""
+            now = self._ledger.now()
             fresh = session.execute(
-                "INSERT INTO agentos_outcome VALUES(?,?,?,?,?,'') ON CONFLICT(key) DO NOTHING",
-                (key, task, token, action_digest, self._ledger.now()),
+                "INSERT INTO agentos_outcome VALUES(?,?,?,?,?,'',?) ON CONFLICT(key) DO NOTHING",
+                (key, task, token, action_digest, now, what),
             ).rowcount
             if fresh == 1:
                 return "claimed", ""
@@ -65,10 +83,15 @@ class FencedOutcomes:
                 return "running", ""
             if held[3] != task or not repeatable:
                 return "interrupted", ""
-            session.execute("UPDATE agentos_outcome SET token=? WHERE key=?", (token, key))
+            session.execute("UPDATE agentos_outcome SET token=?, at=? WHERE key=?", (token, now, key))
             return "claimed", ""
 
         answer, detail = await self._ledger.storage.run(work)
+        waited = 0.0
+        while answer == "full" and waited < TURN_WAIT_SECONDS:
+            await asyncio.sleep(TURN_SECONDS)
+            waited += TURN_SECONDS
+            answer, detail = await self._ledger.storage.run(work)
         if answer == "claimed":
             return None
         if answer == _DONE:
@@ -79,9 +102,31 @@ class FencedOutcomes:
             raise TaskStopped(detail)
         if answer == "other":
             raise ActionError("this idempotency key was used for another action", field="key")
+        if answer == "full":
+            raise EffectError(f"{what} had no room for {TURN_WAIT_SECONDS:g} s: its limit is reached")
         if answer == "running":
             raise EffectError(f"in progress: key {key} is being carried out")
         raise EffectError(f"interrupted: key {key} was begun by a run that ended; it may have happened")
+
+    def _room(self, session: Any, what: str) -> bool:
+        """Return whether one more call of a tool may begin, over all workers; within a transaction."""
+        limits, name = limits_of(session), what.removeprefix("tool.call ")
+        limit: Limit | None = limits.get(("tool", name)) or limits.get(("tool", EACH))
+        if limit is None:
+            return True
+        session.execute(  # one at a time looks and claims
+            "UPDATE agentos_limit SET at_once=at_once WHERE scope='tool' AND name=?", (limit.name,)
+        )
+        under_way = (
+            "SELECT count(*) FROM agentos_outcome JOIN agentos_task ON agentos_task.id=agentos_outcome.task"
+            " AND agentos_task.token=agentos_outcome.token AND agentos_task.state='running'"
+            " WHERE agentos_outcome.what=? AND agentos_outcome.value=''"
+        )
+        if limit.at_once and session.execute(under_way, (what,)).fetchone()[0] >= limit.at_once:
+            return False
+        begun = "SELECT count(*) FROM agentos_outcome WHERE what=? AND at>?"
+        since = self._ledger.now() - limit.seconds
+        return not limit.starts or bool(session.execute(begun, (what, since)).fetchone()[0] < limit.starts)
 
     async def check(self) -> None:
         """Raise FencedError or TaskStopped unless this run may still act."""
@@ -96,6 +141,8 @@ class FencedOutcomes:
         """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten."""
         sealed = self._ledger.cipher.seal(outcome_bytes(outcome), b"outcome " + key.encode()).hex()
         task, token = self._task.id, self._task.token
+        if self._known is not None:
+            self._known[key] = sealed
 
         def work(session: Any) -> None:
             written = session.execute(
@@ -119,3 +166,10 @@ class FencedOutcomes:
 
     def _open(self, key: str, sealed: str) -> Outcome:
         return outcome_of(self._ledger.cipher.open(bytes.fromhex(sealed), b"outcome " + key.encode()), key)
+
+
+async def steps_of(ledger: Ledger, task_id: str, after: float = 0.0) -> Sequence[TaskStep]:
+    """Return what a task has begun since a time, oldest first, and whether it has an outcome. No values."""
+    sql = "SELECT key, what, at, value<>'' FROM agentos_outcome WHERE task=? AND at>=? ORDER BY at, key"
+    rows = await ledger.storage.run(lambda session: session.execute(sql, (task_id, after)).fetchall())
+    return [TaskStep(key=row[0], what=row[1], at=row[2], done=bool(row[3])) for row in rows]

@@ -1,6 +1,8 @@
 """PostgreSQL with the face of `stores.database.Database`: `run` in a transaction, `read` beside it.
 
-The SQL of the ledger is written for both; parameters are `?` here too. Connections belong to a small pool of threads.
+The SQL of the ledger is written for both; parameters are `?` here too. As there, what is queued meanwhile shares one
+transaction and one commit; if anything of a shared one fails, it is undone and each piece runs alone. So work may run more
+than once and must only touch its session. Connections belong to a few threads.
 Threat: two workers that both read before either writes; what must be exclusive is one UPDATE with its condition, or
 takes the row's lock.
 """
@@ -8,18 +10,23 @@ takes the row's lock.
 from __future__ import annotations
 
 import asyncio
+import functools
+import queue
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from agent_os.core.errors import AgentOSError, EffectError, MissingPartError
 
 T = TypeVar("T")
-CONNECTIONS: Final = 4
+CONNECTIONS: Final = 3
+BATCH_MAX: Final = 128
+QUEUE_MAX: Final = 65_536
 RETRIES: Final = 5
 STATEMENT_SECONDS: Final = 30
+_Job = tuple[Callable[[Any], Any], "Future[Any]"]
 
 
 class Session:
@@ -27,10 +34,22 @@ class Session:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.notified = False
 
     def execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> Any:
         """Run one statement; returns a cursor with rowcount, fetchone and fetchall."""
-        return self._connection.execute(sql.replace("?", "%s"), parameters)
+        return self._connection.execute(_translated(sql), parameters)
+
+    def notify(self) -> None:
+        """Tell every listener at the commit, once."""
+        if not self.notified:
+            self.notified = True
+            self._connection.execute("NOTIFY agentos")
+
+
+@functools.lru_cache(1024)
+def _translated(sql: str) -> str:
+    return sql.replace("?", "%s")
 
 
 class PostgresDatabase:
@@ -42,9 +61,8 @@ class PostgresDatabase:
 
     def __init__(self, url: str, schema: str, *, space: str = "", lock: int = 0) -> None:
         self._url, self._schema, self._space, self._lock = url, schema, space, lock
-        self._pool: ThreadPoolExecutor | None = None
-        self._local = threading.local()
-        self._connections: list[Any] = []
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._skew = 0.0
 
     def open(self) -> PostgresDatabase:
@@ -54,12 +72,19 @@ class PostgresDatabase:
         except ImportError:
             raise MissingPartError("PostgreSQL (psycopg)", "durable") from None
         self._psycopg: Any = psycopg
-        self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ledger")
-        self.run_sync(self._create)
-        before = time.time()
-        (server,) = self.run_sync(
-            lambda session: session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-        )
+        for number in range(CONNECTIONS):
+            thread = threading.Thread(target=self._serve, name=f"ledger-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        try:
+            self.run_sync(self._create)
+            before = time.time()
+            (server,) = self.run_sync(
+                lambda session: session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+            )
+        except BaseException:
+            self.close()
+            raise
         self._skew = server - (before + time.time()) / 2
         return self
 
@@ -68,25 +93,24 @@ class PostgresDatabase:
         return time.time() + self._skew
 
     def close(self) -> None:
-        """Close every connection."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+        """Finish what is queued and close every connection."""
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join()
 
     async def run(self, work: Callable[[Any], T]) -> T:
         """Run work in a transaction; raises what it raised, or EffectError."""
-        return await asyncio.get_running_loop().run_in_executor(self._open_pool(), self._transact, self._held(work))
+        return await asyncio.wrap_future(self._put(self._held(work)))
 
     def run_sync(self, work: Callable[[Any], T]) -> T:
         """The same for a caller without an event loop."""
-        return self._open_pool().submit(self._transact, self._held(work)).result()
+        return self._put(self._held(work)).result()
 
     def read(self, work: Callable[[Any], T]) -> T:
         """The same for a short read, which waits for no lock."""
-        return self._open_pool().submit(self._transact, work).result()
+        return self._put(work).result()
 
     def _held(self, work: Callable[[Any], T]) -> Callable[[Any], T]:
         """Return work that takes this database's lock first, where it has one."""
@@ -99,10 +123,18 @@ class PostgresDatabase:
 
         return locked
 
-    def _open_pool(self) -> ThreadPoolExecutor:
-        if self._pool is None:
+    def connect(self) -> Any:
+        """Return a connection of the caller's own, each statement its own transaction."""
+        return self._psycopg.connect(self._url, connect_timeout=10, autocommit=True)
+
+    def _put(self, work: Callable[[Any], T]) -> Future[T]:
+        if not self._threads:
             raise EffectError("database is closed")
-        return self._pool
+        if self._jobs.qsize() >= QUEUE_MAX:
+            raise EffectError(f"database is overloaded: {QUEUE_MAX} operations wait")
+        done: Future[T] = Future()
+        self._jobs.put((work, done))
+        return done
 
     def _create(self, session: Session) -> None:
         session.execute("SELECT pg_advisory_xact_lock(7205759403792793600)")
@@ -112,32 +144,82 @@ class PostgresDatabase:
             if statement.strip():
                 session.execute(statement)
 
-    def _connection(self) -> Any:
-        connection = getattr(self._local, "connection", None)
+    # ---- the threads ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        connection: Any = None
+        ending = False
+        while not ending:
+            item = self._jobs.get()
+            batch: list[_Job] = []
+            while item is not None:
+                batch.append(item)
+                if len(batch) >= BATCH_MAX:
+                    break
+                try:
+                    item = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            ending = item is None
+            if batch:
+                connection = self._transact(connection, batch)
+        if connection is not None:
+            connection.close()
+
+    def _transact(self, connection: Any, batch: Sequence[_Job]) -> Any:
+        """Run a batch in one transaction, or each piece alone; returns the connection to go on with."""
+        if len(batch) > 1:
+            try:
+                connection = self._connected(connection)
+                with connection.transaction():
+                    session = Session(connection)
+                    results = [work(session) for work, _ in batch]
+            except Exception:  # whatever it was: alone, each piece has its own result or its own error
+                connection = self._after_failure(connection)
+            else:
+                for (_, done), result in zip(batch, results, strict=True):
+                    done.set_result(result)
+                return connection
+        for work, done in batch:
+            connection = self._alone(connection, work, done)
+        return connection
+
+    def _alone(self, connection: Any, work: Callable[[Any], Any], done: Future[Any]) -> Any:
+        """Run one piece; a connection that broke before its transaction ended, or a deadlock, is tried again."""
+        for attempt in range(RETRIES):
+            try:
+                connection = self._connected(connection)
+                with connection.transaction():
+                    result = work(Session(connection))
+                done.set_result(result)
+                return connection
+            except AgentOSError as error:
+                done.set_exception(error)
+                return connection
+            except self._psycopg.OperationalError as error:
+                connection = self._after_failure(connection)
+                if attempt == RETRIES - 1:
+                    done.set_exception(EffectError(f"database cannot be reached: {type(error).__name__}"))
+                    return connection
+                time.sleep(0.1 * 2**attempt)
+            except self._psycopg.Error as error:
+                done.set_exception(EffectError(f"database: {type(error).__name__}: {error}"))
+                return self._after_failure(connection)
+            except Exception as error:  # the work's own failure: its caller gets it, the thread goes on
+                done.set_exception(error)
+                return connection
+        return connection
+
+    def _connected(self, connection: Any) -> Any:
         if connection is None or connection.closed or connection.broken:
             options = f"-c statement_timeout={STATEMENT_SECONDS * 1000}"
             if self._space:
                 options += f" -c search_path={self._space}"
             connection = self._psycopg.connect(self._url, connect_timeout=10, options=options)
-            self._local.connection = connection
-            self._connections.append(connection)
         return connection
 
-    def _transact(self, work: Callable[[Any], T]) -> T:
-        """Run work; a connection that broke before its transaction ended, or a serialization failure, is tried
-        again.
-        """
-        for attempt in range(RETRIES):
-            try:
-                connection = self._connection()
-                with connection.transaction():
-                    return work(Session(connection))
-            except AgentOSError:
-                raise
-            except self._psycopg.OperationalError as error:
-                if attempt == RETRIES - 1:
-                    raise EffectError(f"database cannot be reached: {type(error).__name__}") from None
-                time.sleep(0.1 * 2**attempt)
-            except self._psycopg.Error as error:
-                raise EffectError(f"database: {type(error).__name__}: {error}") from None
-        raise EffectError("database cannot be reached")
+    def _after_failure(self, connection: Any) -> Any:
+        if connection is not None and (connection.closed or connection.broken):
+            connection.close()
+            return None
+        return connection

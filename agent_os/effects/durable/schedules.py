@@ -7,6 +7,7 @@ one that crashed in between, start it once. One indexed query a second is all th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from agent_os.core.errors import ActionError, AgentOSError, EffectError
 from agent_os.core.schedule import Schedule, due_runs, next_after, parse_schedule
-from agent_os.core.task import Task, TaskRequest, TaskState
+from agent_os.core.task import OPEN_STATES, Task, TaskRequest
 from agent_os.effects.durable.ledger import Ledger
 
 SCHEMA: Final = """
@@ -27,8 +28,10 @@ CREATE INDEX IF NOT EXISTS agentos_schedule_next ON agentos_schedule(paused, sta
 """
 SCHEDULES_MAX: Final = 10_000
 TICK_SECONDS: Final = 1.0
+"""After a failure, until the next try."""
+SLEEP_SECONDS_MAX: Final = 30.0
+"""A clock that was set forward is noticed within this time."""
 NEVER: Final = 9e15
-_OPEN: Final = (TaskState.READY, TaskState.RUNNING, TaskState.WAITING_APPROVAL, TaskState.SUSPENDED)
 _log = logging.getLogger("agent_os.durable")
 
 
@@ -118,6 +121,13 @@ class Schedules:
         )
         return [self._schedule(row) for row in rows]
 
+    async def next_start(self) -> float:
+        """Return when the next run is to be started, far in the future if never."""
+        row = await self._ledger.storage.run(
+            lambda session: session.execute("SELECT min(starts) FROM agentos_schedule WHERE paused=0").fetchone()
+        )
+        return float(row[0]) if row[0] is not None else NEVER
+
     async def move_on(self, schedule: Schedule, due: float | None, note: str) -> None:
         """Set the next due time, unless somebody else has moved the schedule on already."""
         starts = due + schedule.delay(due) if due else NEVER
@@ -150,19 +160,33 @@ class Scheduler:
         stop: Callable[[str, str], Awaitable[Any]],
     ) -> None:
         self._schedules, self._ledger, self._submit, self._stop = schedules, ledger, submit, stop
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look again: a schedule may have been added or changed."""
+        self._news.set()
 
     async def run(self) -> None:
-        """Start what is due, for ever; one schedule that fails does not hold up the others."""
+        """Start what is due, for ever; one schedule that fails does not hold up the others.
+
+        Sleeps until the next one is due, or somebody wakes it.
+        """
         while True:
+            self._news.clear()
+            pause, least = TICK_SECONDS, 0.0
             try:
                 for schedule in await self._schedules.due():
                     try:
                         await self.fire(schedule)
                     except AgentOSError as error:
                         _log.error("schedule %s: %s", schedule.name, error)
+                        least = TICK_SECONDS
+                pause = min(max(await self._schedules.next_start() - self._ledger.now(), least), SLEEP_SECONDS_MAX)
             except EffectError as error:
                 _log.error("schedules: %s", error)
-            await asyncio.sleep(TICK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
 
     async def fire(self, schedule: Schedule) -> list[Task]:
         """Start the runs of a schedule that are due, as its `missed` and `overlap` say, and move it on."""
@@ -174,7 +198,7 @@ class Scheduler:
             if schedule.overlap != "queue":
                 open_runs = [
                     task
-                    for task in await self._ledger.list(_OPEN, schedule=schedule.name)
+                    for task in await self._ledger.list(OPEN_STATES, schedule=schedule.name)
                     if task.id != schedule.run_id(due)
                 ]
                 if open_runs and schedule.overlap == "skip":

@@ -64,8 +64,12 @@ class FlowSession:
         try:
             return self._observe(action, outcome)
         except Exception:
-            self._known.read_untrusted = self._known.taint.saturated = True
+            self.distrust()
             raise
+
+    def distrust(self) -> None:
+        """Let everything but the prompt count as tainted from here on: what was read elsewhere is not known here."""
+        self._known.read_untrusted = self._known.taint.saturated = True
 
     def _observe(self, action: Action, outcome: Outcome) -> Outcome:
         tool, args, spec = kinds.call_of(action, self._known.spec)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.durable.support import Site
 
-pytest.importorskip("dbos", reason="extra [durable] is not installed")
+pytest.importorskip("croniter", reason="extra [durable] is not installed")
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ class Site:
     def ledger(self, work: Any) -> Any:
         """Run `await work(ledger)` beside the workers."""
         state = open_state(environment=self.environment, writer="test")
-        ledger, _ = open_ledger(state.path, state.keys, self.environment)
+        ledger = open_ledger(state.path, state.keys, self.environment)
 
         async def run() -> Any:
             return await work(ledger)

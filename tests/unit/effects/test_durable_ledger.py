@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from agent_os.core.ports import Outcome
 from agent_os.core.principal import Principal
 from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskRequest, TaskState, TaskStopped, WorkerView
 from agent_os.effects.durable import ledger as ledgers
-from agent_os.effects.durable.ledger import SCHEMA, Ledger
+from agent_os.effects.durable.dispatch import Dispatch
+from agent_os.effects.durable.leases import Leases
+from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.outcomes import FencedOutcomes
+from agent_os.effects.durable.schema import SCHEMA, prepare
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Keys, Sealer
 
@@ -27,6 +31,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     NOW[0] = 1000.0
     keys = Keys.open(tmp_path / "keys", environment={})
     database = Database(tmp_path / "agents.db", SCHEMA).open()
+    prepare(database, shared=False)
     yield Ledger(database, Sealer(keys, "payload"), lambda: NOW[0])
     database.close()
 
@@ -42,14 +47,19 @@ def request(**changes: Any) -> TaskRequest:
 
 async def worker(ledger: Ledger, name: str) -> str:
     """Enter a live worker."""
-    await ledger.enter(WorkerView(name, "host", 1, 0.0, 0.0, "live"))
+    await Leases(ledger).enter(WorkerView(name, "host", 1, 0.0, 0.0, "live"))
     return name
+
+
+async def beat(ledger: Ledger, name: str) -> bool:
+    """Renew a worker's lease as its heart does, on a thread."""
+    return await asyncio.to_thread(Leases(ledger).beat, name)
 
 
 async def begun(ledger: Ledger, name: str, task_id: str = "t") -> Task:
     """Begin a task on a worker."""
-    task = await ledger.begin(task_id, name)
-    assert isinstance(task, Task), task
+    (task,) = await Dispatch(ledger, name, ["default"]).take(1)
+    assert task.id == task_id
     return task
 
 
@@ -59,7 +69,7 @@ async def test_one_worker_runs_a_task(ledger: Ledger) -> None:
     assert (await ledger.add(request(), "t"))[1] is True
     assert (await ledger.add(request(), "t"))[1] is False
     task = await begun(ledger, one)
-    assert await ledger.begin("t", two) == "not ready, or run by another worker"
+    assert await Dispatch(ledger, two, ["default"]).take(1) == []
     assert await ledger.finish(task, TaskState.DONE, result={"a": 1})
     assert not await ledger.finish(task, TaskState.FAILED), "it ended once"
     held = await ledger.get("t")
@@ -73,10 +83,11 @@ async def test_a_dead_worker_s_token_is_worth_nothing(ledger: Ledger) -> None:
     await ledger.add(request(), "t")
     old = await begun(ledger, one)
     NOW[0] += 20
-    assert await ledger.beat(two)
-    assert await ledger.declare_dead(15, two) == ["one"]
-    assert not await ledger.beat(one), "it learns that it was declared dead"
-    assert await ledger.begin("t", one) == "this worker lost its lease"
+    assert await beat(ledger, two)
+    assert await Leases(ledger).declare_dead(15, two) == ["one"]
+    assert not await beat(ledger, one), "it learns that it was declared dead"
+    with pytest.raises(FencedError, match="lost its lease"):
+        await Dispatch(ledger, one, ["default"]).take(1)
     fresh = await begun(ledger, two)
     assert fresh.token > old.token
     with pytest.raises(FencedError):
@@ -98,8 +109,8 @@ async def test_what_was_interrupted_is_repeated_only_where_it_may_be(ledger: Led
     with pytest.raises(EffectError, match="in progress"):
         await first.claim("pay", "sha256:a")
     NOW[0] += 20
-    await ledger.beat(two)
-    await ledger.declare_dead(15, two)
+    await beat(ledger, two)
+    await Leases(ledger).declare_dead(15, two)
     second = FencedOutcomes(ledger, await begun(ledger, two))
     assert await second.claim("r:read", "sha256:a") is None
     with pytest.raises(EffectError, match="interrupted"):
@@ -138,8 +149,8 @@ async def test_a_task_that_ends_its_worker_becomes_a_dead_letter(ledger: Ledger)
     for number in range(ATTEMPTS_MAX):
         name = await worker(ledger, f"w{number}")
         await begun(ledger, name)
-        await ledger.leave(name)
-    assert "never ended" in str(await ledger.begin("t", await worker(ledger, "last")))
+        await Leases(ledger).leave(name)
+    assert await Dispatch(ledger, await worker(ledger, "last"), ["default"]).take(1) == []
     held = await ledger.get("t")
     assert held is not None
     assert held.state is TaskState.DEAD
@@ -158,7 +169,7 @@ async def test_a_task_that_gets_on_is_started_as_often_as_it_takes(ledger: Ledge
         outcomes = FencedOutcomes(ledger, await begun(ledger, name))
         assert await outcomes.claim(f"step {number}", "sha256:a") is None
         await outcomes.record(f"step {number}", Outcome(number))
-        await ledger.leave(name)
+        await Leases(ledger).leave(name)
 
 
 async def test_inputs_and_results_are_sealed(ledger: Ledger, tmp_path: Path) -> None:

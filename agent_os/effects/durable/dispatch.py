@@ -1,0 +1,237 @@
+"""Which ready tasks a worker takes next: fair between tenants, by priority within one, within every limit.
+
+One transaction under the queue's row, so that limits hold over all workers. A turn goes to the tenant that runs least, then
+to the one that was served longest ago; within a tenant the smallest priority number is first, then the oldest. What may not
+be started any more (its deadline passed, it killed its workers too often) becomes a dead letter here.
+Threats: a tenant or an agent that floods a queue; a limit that each worker counts for itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent_os.core.errors import ActionError, AgentOSError
+from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskState
+from agent_os.effects.durable.ledger import Ledger, marks
+from agent_os.effects.durable.rows import SELECT, UNREADABLE
+from agent_os.effects.durable.schema import FORMAT
+
+TENANT_CONCURRENCY: Final = 32
+"""Tasks of one tenant at once, over all workers, unless a limit says otherwise."""
+TENANTS_MAX: Final = 1_000
+"""Tenants of one queue that are looked at in one turn."""
+SCOPES: Final = ("queue", "tenant", "agent", "tool")
+EACH: Final = "*"
+"""As a limit's name: each one that has no limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many at once, and how many starts within so many seconds; 0: any number."""
+
+    scope: str
+    name: str
+    at_once: int = 0
+    starts: int = 0
+    seconds: float = 0.0
+
+    def checked(self) -> Limit:
+        """Return this limit. Raises ActionError naming the field that is out of range."""
+        if self.scope not in SCOPES or not self.name:
+            raise ActionError("must be one of " + ", ".join(SCOPES) + ", with a name", field="scope")
+        if self.at_once < 0 or self.starts < 0 or self.seconds < 0 or (self.starts > 0) != (self.seconds > 0):
+            raise ActionError("starts and seconds go together and are not negative", field="limit")
+        return self
+
+
+class Limits:
+    """The limits of one ledger: what an operator set, for every worker."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def set(self, limit: Limit) -> None:
+        """Set a limit, or take it away when nothing is limited. Raises ActionError."""
+        limit = limit.checked()
+
+        def work(session: Any) -> None:
+            session.execute("DELETE FROM agentos_limit WHERE scope=? AND name=?", (limit.scope, limit.name))
+            if limit.at_once or limit.starts:
+                values = (limit.scope, limit.name, limit.at_once, limit.starts, limit.seconds)
+                session.execute("INSERT INTO agentos_limit VALUES(?,?,?,?,?)", values)
+            self._ledger.notify(session)
+
+        await self._ledger.storage.run(work)
+
+    async def list(self) -> Sequence[Limit]:
+        """Return every limit that was set."""
+        found = await self._ledger.storage.run(limits_of)
+        return [found[key] for key in sorted(found)]
+
+
+def limits_of(session: Any) -> Mapping[tuple[str, str], Limit]:
+    """Return limits by scope and name, within a transaction."""
+    rows = session.execute("SELECT scope, name, at_once, starts, seconds FROM agentos_limit").fetchall()
+    return {(row[0], row[1]): Limit(*row) for row in rows}
+
+
+class Dispatch:
+    """The turns of one worker."""
+
+    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str]) -> None:
+        self._ledger, self._worker, self._queues = ledger, worker, tuple(queues)
+
+    async def take(self, most: int) -> Sequence[Task]:
+        """Start up to `most` tasks for this worker: each has a new token. Raises FencedError, EffectError."""
+        rows, tasks = await self._ledger.storage.run(lambda session: self._take(session, most)), []
+        for row in rows:
+            try:
+                tasks.append(self._ledger.rows.task(row))
+            except (AgentOSError, ValueError, KeyError, TypeError):  # planted or torn: nobody runs it
+                await self._bury(row[0], row[9])
+        return tasks
+
+    async def _bury(self, task_id: str, parent: str) -> None:
+        def work(session: Any) -> None:
+            self._ledger.end(session, task_id, parent, TaskState.DEAD, UNREADABLE)
+
+        await self._ledger.storage.run(work)
+
+    def _take(self, session: Any, most: int) -> list[Any]:
+        alive = session.execute("SELECT state FROM agentos_worker WHERE id=?", (self._worker,)).fetchone()
+        if alive is None or alive[0] != "live":
+            raise FencedError("this worker lost its lease")
+        chosen: list[str] = []
+        for queue in self._queues:
+            if len(chosen) < most and self._any_ready(session, queue):
+                self._lock(session, queue)
+                chosen += _Turn(self._ledger, session, queue).choose(most - len(chosen))
+        if not chosen:
+            return []
+        session.execute(
+            "UPDATE agentos_task SET state='running', token=token+1, worker=?, attempts=attempts+1, reason='',"  # noqa: S608
+            f" started=CASE WHEN started=0 THEN ? ELSE started END WHERE id IN ({marks(chosen)}) AND state='ready'",
+            (self._worker, self._ledger.now(), *chosen),
+        )
+        sql = SELECT + f"WHERE id IN ({marks(chosen)}) AND worker=? AND state='running'"
+        by_id = {row[0]: row for row in session.execute(sql, (*chosen, self._worker)).fetchall()}
+        return [by_id[each] for each in chosen if each in by_id]
+
+    def _any_ready(self, session: Any, queue: str) -> bool:
+        sql = "SELECT 1 FROM agentos_task WHERE queue=? AND state='ready' LIMIT 1"
+        return session.execute(sql, (queue,)).fetchone() is not None
+
+    def _lock(self, session: Any, queue: str) -> None:
+        """Take turns with the other workers."""
+        if not self._ledger.shared:
+            return
+        if session.execute("UPDATE agentos_queue SET turns=turns+1 WHERE name=?", (queue,)).rowcount == 0:
+            session.execute("INSERT INTO agentos_queue VALUES(?,0) ON CONFLICT(name) DO NOTHING", (queue,))
+            session.execute("UPDATE agentos_queue SET turns=turns+1 WHERE name=?", (queue,))
+
+
+class _Turn:
+    """One choice from one queue, within a transaction that holds the queue."""
+
+    def __init__(self, ledger: Ledger, session: Any, queue: str) -> None:
+        self._ledger, self._session, self._queue = ledger, session, queue
+        self._limits, self._now = limits_of(session), ledger.now()
+        self._running: Counter[tuple[str, str]] = Counter()
+        self._chosen: list[str] = []
+        self._waiting: dict[str, list[tuple[str, str]]] = {}
+        sql = "SELECT tenant, agent, queue, count(*) FROM agentos_task WHERE state='running' GROUP BY tenant, agent, queue"
+        for tenant, agent, name, count in session.execute(sql).fetchall():
+            self._running["tenant", tenant] += count
+            self._running["agent", agent] += count
+            self._running["queue", name] += count
+        self._starts: dict[tuple[str, str], int] = {}
+
+    def choose(self, most: int) -> list[str]:
+        """Return the ids to start, best first; what cannot be started any more ends."""
+        served = dict(self._session.execute("SELECT tenant, served FROM agentos_share").fetchall())
+        tenants = self._tenants()
+        while tenants and len(self._chosen) < most and self._room("queue", self._queue):
+            tenant = min(tenants, key=lambda each: (self._running["tenant", each], served.get(each, 0.0), each))
+            found = self._next(tenant, most) if self._room("tenant", tenant) else None
+            if found is None:
+                tenants.remove(tenant)
+                continue
+            task_id, agent = found
+            self._chosen.append(task_id)
+            served[tenant] = self._now + len(self._chosen) * 1e-6
+            for key in (("tenant", tenant), ("agent", agent), ("queue", self._queue)):
+                self._running[key] += 1
+                if key in self._starts:
+                    self._starts[key] += 1
+        for tenant in self._waiting:
+            self._session.execute(
+                "INSERT INTO agentos_share VALUES(?,?) ON CONFLICT(tenant) DO UPDATE SET served=excluded.served",
+                (tenant, served.get(tenant, 0.0)),
+            )
+        return self._chosen
+
+    def _tenants(self) -> list[str]:
+        """Return the tenants that have something ready here: one index look-up each, however much they have."""
+        sql = "SELECT min(tenant) FROM agentos_task WHERE queue=? AND state='ready' AND tenant>?"
+        found: list[str] = []
+        last = ""
+        while len(found) < TENANTS_MAX:
+            row = self._session.execute(sql, (self._queue, last)).fetchone()
+            if row is None or row[0] is None:
+                break
+            last = row[0]
+            found.append(last)
+        return found
+
+    def _next(self, tenant: str, most: int) -> tuple[str, str] | None:
+        """Return (id, agent) of a tenant's next task whose agent has room, or None."""
+        if tenant not in self._waiting:
+            self._waiting[tenant] = self._look(tenant, most)
+        while self._waiting[tenant]:
+            task_id, agent = self._waiting[tenant].pop(0)
+            if self._room("agent", agent):
+                return task_id, agent
+            self._waiting[tenant] = self._look(tenant, most)  # others stand behind what this agent has waiting
+        return None
+
+    def _look(self, tenant: str, most: int) -> list[tuple[str, str]]:
+        """Read a tenant's next tasks, passing over agents that have no room; ends what is too late."""
+        full = [name for scope, name in self._running if scope == "agent" and not self._room("agent", name)]
+        beyond = "".join(
+            f" AND {column} NOT IN ({marks(values)})"
+            for column, values in (("agent", full), ("id", self._chosen))
+            if values
+        )
+        sql = (
+            "SELECT id, agent, deadline, attempts, parent FROM agentos_task WHERE queue=? AND state='ready' AND tenant=?"  # noqa: S608
+            f" AND format<=?{beyond} ORDER BY priority, created LIMIT ?"
+        )
+        found: list[tuple[str, str]] = []
+        values = (self._queue, tenant, FORMAT, *full, *self._chosen, most)
+        for task_id, agent, deadline, attempts, parent in self._session.execute(sql, values).fetchall():
+            if deadline and self._now > deadline:
+                why = "its deadline passed before it could start"
+            elif attempts >= ATTEMPTS_MAX:
+                why = f"started {ATTEMPTS_MAX} times and never ended"
+            else:
+                found.append((task_id, agent))
+                continue
+            self._ledger.end(self._session, task_id, parent, TaskState.DEAD, why)
+        return found
+
+    def _room(self, scope: str, name: str) -> bool:
+        """Return whether one more of this queue, tenant or agent may start now."""
+        limit = self._limits.get((scope, name)) or self._limits.get((scope, EACH))
+        at_once = limit.at_once if limit is not None else TENANT_CONCURRENCY if scope == "tenant" else 0
+        if at_once and self._running[scope, name] >= at_once:
+            return False
+        if limit is None or not limit.starts:
+            return True
+        key = (scope, name)
+        if key not in self._starts:
+            sql = f"SELECT count(*) FROM agentos_task WHERE {scope}=? AND started>?"  # noqa: S608 - one of SCOPES
+            self._starts[key] = self._session.execute(sql, (name, self._now - limit.seconds)).fetchone()[0]
+        return self._starts[key] < limit.starts

@@ -1,0 +1,94 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike, and how older ones are brought up to date. SQL only.
+
+Everything a task holds that could be read by others (input, result, rights, outcomes) is sealed; names, states and
+times are not. `format` is the version of a task's row: a worker takes no task of a later format than it knows, so that a
+deploy may roll through the workers one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+FORMAT: Final = 2
+"""What this version writes. 1: tasks of before there were children (read as roots without limits)."""
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS agentos_task(
+  id TEXT PRIMARY KEY, program TEXT NOT NULL, input TEXT NOT NULL, principal TEXT NOT NULL, workspace TEXT NOT NULL,
+  policies TEXT NOT NULL, queue TEXT NOT NULL, priority INTEGER NOT NULL, deadline DOUBLE PRECISION NOT NULL,
+  parent TEXT NOT NULL, schedule TEXT NOT NULL, state TEXT NOT NULL, created DOUBLE PRECISION NOT NULL,
+  started DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, attempts INTEGER NOT NULL,
+  token BIGINT NOT NULL, worker TEXT NOT NULL, approval TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL,
+  wanted TEXT NOT NULL, queued INTEGER NOT NULL, tenant TEXT NOT NULL DEFAULT 'default',
+  agent TEXT NOT NULL DEFAULT 'main', root TEXT NOT NULL DEFAULT '', lineage TEXT NOT NULL DEFAULT '[]',
+  rights TEXT NOT NULL DEFAULT '', waits TEXT NOT NULL DEFAULT '[]', format INTEGER NOT NULL DEFAULT 1
+);
+CREATE TABLE IF NOT EXISTS agentos_worker(
+  id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started DOUBLE PRECISION NOT NULL,
+  beat DOUBLE PRECISION NOT NULL, state TEXT NOT NULL, queues TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS agentos_outcome(
+  key TEXT PRIMARY KEY, task TEXT NOT NULL, token BIGINT NOT NULL, action_digest TEXT NOT NULL,
+  at DOUBLE PRECISION NOT NULL, value TEXT NOT NULL, what TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS agentos_allowance(
+  task TEXT NOT NULL, unit TEXT NOT NULL, most DOUBLE PRECISION NOT NULL, used DOUBLE PRECISION NOT NULL,
+  PRIMARY KEY(task, unit)
+);
+CREATE TABLE IF NOT EXISTS agentos_queue(name TEXT PRIMARY KEY, turns BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS agentos_share(tenant TEXT PRIMARY KEY, served DOUBLE PRECISION NOT NULL);
+CREATE TABLE IF NOT EXISTS agentos_limit(
+  scope TEXT NOT NULL, name TEXT NOT NULL, at_once INTEGER NOT NULL, starts INTEGER NOT NULL,
+  seconds DOUBLE PRECISION NOT NULL, PRIMARY KEY(scope, name)
+)
+"""
+
+ADDED: Final = {
+    "agentos_task": {
+        "tenant": "TEXT NOT NULL DEFAULT 'default'",
+        "agent": "TEXT NOT NULL DEFAULT 'main'",
+        "root": "TEXT NOT NULL DEFAULT ''",
+        "lineage": "TEXT NOT NULL DEFAULT '[]'",
+        "rights": "TEXT NOT NULL DEFAULT ''",
+        "waits": "TEXT NOT NULL DEFAULT '[]'",
+        "format": "INTEGER NOT NULL DEFAULT 1",
+    },
+    "agentos_outcome": {"what": "TEXT NOT NULL DEFAULT ''"},
+}
+"""Columns that tables of format 1 do not have."""
+
+INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS agentos_task_next ON agentos_task(queue, state, tenant, priority, created);
+CREATE INDEX IF NOT EXISTS agentos_task_state ON agentos_task(state, queue);
+CREATE INDEX IF NOT EXISTS agentos_task_created ON agentos_task(created);
+CREATE INDEX IF NOT EXISTS agentos_task_parent ON agentos_task(parent);
+CREATE INDEX IF NOT EXISTS agentos_task_root ON agentos_task(root);
+CREATE INDEX IF NOT EXISTS agentos_task_worker ON agentos_task(worker);
+CREATE INDEX IF NOT EXISTS agentos_task_schedule ON agentos_task(schedule, created);
+CREATE INDEX IF NOT EXISTS agentos_outcome_task ON agentos_outcome(task);
+CREATE INDEX IF NOT EXISTS agentos_outcome_what ON agentos_outcome(what, at)
+"""
+
+
+class _Storage(Protocol):
+    def run_sync(self, work: Any) -> Any: ...
+
+
+def prepare(storage: _Storage, *, shared: bool) -> None:
+    """Add what older tables lack, then the indexes; `shared` says PostgreSQL. Idempotent. Raises EffectError."""
+
+    def work(session: Any) -> None:
+        if shared:  # two workers that start at once take turns
+            session.execute("SELECT pg_advisory_xact_lock(7205759403792793601)")
+        for table, columns in ADDED.items():
+            held = set()
+            if not shared:
+                held = {row[1] for row in session.execute(f"PRAGMA table_info({table})").fetchall()}
+            for name, kind in columns.items():
+                if name not in held:
+                    guard = "IF NOT EXISTS " if shared else ""
+                    session.execute(f"ALTER TABLE {table} ADD COLUMN {guard}{name} {kind}")
+        for statement in INDEXES.split(";"):
+            session.execute(statement)
+
+    storage.run_sync(work)

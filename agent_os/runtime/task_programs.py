@@ -1,0 +1,67 @@
+"""The programs a task can run besides an application's own: `actions` (a list, one after the other) and `agent`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from agent_os.adapters.langchain.session import Session as LangChainSession
+from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.runtime.agent import STEPS_MAX, SYSTEM
+from agent_os.runtime.task_session import TaskSession
+
+ACTIONS_MAX: Final = 1_000
+Program = Callable[[TaskSession], Awaitable[Any]]
+"""Does a task's work through its session and returns plain JSON. It is run again from its start after a crash, and must
+then ask for the same effects: no clock and no chance of its own in what it asks for.
+"""
+
+
+async def actions(session: TaskSession) -> Any:
+    """Perform the task's list of actions in order; ends at the first that is denied or fails, unless told to go on."""
+    given = session.task.input.get("actions")
+    if not isinstance(given, list) or len(given) > ACTIONS_MAX:
+        raise ActionError(f"must be a list of at most {ACTIONS_MAX} actions", field="actions")
+    go_on, results = session.task.input.get("go_on") is True, []
+    for action in given:
+        try:
+            done = await session.perform(action)
+        except DeniedError as error:
+            if not go_on:
+                raise
+            results.append({"denied": error.decision.reason, "rules": list(error.decision.rules)})
+            continue
+        if not done.ok and not go_on:
+            raise EffectError(f"action {len(results)} failed: {done.detail or done.error}")
+        results.append({"error": done.error, "detail": done.detail} if not done.ok else {"value": _shown(done.value)})
+    return {"results": results}
+
+
+def _shown(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+async def agent(session: TaskSession) -> Any:
+    """Run the built-in agent on the task's text; returns its last words."""
+    from langchain.agents import create_agent  # noqa: PLC0415 - a second of imports
+
+    from agent_os.adapters.langchain import AgentOSMiddleware, builtin_tools, govern_model  # noqa: PLC0415
+
+    text, model = session.task.input.get("task"), session.task.input.get("model")
+    if not isinstance(text, str) or not model:
+        raise ActionError("a text and a model are needed", field="task")
+    session.prompt(text)
+    inner: LangChainSession = session
+    built: Any = create_agent(
+        govern_model(inner, model),
+        tools=builtin_tools(inner, ()),
+        system_prompt=SYSTEM.format(workspace=session.workspace),
+        middleware=[AgentOSMiddleware(inner)],
+    )
+    given = {"messages": [{"role": "user", "content": text}]}
+    config = {"recursion_limit": 2 * STEPS_MAX, "configurable": {"thread_id": session.task.id}}
+    state = await built.ainvoke(given, config)
+    return {"answer": str(state["messages"][-1].text)}
+
+
+PROGRAMS: Final[dict[str, Program]] = {"actions": actions, "agent": agent}
