@@ -157,6 +157,18 @@ class RateStore(Protocol):
         ...
 
 
+class AgentAllowance(Protocol):
+    """What one agent may use of its own, counted against its ancestors too."""
+
+    async def reserve(self, amounts: Mapping[str, float]) -> bool:
+        """Take amounts by unit at the worst case, or nothing and return False. Raises EffectError."""
+        ...
+
+    async def charge(self, reserved: Mapping[str, float], used: Mapping[str, float]) -> None:
+        """Replace what was reserved by what was used; a unit nobody measured counts as reserved."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Approval:
     """One ask, waiting for or answered by a person.

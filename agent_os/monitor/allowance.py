@@ -19,7 +19,7 @@ ANSWER_TOKENS_MAX: Final = 1024
 
 
 class Allowance:
-    """Limits by unit, and what of them is used or reserved, here and in every ancestor."""
+    """Implements `core.ports.AgentAllowance` in memory: limits by unit, and what of them is used or reserved, here and in every ancestor."""
 
     def __init__(self, limits: Mapping[str, float], parent: Allowance | None = None) -> None:
         for unit, limit in limits.items():
@@ -48,6 +48,14 @@ class Allowance:
     def settle(self, reserved: Mapping[str, float], used: Mapping[str, float]) -> None:
         """Replace what was reserved by what was used; a unit nobody measured counts as reserved."""
         self._add({unit: used.get(unit, amount) - amount for unit, amount in reserved.items()}, 1.0)
+
+    async def reserve(self, amounts: Mapping[str, float]) -> bool:
+        """Reserve amounts, as the port wants it."""
+        return self.take(amounts)
+
+    async def charge(self, reserved: Mapping[str, float], used: Mapping[str, float]) -> None:
+        """Replace what was reserved, as the port wants it."""
+        self.settle(reserved, used)
 
     def _add(self, amounts: Mapping[str, float], sign: float) -> None:
         for unit, amount in amounts.items():

@@ -15,9 +15,8 @@ from agent_os.core.action import Action, NetConnect
 from agent_os.core.errors import AgentOSError
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
 from agent_os.core.label import TRUSTED, Label
-from agent_os.core.ports import FlowGuard, PrivacyRouter
+from agent_os.core.ports import AgentAllowance, FlowGuard, PrivacyRouter
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor.allowance import Allowance
 from agent_os.monitor.wiring import DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
 
 
@@ -46,7 +45,7 @@ class Session:
     capabilities: tuple[Capability, ...] | None = None
     children: int = 0
     """Live children."""
-    allowance: Allowance | None = None
+    allowance: AgentAllowance | None = None
     """What this agent may use of its own; None for an agent nobody limited."""
     ended: bool = False
     """The agent is over (done, failed or killed): nothing it left behind may act any more."""

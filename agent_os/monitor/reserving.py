@@ -50,7 +50,7 @@ async def take(
         left = False
     if not left:
         return Short("runtime.rate", "no calls are left in the window")
-    if session.allowance is not None and not session.allowance.take(needs(action)):
+    if not await _allowed(session, needs(action)):
         await _return_rates(ports, action, obligations)
         return Short("runtime.allowance", "what this agent may use is spent")
     if not wanted:
@@ -62,14 +62,14 @@ async def take(
         granted = False
     if granted:
         return None
-    _return_allowance(session, action)
+    await _return_allowance(session, action)
     await _return_rates(ports, action, obligations)
     return Short("runtime.budget", "a budget is spent" if store is not None else "no budget store is open")
 
 
 async def give_back(ports: Ports, session: Session, judged: Judged, reference: str, taken: Amounts) -> None:
     """Return what was taken for an action that does not happen."""
-    _return_allowance(session, judged.action)
+    await _return_allowance(session, judged.action)
     await _return_rates(ports, judged.action, judged.decision.obligations)
     if taken and ports.budgets is not None:
         await ports.budgets.settle(reference, {})
@@ -80,7 +80,7 @@ async def settle(
 ) -> None:
     """Replace what was taken by what was used; where the outcome does not say, all of it was."""
     if session.allowance is not None:
-        session.allowance.settle(needs(action), outcome.usage)
+        await session.allowance.charge(needs(action), outcome.usage)
     if taken and ports.budgets is not None:
         used = {
             budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
@@ -89,10 +89,17 @@ async def settle(
         await ports.budgets.settle(reference, used)
 
 
-def _return_allowance(session: Session, action: Action) -> None:
+async def _allowed(session: Session, wanted: Mapping[str, float]) -> bool:
+    try:
+        return session.allowance is None or await session.allowance.reserve(wanted)
+    except AgentOSError:  # a ledger that cannot be reached has nothing left
+        return False
+
+
+async def _return_allowance(session: Session, action: Action) -> None:
     if session.allowance is not None:
         taken = needs(action)
-        session.allowance.settle(taken, dict.fromkeys(taken, 0.0))
+        await session.allowance.charge(taken, dict.fromkeys(taken, 0.0))
 
 
 async def _return_rates(ports: Ports, action: Action, obligations: tuple[Obligation, ...]) -> None:

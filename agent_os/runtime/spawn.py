@@ -59,7 +59,10 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     sections = [section for section, _, _ in policy.sections("agents")]
     _bounded(policy, session, family, sections)
     capabilities = granted(policy, monitor, action, composition.toolbox.names())
-    allowance = Allowance(limits_of(sections, action), session.allowance)
+    held = session.allowance
+    if held is not None and not isinstance(held, Allowance):
+        raise EffectError("the children of a task are tasks: use its session's spawn")
+    allowance = Allowance(limits_of(sections, action), held)
     family.started += 1
     name = f"{action.role}-{family.started}"
     child_session = Session(session.principal, session.workspace, privacy=session.privacy, allowance=allowance)

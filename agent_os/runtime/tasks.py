@@ -209,11 +209,12 @@ class TaskRuntime:
         if refused is not None:
             answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
             ports = replace(ports, approvals=answered)
-        if task.rights.capabilities is not None:
+        held = task.rights.capabilities
+        if held is not None:
+            named = {name for each in held if each.verb == "tool.call" for name in each.scope or ()}
             inner.session.capabilities = narrowed(
-                policy, task.rights.role, task.rights.capabilities, workspace=task.workspace,
-                tools=composition.toolbox.names(),
-            )  # fmt: skip
+                policy, task.rights.role, held, workspace=task.workspace, tools=composition.toolbox.names() | named
+            )
         if task.lineage or task.rights.limits:
             inner.session.allowance = LedgerAllowance(self.ledger, task)
         monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))

@@ -75,7 +75,7 @@ class Family:
 
 
 class LedgerAllowance:
-    """What a task may use, counted in its own rows and every ancestor's. Implements `core.ports.Allowance`."""
+    """What a task may use, counted in its own rows and every ancestor's. Implements `core.ports.AgentAllowance`."""
 
     def __init__(self, ledger: Ledger, task: Task) -> None:
         self._ledger, self._chain = ledger, (*task.lineage, task.id)

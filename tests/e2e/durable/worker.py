@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.runtime.tasks import TaskRuntime, TaskSession
 
 POLICY = """
 version: 1
+filesystem_policy: {include_workdir: true, read_only: [/usr, /lib, /lib64, /bin, /etc]}
+process: {run_as_user: sandbox, allow: [{binary: /usr/bin/sleep, args: ["**"]}]}
 schedules: {allow: [{name: "*"}], deny: [{name: "forbidden*"}]}
 tools:
   append_line: {allow: {}}
@@ -25,6 +29,13 @@ tools:
   careful_line: {allow: {}, ask: {}}
   append_note: {allow: {}}
   careful_note: {allow: {}, ask: {}}
+agents:
+  max_depth: 3
+  max_children: 4
+  max_total: 12
+  roles:
+    writer: {tools: [append_line, slow_line], budgets: {calls: 12}}
+    lead: {tools: ["*_line"], may_spawn: [writer, lead], budgets: {calls: 20, seconds: 600}}
 models:
   providers: {scripted: {kind: scripted, models: ["*"]}}
 """
@@ -103,6 +114,105 @@ async def asker(session: TaskSession) -> Any:
     return "done"
 
 
+async def family(session: TaskSession) -> Any:
+    """Ten steps with children: each step is an effect; three children work beside it and are gathered, twice."""
+    _tools(session)
+    told: list[Any] = [await _noted(session, f"{session.task.id} {step}") for step in range(4)]
+    program = session.task.input.get("child", "steps")
+    first = [await session.spawn("writer", f"part {n}", program=program, given={"count": 12, "n": n}) for n in range(3)]
+    told += [await _noted(session, f"{session.task.id} {step}") for step in range(4, 8)]
+    results = await session.gather(*first)
+    told += [await _noted(session, f"{session.task.id} {step}") for step in range(8, 10)]
+    last = await session.spawn("writer", "last", program=program, given={"count": 12, "n": 3})
+    results += await session.gather(last)
+    children = [{"ok": each.ok, "value": each.value, "error": each.error, "agent": each.agent} for each in results]
+    return {"steps": told, "children": children}
+
+
+async def _noted(session: TaskSession, text: str) -> Any:
+    try:
+        return (await session.perform({"kind": "tool.call", "tool": "append_line", "args": {"text": text}})).value
+    except EffectError as error:
+        if "interrupted" not in str(error):
+            raise
+        return "interrupted"
+
+
+async def tries(session: TaskSession) -> Any:
+    """A child that tries what its parent may and it may not."""
+    _tools(session)
+    try:
+        await session.perform({"kind": "tool.call", "tool": "append_note", "args": {"text": "beyond"}})
+    except DeniedError as error:
+        return list(error.decision.rules)
+    return "did it"
+
+
+async def fails(session: TaskSession) -> Any:
+    """A child that fails."""
+    raise ValueError("broken child")
+
+
+async def mixed(session: TaskSession) -> Any:
+    """Three children of which one fails, one tries too much and one works."""
+    children = [await session.spawn("writer", each, program=each) for each in ("fails", "tries", "steps")]
+    return [[each.ok, each.value, each.error] for each in await session.gather(*children)]
+
+
+async def spender(session: TaskSession) -> Any:
+    """Calls until its allowance is spent; returns how many there were, and its children's."""
+    _tools(session)
+    below = []
+    if session.task.input.get("depth"):
+        given = {"depth": session.task.input["depth"] - 1}
+        below = [await session.spawn("lead", f"{n}", program="spender", given=given) for n in range(2)]
+        below = [each.value for each in await session.gather(*below)]
+    for number in range(60):
+        try:
+            text = f"{session.task.id} {number}"
+            await session.perform({"kind": "tool.call", "tool": "append_line", "args": {"text": text}})
+        except DeniedError as error:
+            return {"calls": number, "rules": list(error.decision.rules), "below": below}
+    return {"calls": 60, "rules": [], "below": below}
+
+
+async def bomb(session: TaskSession) -> Any:
+    """Starts as many of itself as it is let, at every level."""
+    started, refused = [], Counter[str]()
+    for number in range(6):
+        try:
+            started.append(await session.spawn("lead", f"{session.task.id} {number}", program="bomb"))
+        except DeniedError as error:
+            refused.update(error.decision.rules)
+    below = await session.gather(*started)
+    return {"started": len(started) + sum(each.value["started"] for each in below), "refused": dict(refused)}
+
+
+async def executes(session: TaskSession) -> Any:
+    """A program in the sandbox that would run for long."""
+    _append(session.workspace, "begin")
+    argv = ["sleep", session.task.input["seconds"]]
+    await session.perform({"kind": "process.exec", "argv": argv, "binary_path": "/usr/bin/sleep"})
+    return "ended"
+
+
+async def nest(session: TaskSession) -> Any:
+    """A child, its child, and a slow effect at the end of the line."""
+    _tools(session)
+    depth = session.task.input["depth"] - 1
+    given = {"depth": depth, "seconds": session.task.input["seconds"]}
+    role, program = ("lead", "nest") if depth else ("writer", "slow")
+    return await session.result(await session.spawn(role, "", program=program, given=given))
+
+
+async def stubborn(session: TaskSession) -> Any:
+    """Does not end when it is asked to."""
+    _append(session.workspace, "stubborn")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
 async def agent_loop(session: TaskSession) -> Any:
     """LangChain's own loop with a scripted model: two parallel calls, then one a person must allow, then an answer."""
     from langchain.agents import create_agent
@@ -135,7 +245,10 @@ async def agent_loop(session: TaskSession) -> Any:
     return {"answer": str(state["messages"][-1].text)}
 
 
-PROGRAMS = {"asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps}
+PROGRAMS = {
+    "family": family, "tries": tries, "fails": fails, "mixed": mixed, "spender": spender, "bomb": bomb,
+    "executes": executes, "nest": nest, "stubborn": stubborn, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
+}  # fmt: skip
 
 
 def runtime(state: Path, lease: float, concurrency: int | None = None, tasks: str = "") -> TaskRuntime:
