@@ -19,7 +19,7 @@ ANSWER_TOKENS_MAX: Final = 1024
 
 
 class Allowance:
-    """Implements `core.ports.AgentAllowance` in memory: limits by unit, and what of them is used or reserved, here and in every ancestor."""
+    """Limits by unit, and what of them is used or reserved, here and in every ancestor (`core.ports.AgentAllowance`)."""
 
     def __init__(self, limits: Mapping[str, float], parent: Allowance | None = None) -> None:
         for unit, limit in limits.items():

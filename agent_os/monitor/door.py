@@ -210,7 +210,7 @@ class Monitor:
     async def _abandon(self, judged: Judged, reference: str, key: str) -> None:
         """Undo an admission that its caller gave up before its effect began: nothing is used, the key is free."""
         taken = reserving.amounts(judged.decision.obligations)
-        await reserving.give_back(self._ports, self.session, judged.action, reference, taken)
+        await reserving.give_back(self._ports, self.session, judged, reference, taken)
         if key and self._ports.outcomes is not None:
             await self._ports.outcomes.release(key)
         gone = record.finished(reference, Outcome(error="cancelled"), now=self._ports.clock.now(), size=-1)
