@@ -22,7 +22,8 @@ from pathlib import Path
 
 from agent_os.core.manifest import Needs
 from agent_os.core.principal import Principal
-from agent_os.effects.sandbox.launch import Launcher, launch, resident_bytes
+from agent_os.effects.sandbox.launch import Launcher, launch
+from agent_os.effects.sandbox.running import resident_bytes
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import SandboxSettings, prepare

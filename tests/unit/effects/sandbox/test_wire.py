@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent_os.effects.sandbox.launch import LAUNCHER
 from agent_os.effects.sandbox.launcher import wire as reading
+from agent_os.effects.sandbox.server import LAUNCHER
 from agent_os.guards.confine import Confinement, wire
 from tests.unit.guards.confine.test_plan import plan
 
