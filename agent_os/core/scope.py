@@ -68,6 +68,8 @@ class Scope:
         given = _parts(action)
         if set(given) - set(self.equal) - set(self.at_most) - self.free:
             return False
+        if self.kind == "tool.call" and not all(isinstance(given.get(name, ""), str) for name in self.free):
+            return False
         return all(name in given and _same(given[name], value) for name, value in self.equal.items()) and all(
             _within(given.get(name), most) for name, most in self.at_most.items()
         )

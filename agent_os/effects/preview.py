@@ -36,16 +36,19 @@ class FilePreview:
         path, content = written
         if len(content) > TEXT_BYTES_MAX:
             return {"difference": f"{len(content)} bytes are written: too many to show"}
+        now = "now"
         try:
             before = self._read(path)
-        except AgentOSError:
-            before = b""
+        except (AgentOSError, OSError):  # nothing there, or nothing that may be read
+            before, now = b"", "nothing to be read there now"
         try:
             old, new = before.decode(), content.decode()
         except UnicodeDecodeError:
             return {"difference": f"binary: {len(before)} bytes now, {len(content)} bytes then"}
         name = path.rpartition("/")[2]
-        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), f"{name} (now)", f"{name} (then)", lineterm="")
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), f"{name} ({now})", f"{name} (then)", lineterm=""
+        )
         shown = [line for _, line in zip(range(LINES_MAX), lines, strict=False)]
         return {"difference": shown or "nothing changes"}
 
