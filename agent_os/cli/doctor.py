@@ -13,11 +13,24 @@ _SIGNS = {"enforced": "ok", "partly": "partly", "missing": "MISSING", "n/a": "-"
 
 
 @app.command()
-def doctor(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Say layer by layer what this machine can enforce. Exit 5 when no sandbox can be had."""
+def doctor(
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-p", help="Also say what this policy needs here; repeat for layers."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say layer by layer what this machine can enforce, and what a policy needs of it.
+
+    Exit 5 when no sandbox can be had, or a part that the policy stands on is missing.
+    """
     from agent_os.runtime.doctor import report  # noqa: PLC0415
 
+    needs = _needs(policy) if policy else []
+    missing = sum(need["state"] == "missing" for need in needs)
     found = report()
+    if policy:
+        found["needs"] = needs
     if json_:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -32,4 +45,17 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
         if found["failure"]:
             typer.echo(f"agentos: no sandbox could be built: {found['failure']}", err=True)
         typer.echo("sandboxes: " + ("yes" if found["sandbox"] else "NO"))
-    sys.exit(0 if found["sandbox"] else 5)
+        for need in needs:
+            typer.echo(f"  {'ok' if need['state'] == 'here' else 'MISSING':<8} {need['section']:<18} {need['part']}")
+            if need["fix"]:
+                typer.echo(f"           {'':<18} {need['fix']}")
+        if policy:
+            typer.echo(f"what the policy needs: {'all here' if not missing else f'{missing} of {len(needs)} missing'}")
+    sys.exit(0 if found["sandbox"] and not missing else 5)
+
+
+def _needs(policy: list[str]) -> list[dict[str, str]]:
+    from agent_os.runtime import load_policy  # noqa: PLC0415
+    from agent_os.runtime.needed import needed  # noqa: PLC0415
+
+    return [need.to_json() for need in needed(load_policy(policy))]

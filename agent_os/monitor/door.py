@@ -195,6 +195,7 @@ class Monitor:
             known = await store.claim(key, judged.action.digest)
             if known is not None:
                 return known
+        taken: reserving.Amounts | None = None
         try:
             taken = await self._reserve(judged, reference)
             await self._spend(judged, reference, taken, discharge)
@@ -204,13 +205,16 @@ class Monitor:
                 await store.release(key)
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(self._abandon(judged, reference, key))
+            await asyncio.shield(self._abandon(judged, reference, taken, discharge, key))
             raise
 
-    async def _abandon(self, judged: Judged, reference: str, key: str) -> None:
+    async def _abandon(
+        self, judged: Judged, reference: str, taken: reserving.Amounts | None, discharge: Discharge, key: str
+    ) -> None:
         """Undo an admission that its caller gave up before its effect began: nothing is used, the key is free."""
-        taken = reserving.amounts(judged.decision.obligations)
-        await reserving.give_back(self._ports, self.session, judged, reference, taken)
+        if taken is not None:
+            await reserving.give_back(self._ports, self.session, judged, reference, taken)
+        await discharge.unspend()
         if key and self._ports.outcomes is not None:
             await self._ports.outcomes.release(key)
         gone = record.finished(reference, Outcome(error="cancelled"), now=self._ports.clock.now(), size=-1)

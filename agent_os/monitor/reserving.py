@@ -5,6 +5,7 @@ Threat: many callers that each see the last of a budget. Taking is atomic in the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -60,6 +61,11 @@ async def take(
         granted = store is not None and await store.reserve(reference, wanted)
     except AgentOSError:
         granted = False
+    except asyncio.CancelledError:  # the store may reserve all the same: what it does in order, it then releases
+        _return_allowance(session, action)
+        if store is not None:
+            await asyncio.shield(store.settle(reference, {}))
+        raise
     if granted:
         return None
     await _return_allowance(session, action)

@@ -377,7 +377,9 @@ class Requests:
             if response.status == 101:
                 raise HttpError("the upstream switched protocols unasked", 502)
             if upstream.meter is not None and response.length > upstream.meter.left + len(upstream.buffer):
-                raise ContentError("egress.bytes", "the answer is larger than what this destination's byte budget has left")
+                raise ContentError(
+                    "egress.bytes", "the answer is larger than what this destination's byte budget has left"
+                )
             body = Body(upstream, response.length)
             start, whole = await inspect_response(parts, head, route, response, body, secrets, self._hold)
         except (HttpError, StreamClosedError) as error:
