@@ -38,6 +38,8 @@ def _lines(approval: Approval) -> Iterator[tuple[str, str]]:
     for item in preview.pop("provenance", ()):
         where = " ".join(part for part in (item.get("argument"), "from", item.get("source") or "unknown text") if part)
         yield _row("careful", f"{item.get('sink')}: {where} {item.get('detail', '')}".rstrip()), "red"
+        if item.get("quote"):
+            yield _row("", f"“{item['quote']}”"), "red"
     for label in preview.pop("labels", ()):
         said = f"{label['argument']}: {label['integrity']}, {label['confidentiality']}"
         sources = ", ".join(label["sources"])

@@ -89,8 +89,12 @@ class _Screen:
         self.line(_cut(text, self._wide), COLOURS.get(what.verdict, ""))
         rules = ", ".join(what.rules) or "default deny: no rule allows it"
         self.line(_cut(f"         by {rules}", self._wide), "dim")
+        for item in what.provenance:
+            place = f"{item['argument'].lstrip('/')} comes from {_short(item['source'])}"
+            self.line(_cut(f"         {place}: “{item['quote']}”", self._wide), "red")
         if what.answered_by:
-            self.line(f"         a person must answer; this demo answers as {what.answered_by}: approved", "yellow")
+            answer = "denied" if what.said else "approved"
+            self.line(f"         a person must answer; this demo answers as {what.answered_by}: {answer}", "yellow")
         elif what.verdict == "deny":
             self.line(_cut(f"         the agent was told: {what.said}", self._wide), "dim")
 
@@ -133,6 +137,11 @@ class _Screen:
         self.line(f"  agentos policy check {tour.folder}/desk/policy.yaml    what the policy says")
         self.line("  agentos init    a policy for the folder you are in")
         self.line(f"  ({tour.seconds:.1f} s)", "dim")
+
+
+def _short(source: str) -> str:
+    """Return a source without the folder the tour runs in and the number of the call."""
+    return source.partition("#")[0].rpartition("/desk/")[2] or source
 
 
 def _cut(text: Any, width: int) -> str:

@@ -71,6 +71,8 @@ class FlowConcern:
     """Who the effect would reach, in plain form: what a declassification or a trusted domain is matched against."""
     tags: tuple[str, ...] = ()
     """Classes of the guarded data that would leave (`secret`, `pii`)."""
+    quote: str = ""
+    """The words around the value where it was read: for the person who approves, never for a reason or a log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,13 @@ async def _preview(ports: Ports, action: Action, decision: Decision, facts: Fact
         "reason": decision.reason,
         "on_timeout": "deny",
         "provenance": [
-            {"sink": item.sink, "argument": item.argument, "source": item.source, "detail": item.detail}
+            {
+                "sink": item.sink,
+                "argument": item.argument,
+                "source": item.source,
+                "detail": item.detail,
+                "quote": item.quote,
+            }
             for item in facts.flow or ()
         ],
         "labels": [

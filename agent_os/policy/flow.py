@@ -17,10 +17,11 @@ from agent_os.core.facts import Facts, FlowConcern
 from agent_os.policy.globs import PatternError, compile_any
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.schema.flow import SINKS
+from agent_os.policy.values import pluck
 from agent_os.policy.who import Holds, compile_who
 
 if TYPE_CHECKING:
-    from agent_os.policy.schema.flow import Declassify, Flow
+    from agent_os.policy.schema.flow import Declassify, Flow, Trusted
 
 KINDS: Final = frozenset(
     {
@@ -39,6 +40,8 @@ ADVICE: Final = {
     "personal_to_untrusted": "leave the personal data out",
     "untrusted_url": "leave the web address out, or name it in the task",
 }
+TRUSTED_KINDS: Final = ("file", "tool", "host", "memory", "data")
+"""How the sources of reference lists begin."""
 _BY_ADDRESS: Final = frozenset({"authority_from_untrusted", "authority_of_unknown_origin", "untrusted_url"})
 _DOMAIN: Final = re.compile(
     r"(?:[a-z][a-z0-9+.-]*://)?(?:[^@/\s]*@)?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::\d+)?(?:[/?#].*)?"
@@ -104,6 +107,8 @@ def compile_flow(flow: Flow, context: Context) -> FlowSection:
         ("flow.trusted_principals", lambda: _trusted_principals(flow.trusted_principals)),
         *((f"flow.declassify[{index}]", _declassifier(entry)) for index, entry in enumerate(flow.declassify)),
     ]
+    for index, entry in enumerate(flow.trusted):
+        _check_trusted(entry, f"flow.trusted[{index}]", context)
     for path, compile_excuse in builders:
         try:
             excuse = compile_excuse()
@@ -118,6 +123,27 @@ def compile_flow(flow: Flow, context: Context) -> FlowSection:
         context.problem("flow.who", str(error))
         who = None
     return FlowSection(rules, excuses, who)
+
+
+def _check_trusted(entry: Trusted, path: str, context: Context) -> None:
+    for source in entry.from_:
+        kind, _, rest = source.partition(":")
+        if kind not in TRUSTED_KINDS or not rest:
+            context.problem(
+                f"{path}.from",
+                f"{source!r} is no source",
+                f"begin with one of {', '.join(TRUSTED_KINDS)}, then a colon",
+            )
+            continue
+        if kind == "data":
+            name, *fields = rest.split(".")
+            if name not in context.data or pluck(context.data[name], fields) is None:
+                context.problem(f"{path}.from", f"{source!r} names no values of `data`", "name a set and a field of it")
+            continue
+        try:
+            compile_any([source], crossing=True)
+        except PatternError as error:
+            context.problem(f"{path}.from", str(error))
 
 
 def domain_of(value: str) -> str:

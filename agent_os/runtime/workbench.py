@@ -142,7 +142,7 @@ def watchers(policy: Policy, tools: str | None) -> MakeWatcher | None:
         return lambda _head, _principal: _NoFlow()
 
     def make_watcher(head: Mapping[str, Any], principal: Principal) -> Any:
-        return make(manifests, head, principal)
+        return make(manifests, head, principal, policy)
 
     return make_watcher
 

@@ -90,7 +90,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
                     doubt = _Doubt("contradicts_prompt")
         if doubt is not None:
             to = (scalar_text(value),) if doubt.sink != "contradicts_prompt" else ()
-            concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), to))
+            quote = known.taint.quote(scalar_text(value), doubt.source) if doubt.source else ""
+            concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), to, quote=quote))
         if isinstance(value, str) and value:
             payload.append((pointer, argument, value))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
@@ -175,7 +176,8 @@ def _leaving(
             if not _host_vouched(known, normal.strict_host(url)):
                 host = normal.host_of(url)
                 source = known.taint.source_of(host)
-                concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,)))
+                quote = known.taint.quote(host, source) if source else ""
+                concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,), quote=quote))
                 break
     if carried:
         concerns.append(FlowConcern("shared_write", "", "", "text of unknown authors is carried along"))
@@ -187,6 +189,8 @@ def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, obj
         return None
     text = scalar_text(value)
     if _prompt_vouches(known, text, argument, spec):
+        return None
+    if argument.type != "code" and known.references.holds(text):
         return None
     ways = argument.vouched_by
     if argument.role is Role.AUTHORITY and _is_self(known, text) and known.scope.to_self:

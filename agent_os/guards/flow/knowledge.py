@@ -19,6 +19,7 @@ from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
 from agent_os.guards.flow.days import days_in
 from agent_os.guards.flow.evidence import Entry, Evidence, scalar_text, trusted
 from agent_os.guards.flow.prompt import Prompt
+from agent_os.guards.flow.references import References
 from agent_os.guards.flow.scope import Scope, name_words, profile
 from agent_os.guards.flow.secrets import SecretIndex
 from agent_os.guards.flow.select import number_of
@@ -63,6 +64,9 @@ class Knowledge:
     """Whether anything that an attacker could have written has been read."""
     drafts: dict[str, ToolSpec] = field(default_factory=dict)
     workspace: str = "/workspace"
+    references: References = field(default_factory=References)
+    written: set[str] = field(default_factory=set)
+    """Files written since untrusted text was read: whatever they are called, they are trusted no more."""
     own_texts: set[int] = field(default_factory=set)
     """Hashes of whole texts that are the user's own; a tool that hands one on hands on a trusted text."""
 
@@ -100,6 +104,8 @@ class Knowledge:
         source = f"{kinds.source_of(tool, args)}#{self.calls}"
         if isinstance(result, bytes):
             result = result.decode("utf-8", "replace")
+        if performed and not failed:
+            self._learn_reference(tool, args, spec, result)
         if spec.derived and derive.carries_content(spec.name, args, result):
             spec = derive.opaque(spec.name, spec.effect)
             value = result
@@ -134,6 +140,25 @@ class Knowledge:
             self._describe(spec, args, found, creates)
         self.context = self.context.join(label)
         return label, found
+
+    def _learn_reference(self, tool: str, args: Mapping[str, Any], spec: ToolSpec, result: Any) -> None:
+        """Take a result that comes from a reference list of the policy; one that is so as a whole is trusted text."""
+        if spec.effect is not Effect.READ:
+            return
+        path = next((value for _, name, value in scalars(args) if self._is_path(spec, name, value)), None)
+        if path in self.written:
+            return
+        sources = [kinds.source_of(tool, args)]
+        if path is not None:
+            sources.append("file:" + str(path).removeprefix(self.workspace + "/"))
+        for source in sources:
+            if self.references.knows(source) and self.references.learn(source, result):
+                self.own_texts.update(hash(item) for _, _, item in scalars({"": result}) if isinstance(item, str))
+
+    def _is_path(self, spec: ToolSpec, name: str, value: Any) -> bool:
+        if not isinstance(value, str) or not value:
+            return False
+        return self.argument(spec, name, value).type == "path" or name in ("path", "file_path", "filename", "file")
 
     def _take_leaf(self, leaf: leaves.Leaf, entry: Entry, spec: ToolSpec, taking: _Taking) -> None:
         text = scalar_text(leaf.value)

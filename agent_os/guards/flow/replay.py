@@ -16,7 +16,9 @@ from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
 from agent_os.core.manifest import Manifest, ToolSpec
 from agent_os.core.principal import Principal
+from agent_os.guards.flow.references import References
 from agent_os.guards.flow.session import FlowSession
+from agent_os.guards.flow.wiring import references_of
 from agent_os.policy import Policy
 from agent_os.policy.workbench.replay import replay_trace
 
@@ -38,8 +40,14 @@ def specs_of(manifests: Iterable[Manifest]) -> dict[str, ToolSpec]:
 class TraceWatcher:
     """Follows one trace with a flow session of its own."""
 
-    def __init__(self, specs: Mapping[str, ToolSpec], head: Mapping[str, Any], principal: Principal) -> None:
-        self._session = FlowSession(specs=specs, principal=principal)
+    def __init__(
+        self,
+        specs: Mapping[str, ToolSpec],
+        head: Mapping[str, Any],
+        principal: Principal,
+        references: References | None = None,
+    ) -> None:
+        self._session = FlowSession(specs=specs, principal=principal, references=references)
         prompt = head.get("prompt", "")
         if isinstance(prompt, str):
             self._session.prompt(prompt)
@@ -56,9 +64,11 @@ class TraceWatcher:
             self._session.take(action.target, action.args, result, failed=failed, performed=performed)
 
 
-def watcher(manifests: Iterable[Manifest], head: Mapping[str, Any], principal: Principal) -> TraceWatcher:
-    """Return the watcher of one trace; `head` is the trace without its calls."""
-    return TraceWatcher(specs_of(manifests), head, principal)
+def watcher(
+    manifests: Iterable[Manifest], head: Mapping[str, Any], principal: Principal, policy: Policy | None = None
+) -> TraceWatcher:
+    """Return the watcher of one trace under a policy's reference lists; `head` is the trace without its calls."""
+    return TraceWatcher(specs_of(manifests), head, principal, references_of(policy) if policy is not None else None)
 
 
 def replay(policy: Policy, manifests: Iterable[Manifest], trace: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,5 +76,9 @@ def replay(policy: Policy, manifests: Iterable[Manifest], trace: Mapping[str, An
     specs = specs_of(manifests)
     watched = any(True for _ in policy.sections("flow"))
     return replay_trace(
-        policy, trace, make_watcher=(lambda head, principal: TraceWatcher(specs, head, principal)) if watched else None
+        policy,
+        trace,
+        make_watcher=(lambda head, principal: TraceWatcher(specs, head, principal, references_of(policy)))
+        if watched
+        else None,
     )

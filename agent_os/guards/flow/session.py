@@ -21,6 +21,7 @@ from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import kinds, leaves
 from agent_os.guards.flow.judge import Judgement, judge
 from agent_os.guards.flow.knowledge import Knowledge
+from agent_os.guards.flow.references import References
 
 
 class FlowSession:
@@ -37,10 +38,12 @@ class FlowSession:
         *,
         trusted_paths: tuple[str, ...] = (),
         workspace: str = "/workspace",
+        references: References | None = None,
     ) -> None:
-        self._known = Knowledge(specs if specs is not None else {}, principal, workspace=workspace)
+        self._known = Knowledge(
+            specs if specs is not None else {}, principal, workspace=workspace, references=references or References()
+        )
         self._trusted_paths = trusted_paths
-        self._written: set[str] = set()
         self._memory: dict[str, Label] = {}
 
     @property
@@ -113,7 +116,7 @@ class FlowSession:
         parent's words: it vouches for nothing and widens nothing.
         """
         other = FlowSession(trusted_paths=self._trusted_paths)
-        other._known, other._written, other._memory = self._known, self._written, self._memory
+        other._known, other._memory = self._known, self._memory
         return other
 
     def _own_text(self, tool: str, args: Mapping[str, Any]) -> bool:
@@ -121,7 +124,7 @@ class FlowSession:
         if tool == "memory.read":
             return self._memory.get(str(args.get("key", "")), None) == TRUSTED
         path = str(args.get("path", ""))
-        if tool != "fs.read" or path in self._written:
+        if tool != "fs.read" or path in self._known.written:
             return False
         return any(path == known or path.startswith(known.rstrip("/") + "/") for known in self._trusted_paths)
 
@@ -131,4 +134,4 @@ class FlowSession:
             label = self._known.label_of(args.get("value"))
             self._memory[str(args.get("key", ""))] = TRUSTED if label.integrity is Integrity.TRUSTED else label
         elif tool in ("fs.write", "fs.delete") and self._known.read_untrusted:
-            self._written.add(str(args.get("path", "")))
+            self._known.written.add(str(args.get("path", "")))

@@ -22,6 +22,11 @@ SPACED_RUNS_MAX: Final = 2000
 """Runs of spaced-out letters that are searched; beyond, the index says yes to everything."""
 
 
+QUOTED_SOURCES_MAX: Final = 512
+"""Sources whose text is kept for quoting; a value from a later one is shown without its surroundings."""
+QUOTE_CHARS: Final = 160
+
+
 class TaintIndex:
     """Owned by one session; grows only."""
 
@@ -31,6 +36,7 @@ class TaintIndex:
         self._runs: set[str] = set()
         self._urls: dict[str, str] = {}
         self._sources: dict[str, str] = {}
+        self._texts: dict[str, list[str]] = {}
         self._chars = 0
         self.saturated = False
 
@@ -40,6 +46,8 @@ class TaintIndex:
         if self._chars > TAINT_CHARS_MAX:
             self.saturated = True
             return
+        if len(self._texts) < QUOTED_SOURCES_MAX or source in self._texts:
+            self._texts.setdefault(source, []).append(text)
         self._index(text, source)
         for hidden in normal.decoded(text):
             self._index(hidden, source)
@@ -76,6 +84,20 @@ class TaintIndex:
     def holds_host(self, host: str) -> bool:
         """Return whether a web address with this host stands in untrusted text."""
         return self.saturated or host in self._urls
+
+    def quote(self, value: str, source: str) -> str:
+        """Return the line in which a source named a value, or the words around it; nothing where it stands there encoded."""
+        word = max(normal.words(value), key=len, default="")
+        for text in self._texts.get(source, ()) if word else ():
+            at = text.lower().find(word)
+            if at >= 0:
+                start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+                end = len(text) if end < 0 else end
+                if end - start <= QUOTE_CHARS:
+                    return " ".join(text[start:end].split())
+                start = max(start, at - (QUOTE_CHARS - len(word)) // 2)
+                return "…" + " ".join(text[start : min(end, start + QUOTE_CHARS)].split()) + "…"
+        return ""
 
     def source_of(self, value: str) -> str:
         """Return where the value's rarest word first came from, or nothing."""

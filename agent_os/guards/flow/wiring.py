@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from agent_os.core import canonical
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.principal import Principal
+from agent_os.guards.flow.references import Layer, References, Source, spelling
 from agent_os.guards.flow.session import FlowSession
 from agent_os.policy import Policy
+from agent_os.policy.globs import compile_any
+from agent_os.policy.values import pluck
 
 
 def session_for(
@@ -26,4 +29,28 @@ def session_for(
     if not by_layer:
         return None
     trusted = set.intersection(*by_layer.values())
-    return FlowSession(specs, principal, trusted_paths=tuple(sorted(trusted)), workspace=workspace)
+    return FlowSession(
+        specs,
+        principal,
+        trusted_paths=tuple(sorted(trusted)),
+        workspace=workspace,
+        references=references_of(policy),
+    )
+
+
+def references_of(policy: Policy) -> References:
+    """Return the reference lists of a policy's `flow:` sections, with the values its own `data` states."""
+    layers: dict[str, Layer] = {}
+    for section, owner, unit in policy.sections("flow"):
+        layer = layers.setdefault(owner.name, Layer())
+        for entry in section.trusted:
+            read = [source for source in entry.from_ if not source.startswith("data:")]
+            fields = frozenset(name.lower() for name in entry.fields)
+            if read:
+                layer.sources = (*layer.sources, Source(compile_any(read, crossing=True), fields))
+            for source in entry.from_:
+                if source.startswith("data:"):
+                    name, *path = source.removeprefix("data:").split(".")
+                    found = pluck(unit.data.get(name), path) or ()
+                    layer.values.update(spelling(str(value)) for value in found)
+    return References(layers.values())

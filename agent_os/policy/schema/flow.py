@@ -21,6 +21,20 @@ class Declassify(Part):
     owner: Text = Field(description="Who answers for it.")
 
 
+class Trusted(Part):
+    """A reference list: records the operator keeps, whose values vouch for an authority by themselves."""
+
+    from_: list[Text] = Field(
+        alias="from",
+        min_length=1,
+        description="Where the list is read: file:<path below the workspace>, tool:<name>, host:<name> (globs), or "
+        "data:<set>.<field> for a set of this file's `data`.",
+    )
+    fields: list[Text] = Field(default_factory=list, description="Only the values of these fields (keys, columns).")
+    reason: Text = Field(description="Why.")
+    owner: Text = Field(description="Who answers for it.")
+
+
 class Flow(Part):
     """What happens at each class of sink; `off` is no check, `warn` records.
 
@@ -58,6 +72,11 @@ class Flow(Part):
         default_factory=list, description="Recipients and accounts that need no voucher; globs."
     )
     trusted_paths: list[Text] = Field(default_factory=list, description="Files the user wrote; data there is trusted.")
+    trusted: list[Trusted] = Field(
+        default_factory=list,
+        description="Reference lists: a recipient or an account that stands in one needs no other voucher, even if it "
+        "stands in untrusted text as well.",
+    )
     declassify: list[Declassify] = Field(default_factory=list, description="Exceptions with an owner.")
     who: Who | None = Field(default=None, description="Only for these principals.")
     enforcement: Enforcement = Field(default="enforce", description="`audit` records only.")
