@@ -62,15 +62,19 @@ async def take(
     except AgentOSError:
         granted = False
     except asyncio.CancelledError:  # the store may reserve all the same: what it does in order, it then releases
-        _return_allowance(session, action)
-        if store is not None:
-            await asyncio.shield(store.settle(reference, {}))
+        await asyncio.shield(_undone(ports, session, action, reference))
         raise
     if granted:
         return None
     await _return_allowance(session, action)
     await _return_rates(ports, action, obligations)
     return Short("runtime.budget", "a budget is spent" if store is not None else "no budget store is open")
+
+
+async def _undone(ports: Ports, session: Session, action: Action, reference: str) -> None:
+    await _return_allowance(session, action)
+    if ports.budgets is not None:
+        await ports.budgets.settle(reference, {})
 
 
 async def give_back(ports: Ports, session: Session, judged: Judged, reference: str, taken: Amounts) -> None:
