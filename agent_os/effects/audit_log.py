@@ -1,8 +1,10 @@
 """The audit sink: records in, durable hash-chained lines out, by group commit. Implements `core.ports.AuditSink`.
 
 Callers on any thread append; one writer thread takes whatever is queued, encodes and chains it, writes it with one
-`write` and one `fdatasync`, and then ends the awaitables of the whole batch. There is no gathering delay: a batch is
-what arrived while the one before was on its way to the disk.
+`write` and one `fdatasync`, and then ends the awaitables of the whole batch. Who waits is never kept waiting for more
+to come: a batch is what arrived while the one before was on its way to the disk. Records that nobody waits for (outcomes,
+denials) go with the next one that somebody does, or after LINGER_SECONDS: an intent right behind an outcome must not
+stand in line for the outcome's own sync.
 
 Fail closed. When a record could not be made durable (disk full, read-only, an I/O error) its awaitable raises
 EffectError, the chain stays where it was and `append` refuses further records, except for one attempt every
@@ -33,6 +35,8 @@ TIMEOUT_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.5
 QUEUE_RECORDS_MAX: Final = 65_536
 BATCH_RECORDS_MAX: Final = 4_096
+LINGER_SECONDS: Final = 0.002
+"""How long records that nobody waits for may wait for company."""
 CHECKPOINT_SECONDS: Final = 1.0
 CHECKPOINT_RECORDS: Final = 10_000
 
@@ -40,11 +44,11 @@ CHECKPOINT_RECORDS: Final = 10_000
 class _Ticket:
     """What `append` returns: awaitable, and cheap when nobody waits for it."""
 
-    __slots__ = ("done", "error", "future", "record", "sink")
+    __slots__ = ("done", "error", "future", "record", "sink", "wanted")
 
     def __init__(self, sink: AuditLog, record: Mapping[str, Any]) -> None:
         self.sink, self.record = sink, record
-        self.done = False
+        self.done = self.wanted = False
         self.error: EffectError | None = None
         self.future: asyncio.Future[None] | None = None
 
@@ -54,6 +58,8 @@ class _Ticket:
             future = loop.create_future()
             self.sink._expire_later(loop, future)
             self.future = future
+            self.wanted = True
+            self.sink._hurry()
             # INVARIANT: the writer sets `done` and then reads `future`, we set `future` and then read `done`, so one of
             # the two sees the other and the future ends.
             if not self.done:
@@ -92,8 +98,13 @@ class _Deadlines:
             future = waiting.popleft()[1]
             if not future.done():
                 future.set_exception(self._expired())
+                future.exception()  # seen, even when nobody waits any more
         if waiting:
             self._timer = self._loop.call_at(waiting[0][0], self._sweep)
+
+
+_HURRY: Final = object.__new__(_Ticket)
+"""Queued when somebody begins to wait for a record that the writer holds."""
 
 
 class AuditLog:
@@ -108,6 +119,7 @@ class AuditLog:
         self._files, self._timeout = files, timeout
         self._key_id, self._signer = sign_with
         self._queue: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._lingering = False
         self._deadlines: dict[asyncio.AbstractEventLoop, _Deadlines] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"audit-{files.writer}", daemon=True)
@@ -192,6 +204,11 @@ class AuditLog:
     def _too_late(self) -> EffectError:
         return EffectError(f"audit: not durable within {self._timeout:g} s")
 
+    def _hurry(self) -> None:
+        """Somebody waits: a writer that waits for company must not."""
+        if self._lingering:
+            self._queue.put(_HURRY)
+
     def close(self, timeout: float = TIMEOUT_SECONDS) -> None:
         """Write what is queued and a last checkpoint, end the thread, give the lock up. Waits at most `timeout` s."""
         if self._closed:
@@ -210,7 +227,7 @@ class AuditLog:
             self._failed = f"the writer ended: {type(error).__name__}"
             while not self._queue.empty():
                 ticket = self._queue.get()
-                if ticket is not None:
+                if ticket is not None and ticket is not _HURRY:
                     self._end([ticket], EffectError(f"audit: {self._failed}"))
             raise
 
@@ -223,19 +240,7 @@ class AuditLog:
             except queue.Empty:
                 self._checkpoint()
                 continue
-            batch: list[_Ticket] = []
-            item: _Ticket | None = first
-            while True:
-                if item is None:
-                    ending = True
-                    break
-                batch.append(item)
-                if len(batch) >= BATCH_RECORDS_MAX:
-                    break
-                try:
-                    item = taken.get_nowait()
-                except queue.Empty:
-                    break
+            batch, ending = self._batch(first)
             if batch:
                 self._commit(batch)
             due = time.monotonic() - self._anchored_at >= CHECKPOINT_SECONDS
@@ -243,6 +248,33 @@ class AuditLog:
                 self._checkpoint()
         self._checkpoint()
         self._files.close()
+
+    def _batch(self, first: _Ticket | None) -> tuple[list[_Ticket], bool]:
+        """Return what is written next, and whether it is the last: all that is here once somebody waits for any of it."""
+        batch: list[_Ticket] = []
+        item, until = first, 0.0
+        try:
+            while item is not None:
+                if item is not _HURRY:
+                    batch.append(item)
+                if len(batch) >= BATCH_RECORDS_MAX:
+                    return batch, False
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    # INVARIANT: we set `_lingering` and then read `wanted`, a waiter sets `wanted` and then reads
+                    # `_lingering`, so one of the two sees the other.
+                    self._lingering = True
+                    now = time.monotonic()
+                    until = until or now + LINGER_SECONDS
+                    if not batch or now >= until or any(ticket.wanted for ticket in batch):
+                        return batch, False
+                    item = self._queue.get(timeout=until - now)
+        except queue.Empty:
+            return batch, False
+        finally:
+            self._lingering = False
+        return batch, True
 
     def _commit(self, batch: list[_Ticket]) -> None:
         error: EffectError | None = None

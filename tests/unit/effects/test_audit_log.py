@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from agent_os.core.errors import EffectError, IntegrityError
-from agent_os.effects.audit_files import WriterBusyError, segments_of
+from agent_os.effects import audit_log
+from agent_os.effects.audit_files import AuditFiles, WriterBusyError, segments_of
 from agent_os.effects.audit_log import TeeAudit
 from tests.unit.effects.audit_support import INTENT, check, open_log, segment, types
 
@@ -48,6 +49,40 @@ async def test_records_of_many_callers_keep_their_order_and_verify(tmp_path: Pat
     for name in range(20):
         own = [int(ref.split(b"-")[1]) for ref in refs if ref.startswith(b"%d-" % name)]
         assert own == list(range(50))
+
+
+async def test_what_nobody_waits_for_goes_with_what_somebody_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outcomes stand aside for the intent behind them and share its sync; the intent waits for nobody."""
+    monkeypatch.setattr(audit_log, "LINGER_SECONDS", 60.0)
+    syncs: list[int] = []
+    real = AuditFiles.write
+    monkeypatch.setattr(AuditFiles, "write", lambda self, data, first: (syncs.append(first), real(self, data, first)))
+    log = open_log(tmp_path)
+    before = len(syncs)
+    for number in range(3):
+        log.append({"type": "outcome", "ref": f"act_{number}"})
+        await asyncio.sleep(0.02)
+    assert types(tmp_path) == ["audit.segment", "audit.started"]
+    async with asyncio.timeout(20):
+        await log.append(INTENT)
+    assert types(tmp_path)[2:] == ["outcome"] * 3 + ["intent"]
+    assert len(syncs) == before + 1
+    log.append({"type": "outcome", "ref": "act_9"})
+    log.close()
+    assert types(tmp_path)[-1] == "outcome", "an orderly end waits for nothing"
+    assert check(tmp_path).ok
+
+
+async def test_what_nobody_waits_for_is_written_soon(tmp_path: Path) -> None:
+    """A record without company is durable all the same, with nothing behind it."""
+    log = open_log(tmp_path)
+    log.append({"type": "outcome", "ref": "act_1"})
+    async with asyncio.timeout(20):
+        while types(tmp_path)[-1] != "outcome":
+            await asyncio.sleep(0.005)
+    log.close()
 
 
 async def test_a_restart_continues_the_chain(tmp_path: Path) -> None:
