@@ -17,6 +17,7 @@ def commit(
     include: Annotated[list[str] | None, typer.Option(help="A protected path to take over all the same.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Take over only this path; the snapshot stays.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also where the workspace has changed since.")] = False,
+    undo: Annotated[bool, typer.Option("--undo/--no-undo", help="Keep what is replaced, for agentos undo.")] = True,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Apply what a snapshot run changed."""
@@ -24,7 +25,7 @@ def commit(
 
     snapshot = open_snapshot(workspace, name)
     with snapshot.held():
-        left = snapshot.commit(include=include or (), only=only or (), force=force)
+        left = snapshot.commit(include=include or (), only=only or (), force=force, undo=undo)
     if json_:
         typer.echo(json.dumps({"left_out": [change.to_json() for change in left]}, indent=2))
         return

@@ -41,6 +41,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "diff": ("diff", "Show what a snapshot run changed."),
     "commit": ("commit", "Apply what a snapshot run changed."),
     "discard": ("discard", "Throw away what a snapshot run changed."),
+    "undo": ("undo", "Put back what the last commit or undoable run changed."),
     "serve": ("serve", "Serve the model gateway on loopback."),
     "doctor": ("doctor", "Say layer by layer what this machine can enforce."),
 }

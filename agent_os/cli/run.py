@@ -44,6 +44,10 @@ def run(
         list[str] | None, typer.Option(help="Run although this layer cannot be enforced here; recorded.")
     ] = None,
     snapshot: Annotated[str, typer.Option(help="Keep changes apart under this name: see agentos diff.")] = "",
+    copy: Annotated[bool, typer.Option("--copy", help="Work on a copy; nothing of it is kept.")] = False,
+    undoable: Annotated[
+        bool, typer.Option("--undoable", help="Take changes over at the end so that agentos undo puts everything back.")
+    ] = False,
     observe: Annotated[
         bool, typer.Option("--observe", help="Let denied network requests to public addresses pass; see policy learn.")
     ] = False,
@@ -52,6 +56,9 @@ def run(
     """Run any program in the sandbox under a policy (default: pack `baseline`, this folder)."""
     if not command and not plan:
         typer.echo("agentos: name a program: agentos run -- CMD ARG...", err=True)
+        raise typer.Exit(2)
+    if sum((bool(snapshot), copy, undoable)) > 1:
+        typer.echo("agentos: choose one of --snapshot, --copy and --undoable", err=True)
         raise typer.Exit(2)
     from agent_os.runtime import sandbox_run  # noqa: PLC0415
 
@@ -67,6 +74,8 @@ def run(
         output_bytes=max_output,
         allow_missing=tuple(allow_missing or ()),
         snapshot=snapshot,
+        throw_away=copy,
+        undoable=undoable,
         terminal=tty,
         observe=observe,
     )
@@ -75,11 +84,14 @@ def run(
             made = sandbox_run.plan_of(request)
             typer.echo(json.dumps(made.to_json(), indent=2) if json_ else made.to_text(), nl=json_)
             return
-        ended = sandbox_run.run(request)
+        finished = sandbox_run.run(request)
     except AgentOSError as error:
         if plan:
             raise
         _own_failure(error, status_file)
+    ended = finished.ended
+    for path in finished.left_out:
+        typer.echo(f"agentos: left out: {path}", err=True)
     if ended.reason:
         typer.echo(f"agentos: the run was ended: {ended.reason}", err=True)
     _status(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Ended, Launcher
-from agent_os.effects.sandbox.snapshot import Snapshot
+from agent_os.effects.sandbox.snapshot import Snapshot, throw_away_copy
 from agent_os.guards.confine import Confinement, SandboxPlan
 from agent_os.guards.confine.build import network_plan
 from agent_os.monitor import Monitor
@@ -61,6 +62,11 @@ class RunRequest:
     output_bytes: int = 0
     allow_missing: tuple[str, ...] = ()
     snapshot: str = ""
+    """Keep the changes apart under this name."""
+    throw_away: bool = False
+    """Work on a copy that is discarded at the end."""
+    undoable: bool = False
+    """Keep the changes apart until the end, then commit them in a way that `agentos undo` takes back."""
     terminal: bool | None = None
     observe: bool = False
     """The network guard lets pass to public addresses what policy would deny, and keeps it for `policy learn`."""
@@ -102,35 +108,71 @@ def _upper(request: RunRequest, workspace: str) -> str:
     return str(snapshot.folder)
 
 
+def _apart(request: RunRequest, workspace: str) -> RunRequest:
+    """Return the request with the snapshot that a throw-away or undoable run works in. Raises EffectError."""
+    if sum((bool(request.snapshot), request.throw_away, request.undoable)) > 1:
+        raise EffectError("choose one of --snapshot, --copy and --undoable")
+    if request.throw_away:
+        return replace(request, snapshot=throw_away_copy(state_directory(workspace=workspace), workspace).name)
+    return replace(request, snapshot=f"run-{os.getpid()}-{secrets.token_hex(4)}") if request.undoable else request
+
+
 def plan_of(request: RunRequest) -> SandboxPlan:
     """Return what a run would enforce; nothing is run. Raises PolicyError, EnforcementError, EffectError.
 
     The network part is that of a run whose guard stands ready.
     """
     policy, workspace, confinement = _load(request)
+    request = _apart(request, workspace)
     prepared = _prepare(request, policy, workspace, confinement, None)
     prepared.close()
+    if request.throw_away or request.undoable:
+        Snapshot(state_directory(workspace=workspace), workspace, request.snapshot).discard()
     if not confinement.network:
         return prepared.plan
     return replace(prepared.plan, network=network_plan(confinement, guard=True, own_network=True))
 
 
-def run(request: RunRequest) -> Ended:
-    """Run a program to its end and return how it ended.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended, and what of an undoable run was not taken over into the workspace."""
+
+    ended: Ended
+    left_out: tuple[str, ...] = ()
+
+
+def run(request: RunRequest) -> Finished:
+    """Run a program to its end.
 
     Raises PolicyError, DeniedError, EnforcementError, EffectError when it never began.
     """
     return asyncio.run(_run(request))
 
 
-async def _run(request: RunRequest) -> Ended:
+async def _run(request: RunRequest) -> Finished:
     policy, workspace, confinement = _load(request)
+    request = _apart(request, workspace)
     if not request.snapshot:
-        return await _composed(request, policy, workspace, confinement)
+        return Finished(await _composed(request, policy, workspace, confinement))
     snapshot = Snapshot(state_directory(workspace=workspace), workspace, request.snapshot)
     snapshot.create()
     with snapshot.held():
-        return await _composed(request, policy, workspace, confinement)
+        try:
+            ended = await _composed(request, policy, workspace, confinement)
+            return Finished(ended, _taken_over(snapshot) if request.undoable else ())
+        finally:
+            if request.throw_away or (request.undoable and snapshot.exists and not snapshot.changes()):
+                snapshot.discard()
+
+
+def _taken_over(snapshot: Snapshot) -> tuple[str, ...]:
+    """Commit an undoable run; return what was left out. Raises EffectError naming where the changes are kept instead."""
+    try:
+        left = snapshot.commit()
+    except EffectError as error:
+        kept = f"the changes are kept apart: agentos diff {snapshot.name}, agentos commit {snapshot.name}"
+        raise EffectError(f"{error}; {kept}") from None
+    return tuple(f"{change.path} ({change.withheld})" for change in left)
 
 
 async def _composed(request: RunRequest, policy: Policy, workspace: str, confinement: Confinement) -> Ended:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from agent_os.core.errors import EffectError
 from agent_os.effects.sandbox.snapshot import Change, Snapshot, snapshots_of
+from agent_os.effects.sandbox.undo import UndoLog
 from agent_os.runtime.state import state_directory
 
-__all__ = ["Change", "Snapshot", "open_snapshot", "patch_of"]
+__all__ = ["Change", "Snapshot", "open_snapshot", "patch_of", "undo_commit"]
 
 
 def open_snapshot(workspace: str, name: str = "") -> Snapshot:
@@ -27,6 +28,12 @@ def open_snapshot(workspace: str, name: str = "") -> Snapshot:
     if not found.exists:
         raise EffectError(f"no snapshot {name!r} of this workspace" + (f": {', '.join(names)}" if names else ""))
     return found
+
+
+def undo_commit(workspace: str, *, force: bool = False) -> tuple[str, ...]:
+    """Put back what the last commit into a workspace replaced; return the paths. Raises EffectError."""
+    real = os.path.realpath(workspace)
+    return UndoLog(state_directory(workspace=real), real).undo(force=force)
 
 
 def patch_of(snapshot: Snapshot, changes: Sequence[Change]) -> str:

@@ -1,9 +1,8 @@
 """A client of the Model Context Protocol over JSON-RPC, without I/O: line by line (stdio) or message by message (HTTP).
 
 `call` returns bytes to send; `feed` takes bytes of lines that arrived, `message` one whole message; both return answers.
-The threat is the server: it may send lines without end, answers nobody asked for, requests of its own (sampling,
-elicitation, roots), or other shapes than the protocol's. Lines are bounded, unasked answers dropped, its requests
-refused, shapes checked.
+The threat is the server: it may send lines without end, answers nobody asked for, requests of its own (sampling, elicitation,
+roots), or other shapes than the protocol's. Lines are bounded, unasked answers dropped, its requests refused, shapes checked.
 Source: modelcontextprotocol.io, schema 2025-06-18 (transports, tools).
 """
 

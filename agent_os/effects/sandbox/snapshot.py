@@ -24,13 +24,24 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agent_os.core.errors import EffectError
+from agent_os.effects.sandbox.trees import (
+    DIRECTORY,
+    copy_file,
+    kind_of,
+    lstat,
+    lstat_at,
+    own,
+    parent_of,
+    remove,
+)
+from agent_os.effects.sandbox.undo import UndoLog
 from agent_os.guards.confine.protect import protection_of
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CHANGES_MAX: Final = 200_000
 TEXT_BYTES_MAX: Final = 256 * 1024
-_COPY_BYTES: Final = 1 << 20
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+THROW_AWAY: Final = "throw-away-"
+"""How the names of copies begin that are discarded with their run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ class Snapshot:
         key = hashlib.sha256(os.fsencode(workspace)).hexdigest()[:24]
         self.folder = state / "snapshots" / key / name
         self.upper, self.workspace, self.name = self.folder / "upper", workspace, name
+        self._undo = UndoLog(state, workspace)
 
     @property
     def exists(self) -> bool:
@@ -111,12 +123,12 @@ class Snapshot:
             names.add(entry.name)
             path = f"{relative}/{entry.name}" if relative else entry.name
             info = entry.stat(follow_symlinks=False)
-            below = _lstat(os.path.join(self.workspace, path)) if not opaque else None
+            below = lstat(os.path.join(self.workspace, path)) if not opaque else None
             if _whiteout(info, entry.path):
                 if below is not None:
-                    yield Change(path, "deleted", _type(below), 0, self._withheld(path, below))
+                    yield Change(path, "deleted", kind_of(below), 0, self._withheld(path, below))
                 continue
-            kind = _type(info)
+            kind = kind_of(info)
             if kind == "dir":
                 if below is None or not stat.S_ISDIR(below.st_mode):
                     yield Change(path, "added" if below is None else "modified", "dir", 0, self._withheld(path, info))
@@ -129,12 +141,12 @@ class Snapshot:
             for name in sorted(os.listdir(hidden)) if os.path.isdir(hidden) and not os.path.islink(hidden) else []:
                 if name not in names:
                     path = f"{relative}/{name}"
-                    below = _lstat(os.path.join(self.workspace, path))
+                    below = lstat(os.path.join(self.workspace, path))
                     if below is not None:
-                        yield Change(path, "deleted", _type(below), 0, self._withheld(path, below))
+                        yield Change(path, "deleted", kind_of(below), 0, self._withheld(path, below))
 
     def _withheld(self, path: str, info: os.stat_result) -> str:
-        if _type(info) == "special":
+        if kind_of(info) == "special":
             return "a special file"
         parts = path.split("/")
         for size in range(1, len(parts) + 1):
@@ -161,12 +173,13 @@ class Snapshot:
         return sides[0], sides[1]
 
     def commit(
-        self, *, include: Sequence[str] = (), only: Sequence[str] = (), force: bool = False
+        self, *, include: Sequence[str] = (), only: Sequence[str] = (), force: bool = False, undo: bool = True
     ) -> tuple[Change, ...]:
         """Take changes over into the workspace and forget the snapshot; return those left out.
 
         `include` names protected paths to take over all the same, `only` narrows to paths (and what is below them). A file
-        that was also changed in the workspace since the snapshot began is a conflict: EffectError unless `force`.
+        that was also changed in the workspace since the snapshot began is a conflict: EffectError unless `force`. With `undo`
+        what is replaced is kept (effects/sandbox/undo.py); too much of it is an EffectError before anything is changed.
         """
         changes = self.changes()
         taken = [c for c in changes if (not c.withheld or c.path in include) and (not only or _chosen(c.path, only))]
@@ -174,40 +187,65 @@ class Snapshot:
         if not force:
             since = float(json.loads((self.folder / "meta.json").read_text())["created"])
             for change in taken:
-                below = _lstat(os.path.join(self.workspace, change.path))
+                below = lstat(os.path.join(self.workspace, change.path))
                 if below is not None and change.type != "dir" and below.st_mtime > since:
                     raise EffectError(f"{change.path} was changed in the workspace as well: look at it, then --force")
-        root = os.open(self.workspace, _DIRECTORY)
+        root = os.open(self.workspace, DIRECTORY)
         try:
+            if undo:
+                self._keep(root, taken)
             for change in sorted(taken, key=lambda c: (c.change != "deleted", c.path)):
                 self._apply(root, change)
         finally:
             os.close(root)
+            if undo:
+                self._undo.finish()
         if not only:
             self.discard()
         return left
 
+    def _keep(self, root: int, taken: Sequence[Change]) -> None:
+        """Keep what the changes replace; a folder that is only gone into is no replacement."""
+        self._undo.begin()
+        for change in taken:
+            existing = lstat(os.path.join(self.workspace, change.path))
+            if (
+                change.type == "dir"
+                and change.change != "deleted"
+                and existing is not None
+                and stat.S_ISDIR(existing.st_mode)
+            ):
+                continue
+            parent, name = parent_of(root, change.path, make=False)
+            if parent < 0:
+                self._undo.absent(change.path)
+                continue
+            try:
+                self._undo.keep(parent, name, change.path)
+            finally:
+                os.close(parent)
+
     def _apply(self, root: int, change: Change) -> None:
-        parent, name = _parent(root, change.path)
+        parent, name = parent_of(root, change.path)
         owner = os.fstat(root)
         try:
-            existing = _lstat_at(parent, name)
+            existing = lstat_at(parent, name)
             source = self.upper / change.path
-            if change.change == "deleted" or (existing is not None and _type(existing) != change.type):
-                _remove(parent, name)
+            if change.change == "deleted" or (existing is not None and kind_of(existing) != change.type):
+                remove(parent, name)
             if change.change == "deleted":
                 return
             if change.type == "dir":
-                if _lstat_at(parent, name) is None:
+                if lstat_at(parent, name) is None:
                     os.mkdir(name, 0o755, dir_fd=parent)
-                    _own(parent, name, owner)
+                    own(parent, name, owner)
                 return
             temporary = f".agentos-{secrets.token_hex(6)}"
             if change.type == "link":
                 os.symlink(os.readlink(source), temporary, dir_fd=parent)
             else:
-                _copy(source, parent, temporary)
-            _own(parent, temporary, owner)
+                copy_file(source, parent, temporary)
+            own(parent, temporary, owner)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
         finally:
             os.close(parent)
@@ -222,23 +260,29 @@ class Snapshot:
 
 
 def snapshots_of(state: Path, workspace: str) -> tuple[str, ...]:
-    """Return the names of a workspace's snapshots."""
+    """Return the names of a workspace's snapshots that are kept."""
+    return tuple(name for name in _names(state, workspace) if not name.startswith(THROW_AWAY))
+
+
+def throw_away_copy(state: Path, workspace: str) -> Snapshot:
+    """Return a new snapshot that is discarded with its run; those that killed runs left behind are swept first."""
+    for name in _names(state, workspace):
+        left = Snapshot(state, workspace, name)
+        if name.startswith(THROW_AWAY) and left.exists:
+            with contextlib.suppress(EffectError), left.held():
+                left.discard()
+    return Snapshot(state, workspace, THROW_AWAY + secrets.token_hex(8))
+
+
+def _names(state: Path, workspace: str) -> list[str]:
     folder = Snapshot(state, workspace, "x").folder.parent
-    return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
 def _chosen(path: str, only: Sequence[str]) -> bool:
     return any(
         path == entry or path.startswith(entry.rstrip("/") + "/") or entry.startswith(path + "/") for entry in only
     )
-
-
-def _type(info: os.stat_result) -> Literal["file", "dir", "link", "special"]:
-    if stat.S_ISREG(info.st_mode):
-        return "file"
-    if stat.S_ISDIR(info.st_mode):
-        return "dir"
-    return "link" if stat.S_ISLNK(info.st_mode) else "special"
 
 
 def _whiteout(info: os.stat_result, path: str) -> bool:
@@ -254,73 +298,6 @@ def _attribute(path: Path, name: str) -> bytes | None:
         return os.getxattr(path, name, follow_symlinks=False)
     except OSError:
         return None
-
-
-def _lstat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
-
-
-def _lstat_at(parent: int, name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def _parent(root: int, path: str) -> tuple[int, str]:
-    """Open the parent of a path below `root` without following a link; raises EffectError where one stands in the way."""
-    parts = path.split("/")
-    here = os.dup(root)
-    for part in parts[:-1]:
-        try:
-            there = os.open(part, _DIRECTORY, dir_fd=here)
-        except FileNotFoundError:
-            os.mkdir(part, 0o755, dir_fd=here)
-            _own(here, part, os.fstat(root))
-            there = os.open(part, _DIRECTORY, dir_fd=here)
-        except OSError as error:
-            os.close(here)
-            raise EffectError(f"{path}: cannot be taken over: {error.strerror}") from error
-        os.close(here)
-        here = there
-    return here, parts[-1]
-
-
-def _own(parent: int, name: str, owner: os.stat_result) -> None:
-    if os.geteuid() == 0:
-        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
-
-
-def _remove(parent: int, name: str) -> None:
-    info = _lstat_at(parent, name)
-    if info is None:
-        return
-    if not stat.S_ISDIR(info.st_mode):
-        os.unlink(name, dir_fd=parent)
-        return
-    shutil.rmtree(name, dir_fd=parent)
-
-
-def _copy(source: Path, parent: int, name: str) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = stat.S_IMODE(os.fstat(reading).st_mode) & 0o777
-        writing = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
-        )
-        try:
-            while data := os.read(reading, _COPY_BYTES):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(writing, view) :]
-            os.fchmod(writing, mode)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
 
 
 def _read(path: Path) -> bytes | None:

@@ -145,3 +145,102 @@ def test_all_of_it_as_an_unprivileged_user() -> None:
     """Snapshots need no privilege."""
     done = as_unprivileged(["-m", "pytest", "-q", "-p", "no:cacheprovider", __file__], capture_output=True, timeout=200)
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return every path of the workspace with what it holds, its mode and where it links to."""
+    found = {}
+    for path in sorted((folder / "ws").rglob("*")):
+        relative = str(path.relative_to(folder / "ws"))
+        info = path.lstat()
+        content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "folder"
+        found[relative] = f"{oct(info.st_mode)} {content}"
+    return found
+
+
+def start(folder: Path, option: str, script: str) -> subprocess.CompletedProcess[str]:
+    return agentos(folder, "run", "-p", str(folder / "policy.yaml"), option, "--", "sh", "-c", script)
+
+
+def test_a_throw_away_copy_leaves_nothing(folder: Path) -> None:
+    """A run with --copy sees its own changes; afterwards the workspace and the state hold nothing of them."""
+    before = tree(folder)
+    done = start(folder, "--copy", SCRIPT + "; cat change; exit 4")
+    assert done.returncode == 4, done.stderr
+    assert "after\n" in done.stdout
+    assert tree(folder) == before
+    assert not list((folder / "state" / "snapshots").rglob("upper"))
+    assert "0 snapshots" in agentos(folder, "diff").stderr
+
+
+def test_a_copy_left_by_a_killed_run_is_swept(folder: Path) -> None:
+    """What a run left that was killed outright is gone after the next one, and never shown as a snapshot."""
+    start(folder, "--copy", "true")
+    left = next((folder / "state" / "snapshots").iterdir()) / "throw-away-0123456789abcdef"
+    (left / "upper").mkdir(parents=True)
+    (left / "upper" / "loot").write_text("x")
+    assert "0 snapshots" in agentos(folder, "diff").stderr
+    assert start(folder, "--copy", "true").returncode == 0
+    assert not left.exists()
+
+
+def test_a_whole_run_is_undone_in_one_command(folder: Path) -> None:
+    """--undoable changes the workspace (protected names left out); `agentos undo` puts every path back as it was."""
+    (folder / "ws" / "keep").chmod(0o640)
+    before = tree(folder)
+    done = start(folder, "--undoable", SCRIPT + "; rm keep; mkdir keep; echo y > keep/inside; exit 0")
+    assert done.returncode == 0, done.stderr
+    assert "left out: .bashrc" in done.stderr
+    changed = tree(folder)
+    assert changed["change"].endswith("after\n")
+    assert changed["keep/inside"].endswith("y\n")
+    assert "old/a" not in changed
+    undone = agentos(folder, "undo")
+    assert undone.returncode == 0, undone.stderr
+    assert "put back change" in undone.stdout
+    assert tree(folder) == before
+    again = agentos(folder, "undo")
+    assert (again.returncode, "no commit" in again.stderr) == (1, True)
+
+
+def test_undo_does_not_lose_work_done_since(folder: Path) -> None:
+    """A path that a person changed after the run is a conflict that names it; --force puts it back all the same."""
+    start(folder, "--undoable", "echo after > change; echo new > added")
+    (folder / "ws" / "change").write_text("a person's work\n")
+    refused = agentos(folder, "undo")
+    assert refused.returncode == 1
+    assert "change was changed since" in refused.stderr
+    assert (folder / "ws" / "added").exists()
+    assert agentos(folder, "undo", "--force").returncode == 0
+    assert (folder / "ws" / "change").read_text() == "before\n"
+    assert not (folder / "ws" / "added").exists()
+
+
+def test_undo_follows_no_link_out_of_the_workspace(folder: Path) -> None:
+    """A folder that became a link since the run is not followed when things are put back."""
+    (folder / "outside").mkdir()
+    start(folder, "--undoable", "echo evil > old/a")
+    shutil.rmtree(folder / "ws" / "old")
+    (folder / "ws" / "old").symlink_to(folder / "outside")
+    refused = agentos(folder, "undo", "--force")
+    assert refused.returncode == 1
+    assert list((folder / "outside").iterdir()) == []
+
+
+def test_a_commit_is_undone_too(folder: Path) -> None:
+    """`agentos commit` of a snapshot can be undone; with --no-undo it cannot."""
+    before = tree(folder)
+    run(folder, SCRIPT)
+    assert agentos(folder, "commit").returncode == 0
+    assert tree(folder) != before
+    assert agentos(folder, "undo").returncode == 0
+    assert tree(folder) == before
+    run(folder, "echo after > change")
+    assert agentos(folder, "commit", "--no-undo").returncode == 0
+    assert agentos(folder, "undo").returncode == 1
+
+
+def test_one_way_of_keeping_changes_at_a_time(folder: Path) -> None:
+    """--copy, --undoable and --snapshot exclude each other, and say so."""
+    done = agentos(folder, "run", "--copy", "--undoable", "--", "true")
+    assert (done.returncode, "choose one" in done.stderr) == (2, True)

@@ -1,0 +1,162 @@
+"""Files and folders taken over, kept and put back by descriptor: no link is followed, no special file or set-id bit kept.
+
+What lies in a workspace after a run was written by a program nobody trusts; every step opens its parent anew, beneath the
+folder it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Final, Literal
+
+from agent_os.core.errors import EffectError
+
+COPY_BYTES: Final = 1 << 20
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+Kind = Literal["file", "dir", "link", "special"]
+
+
+def kind_of(info: os.stat_result) -> Kind:
+    """Return what an entry is."""
+    if stat.S_ISREG(info.st_mode):
+        return "file"
+    if stat.S_ISDIR(info.st_mode):
+        return "dir"
+    return "link" if stat.S_ISLNK(info.st_mode) else "special"
+
+
+def lstat(path: str) -> os.stat_result | None:
+    """Return the entry at a path, or None."""
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def lstat_at(parent: int, name: str) -> os.stat_result | None:
+    """Return the entry of a folder, or None."""
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def parent_of(root: int, path: str, *, make: bool = True) -> tuple[int, str]:
+    """Open the parent of a path below `root` without following a link, made if it is not there.
+
+    Where something else than a folder stands in the way: EffectError. With `make` false: -1 for both.
+    """
+    parts = path.split("/")
+    here = os.dup(root)
+    for part in parts[:-1]:
+        try:
+            there = os.open(part, DIRECTORY, dir_fd=here)
+        except FileNotFoundError:
+            if not make:
+                os.close(here)
+                return -1, parts[-1]
+            os.mkdir(part, 0o755, dir_fd=here)
+            own(here, part, os.fstat(root))
+            there = os.open(part, DIRECTORY, dir_fd=here)
+        except OSError as error:
+            os.close(here)
+            if not make:
+                return -1, parts[-1]
+            raise EffectError(f"{path}: cannot be taken over: {error.strerror}") from error
+        os.close(here)
+        here = there
+    return here, parts[-1]
+
+
+def own(parent: int, name: str, owner: os.stat_result) -> None:
+    """Give an entry to the owner of the workspace, where we may."""
+    if os.geteuid() == 0:
+        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+
+
+def remove(parent: int, name: str) -> None:
+    """Remove an entry and all below it."""
+    info = lstat_at(parent, name)
+    if info is None:
+        return
+    if not stat.S_ISDIR(info.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    shutil.rmtree(name, dir_fd=parent)
+
+
+def copy_file(source: str | Path, parent: int, name: str, *, source_parent: int | None = None) -> None:
+    """Copy a regular file's bytes and permission bits (no set-id bits) to a new file of a folder."""
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_parent)
+    try:
+        mode = stat.S_IMODE(os.fstat(reading).st_mode) & 0o777
+        writing = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+        )
+        try:
+            while data := os.read(reading, COPY_BYTES):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(writing, view) :]
+            os.fchmod(writing, mode)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def size_below(parent: int, name: str) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
+    info = lstat_at(parent, name)
+    if info is None or not stat.S_ISDIR(info.st_mode):
+        return info.st_size if info is not None else 0
+    folder = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        return sum(size_below(folder, entry) for entry in os.listdir(folder))
+    finally:
+        os.close(folder)
+
+
+def copy_tree(parent: int, name: str, target: Path) -> None:
+    """Keep an entry and all below it at a path of ours; special files are left out."""
+    there = os.open(target.parent, DIRECTORY)
+    try:
+        _copy(parent, name, there, target.name, None)
+    finally:
+        os.close(there)
+
+
+def restore_tree(source: Path, parent: int, name: str, owner: os.stat_result) -> None:
+    """Put what was kept back into a folder of the workspace."""
+    here = os.open(source.parent, DIRECTORY)
+    try:
+        _copy(here, source.name, parent, name, owner)
+    finally:
+        os.close(here)
+
+
+def _copy(parent: int, name: str, into: int, as_name: str, owner: os.stat_result | None) -> None:
+    info = lstat_at(parent, name)
+    kind = kind_of(info) if info is not None else "special"
+    if info is None or kind == "special":
+        return
+    if kind == "file":
+        copy_file(name, into, as_name, source_parent=parent)
+        os.utime(as_name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=into, follow_symlinks=False)
+    elif kind == "link":
+        os.symlink(os.readlink(name, dir_fd=parent), as_name, dir_fd=into)
+    else:
+        os.mkdir(as_name, 0o700, dir_fd=into)
+        folder, target = os.open(name, DIRECTORY, dir_fd=parent), os.open(as_name, DIRECTORY, dir_fd=into)
+        try:
+            for entry in sorted(os.listdir(folder)):
+                _copy(folder, entry, target, entry, owner)
+            os.fchmod(target, stat.S_IMODE(info.st_mode) & 0o777)
+        finally:
+            os.close(folder)
+            os.close(target)
+    if owner is not None:
+        own(into, as_name, owner)
