@@ -59,7 +59,7 @@ async def serve(options: argparse.Namespace) -> None:
         await guard.serve_listener(sock, "proxy", identity)
     assert guard.parts is not None
     ports["ca"] = str(guard.parts.authority.certificate_path)
-    ports["decide_us"] = _decide_us(guard.parts.rules, options.tls)
+    ports["decide_us"] = _decide_us(parsed, options.tls)
     ports["pid"] = os.getpid()
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
@@ -67,16 +67,20 @@ async def serve(options: argparse.Namespace) -> None:
     await over.wait()
 
 
-def _decide_us(rules: Any, port: int) -> float:
+def _decide_us(parsed: Policy, port: int) -> float:
     """The decision alone, for the request that the benchmark sends."""
+    from dataclasses import replace
+
     from agent_os.core.action import NetRequest
+    from agent_os.core.facts import DEFAULTS
+    from agent_os.policy import decide
 
     action = NetRequest(host="look.test", port=port, method="GET", path="/ok/1", headers={"user-agent": "bench"})
-    stated = {"executable": None, "resolved_ips": ("127.0.0.1",)}
-    assert rules.judge(action, stated).allowed
+    facts = replace(DEFAULTS, executable=None, resolved_ips=("127.0.0.1",))
+    assert decide(parsed, action, facts).allowed
     started = time.perf_counter()
     for _ in range(2000):
-        rules.judge(action, stated)
+        decide(parsed, action, facts)
     return (time.perf_counter() - started) / 2000 * 1e6
 
 

@@ -472,6 +472,10 @@ class Door(Protocol):
         """
         ...
 
+    async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
+        """Return what would be decided now: nothing is recorded, asked, reserved or done."""
+        ...
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Record what happened and settle what was reserved; idempotent."""
         ...

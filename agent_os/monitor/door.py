@@ -87,11 +87,15 @@ class Monitor:
         """The ports this monitor was built from (for the composition root)."""
         return self._ports
 
-    def reload(self, policy: Policy, needs: Needs) -> None:
-        """Put another policy in force for every decision from now on, children's too; grants of the old revision end."""
+    def reload(self, policy: Policy, needs: Needs, ports: Mapping[str, Any] | None = None) -> None:
+        """Put another policy in force for every decision from now on, children's too; grants of the old revision end.
+
+        `ports` are those that were made from the policy itself (`rego`, `detector`), made from the new one.
+        """
         self._policy, self._needs = policy, needs
+        self._ports = replace(self._ports, **(ports or {}))
         for child in self._children:
-            child.reload(policy, needs)
+            child.reload(policy, needs, ports)
 
     def child(
         self,
@@ -163,6 +167,15 @@ class Monitor:
                 )
             )
         raise EffectError("this idempotency key was used: its outcome is recorded")
+
+    async def consider(self, action: Given, *, stated: Mapping[str, Any] | None = None) -> Decision:
+        """Return what would be decided now, rewrites carried out in thought; nothing is recorded, asked or reserved."""
+        if self.session.ended:
+            return self._refusal("runtime.agent-ended", "this agent is over")
+        named = identified(canonical_action(action, self.session, self._ports.links), self.session, self._ports)
+        if named is None:
+            return self._refusal("runtime.tool-not-registered", "the registry knows no tool of this name")
+        return (await self._judge(named, stated)).decision
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Close an admitted action: settle what was reserved and record what happened; idempotent."""

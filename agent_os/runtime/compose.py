@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +66,16 @@ class Composition:
     models: Providers
     servers: SessionServers
     rego: RegoEngines | None = None
+    retired: list[RegoEngines] = field(default_factory=list)
+    """Engines of policies that were in force before: what they are still asked ends first."""
+
+    def reload(self, policy: Policy) -> None:
+        """Put another policy in force: the monitor, what was made from the policy itself, and the guards."""
+        if self.rego is not None:
+            self.retired.append(self.rego)
+        self.rego = _rego(policy)
+        self.monitor.reload(policy, needs_of(policy), {"rego": self.rego, "detector": _detector(policy)})
+        self.programs.reload(policy)
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
@@ -79,8 +89,8 @@ class Composition:
             await closing()
         await self.servers.aclose()
         await self.programs.aclose()
-        if self.rego is not None:
-            await self.rego.aclose()
+        for engines in (*self.retired, *filter(None, [self.rego])):
+            await engines.aclose()
         await self.models.aclose()
         await self.http.aclose()
         self.files.close()

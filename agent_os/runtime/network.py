@@ -9,14 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent_os.core.action import Action
-from agent_os.core.decision import Decision
 from agent_os.core.errors import EffectError
-from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
@@ -31,7 +27,7 @@ from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.privacy.restore import ByteRestorer
 from agent_os.monitor import Monitor
-from agent_os.policy import Policy, decide
+from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.policy.network.hosts import HostSelector
 from agent_os.policy.schema.network import NetworkMiddleware
@@ -50,8 +46,8 @@ CONTROL: Final = "control.sock"
 class PolicyRules:
     """`EgressRules` of one policy revision."""
 
-    def __init__(self, policy: Policy, *, workspace: str = "/workspace") -> None:
-        self._policy, self._workspace = policy, workspace
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
         self._layers = [
             [item.section for item in layer.by_kind.get("net.connect", ()) if item.section.name == "network_policies"]
             for layer in policy.compiled
@@ -163,11 +159,6 @@ class PolicyRules:
         """Return what may be reached, one entry an endpoint, of every layer."""
         return [dict(row) for sections in self._layers for section in sections for row in section.reachable()]  # type: ignore[attr-defined]
 
-    def judge(self, action: Action, stated: Mapping[str, Any]) -> Decision:
-        """Decide with the documented defaults beside what is stated; no reservation, no record."""
-        facts: Facts = replace(DEFAULTS, workspace=self._workspace, **stated)
-        return decide(self._policy, action, facts)
-
 
 def _options(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the strictest of what entries ask of the server and of bodies."""
@@ -203,7 +194,6 @@ async def open_guard(
     stages: Sequence[Stage] = (),
     roots: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    workspace: str = "/workspace",
 ) -> EgressGuard:
     """Return a started guard for a session: `door` is its monitor, `state` the state directory.
 
@@ -216,7 +206,7 @@ async def open_guard(
     guard = EgressGuard(
         door=door,
         resolver=resolver or SystemResolver(),
-        rules=PolicyRules(policy, workspace=workspace),
+        rules=PolicyRules(policy),
         state=state,
         clock=clock or SystemClock(),
         secrets=secret_stores(policy, vault=vault, environment=env),
@@ -312,9 +302,16 @@ async def serve_loopback(
     return listener, f"http://{credentials}127.0.0.1:{listener.address[1]}"
 
 
-async def reload_guard(guard: EgressGuard, policy: Policy, *, workspace: str = "/workspace") -> int:
+async def reload_guard(guard: EgressGuard, policy: Policy) -> int:
     """Put a new policy revision in force in the guard (after the monitor); return how many connections were closed."""
-    return await guard.reload(PolicyRules(policy, workspace=workspace))
+    return await guard.reload(PolicyRules(policy))
+
+
+def reload_guard_soon(guard: EgressGuard, policy: Policy) -> None:
+    """The same from any thread, without waiting for what is closed."""
+    if guard.parts is not None:
+        rules, loop = PolicyRules(policy), guard.parts.loop
+        loop.call_soon_threadsafe(lambda: guard.keep(loop.create_task(guard.reload(rules))))
 
 
 def live_tables(state: Path) -> list[dict[str, Any]]:

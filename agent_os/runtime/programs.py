@@ -21,7 +21,7 @@ from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, ProgramError
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard
+from agent_os.runtime.network import open_guard, reload_guard_soon
 from agent_os.runtime.sandbox import (
     Captured,
     SandboxSettings,
@@ -114,8 +114,14 @@ class SandboxPrograms:
             if self._guard is None and self._confinement.network:
                 if self._door is None:
                     raise EnforcementError(["network"], "the session's door is not bound yet")
-                self._guard = await open_guard(self._policy, self._door, state=self._state, workspace=self._workspace)
+                self._guard = await open_guard(self._policy, self._door, state=self._state)
             return self._launcher, self._confinement, self._guard
+
+    def reload(self, policy: Policy) -> None:
+        """Let the guard look at traffic as another policy says, and close what it no longer allows."""
+        self._policy = policy
+        if self._guard is not None:
+            reload_guard_soon(self._guard, policy)
 
     async def aclose(self) -> None:
         """End the launcher and the guard."""

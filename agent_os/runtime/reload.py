@@ -32,12 +32,10 @@ def reload_policy(system: AgentOS, candidate: Policy | Source) -> Rollout:
 
     Raises PolicyError for a candidate that does not load: the policy in force stays.
     """
-    from agent_os.runtime.compose import needs_of  # noqa: PLC0415 - pulls in every effect
-
     policy = candidate if isinstance(candidate, Policy) else load_policy(candidate)
     rollout = plan_rollout(system.monitor.policy, policy)
     if rollout.changed:
-        system.monitor.reload(policy, needs_of(policy))
+        system.reload(policy)
     return rollout
 
 

@@ -198,7 +198,6 @@ async def _supervised(
                 session.monitor,
                 state=session.state.path,
                 vault=vault,
-                workspace=workspace,
                 observe=request.observe,
             )
         prepared = _prepare(request, policy, workspace, confinement, guard)

@@ -125,6 +125,10 @@ class AgentOS:
             raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
         return self._loop
 
+    def reload(self, policy: Policy) -> None:
+        """Put another policy in force in this open session (`runtime.reload` reads files and says what changed)."""
+        self._open().reload(policy)
+
     # ---- what it is -------------------------------------------------------------------------------------------------
 
     @property

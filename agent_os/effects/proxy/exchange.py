@@ -123,10 +123,10 @@ class Requests:
         flow.requests += 1
         parts.flows.counts["requests"] += 1
         if self._local_only:
-            return serve_local(parts, flow, head)
+            return await serve_local(parts, flow, head)
         host, port = (self._route.host, self._route.port) if self._fixed and self._route else read_absolute(head)
         if host == answers.POLICY_HOST and not self._fixed:
-            return serve_local(parts, flow, head)
+            return await serve_local(parts, flow, head)
         try:
             route = await self._destination(host, port)
         except DeniedError as error:

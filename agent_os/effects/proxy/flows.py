@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Flow:
     ending: bool = False
     last: str = ""
     task: Any = None
-    recheck: Callable[[], bool] | None = None
+    recheck: Callable[[], Awaitable[bool]] | None = None
     """After a policy reload: whether this connection is still allowed."""
 
     @property

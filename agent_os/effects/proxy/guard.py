@@ -36,6 +36,8 @@ from agent_os.effects.proxy.wire import Accepting
 
 SWEEP_SECONDS: Final = 0.5
 DATAGRAMS_PER_TURN_MAX: Final = 64
+RECHECKS_AT_ONCE_MAX: Final = 64
+"""Connections judged side by side after a policy reload (an engine may be asked for each)."""
 _IP_PKTINFO: Final = 8  # linux/in.h; the socket module has no name for it
 KINDS: Final = frozenset({"proxy", "socks", "transparent", "tcp", "dns-udp", "dns-tcp", "policy", "control"})
 _BUNDLE_VARIABLES: Final = (
@@ -214,20 +216,21 @@ class EgressGuard:
         parts.flows.limit_again(
             lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
         )
-        closed = 0
-        for flow in list(parts.flows.live.values()):
-            if flow.recheck is None:
-                continue
-            treatment = rules.treatment(flow.host, flow.port)
-            opened = flow.mode.startswith("pass") and treatment.inspect
-            try:
-                allowed = flow.recheck()
-            except Exception:  # a rule that cannot be judged restricts
-                allowed = False
-            if not allowed or opened:
-                end_flow(flow, "no longer allowed by policy")
-                closed += 1
+        flows, closed = [flow for flow in parts.flows.live.values() if flow.recheck is not None], 0
+        for start in range(0, len(flows), RECHECKS_AT_ONCE_MAX):
+            some = flows[start : start + RECHECKS_AT_ONCE_MAX]
+            for flow, allowed in zip(some, await asyncio.gather(*map(_still_allowed, some)), strict=True):
+                opened = flow.mode.startswith("pass") and rules.treatment(flow.host, flow.port).inspect
+                if not allowed or opened:
+                    end_flow(flow, "no longer allowed by policy")
+                    closed += 1
         return closed
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task until it is done; stopping ends it."""
+        background = self._started.background
+        background.add(task)
+        task.add_done_callback(background.discard)
 
     async def stop(self) -> None:
         """Take nothing new, give running exchanges `drain_seconds`, close the rest."""
@@ -309,6 +312,13 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     elif flow.idle_limit and flow.idle_since and now - flow.idle_since > flow.idle_limit:
         return "idle"
     return ""
+
+
+async def _still_allowed(flow: Flow) -> bool:
+    try:
+        return flow.recheck is None or await flow.recheck()
+    except Exception:  # a rule that cannot be judged restricts
+        return False
 
 
 # ---- DNS ------------------------------------------------------------------------------------------------------------

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.action import NetConnect
 from agent_os.core.errors import ActionError
+from agent_os.core.facts import DEFAULTS
 from agent_os.effects.proxy import answers
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.parts import Parts
 
+_ASSUMED: Final = DEFAULTS.resolved_ips
+"""Nothing is looked up for a question: the answer takes the name to lead where it may."""
 
-def serve_local(parts: Parts, flow: Flow, head: Head) -> bool:
+
+async def serve_local(parts: Parts, flow: Flow, head: Head) -> bool:
     """Answer one request; return whether the connection goes on."""
     flow.mode, flow.host, flow.verdict = "policy.local", answers.POLICY_HOST, "allow"
     keep = head.keep_alive and head.length == 0
@@ -34,7 +38,7 @@ def serve_local(parts: Parts, flow: Flow, head: Head) -> bool:
     elif target.path == "/":
         flow.client.write(answers.respond(200, _overview(parts, flow), close=not keep, head_only=only_head))
     elif target.path == "/may":
-        answer = _may(parts, flow, query)
+        answer = await _may(parts, flow, query)
         flow.client.write(answers.respond(200, answer, close=not keep, head_only=only_head))
     else:
         flow.client.write(
@@ -54,7 +58,7 @@ def _overview(parts: Parts, flow: Flow) -> dict[str, Any]:
     }
 
 
-def _may(parts: Parts, flow: Flow, query: dict[str, list[str]]) -> dict[str, Any]:
+async def _may(parts: Parts, flow: Flow, query: dict[str, list[str]]) -> dict[str, Any]:
     try:
         host = canonical.host(query.get("host", [""])[0])
         port = int(query.get("port", ["443"])[0])
@@ -62,5 +66,5 @@ def _may(parts: Parts, flow: Flow, query: dict[str, list[str]]) -> dict[str, Any
     except (ActionError, ValueError):
         raise HttpError("give host and port") from None
     executable = flow.peer.executable if flow.peer is not None else None
-    decision = parts.rules.judge(action, {"executable": executable})
-    return {"host": host, "port": port, **decision.to_json()}
+    decision = await parts.door.consider(action, stated={"executable": executable, "resolved_ips": _ASSUMED})
+    return {"host": host, "port": port, **decision.to_json(), "addresses": "not looked up"}

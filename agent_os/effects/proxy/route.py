@@ -92,7 +92,11 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         await settle(parts, admission, Outcome(error="no-address"))
         raise DeniedError(parts.refusal("egress.no-address", "no judged address to connect to"))
     flow.addresses = addresses
-    flow.recheck = lambda: parts.rules.judge(action, stated).allowed
+
+    async def still_allowed() -> bool:
+        return (await parts.door.consider(action, stated=stated)).allowed
+
+    flow.recheck = still_allowed
     treatment = rules.treatment(host, port)
     if treatment.unavailable:
         await settle(parts, admission, Outcome(error="unavailable"))

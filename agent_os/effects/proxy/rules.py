@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from agent_os.core.action import Action
-from agent_os.core.decision import Decision
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
@@ -82,8 +79,4 @@ class EgressRules(Protocol):
 
     def reachable(self) -> Sequence[Mapping[str, Any]]:
         """Return what may be reached, as plain JSON for `policy.local`."""
-        ...
-
-    def judge(self, action: Action, stated: Mapping[str, Any]) -> Decision:
-        """Decide without any effect (no reservation, no record): for hot reload and for `policy.local`."""
         ...

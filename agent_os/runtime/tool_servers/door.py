@@ -26,15 +26,18 @@ class ManifestDoor:
 
     async def admit(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Admission:
         """Deny what the manifest does not ask for; else ask the caller's door."""
-        if isinstance(action, NetConnect) and not self._matches(action.host.replace(".", "/")):
-            raise self._refusal("hosts", "host")
-        if isinstance(action, SecretUse) and action.name not in self._secrets:
-            raise self._refusal("secrets", "secret")
         try:
+            refusal = self._beyond(action)
+            if refusal is not None:
+                raise DeniedError(refusal)
             return await self._door.admit(action, stated=stated)
         except DeniedError as error:
             self._denial = error.decision
             raise
+
+    async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
+        """Say what would be decided, the manifest first."""
+        return self._beyond(action) or await self._door.consider(action, stated=stated)
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Settle at the caller's door."""
@@ -45,7 +48,13 @@ class ManifestDoor:
         denial, self._denial = self._denial, None
         return denial
 
-    def _refusal(self, part: str, what: str) -> DeniedError:
+    def _beyond(self, action: Action) -> Decision | None:
+        if isinstance(action, NetConnect) and not self._matches(action.host.replace(".", "/")):
+            return self._refusal("hosts", "host")
+        if isinstance(action, SecretUse) and action.name not in self._secrets:
+            return self._refusal("secrets", "secret")
+        return None
+
+    def _refusal(self, part: str, what: str) -> Decision:
         reason = f"the manifest of the tool server {self._server} does not name this {what}"
-        self._denial = Decision(Verdict.DENY, (f"tools.{self._server}.needs.{part}",), reason)
-        return DeniedError(self._denial)
+        return Decision(Verdict.DENY, (f"tools.{self._server}.needs.{part}",), reason)

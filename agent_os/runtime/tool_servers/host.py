@@ -133,9 +133,7 @@ class ServerHost:
     async def _open_guard(self, door: Door) -> EgressGuard:
         async with self._opening:
             if self._guard is None:
-                self._guard = await open_guard(
-                    self._policy, door, state=self._state, vault=self._vault, workspace=self._workspace
-                )
+                self._guard = await open_guard(self._policy, door, state=self._state, vault=self._vault)
             return self._guard
 
     async def aclose(self) -> None:

@@ -119,6 +119,9 @@ class RealDoor:
         ips = tuple((stated or {}).get("resolved_ips") or ())
         return Admission(action, decision, Leave(nonce, action.digest, "", nonce, ips))
 
+    async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
+        return self.rules.judge(action, stated or {})
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         self._open.remove(admission.permit.nonce)
         self.settled.append((admission.action, outcome))

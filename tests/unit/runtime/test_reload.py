@@ -88,3 +88,17 @@ async def test_a_changed_file_is_seen(tmp_path: Path) -> None:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+async def test_a_changed_rego_module_is_asked_at_once(tmp_path: Path) -> None:
+    """Modules, and detectors, are made from the policy: after a reload the old ones are asked no more."""
+    pytest.importorskip("regorus", reason="needs the extra [rego]")
+    module = "\nrego: [{name: r, package: r, inline: 'package r\n\n  import rego.v1\n\n  allow if %s'}]\n"
+    async with desk(tmp_path, Policy.parse(OPEN + module % "true")) as system:
+        system.toolbox.register(ToolSpec(name="work"), work, code=b"work")
+        assert (await system.monitor.perform(call("work"))).ok  # type: ignore[union-attr]
+        reload_policy(system, Policy.parse(OPEN + module % "false"))
+        with pytest.raises(DeniedError):
+            await system.monitor.perform(call("work"))
+        reload_policy(system, Policy.parse(OPEN))
+        assert (await system.monitor.perform(call("work"))).ok  # type: ignore[union-attr]
