@@ -20,6 +20,14 @@ def serve(
     ] = None,
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 chooses a free one.")] = 8377,
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the session.")] = Path("."),
+    callers: Annotated[
+        Path | None, typer.Option("--callers", help="A TOML file of callers: tokens and an OpenID Connect issuer.")
+    ] = None,
+    new_token: Annotated[
+        str | None,
+        typer.Option("--new-token", metavar="USER", help="Print a token for a user and its row for --callers."),
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="The tenant of --new-token.")] = "default",
     json_: Annotated[bool, typer.Option("--json", help="Print where it listens as one line of JSON.")] = False,
 ) -> None:
     """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models; and /v1/approvals.
@@ -27,6 +35,9 @@ def serve(
     Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. What agents ask is answered with the
     approver's token (or $AGENTOS_APPROVER_TOKEN), as the user who runs this: never give it to an agent. Ctrl-C ends it.
     """
+    if new_token is not None:
+        _print_token(new_token, tenant, as_json=json_)
+        return
     if not policy:
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
     from agent_os.runtime.agent import local_user  # noqa: PLC0415
@@ -34,12 +45,23 @@ def serve(
     from agent_os.runtime.serve import start_serving  # noqa: PLC0415
 
     loaded = load_policy(list(policy))
+    known = None
+    if callers is not None:
+        from agent_os.runtime.callers import load_callers  # noqa: PLC0415
+
+        known = load_callers(callers)
 
     async def run() -> None:
         token = os.environ.get(TOKEN_VARIABLE, "")
         approver = os.environ.get(APPROVER_VARIABLE, "")
         serving = await start_serving(
-            loaded, principal=local_user(), workspace=workspace, port=port, token=token, approver_token=approver
+            loaded,
+            principal=local_user(),
+            workspace=workspace,
+            port=port,
+            token=token,
+            approver_token=approver,
+            callers=known,
         )
         try:
             if json_:
@@ -47,9 +69,12 @@ def serve(
                     json.dumps({"url": serving.url, "token": serving.token, "approver_token": serving.approver_token})
                 )
             else:
+                shown = serving.token or "<their token>"
                 typer.echo(f"listening on {serving.url} (Ctrl-C ends it)")
-                typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={serving.token}")
-                typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={serving.token}")
+                if callers is not None:
+                    typer.echo(f"  callers are those of {callers}")
+                typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={shown}")
+                typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={shown}")
                 typer.echo(f"  approvals, for you: {serving.url}/v1/approvals  with  Bearer {serving.approver_token}")
             await serving.server.forever()
         finally:
@@ -59,3 +84,14 @@ def serve(
         asyncio.run(run())
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
+
+
+def _print_token(user: str, tenant: str, *, as_json: bool) -> None:
+    from agent_os.runtime.callers import new_token  # noqa: PLC0415
+
+    token, row = new_token(user, tenant)
+    if as_json:
+        typer.echo(json.dumps({"token": token, "row": row}))
+        return
+    typer.echo(f"token, shown once: {token}", err=True)
+    typer.echo(row, nl=False)

@@ -170,7 +170,8 @@ class ModelsSection:
         prices = []
         for item in among:
             if item.spec.price is not None:
-                prices.append((item.spec.price.input, item.spec.price.output))
+                stated = item.spec.price  # a reservation is the worst case: whatever kind of token it turns out to be
+                prices.append((max(stated.input, stated.cached or 0.0), max(stated.output, stated.reasoning or 0.0)))
             elif item.tier:
                 prices.append((self.tiers[item.tier], self.tiers[item.tier]))
             elif item.destination == "local":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent_os.core.errors import EffectError
@@ -25,11 +25,17 @@ def accounts(prefix: str = "", *, environment: Mapping[str, str] | None = None) 
         raise EffectError(f"no state here yet: {file} (set AGENTOS_STATE, or let an agent act first)")
     shared = shared_limits(env)
     database: Storage = open_counters(shared) if shared else Database(file, "")
+    rows = account_rows(Budgets(database, "").accounts(prefix))
+    database.close()
+    return rows
+
+
+def account_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return accounts as the store has them with their names taken apart, and what is left."""
     rows = []
-    for row in Budgets(database, "").accounts(prefix):
+    for row in found:
         rest, _, period = row["account"].rpartition("|")
         budget, _, subject = rest.rpartition("|")
         left = max(0.0, row["limit"] - row["used"] - row["reserved"])
         rows.append({"budget": budget, "for": subject, "period": period, **row, "left": left})
-    database.close()
     return rows

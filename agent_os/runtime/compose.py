@@ -37,6 +37,7 @@ from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
 from agent_os.policy.budgets import budget_name
 from agent_os.runtime.gateway import endpoints_of, key_source
+from agent_os.runtime.metering import metered
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
@@ -184,7 +185,7 @@ def wire(
         rego=rego,
         clock=SystemClock(),
         ids=ids,
-        audit=state.audit,
+        audit=metered(policy, state),
         registry=toolbox,
         keyed_digest=state.keyed_digest,
         effectors=effectors,

@@ -239,13 +239,14 @@ def _inference(policy: Policy, models: Providers) -> Inference:
     """Return what answers `inference.local` for the monitor of a connection."""
     from agent_os.runtime.gateway import ModelGateway  # noqa: PLC0415
     from agent_os.runtime.serve import Api, declared_hosts  # noqa: PLC0415
+    from agent_os.runtime.serving_sessions import OneGateway  # noqa: PLC0415
 
     links = declared_hosts(policy)
 
     def handler(door: Door) -> Any:
         if not isinstance(door, Monitor):
             raise EffectError("models need the session's monitor")
-        return Api(ModelGateway(door, models, link_allowed=links), None).handle
+        return Api(OneGateway(ModelGateway(door, models, link_allowed=links))).handle
 
     return handler
 

@@ -152,6 +152,11 @@ class AgentOS:
         return self._open().models
 
     @property
+    def state(self) -> Any:
+        """The state directory this session is open on."""
+        return self._open().state
+
+    @property
     def stores(self) -> Any:
         """The stores of the state directory this session is open on."""
         return self._open().state.stores

@@ -7,17 +7,17 @@ here: what reaches a provider is built from the permitted action and the provide
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, MissingPartError
 from agent_os.effects.models.client import RefusedError, UnavailableError
 from agent_os.effects.models.server import HttpRequest, HttpResponse, Server
 from agent_os.effects.stores.identity import current_identity
@@ -26,19 +26,32 @@ from agent_os.guards.models.neutral import Request
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.runtime.approval_api import ApprovalApi, People, Person
+from agent_os.runtime.budget import account_rows
+from agent_os.runtime.callers import Caller, Callers, same
 from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.sdk import AgentOS
+from agent_os.runtime.serving_sessions import OneGateway, Sessions
+
+if TYPE_CHECKING:
+    from agent_os.runtime.metrics import Metrics
 
 PORT: Final = 8377
 TOKEN_BYTES: Final = 24
 JSON_DEPTH_SAFE: Final = 200
+METRICS: Final = "/metrics"
+_PATHS: Final = frozenset(
+    {METRICS, "/v1/models", "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1/embeddings"}
+)
+"""Paths that are named in metrics; whatever else is asked for is `other`."""
 
 
 @dataclass(slots=True)
 class Serving:
-    """A running gateway. `token` is what callers show, `approver_token` what the person who started it shows to answer."""
+    """A running gateway. `token` is what callers show (empty where a file names them), `approver_token` what the person
+    who started it shows to answer."""
 
     session: AgentOS
+    sessions: Sessions
     server: Server
     token: str
     approver_token: str = ""
@@ -51,6 +64,7 @@ class Serving:
     async def aclose(self) -> None:
         """Stop serving, then close the session."""
         await self.server.aclose()
+        await self.sessions.aclose()
         await self.session.__aexit__(None, None, None)
 
 
@@ -63,28 +77,41 @@ async def start_serving(
     port: int = PORT,
     token: str = "",
     approver_token: str = "",
+    callers: Callers | None = None,
 ) -> Serving:
     """Open a session and serve its gateway and its approvals on 127.0.0.1. Raises EffectError, PolicyError.
 
-    `token` is for agents; `approver_token` is for the user who runs this, and must be another.
+    `token` is for agents, who then act as `principal`; `callers` instead knows many, each with a session of its own.
+    `approver_token` is for the user who runs this, and must be another.
     """
     session = AgentOS.open(policy, principal=principal, workspace=workspace, state=state)
     await session.__aenter__()
     try:
-        gateway = ModelGateway(session.monitor, session.providers, link_allowed=declared_hosts(policy))
-        chosen = token or secrets.token_urlsafe(TOKEN_BYTES)
+        sessions = Sessions(policy, session, state=session.state, link_allowed=declared_hosts(policy))
+        chosen = "" if callers is not None else token or secrets.token_urlsafe(TOKEN_BYTES)
+        known = callers or Callers.single(chosen, session.principal)
         approving = approver_token or secrets.token_urlsafe(TOKEN_BYTES)
-        if hmac.compare_digest(approving.encode(), chosen.encode()):
+        if same(approving, chosen) or await known.who({"authorization": f"Bearer {approving}"}) is not None:
             raise EffectError(
                 "the approver's token must not be the agents' token: an agent does not answer its own asks"
             )
         approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, local_person(approving))
-        server = Server(Api(gateway, chosen, approvals).handle)
+        server = Server(Api(sessions, known, approvals, _metrics(session)).handle)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
         raise
-    return Serving(session, server, chosen, approving)
+    return Serving(session, sessions, server, chosen, approving)
+
+
+def _metrics(session: AgentOS) -> Metrics | None:
+    """Return the meters of a session's state; None where the extra is not installed."""
+    from agent_os.runtime.metrics import Metrics  # noqa: PLC0415
+
+    try:
+        return Metrics(session.state.usage.totals, lambda: account_rows(session.stores.budgets.accounts()))
+    except MissingPartError:
+        return None
 
 
 def local_person(token: str) -> People:
@@ -93,8 +120,7 @@ def local_person(token: str) -> People:
 
     def people(headers: Mapping[str, str]) -> Person | None:
         shown = headers.get("authorization", "").removeprefix("Bearer ")
-        same = hmac.compare_digest(shown.encode(), token.encode())
-        return Person(person.user, groups=person.groups) if same else None
+        return Person(person.user, groups=person.groups) if same(shown, token) else None
 
     return people
 
@@ -113,21 +139,48 @@ def declared_hosts(policy: Policy) -> Callable[[str], bool]:
 
 
 class Api:
-    """The routes of the API. `token` None: who calls is known already (a sandbox's own connection)."""
+    """The routes of the API. Without `callers` who calls is known already (a sandbox's own connection)."""
 
-    def __init__(self, gateway: ModelGateway, token: str | None, approvals: ApprovalApi | None = None) -> None:
-        self._approvals = approvals
-        self._gateway, self._token = gateway, token.encode() if token is not None else None
+    def __init__(
+        self,
+        gateways: Sessions | OneGateway,
+        callers: Callers | None = None,
+        approvals: ApprovalApi | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._gateways, self._callers, self._approvals, self._metrics = gateways, callers, approvals, metrics
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it."""
+        if self._metrics is None:
+            return await self._handle(request)
+        started = time.perf_counter()
+        response = await self._handle(request)
+        path = request.path if request.path in _PATHS else "other"
+        self._metrics.requests.labels(path, str(response.status)).inc()
+        self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+        if response.stream is not None:
+            response.stream = _counted(self._metrics, response.stream)
+        return response
+
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
         if self._approvals is not None and self._approvals.serves(request.path):
             return await self._approvals.handle(request)
         protocol = anthropic if request.path.startswith("/v1/messages") else openai
         try:
-            if not self._known(request.headers):
+            caller = await self._callers.who(request.headers) if self._callers is not None else None
+            if self._callers is not None and caller is None:
                 return _error(protocol, 401, "authentication_error", "show this server's token as the API key")
-            return await self._route(request)
+            if request.path == METRICS:
+                return self._exposition(caller)
+            if caller is not None and "models" not in caller.may:
+                return _error(protocol, 403, "permission_error", "this credential is not for models")
+            async with AsyncExitStack() as stack:
+                gateway = await stack.enter_async_context(self._gateways.of(caller))
+                response = await self._route(request, gateway)
+                if response.stream is not None:  # the session is in use until the stream ends
+                    response.stream = _while_used(response.stream, stack.pop_all())
+                return response
         except DeniedError as error:
             return _error(protocol, 403, "permission_error", f"denied by policy: {error.decision.reason}", error)
         except ActionError as error:
@@ -139,20 +192,22 @@ class Api:
         except AgentOSError as error:
             return _error(protocol, 502, "api_error", str(error))
 
-    def _known(self, headers: Mapping[str, str]) -> bool:
-        if self._token is None:
-            return True
-        shown = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(shown.encode(), self._token)
+    def _exposition(self, caller: Caller | None) -> HttpResponse:
+        if caller is None or "metrics" not in caller.may:
+            return _error(openai, 403, "permission_error", "this credential may not read metrics")
+        if self._metrics is None:
+            return _error(openai, 501, "not_installed", str(MissingPartError("the Prometheus client", "metrics")))
+        page, content_type = self._metrics.page()
+        return HttpResponse(200, page, content_type=content_type)
 
-    async def _route(self, request: HttpRequest) -> HttpResponse:
+    async def _route(self, request: HttpRequest, gateway: ModelGateway) -> HttpResponse:
         match (request.method, request.path):
             case ("GET", "/v1/models"):
-                return self._models(request)
+                return self._models(request, gateway)
             case ("POST", "/v1/chat/completions"):
-                return await self._answer(openai, request)
+                return await self._answer(openai, request, gateway)
             case ("POST", "/v1/messages"):
-                return await self._answer(anthropic, request)
+                return await self._answer(anthropic, request, gateway)
             case ("POST", "/v1/messages/count_tokens"):
                 body = _body(request)
                 asked = anthropic.parse_request({"max_tokens": 1, **body} if isinstance(body, Mapping) else body)
@@ -162,15 +217,15 @@ class Api:
                 model = body.get("model") if isinstance(body, Mapping) else None
                 if not isinstance(model, str):
                     raise ActionError("must name a model", field="model")
-                return _json(200, {**await self._gateway.embeddings(model, body), "model": model})
+                return _json(200, {**await gateway.embeddings(model, body), "model": model})
             case ("GET" | "POST", _):
                 return _error(
                     openai, 404, "not_found_error", "no such path: /v1/models, /v1/chat/completions, /v1/messages"
                 )
         return _error(openai, 405, "invalid_request_error", "GET and POST only")
 
-    def _models(self, request: HttpRequest) -> HttpResponse:
-        rows = self._gateway.models()
+    def _models(self, request: HttpRequest, gateway: ModelGateway) -> HttpResponse:
+        rows = gateway.models()
         if "anthropic-version" in request.headers:
             data = [
                 {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
@@ -181,17 +236,37 @@ class Api:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": provider} for name, provider in rows]  # type: ignore[dict-item]
         return _json(200, {"object": "list", "data": data})
 
-    async def _answer(self, protocol: ModuleType, request: HttpRequest) -> HttpResponse:
+    async def _answer(self, protocol: ModuleType, request: HttpRequest, gateway: ModelGateway) -> HttpResponse:
         asked: Request = protocol.parse_request(_body(request))
         about = {"id": _id(protocol), "model": asked.model, "created": int(time.time())}
         if not asked.stream:
-            answer = await self._gateway.complete(asked)
+            answer = await gateway.complete(asked)
             return _json(200, protocol.render_answer(answer, **about))
         # The first piece is waited for: a denial is a status, not a stream that begins and breaks off.
-        pieces = self._gateway.stream(asked)
+        pieces = gateway.stream(asked)
         first = [delta async for delta in _take_one(pieces)]
         writer = protocol.Writer(**about, usage=asked.stream_usage)
         return HttpResponse(200, content_type="text/event-stream", stream=_events(writer, first, pieces))
+
+
+async def _while_used(stream: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    """Yield a stream and then leave what it stood on."""
+    async with stack:
+        try:
+            async for part in stream:
+                yield part
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def _counted(metrics: Metrics, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a stream, counted as under way until it ends."""
+    with metrics.streams.track_inprogress():
+        try:
+            async for part in stream:
+                yield part
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
 
 
 async def _take_one(pieces: AsyncIterator[Any]) -> AsyncIterator[Any]:

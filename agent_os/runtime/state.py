@@ -23,6 +23,7 @@ from agent_os.effects.audit_log import AuditLog, TeeAudit
 from agent_os.effects.stores.directory import open_directory, state_path
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.state import StateDatabase
+from agent_os.effects.stores.usage import UsageStore
 
 WRITER: Final = "agentos"
 
@@ -36,11 +37,13 @@ class State:
     audit: AuditSink
     logs: tuple[AuditLog, ...]
     stores: StateDatabase
+    usage: UsageStore
     keyed_digest: Callable[[str], str]
 
     def close(self) -> None:
         """Close the stores, then the audit with its last checkpoint."""
         self.stores.close()
+        self.usage.close()
         for log in self.logs:
             log.close()
 
@@ -87,7 +90,7 @@ def open_state(
             log.close()
         raise
     audit = logs[0] if len(logs) == 1 else TeeAudit(*logs)
-    return State(path, keys, audit, logs, stores, keyed_digest(digests.id, digests.secret))
+    return State(path, keys, audit, logs, stores, UsageStore(path), keyed_digest(digests.id, digests.secret))
 
 
 def _open_audit(

@@ -132,4 +132,11 @@ def message_usage(message: AIMessage) -> dict[str, float]:
     given, answered = said.get("input_tokens", 0), said.get("output_tokens", 0)
     if not all(isinstance(count, int) and 0 <= count < 2**40 for count in (given, answered)):
         return {}
-    return {"tokens": float(given + answered), "input_tokens": float(given), "output_tokens": float(answered)}
+    used = {"tokens": float(given + answered), "input_tokens": float(given), "output_tokens": float(answered)}
+    for name, count in (
+        ("cached_tokens", (said.get("input_token_details") or {}).get("cache_read")),
+        ("reasoning_tokens", (said.get("output_token_details") or {}).get("reasoning")),
+    ):
+        if isinstance(count, int) and 0 < count < 2**40:
+            used[name] = float(count)
+    return used

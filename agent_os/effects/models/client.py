@@ -72,8 +72,8 @@ class Endpoint:
     secret: str = ""
     timeout_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
-    price: tuple[float, float] = (0.0, 0.0)
-    """US dollars per million tokens, in and out."""
+    price: tuple[float, ...] = (0.0, 0.0)
+    """US dollars per million tokens: in, out, and where they differ from the provider's cache, and reasoned."""
 
     @staticmethod
     def of(name: str, kind: str, base_url: str | None, **more: Any) -> Endpoint:

@@ -121,6 +121,10 @@ class Database:
             raise EffectError(f"database does not answer: {self.path.name}")
         return job.outcome()
 
+    def post(self, work: Work[Any]) -> None:
+        """Queue work whose end nobody waits for; `close` still finishes it. Raises EffectError when it cannot be queued."""
+        self._put(_Job(work, threading.Event(), None))
+
     def read(self, work: Work[T]) -> T:
         """Run a short read on a read-only connection in the caller's thread; writers never keep it waiting."""
         with self._reader_lock:

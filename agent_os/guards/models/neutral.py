@@ -47,17 +47,26 @@ class Usage:
         ]
         return Usage(counts[0], counts[1], *extra)
 
-    def amounts(self, price: tuple[float, float] = (0.0, 0.0)) -> dict[str, float]:
-        """Return what to settle, by unit; empty where the provider said nothing believable."""
+    def amounts(self, price: tuple[float, ...] = (0.0, 0.0)) -> dict[str, float]:
+        """Return what to settle, by unit; empty where the provider said nothing believable.
+
+        `price` is dollars per million tokens: in, out, and if they differ read from the provider's cache, and reasoned.
+        """
         if self.input < 0 or self.output < 0:
             return {}
+        into, out = price[:2]
+        from_cache, thought = price[2:] if len(price) == 4 else (into, out)
+        cached, reasoning = min(self.cached, self.input), min(self.reasoning, self.output)
+        cost = (
+            (self.input - cached) * into + cached * from_cache + (self.output - reasoning) * out + reasoning * thought
+        )
         return {
             "tokens": float(self.input + self.output),
             "input_tokens": float(self.input),
             "output_tokens": float(self.output),
             "cached_tokens": float(self.cached),
             "reasoning_tokens": float(self.reasoning),
-            "usd": (self.input * price[0] + self.output * price[1]) / 1e6,
+            "usd": cost / 1e6,
         }
 
 

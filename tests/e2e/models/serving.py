@@ -15,8 +15,8 @@ from agent_os.runtime.serve import Serving, start_serving
 
 
 @contextmanager
-def serving(folder: Path, text: str) -> Iterator[Serving]:
-    """Serve the gateway of a policy on a free port."""
+def serving(folder: Path, text: str, **options: Any) -> Iterator[Serving]:
+    """Serve the gateway of a policy on a free port; options are those of `start_serving`."""
     workspace = folder / "ws"
     workspace.mkdir(exist_ok=True)
     policy = Policy.parse(text)
@@ -24,7 +24,10 @@ def serving(folder: Path, text: str) -> Iterator[Serving]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     opened = asyncio.run_coroutine_threadsafe(
-        start_serving(policy, principal="ana@corp.example", workspace=workspace, state=folder / "state", port=0), loop
+        start_serving(
+            policy, principal="ana@corp.example", workspace=workspace, state=folder / "state", port=0, **options
+        ),
+        loop,
     ).result(20)
     try:
         yield opened

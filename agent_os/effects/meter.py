@@ -1,0 +1,77 @@
+"""Counts what models used, where the audit is written: every path to a model ends in an outcome there.
+
+Stands in front of an audit sink and sees its records: an intent says who calls which model, its outcome what that used.
+Nothing is changed, delayed or kept back. A report that says nothing (`usage` without tokens) is counted as the tokens the
+request was estimated at, and as `unreported`. Threat: a path to a model that no meter sees.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent_os.core.ports import AuditSink
+from agent_os.effects.stores.usage import UsageStore
+
+OPEN_MAX: Final = 65_536
+"""Calls under way that are remembered; of more, the oldest are not counted (they are in the audit)."""
+
+
+class Meter:
+    """An audit sink that counts. `tier` maps a provider to its price tier, `team` a user to its team."""
+
+    def __init__(
+        self, audit: AuditSink, usage: UsageStore, *, tier: Callable[[str], str], team: Callable[[str], str]
+    ) -> None:
+        self._audit, self._usage, self._tier, self._team = audit, usage, tier, team
+        self._open: OrderedDict[str, tuple[dict[str, str], int]] = OrderedDict()
+
+    def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
+        """Queue the record, then count it. Raises as the sink does."""
+        written = self._audit.append(record)
+        kind = record.get("type")
+        if kind == "intent":
+            self._begin(record)
+        elif kind == "outcome":
+            self._end(record)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._audit, name)
+
+    def _begin(self, record: Mapping[str, Any]) -> None:
+        action = record.get("action", {})
+        if action.get("kind") != "model.call":
+            return
+        provider = str(action.get("provider", ""))
+        keys = {
+            "day": datetime.fromtimestamp(float(record["time"]), UTC).strftime("%Y-%m-%d"),
+            "tenant": str(record["tenant"]),
+            "user": str(record["user"]),
+            "team": self._team(str(record["user"])),
+            "agent": "/".join([*record.get("parents", ()), record["agent"]]),
+            "task": str(record["session"]),
+            "provider": provider,
+            "model": str(action.get("model", "")),
+            "tier": self._tier(provider),
+        }
+        self._open[str(record["ref"])] = (keys, int(action.get("input_tokens", 0)))
+        while len(self._open) > OPEN_MAX:
+            self._open.popitem(last=False)
+
+    def _end(self, record: Mapping[str, Any]) -> None:
+        begun = self._open.pop(str(record.get("ref")), None)
+        if begun is None:
+            return
+        keys, estimated = begun
+        usage: Mapping[str, float] = record.get("usage", {})
+        if "input_tokens" in usage or usage.get("tokens") == 0.0:
+            counts = {name: int(usage.get(f"{name}_tokens", 0)) for name in ("input", "output", "cached", "reasoning")}
+        elif "tokens" in usage:  # embeddings: nothing is answered in tokens
+            counts = {"input": int(usage["tokens"])}
+        else:
+            counts = {"input": estimated, "unreported": 1}
+        counts.update(calls=1, micro_usd=round(usage.get("usd", 0.0) * 1e6))
+        self._usage.add(keys, counts)

@@ -1,0 +1,98 @@
+"""One session for each caller of a served gateway: its monitor, its pseudonyms, its budgets, over one state directory.
+
+Sessions open when a caller first calls and close when nobody used them for long and room is needed. Threat: two callers
+who share a session, and with it pseudonyms, labels and the principal that budgets and the audit are kept for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from agent_os.core.principal import Principal
+from agent_os.effects.ids import RandomIds
+from agent_os.effects.models.client import UnavailableError
+from agent_os.runtime.compose import Composition, wire
+from agent_os.runtime.gateway import ModelGateway
+
+if TYPE_CHECKING:
+    from agent_os.policy import Policy
+    from agent_os.runtime.callers import Caller
+    from agent_os.runtime.sdk import AgentOS
+
+SESSIONS_MAX: Final = 256
+"""Callers with a session at once; of more, the one who called longest ago loses it (and its session pseudonyms)."""
+
+
+@dataclass(slots=True)
+class _Open:
+    composition: Composition | None
+    gateway: ModelGateway
+    calls: int = 0
+
+
+class OneGateway:
+    """The gateway of a single caller who is known already: a sandbox's own connection."""
+
+    def __init__(self, gateway: ModelGateway) -> None:
+        self._gateway = gateway
+
+    @asynccontextmanager
+    async def of(self, _caller: Caller | None) -> AsyncIterator[ModelGateway]:
+        """Yield the gateway."""
+        yield self._gateway
+
+
+class Sessions:
+    """Gateways by principal. The first session is the server's own; its state is shared by all."""
+
+    def __init__(self, policy: Policy, own: AgentOS, *, state: Any, link_allowed: Callable[[str], bool]) -> None:
+        self._policy, self._own, self._state, self._links = policy, own, state, link_allowed
+        gateway = ModelGateway(own.monitor, own.providers, link_allowed=link_allowed)
+        self._open: OrderedDict[tuple[str, str, str], _Open] = OrderedDict({_key(own.principal): _Open(None, gateway)})
+
+    @asynccontextmanager
+    async def of(self, caller: Caller | None) -> AsyncIterator[ModelGateway]:
+        """Yield the gateway of a caller's session. Raises UnavailableError when every session is in use."""
+        principal = caller.principal if caller is not None else self._own.principal
+        key = _key(principal)
+        held = self._open.get(key)
+        if held is None:
+            await self._make_room()
+            held = self._open.get(key)  # another call of the same caller may have come first
+        if held is None:
+            held = self._open[key] = self._session(principal)
+        self._open.move_to_end(key)
+        held.calls += 1
+        try:
+            yield held.gateway
+        finally:
+            held.calls -= 1
+
+    def _session(self, principal: Principal) -> _Open:
+        ids = RandomIds()
+        named = replace(principal, session=ids.new("ses"))
+        composition = wire(self._policy, named, self._own.workspace, self._state, ids, None)
+        return _Open(composition, ModelGateway(composition.monitor, composition.models, link_allowed=self._links))
+
+    async def _make_room(self) -> None:
+        while len(self._open) >= SESSIONS_MAX:
+            idle = next((key for key, held in self._open.items() if not held.calls and held.composition), None)
+            if idle is None:
+                raise UnavailableError("every session is in use: try again", 1.0)
+            closing = self._open.pop(idle).composition
+            if closing is not None:
+                await closing.aclose_run()
+
+    async def aclose(self) -> None:
+        """Close every session but the server's own."""
+        opened, self._open = list(self._open.values()), OrderedDict()
+        await asyncio.gather(*(held.composition.aclose_run() for held in opened if held.composition is not None))
+
+
+def _key(principal: Principal) -> tuple[str, str, str]:
+    return principal.tenant, principal.user, principal.agent
