@@ -17,13 +17,11 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from agent_os.core.manifest import Needs
 from agent_os.core.principal import Principal
 from agent_os.effects.sandbox.launch import Launcher, launch
-from agent_os.effects.sandbox.running import resident_bytes
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import SandboxSettings, prepare
@@ -32,16 +30,6 @@ from agent_os.runtime.tool_servers.packs import new_record
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ssl")
 PROGRAM = ["/bin/true"]
-
-
-def milliseconds(action: Callable[[], object], rounds: int) -> float:
-    """Return the median time of an action."""
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        action()
-        times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times)
 
 
 def bubblewrap(workspace: str) -> list[str]:
@@ -88,29 +76,39 @@ async def starts(workspace: str, state: Path, rounds: int) -> dict[str, list[flo
     return {name: values[2:] for name, values in times.items()}
 
 
-async def idle(workspace: str, state: Path, count: int) -> float:
-    """Return the resident memory of one idle sandbox in MB, from many at once (shared pages counted in part)."""
+async def idle(workspace: str, state: Path, count: int) -> tuple[float, float]:
+    """Start `count` idle sandboxes and hold them all at once; return their proportional memory in MB and the seconds it took.
+
+    Counted are every process inside and the launcher: private pages whole, shared ones in their part (PSS).
+    """
     confinement = Confinement(read_only=SYSTEM, limits=Limits(memory_bytes=0, disk_bytes=0))
     launcher = Launcher()
     null = os.open("/dev/null", os.O_RDWR)
     running = []
+    begun = time.perf_counter()
     prepared = prepare(confinement, SandboxSettings(workspace=workspace, protect_workspace=False), state=state)
     for _ in range(count):
-        running.append(await launch(launcher, prepared.plan, ["/bin/sleep", "60"], stdio=(null, null, null)))
-    proportional = 0
+        running.append(await launch(launcher, prepared.plan, ["/bin/sleep", "600"], stdio=(null, null, null)))
+    seconds = time.perf_counter() - begun
+    total_kib, processes = proportional_kib(launcher.pid), 0
     for one in running:
         children = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
-        for pid in (str(one.pid), *children):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    proportional += int(line.split()[1])
-    resident_bytes(running[0].pid)
+        for pid in (one.pid, *map(int, children)):
+            total_kib += proportional_kib(pid)
+            processes += 1
+    assert processes == 2 * count, "an init and a program each: all of them are alive at this moment"
     for one in running:
         one.kill("bench")
     await asyncio.gather(*(one.wait() for one in running))
     prepared.close()
     launcher.close()
-    return proportional / 1024 / count
+    return total_kib / 1024, seconds
+
+
+def proportional_kib(pid: int) -> int:
+    """Return the proportional set size of a process."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
 
 
 async def tool_calls(workspace: str, state: Path, rounds: int) -> tuple[float, float]:
@@ -143,40 +141,56 @@ async def tool_calls(workspace: str, state: Path, rounds: int) -> tuple[float, f
     return statistics.median(outside[5:]), statistics.median(inside[5:])
 
 
-def work(workspace: str, state: Path) -> tuple[float, float]:
-    """Return the time of a compile loop outside and inside, in seconds (best of three)."""
-    Path(workspace, "a.c").write_text(
-        "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\nint main(){return 0;}\n"
+LOOP = "for i in 1 2 3 4; do gcc -O2 -o a a.c || exit 1; done"
+SUITE = ["/usr/bin/python3", "-m", "unittest", "-q", "suite"]
+
+
+async def work(workspace: str, state: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Time a compile loop and a test suite outside and inside in turn: seconds from start to end, and of the processor."""
+    lines = "\n".join(f'int f{i}(int x) {{ return x * {i} + printf("%d", x); }}' for i in range(300))
+    Path(workspace, "a.c").write_text(f"#include <stdio.h>\n{lines}\nint main() {{ return 0; }}\n")
+    tests = "".join(
+        f"    def test_{i}(self):\n        d = tempfile.mkdtemp(dir='.')\n        open(d + '/f', 'w').write('x' * {i})\n"
+        f"        self.assertEqual(subprocess.run(['/bin/cat', d + '/f'], capture_output=True).stdout, b'x' * {i})\n"
+        f"        shutil.rmtree(d)\n        self.assertTrue(sum(range(60000)))\n"
+        for i in range(60)
     )
-    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do gcc -O2 -o a a.c; done"
-
-    def outside() -> None:
-        subprocess.run(["sh", "-c", script], cwd=workspace, check=True)
-
-    async def inside_once(launcher: Launcher, null: int) -> float:
-        prepared = prepare(Confinement(read_only=SYSTEM), SandboxSettings(workspace=workspace), state=state)
-        with prepared.held():
-            running = await launch(launcher, prepared.plan, ["sh", "-c", script], stdio=(null, null, null))
-            started = time.perf_counter()
-            ended = await running.wait()
-            assert ended.returncode == 0
-            return time.perf_counter() - started
-
-    async def inside() -> float:
-        launcher, null = Launcher(), os.open("/dev/null", os.O_RDWR)
-        times = [await inside_once(launcher, null) for _ in range(3)]
-        launcher.close()
-        return min(times)
-
-    outer = min(milliseconds(outside, 1) for _ in range(3)) / 1000
-    return outer, asyncio.run(inside())
+    Path(workspace, "suite.py").write_text(
+        f"import shutil, subprocess, tempfile, unittest\nclass T(unittest.TestCase):\n{tests}"
+    )
+    programs = {"a test suite (files, processes)": SUITE}
+    programs |= {"4 compilations": ["sh", "-c", LOOP]} if shutil.which("gcc") else {}
+    launcher, null = Launcher(), os.open("/dev/null", os.O_RDWR)
+    kinds = ("outside", "inside", "outside cpu", "inside cpu")
+    times: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name in programs}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for _ in range(rounds):
+        for name, argv in programs.items():
+            begun = time.perf_counter()
+            plain = subprocess.Popen(argv, cwd=workspace, env=environment, stderr=subprocess.DEVNULL)
+            _pid, plain.returncode, usage = os.wait4(plain.pid, 0)
+            assert plain.returncode == 0
+            times[name]["outside"].append(time.perf_counter() - begun)
+            times[name]["outside cpu"].append(usage.ru_utime + usage.ru_stime)
+            settings = SandboxSettings(workspace=workspace, values={"PYTHONDONTWRITEBYTECODE": "1"})
+            prepared = prepare(Confinement(read_only=SYSTEM), settings, state=state)
+            with prepared.held():
+                running = await launch(launcher, prepared.plan, argv, stdio=(null, null, null))
+                begun = time.perf_counter()
+                ended = await running.wait()
+                times[name]["inside"].append(time.perf_counter() - begun)
+                times[name]["inside cpu"].append(ended.cpu_seconds)
+                assert ended.returncode == 0
+    launcher.close()
+    return times
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--idle", type=int, default=50)
+    parser.add_argument("--idle", type=int, default=200)
+    parser.add_argument("--work", type=int, default=12, help="rounds of the compile loop and the test suite")
     options = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="agentos-bench-"))
     (base / "ws").mkdir()
@@ -202,11 +216,16 @@ def main() -> None:
         outer_call, inner_call = asyncio.run(tool_calls(workspace, state, 200))
         said = f"{outer_call:7.2f} / {inner_call:.2f} ms  {inner_call - outer_call:+.2f} ms"
         print(f"{'a tool call, plain server / in its sandbox':<44} {said}")
-        each = asyncio.run(idle(workspace, state, options.idle))
-        print(f"{'an idle sandbox (proportional memory)':<44} {each:7.2f} MB, 200 of them {each * 200:.0f} MB")
-        if shutil.which("gcc"):
-            outer, inner = work(workspace, state)
-            print(f"{'20 compilations outside / inside':<44} {outer:7.2f} s / {inner:.2f} s  {inner / outer:.3f} x")
+        total, seconds = asyncio.run(idle(workspace, state, options.idle))
+        print(
+            f"{f'{options.idle} idle sandboxes at once':<44} {total:7.1f} MB proportional memory, started in {seconds:.1f} s"
+        )
+        for name, took in asyncio.run(work(workspace, state, options.work)).items():
+            least = {kind: min(values) for kind, values in took.items()}
+            said = f"{least['outside']:7.2f} / {least['inside']:.2f} s at the least  {least['inside'] / least['outside']:.3f} x"
+            print(
+                f"{name + ', outside / inside':<54} {said}, processor time {least['inside cpu'] / least['outside cpu']:.3f} x"
+            )
     finally:
         shutil.rmtree(base, ignore_errors=True)
 

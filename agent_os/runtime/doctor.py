@@ -1,7 +1,8 @@
 """What this machine and user can enforce, layer by layer, tried for real: `agentos doctor`.
 
 A layer is not believed from a version number: a sandbox is built, a probe runs inside it and says what it met. Where a
-layer is missing the report says what it would take. Nothing outside a temporary folder is touched.
+layer is missing the report says what it would take. Nothing outside a temporary folder is touched, but that the launcher is
+compiled where it can be, and kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Final
 
 from agent_os.core.errors import AgentOSError, EnforcementError
 from agent_os.effects.sandbox import cgroups, probe
+from agent_os.effects.sandbox.launch import Launcher
+from agent_os.effects.stores.directory import state_path
 from agent_os.guards.confine import Confinement, HostFacts, Limits
 from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
 
@@ -65,8 +68,8 @@ class Layer:
 def report() -> dict[str, Any]:
     """Return what was found: the machine, one row a layer, and whether sandboxes can be had at all."""
     host = probe.host_facts()
-    seen, failure = asyncio.run(_tried(host))
-    layers = _layers(host, seen, failure)
+    seen, failure, launcher = asyncio.run(_tried(host))
+    layers = [*_layers(host, seen, failure), launcher]
     return {
         "kernel": host.kernel,
         "machine": host.machine,
@@ -89,7 +92,17 @@ def collisions(installed: Mapping[str, Sequence[str]] | None = None) -> list[str
     return sorted({name for name in installed.get("agent_os", ()) if name != OWN})
 
 
-async def _tried(host: HostFacts) -> tuple[dict[str, bool], str]:
+def _launcher_row(launcher: Launcher | None) -> Layer:
+    if launcher is None:
+        return Layer("launcher", "missing", "the process that builds sandboxes cannot be started")
+    if launcher.kind == "compiled":
+        return Layer("launcher", "enforced", "compiled here, pinned, run from sealed memory")
+    return Layer("launcher", "enforced", f"in Python ({launcher.why_python}): the same layers, slower starts",
+                 "a C compiler with the C library's headers (Debian: gcc libc6-dev)")  # fmt: skip
+
+
+async def _tried(host: HostFacts) -> tuple[dict[str, bool], str, Layer]:
+    launcher, row = None, _launcher_row(None)
     folder = Path(tempfile.mkdtemp(prefix="agentos-doctor-"))
     try:
         (folder / "ws").mkdir()
@@ -103,18 +116,23 @@ async def _tried(host: HostFacts) -> tuple[dict[str, bool], str]:
             read_only=("/usr", "/lib", "/lib64", "/bin", *needed), limits=Limits(wall_seconds=PROBE_SECONDS)
         )
         settings = SandboxSettings(workspace=str(folder / "ws"), values=facts)
-        done: Captured = await run_captured(
-            prepare(confinement, settings, state=folder / "state"), [python, "-I", "-S", "probe.py"]
-        )
+        home = state_path(os.environ)
+        launcher = await asyncio.to_thread(Launcher, state=home if home.is_dir() else folder / "state")
+        row = _launcher_row(launcher)
+        made = prepare(confinement, settings, state=folder / "state")
+        done: Captured = await run_captured(made, [python, "-I", "-S", "probe.py"], launcher=launcher)
         if done.ended.returncode:
-            return {}, f"the probe ended with {done.ended.returncode}: {done.stderr.decode(errors='replace')[-300:]}"
+            said = done.stderr.decode(errors="replace")[-300:]
+            return {}, f"the probe ended with {done.ended.returncode}: {said}", row
         found: dict[str, bool] = json.loads(done.stdout)
-        return found, ""
+        return found, "", row
     except EnforcementError as error:
-        return {}, str(error)
+        return {}, str(error), row
     except (AgentOSError, OSError, ValueError) as error:
-        return {}, f"{type(error).__name__}: {error}"
+        return {}, f"{type(error).__name__}: {error}", row
     finally:
+        if launcher is not None:
+            await asyncio.to_thread(launcher.close)
         shutil.rmtree(folder, ignore_errors=True)
 
 

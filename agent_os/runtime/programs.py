@@ -108,7 +108,7 @@ class SandboxPrograms:
     async def _open(self) -> tuple[Launcher, Confinement, EgressGuard | None]:
         async with self._opening:
             if self._launcher is None:
-                self._launcher = Launcher(warm=True)
+                self._launcher = await asyncio.to_thread(Launcher, state=self._state, warm=True)
             if self._confinement is None:
                 self._confinement = policy_confinement(self._policy, self._workspace)
             if self._guard is None and self._confinement.network:

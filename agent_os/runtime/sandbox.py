@@ -81,21 +81,23 @@ class Prepared:
             self._holds.close()
             self._holds = None
 
-    def hold(self) -> None:
-        """Put the stand-ins of protected names that do not exist; `close` takes them away."""
+    def hold(self, launcher: Launcher | None = None) -> None:
+        """Put the stand-ins of protected names that do not exist; `close` takes them away, `launcher` if we are killed."""
         wanted = {
             mount.target[len(self.plan.workspace) + 1 :]: (mount.hold, mount.content)
             for mount in self.plan.mounts
             if mount.hold
         }
         if self._holds is not None and wanted:
+            if launcher is not None:
+                self._holds.keep(launcher)
             self._holds.hold(wanted)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, launcher: Launcher | None = None) -> Iterator[None]:
         """Hold the places of protected names for the length of the block."""
         try:
-            self.hold()
+            self.hold(launcher)
             yield
         finally:
             self.close()
@@ -225,14 +227,14 @@ async def run_interactive(
     Signals of FORWARDED that reach this process are passed on. Raises EnforcementError, EffectError if it never began.
     """
     own = launcher is None
-    launcher = launcher or Launcher()
+    launcher = launcher or Launcher(state=prepared.state)
     loop = asyncio.get_running_loop()
     handled: list[int] = []
     relay: Streams | Terminal | None = None
     running: Running | None = None
     count = OutputCount(prepared.plan.limits.output_bytes, lambda: loop.call_soon_threadsafe(_too_much, running))
     try:
-        with prepared.held():
+        with prepared.held(launcher):
             if terminal and prepared.plan.unenforced == ():
                 running = await launch(launcher, prepared.plan, argv, terminal=size_of(0), on_listeners=on_listeners)
                 if running.terminal is None:
@@ -290,11 +292,11 @@ async def run_captured(
 ) -> Captured:
     """Run a program with its output kept, no terminal. Raises EnforcementError, EffectError if it never began."""
     own = launcher is None
-    launcher = launcher or Launcher()
+    launcher = launcher or Launcher(state=prepared.state)
     pipes = CapturePipes(stdin, capture_bytes, prepared.plan.limits.output_bytes)
     running: Running | None = None
     try:
-        with prepared.held():
+        with prepared.held(launcher):
             try:
                 running = await launch(launcher, prepared.plan, argv, stdio=pipes.inside, on_listeners=on_listeners)
             except BaseException:

@@ -176,7 +176,7 @@ def _taken_over(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 async def _composed(request: RunRequest, policy: Policy, workspace: str, confinement: Confinement) -> Ended:
-    launcher = Launcher()
+    launcher = Launcher(state=state_directory(workspace=workspace))
     launcher.plant()  # its interpreter and control groups come up while the session is composed
     try:
         return await _supervised(request, policy, workspace, confinement, launcher)

@@ -1,24 +1,29 @@
 """Places held in a workspace while runs are on: empty files and folders where a protected name does not exist yet.
 
 A name that does not exist cannot be mounted over, so a stand-in is put there, mounted read-only inside, and taken away when
-the last run of the workspace ends; what a crashed run left is taken away by the next one. The list lies in the state
-directory under a lock that each run shares. Only a stand-in that is still exactly what was put there is removed.
+the last run of the workspace ends. The launcher keeps the list too and takes them away when the supervisor was killed; if
+both were, the next run does. The list (a line each: inode, path) lies in the state directory under a lock that each run
+shares. Only a stand-in that is still exactly what was put there is removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
-import json
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from agent_os.core.errors import EnforcementError
+from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.effects.sandbox.server import Launcher
 
 _NO_LINKS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+LIST_BYTES_MAX: Final = 65536
+"""Far above what the protected names come to; the launchers read no more either."""
 
 
 class Holds:
@@ -28,7 +33,7 @@ class Holds:
         folder = state / "sandbox"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = hashlib.sha256(os.fsencode(workspace)).hexdigest()[:24]
-        self._workspace = workspace
+        self._keeper: tuple[Launcher, str] | None = None
         self._file = os.open(folder / f"holds-{key}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | _NO_LINKS)
         try:
@@ -62,13 +67,19 @@ class Holds:
                     if os.geteuid() == 0:
                         os.chown(last, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
                     listed[name] = os.stat(last, dir_fd=parent, follow_symlinks=False).st_ino
+                    self._append(name, listed[name])
                 finally:
                     os.close(parent)
         except OSError as error:
             raise EnforcementError(["protected paths"], f"cannot hold the place of {name}: {error.strerror}") from error
         finally:
-            self._write(listed)
             fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def keep(self, launcher: Launcher) -> None:
+        """Let a launcher take the stand-ins away, should this process be killed. Before `hold`, so that no moment is missed."""
+        token = secrets.token_hex(8)
+        launcher.keep(token, self._file, self._root)
+        self._keeper = (launcher, token)
 
     def close(self) -> None:
         """Leave; the last run takes the stand-ins away."""
@@ -78,6 +89,12 @@ class Holds:
         except BlockingIOError:
             pass  # another run still needs them and will do it
         finally:
+            if self._keeper is not None:
+                with contextlib.suppress(EffectError):  # a launcher that is gone keeps nothing
+                    self._keeper[0].forget(self._keeper[1])
+            fcntl.flock(
+                self._file, fcntl.LOCK_UN
+            )  # others of our processes may hold copies of the descriptor for a moment
             os.close(self._root)
             os.close(self._file)
 
@@ -98,13 +115,16 @@ class Holds:
         return here, parts[-1]
 
     def _read(self) -> dict[str, int]:
-        data = os.pread(self._file, 1 << 20, 0)
-        return dict(json.loads(data)) if data else {}
+        listed = {}
+        for line in os.pread(self._file, LIST_BYTES_MAX, 0).decode("utf-8", "surrogateescape").splitlines():
+            inode, _, name = line.partition(" ")
+            if inode.isdecimal() and name:
+                listed[name] = int(inode)
+        return listed
 
-    def _write(self, listed: Mapping[str, int]) -> None:
-        os.ftruncate(self._file, 0)
-        if listed:
-            os.pwrite(self._file, json.dumps(dict(listed)).encode(), 0)
+    def _append(self, name: str, inode: int) -> None:
+        line = f"{inode} {name}\n".encode("utf-8", "surrogateescape")
+        os.pwrite(self._file, line, os.fstat(self._file).st_size)
 
     def _remove_all(self) -> None:
         for name, inode in sorted(self._read().items(), reverse=True):
@@ -124,4 +144,4 @@ class Holds:
                 continue  # not empty any more: it has become the person's own
             finally:
                 os.close(parent)
-        self._write({})
+        os.ftruncate(self._file, 0)

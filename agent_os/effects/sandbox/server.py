@@ -18,7 +18,7 @@ from agent_os.effects.sandbox.cgroups import RunGroup
 from agent_os.effects.sandbox.cgroups import available as cgroups_available
 from agent_os.effects.sandbox.native import NotBuiltError, sealed_launcher
 from agent_os.guards.confine.inputs import Limits
-from agent_os.guards.confine.wire import encode_forget, encode_plant
+from agent_os.guards.confine.wire import encode_forget, encode_keep, encode_plant
 
 LAUNCHER: Final = Path(__file__).with_name("launcher")
 LAUNCHER_VARIABLE: Final = "AGENTOS_LAUNCHER"
@@ -70,6 +70,11 @@ class Launcher:
                 os.close(program)
 
     @property
+    def pid(self) -> int:
+        """The launcher's process id."""
+        return self._process.pid
+
+    @property
     def kind(self) -> str:
         """`compiled` or `python`; both carry out the same plan with the same steps."""
         return "python" if self.why_python else "compiled"
@@ -106,6 +111,14 @@ class Launcher:
         self.request(encode_forget(held[0]), ())
         self._stale.append(held[1])
         return None
+
+    def keep(self, token: str, listed: int, workspace: int) -> None:
+        """Hand over a list of stand-ins and its workspace (descriptors), to be taken away should this process be killed."""
+        self.request(encode_keep(token), (listed, workspace))
+
+    def forget(self, token: str) -> None:
+        """Let go of a list: this process takes the stand-ins away itself. Raises EffectError if the launcher is gone."""
+        self.request(encode_forget(token), ())
 
     def close(self) -> None:
         """End the launcher; sandboxes that run go on under their supervisor."""

@@ -6,7 +6,8 @@ and one zero byte. There are no tags, no optional parts and no versions to negot
 What has a meaning for people (a mount's flags, a limit's name) is turned into the kernel's numbers here, once.
 
     request  = MAGIC kind ...
-    start    = seed cgroups* terminal rows columns argv* plan          plant = token cgroups*          forget = token
+    start    = seed cgroups* terminal rows columns argv* plan          plant = token cgroups*
+    forget   = token                                                       keep  = token
     plan     = host_name cwd flags own_cgroup uid gid transient host_uid host_gid pid_max
                mounts* landlock(size fs net scoped rules*) seccomp rlimits* environment* network(guarded ports* proxy dns)
     mount    = kind target source upper data attributes options uid gid mode
@@ -24,7 +25,7 @@ from agent_os.guards.confine.plan import Mount, SandboxPlan
 
 MAGIC: Final = 0x31534F41
 """Changes with every change of the form."""
-START, PLANT, FORGET = 1, 2, 3
+START, PLANT, FORGET, KEEP = 1, 2, 3, 4
 BIND, FILESYSTEM, FOLDER, LINK, FILE, EMPTY, PIN, OVERLAY = range(1, 9)
 WRITABLE, RECURSIVE, IDMAPPED = 1, 2, 4
 """Bits of a mount's options."""
@@ -75,8 +76,13 @@ def encode_plant(token: str, cgroups: Sequence[str]) -> bytes:
     return b"".join((_number(MAGIC), _number(PLANT), _string(token), _strings(cgroups)))
 
 
+def encode_keep(token: str) -> bytes:
+    """Return the request, sent with a list of stand-ins and their workspace, to take them away should the supervisor die."""
+    return b"".join((_number(MAGIC), _number(KEEP), _string(token)))
+
+
 def encode_forget(token: str) -> bytes:
-    """Return the request that ends a prepared process."""
+    """Return the request that ends a prepared process, or lets go of a list that was kept."""
     return b"".join((_number(MAGIC), _number(FORGET), _string(token)))
 
 

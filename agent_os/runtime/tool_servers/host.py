@@ -94,8 +94,8 @@ class ServerHost:
         prepared = await asyncio.to_thread(prepare, confinement, settings, state=self._state)
         pipes = ServerPipes()
         try:
-            prepared.hold()
-            self._launcher = self._launcher or Launcher(warm=True)
+            self._launcher = self._launcher or Launcher(state=self._state, warm=True)
+            prepared.hold(self._launcher)
             running = await launch(
                 self._launcher, prepared.plan, argv_of(record), stdio=pipes.far, on_listeners=listeners
             )

@@ -8,6 +8,9 @@ import os
 import random
 import shutil
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -235,6 +238,34 @@ def test_descriptors_that_do_not_fit_start_nothing(ws: Path) -> None:
             assert (ws / "ran").exists() is not refused
     launcher.close()
     os.close(null)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_supervisor_leaves_nothing_in_the_workspace(ws: Path, kind: str) -> None:
+    """After `kill -9` of the supervisor the launcher takes the stand-ins away, once nothing runs inside any more.
+
+    A stand-in that a person has made their own meanwhile stays.
+    """
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from tests.e2e.sandbox.test_launchers import *\n"
+        "run(sys.argv[3], Path(sys.argv[1]), 'sh', '-c', 'echo up > up; while true; do echo x > .bashrc; done')"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(ws), os.getcwd(), kind], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (ws / "up").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (ws / ".bashrc").exists()
+    assert (ws / ".envrc").exists()
+    (ws / ".envrc").write_text("a person's own\n")
+    child.kill()
+    child.wait()
+    while len(list(ws.iterdir())) > 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert sorted(path.name for path in ws.iterdir()) == [".envrc", ".git", "look.py", "up"]
+    assert sorted(path.name for path in (ws / ".git").iterdir()) == ["hooks"]
+    assert [path.read_text() for path in (ws.parent / "state/sandbox").iterdir()] == [""]
 
 
 def test_asking_for_a_kind_that_does_not_exist() -> None:

@@ -98,7 +98,7 @@ def test_two_runs_share_a_workspace(ws: Path) -> None:
 
 
 def test_stand_ins_of_a_crashed_run_are_taken_away_by_the_next(ws: Path) -> None:
-    """A supervisor that is killed leaves stand-ins; the next run of the workspace removes them."""
+    """Where the launcher was killed too, nobody is left to take the stand-ins away; the next run of the workspace does."""
     code = (
         "import asyncio, sys; sys.path.insert(0, sys.argv[2]);"
         "from tests.e2e.sandbox.test_run import *;"
@@ -109,6 +109,8 @@ def test_stand_ins_of_a_crashed_run_are_taken_away_by_the_next(ws: Path) -> None
     while not (ws / ".bashrc").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
+    for launcher in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
+        os.kill(int(launcher), signal.SIGKILL)
     child.kill()
     child.wait()
     assert (ws / ".bashrc").exists()

@@ -8,7 +8,8 @@
    serve.c    requests from the supervisor, prepared processes         start.c    trees, name spaces, id maps (outside)
    wire.c     the form of requests and answers                         init.c     process 1 of the sandbox
    kernel.c   system calls without a C function                        root.c     the private root
-   network.c  loopback, routes, listeners                              worker.c   what becomes the program */
+   network.c  loopback, routes, listeners                              worker.c   what becomes the program
+   kept.c     what is taken away when the supervisor has died */
 #ifndef LAUNCHER_H
 #define LAUNCHER_H
 
@@ -19,7 +20,7 @@
 
 enum { REQUEST_BYTES_MAX = 4 * 1024 * 1024, REQUEST_FDS_MAX = 16, MESSAGE_BYTES_MAX = 65536, ITEMS_MAX = 65536 };
 enum { LISTENERS_SENT = 64, LISTENERS_MAX = 4096 };
-enum { MAGIC = 0x31534F41, START = 1, PLANT = 2, FORGET = 3 };
+enum { MAGIC = 0x31534F41, START = 1, PLANT = 2, FORGET = 3, KEEP = 4 };
 enum { BIND = 1, FILESYSTEM, FOLDER, LINK, PLAIN_FILE, EMPTY, PIN, OVERLAY };
 enum { WRITABLE = 1, RECURSIVE = 2, IDMAPPED = 4 };
 
@@ -97,6 +98,9 @@ void send_listeners(const struct listener *listeners, size_t count);
 
 /* root.c */
 void build_root(struct plan *plan);
+
+/* kept.c */
+void take_away(int listed, int workspace);
 
 /* worker.c */
 _Noreturn void work(struct request *request, const int *stdio, int terminal);

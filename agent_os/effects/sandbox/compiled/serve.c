@@ -10,13 +10,15 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "launcher.h"
 
-enum { SEEDS_MAX = 8, TOKEN_BYTES_MAX = 64 };
+enum { SEEDS_MAX = 8, KEPT_MAX = 256, TOKEN_BYTES_MAX = 64 };
 
 static struct { char token[TOKEN_BYTES_MAX + 1]; int channel; } seeds[SEEDS_MAX]; /* an empty token: a free place */
+static struct { char token[TOKEN_BYTES_MAX + 1]; int listed, workspace; } kept[KEPT_MAX];
 
 static int take_seed(const char *token) {
     for (size_t i = 0; i < SEEDS_MAX; i++)
@@ -87,15 +89,56 @@ static void hand_over(const char *token, const struct packet *packet) {
         (void)close(seed);
 }
 
-static void serve_one(int channel, const struct packet *packet) {
+/* Keep a list of stand-ins and its workspace until it is forgotten. With no place left, only the next run would clean up. */
+static void keep(const struct request *request, struct packet *packet) {
+    if (packet->descriptor_count != 2 || strlen(request->seed) > TOKEN_BYTES_MAX || !*request->seed)
+        _exit(2);
+    for (size_t i = 0; i < KEPT_MAX; i++)
+        if (!*kept[i].token) {
+            (void)snprintf(kept[i].token, sizeof kept[i].token, "%s", request->seed);
+            kept[i].listed = packet->descriptors[0];
+            kept[i].workspace = packet->descriptors[1];
+            packet->descriptor_count = 0; /* they are ours now */
+            return;
+        }
+}
+
+static void forget(const char *token) {
+    int seed = take_seed(token);
+    if (seed >= 0)
+        (void)close(seed);
+    for (size_t i = 0; i < KEPT_MAX; i++)
+        if (*token && strcmp(kept[i].token, token) == 0) {
+            *kept[i].token = '\0';
+            (void)close(kept[i].listed);
+            (void)close(kept[i].workspace);
+        }
+}
+
+/* The channel has ended. In an orderly end nothing is kept any more. */
+static void finish(void) {
+    bool waited = false;
+    for (size_t i = 0; i < SEEDS_MAX; i++)
+        if (*seeds[i].token)
+            (void)close(seeds[i].channel);
+    for (size_t i = 0; i < KEPT_MAX; i++) {
+        if (!*kept[i].token)
+            continue;
+        while (!waited) /* until every sandbox is gone: its stand-ins are mount points */
+            waited = wait(NULL) < 0 && errno != EINTR;
+        take_away(kept[i].listed, kept[i].workspace);
+    }
+}
+
+static void serve_one(int channel, struct packet *packet) {
     struct request request;
     decode(packet, &request, true);
     if (request.kind == PLANT) {
         plant(&request, channel);
+    } else if (request.kind == KEEP) {
+        keep(&request, packet);
     } else if (request.kind == FORGET) {
-        int seed = take_seed(request.seed);
-        if (seed >= 0)
-            (void)close(seed);
+        forget(request.seed);
     } else if (*request.seed) {
         hand_over(request.seed, packet);
     } else {
@@ -130,5 +173,6 @@ int main(int count, char **arguments) {
             (void)close(packet.descriptors[i]);
         free(packet.bytes);
     }
+    finish();
     return 0;
 }

@@ -129,12 +129,12 @@ void decode(const struct packet *packet, struct request *request, bool head_only
     if (number() != MAGIC)
         malformed("another form of request");
     request->kind = number();
-    if (request->kind < START || request->kind > FORGET)
+    if (request->kind < START || request->kind > KEEP)
         malformed("an unknown request");
     request->seed = string();
     if (head_only && request->kind == START)
         return;
-    if (request->kind != FORGET)
+    if (request->kind == PLANT || request->kind == START)
         request->cgroups = strings();
     if (request->kind == START) {
         request->terminal = flag();

@@ -8,6 +8,7 @@ import struct
 import sys
 
 from agent_os.effects.sandbox.launcher import wire
+from agent_os.effects.sandbox.launcher.kept import take_away
 from agent_os.effects.sandbox.launcher.kernel import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
@@ -30,18 +31,26 @@ def main():
     gc.disable()  # a collection would touch, and so copy, every page of a fork
     gc.freeze()
     seeds: dict[str, socket.socket] = {}
+    kept: dict[str, tuple[int, ...]] = {}
     while (received := wire.receive(channel)) is not None:
         data, descriptors = received
         request = wire.decode(data)
         if request["kind"] == wire.PLANT:
             seeds[request["seed"]] = plant(request["cgroups"], channel, seeds)
+        elif request["kind"] == wire.KEEP:
+            kept[request["seed"]] = tuple(descriptors)
         elif request["kind"] == wire.FORGET:
             if request["seed"] in seeds:
                 seeds.pop(request["seed"]).close()
+            for descriptor in kept.pop(request["seed"], ()):
+                os.close(descriptor)
         elif request["seed"]:
             hand_over(seeds.pop(request["seed"], None), data, descriptors)
         else:
             start(request, descriptors)
+    for seed in seeds.values():
+        seed.close()
+    take_away(kept.values())
 
 
 def plant(cgroups, channel, seeds):

@@ -14,7 +14,7 @@ REQUEST_FDS_MAX = 16
 MESSAGE_BYTES_MAX = 65536
 ITEMS_MAX = 65536
 MAGIC = 0x31534F41
-START, PLANT, FORGET = 1, 2, 3
+START, PLANT, FORGET, KEEP = 1, 2, 3, 4
 BIND, FILESYSTEM, FOLDER, LINK, FILE, EMPTY, PIN, OVERLAY = range(1, 9)
 WRITABLE, RECURSIVE, IDMAPPED = 1, 2, 4
 
@@ -68,7 +68,7 @@ def decode(data):
     request = {"kind": reader.number()}
     if request["kind"] == PLANT:
         request |= {"seed": reader.string(), "cgroups": reader.many(reader.string)}
-    elif request["kind"] == FORGET:
+    elif request["kind"] in (FORGET, KEEP):
         request["seed"] = reader.string()
     elif request["kind"] == START:
         request |= {"seed": reader.string(), "cgroups": reader.many(reader.string)}
