@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from agent_os.runtime.demo import Call, Tour
+    from agent_os.runtime.demo_agents import Step
 
 FOLDER: Final = "demo-output"
 FOLDER_OPTION = typer.Option(None, "--folder", help=f"Where to work; default: ./{FOLDER}/<time>.")
@@ -52,6 +53,7 @@ class _Screen:
         from rich.console import Console  # noqa: PLC0415
 
         self._console = Console(highlight=False, soft_wrap=True)
+        self._second = False
         self._wide = max(shutil.get_terminal_size((110, 30)).columns, 60)
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -80,10 +82,15 @@ class _Screen:
         self.line(f"Working in {where}")
         self.heading("What the agent did, and the rule that decided each call")
 
-    def heard(self, what: Call | str) -> None:
-        """Print one call, or the agent's last words."""
+    def heard(self, what: Call | str | Step) -> None:
+        """Print one call, a step of the second part, or the agent's last words."""
         if isinstance(what, str):
             self.line(f"  agent: {what}", "italic")
+            return
+        from agent_os.runtime.demo_agents import Step  # noqa: PLC0415 - the runtime is loaded by then
+
+        if isinstance(what, Step):
+            self._step(what)
             return
         text = f"  {MARKS.get(what.verdict, what.verdict):5}  {what.tool:14} {what.about}"
         self.line(_cut(text, self._wide), COLOURS.get(what.verdict, ""))
@@ -106,6 +113,8 @@ class _Screen:
             if show_files and name.endswith((".csv", ".md")):
                 for row in content.splitlines():
                     self.line(f"    {row}", "dim")
+        if tour.agents is not None and tour.agents.missing:
+            tour.skipped.append(tour.agents.missing)
         if tour.prompts:
             self.heading("What the model got to see")
             self.line(f"  in the mail:    {tour.prompts['in_the_mail']}")
@@ -137,6 +146,16 @@ class _Screen:
         self.line(f"  agentos policy check {tour.folder}/desk/policy.yaml    what the policy says")
         self.line("  agentos init    a policy for the folder you are in")
         self.line(f"  ({tour.seconds:.1f} s)", "dim")
+
+    def _step(self, step: Step) -> None:
+        """Print a step of the second part."""
+        if not self._second:
+            self._second = True
+            self.heading("Agents as processes: the month's close, in a worker of its own (policy: agents.yaml)")
+        mark = MARKS.get(step.verdict, "     ")
+        self.line(_cut(f"  {mark}  {step.who:14} {step.what}", self._wide), COLOURS.get(step.verdict, "cyan"))
+        if step.by:
+            self.line(_cut(f"         by {step.by}", self._wide), "dim")
 
 
 def _short(source: str) -> str:

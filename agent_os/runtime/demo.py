@@ -24,6 +24,7 @@ from agent_os.core.errors import AgentOSError, EffectError
 from agent_os.core.ports import Approval
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.data import data_dir
+from agent_os.runtime.demo_agents import Agents, Step, run_agents
 from agent_os.runtime.sdk import AgentOS
 
 ACCOUNTANT: Final = "accountant@desk.example"
@@ -71,6 +72,7 @@ class Tour:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     records: int = 0
     verified: bool = False
+    agents: Agents | None = None
     tampered: str = ""
     found: str = ""
     prompts: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +94,9 @@ class Tour:
         return said
 
 
-def run_tour(folder: Path, *, model: str | None = None, tell: Callable[[Call | str], None] = lambda _: None) -> Tour:
+def run_tour(
+    folder: Path, *, model: str | None = None, tell: Callable[[Call | str | Step], None] = lambda _: None
+) -> Tour:
     """Copy the desk into `folder`, let the agent work under its policy, verify and tamper; return what happened.
 
     `tell` hears each call as it is decided, and a line of text for each stage. Raises EffectError when the folder is in
@@ -107,9 +111,10 @@ def run_tour(folder: Path, *, model: str | None = None, tell: Callable[[Call | s
     (workspace / "out").mkdir()
     tour = Tour(str(folder), model or "scripted", model is None, desk.TASK)
     _work(tour, desk, workspace, state, model, tell)
+    tour.agents = run_agents(workspace, state, CLERK, tell)
     tour.files = {
         str(path.relative_to(workspace)): path.read_text(encoding="utf-8")
-        for path in sorted((workspace / "out").iterdir())
+        for path in sorted((workspace / "out").rglob("*"))
         if path.is_file()
     }
     _look_at_audit(tour, state)
@@ -275,6 +280,8 @@ def _checks(tour: Tour) -> list[tuple[str, bool]]:
         ("the audit verifies", tour.verified),
         ("one flipped byte was found", bool(tour.found)),
     ]
+    if tour.agents is not None:
+        checks += tour.agents.checks()
     if tour.scripted:
         denied = {(call.tool, call.about.split(" ")[0]) for call in tour.calls if call.verdict == "deny"}
         tools = {tool for tool, _ in denied}
@@ -323,4 +330,4 @@ def _first(text: str) -> str:
     return text.split(". ", maxsplit=1)[0]
 
 
-__all__ = ["AgentOSError", "Call", "Tour", "run_tour"]
+__all__ = ["AgentOSError", "Call", "Step", "Tour", "run_tour"]

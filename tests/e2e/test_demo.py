@@ -43,7 +43,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_everything_the_tour_promises_happens(tour: dict[str, Any]) -> None:
     """Each promise is kept, in under two minutes, and the screen names the model as scripted."""
     assert [check["what"] for check in tour["checks"] if not check["held"]] == []
-    assert len(tour["checks"]) == 10
+    assert len(tour["checks"]) == 14
     assert tour["scripted"] is True
     assert tour["seconds"] < 120
 
@@ -102,8 +102,23 @@ def test_every_call_names_its_rule(tour: dict[str, Any]) -> None:
     assert all(call["rules"] for call in tour["calls"])
     (asked,) = [call for call in tour["calls"] if call["verdict"] == "ask" and not call["said"]]
     assert (asked["rules"], asked["answered_by"]) == (["tools.queue_payment.ask"], "accountant@desk.example")
-    assert tour["counts"]["tool.call"] == {"allowed": 19, "asked": 2, "denied": 4}
-    assert tour["counts"]["fs.read"]["allowed"] == 11
+    assert tour["counts"]["tool.call"] == {"allowed": 26, "asked": 3, "denied": 4}
+    assert tour["counts"]["fs.read"]["allowed"] == 14
+
+
+def test_the_second_part_is_real(tour: dict[str, Any]) -> None:
+    """Three sub-agents, one denied what its parent may; a parked task that outlived `kill -9`; the next runs of a schedule."""
+    shown = tour["agents"]
+    assert {each["role"]: (each["state"], each["done"], len(each["denied"])) for each in shown["children"]} == {
+        "reader": ("done", 2, 1),
+        "checker": ("done", 2, 0),
+        "writer": ("done", 1, 0),
+    }
+    assert (shown["parked"], shown["before"], shown["ended"], shown["writes"]) == ("waiting", False, "done", 1)
+    assert shown["killed"] != shown["went_on"]
+    assert not Path(f"/proc/{shown['went_on']}").exists(), "no worker is left behind"
+    assert "3 sub-agents, 5 steps done" in tour["files"]["out/final/close.md"]
+    assert len(shown["next_runs"]) == 3
 
 
 def test_the_audit_of_the_run_verifies_and_its_copy_does_not(tour: dict[str, Any]) -> None:
@@ -130,7 +145,14 @@ def test_the_screen_says_that_the_model_is_hijacked(tmp_path: Path) -> None:
     """The plain output names the scripted model, a denial with its rule, and the files."""
     ran = agentos("demo", "--folder", str(tmp_path / "run"), "--no-files", cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    for text in ("HIJACKED ON PURPOSE", "by tools.read_file.deny", "out/summary.md", "found: record"):
+    for text in (
+        "HIJACKED ON PURPOSE",
+        "by tools.read_file.deny",
+        "out/summary.md",
+        "found: record",
+        "kill -9",
+        "runtime.capability",
+    ):
         assert text in ran.stdout
     assert "\x1b[" not in ran.stdout
 
