@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from agent_os.core.budget import UNITS
 from agent_os.core.errors import ActionError, MissingPartError
 from agent_os.core.principal import Principal
 
@@ -24,6 +25,8 @@ YEARS_AHEAD_MAX: Final = 50
 CATCH_UP_MAX: Final = 100
 DUE_MAX: Final = 10_000
 """Missed occurrences that are counted; a schedule that missed more starts anew from now."""
+EVENTS: Final = ("file", "message", "webhook")
+EVENT_NAME_CHARS_MAX: Final = 1_000
 GRACE_SECONDS: Final = 60.0
 """A run this late is late, a run later than this was missed."""
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -33,18 +36,22 @@ _WINDOW: Final = timedelta(hours=3)
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """When: `cron` (five fields in `zone`), `every` (seconds) or `at` (Unix seconds). Build one with
-    `parse_trigger`.
+    """When: `cron` (five fields in `zone`), `every` (seconds), `at` (Unix seconds), or an `event`: a file that appears, a
+    message to a mailbox, a call of a webhook; `name` says which. Build one with `parse_trigger`.
     """
 
-    kind: Literal["cron", "every", "at"]
+    kind: Literal["cron", "every", "at", "event"]
     cron: str = ""
     zone: str = "UTC"
     every: float = 0.0
     at: float = 0.0
+    event: str = ""
+    name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form, as `parse_trigger` takes it."""
+        if self.kind == "event":
+            return {"event": {self.event: self.name}}
         if self.kind == "cron":
             return {"cron": self.cron, "zone": self.zone}
         return {"every": self.every} if self.kind == "every" else {"at": self.at}
@@ -59,11 +66,13 @@ def parse_trigger(data: Mapping[str, Any] | str) -> Trigger:
     if isinstance(data, str):
         data = {"cron": data}
     if not isinstance(data, Mapping):
-        raise ActionError("needs exactly one of cron, every, at", field="when", hint="zone goes with cron")
-    kinds = [kind for kind in ("cron", "every", "at") if kind in data]
-    unknown = sorted(set(data) - {"cron", "every", "at", "zone"})
+        raise ActionError("needs exactly one of cron, every, at, event", field="when", hint="zone goes with cron")
+    kinds = [kind for kind in ("cron", "every", "at", "event") if kind in data]
+    unknown = sorted(set(data) - {"cron", "every", "at", "event", "zone"})
     if unknown or len(kinds) != 1:
-        raise ActionError("needs exactly one of cron, every, at", field="when", hint="zone goes with cron")
+        raise ActionError("needs exactly one of cron, every, at, event", field="when", hint="zone goes with cron")
+    if kinds == ["event"]:
+        return _event(data["event"])
     if kinds == ["every"]:
         every = _seconds(data["every"])
         if isinstance(every, bool) or not isinstance(every, (int, float)) or not EVERY_SECONDS_MIN <= every <= 4e9:
@@ -79,6 +88,19 @@ def parse_trigger(data: Mapping[str, Any] | str) -> Trigger:
     trigger = Trigger("cron", cron=" ".join(str(data["cron"]).split()), zone=zone)
     _cron(trigger, datetime(2026, 1, 1))
     return trigger
+
+
+def _event(given: Any) -> Trigger:
+    """Return the trigger of `{"file": "inbox/*.pdf"}`, `{"message": "mailbox"}` or `{"webhook": "orders"}`."""
+    if not isinstance(given, Mapping) or len(given) != 1 or set(given) - set(EVENTS):
+        raise ActionError("must name one of " + ", ".join(EVENTS), field="event", hint='{"file": "inbox/*.pdf"}')
+    ((event, name),) = given.items()
+    if not isinstance(name, str) or not 0 < len(name) <= EVENT_NAME_CHARS_MAX or "\0" in name:
+        raise ActionError(f"must be a text of 1 to {EVENT_NAME_CHARS_MAX} characters", field=f"event.{event}")
+    folder, _, last = name.rpartition("/")
+    if event == "file" and (not last or ".." in name.split("/") or any(char in folder for char in "*?[")):
+        raise ActionError("must be a folder and a pattern in it", field="event.file", hint="inbox/*.pdf")
+    return Trigger("event", event=event, name=name)
 
 
 def _seconds(given: Any) -> Any:
@@ -132,7 +154,11 @@ def _cron(trigger: Trigger, start: datetime) -> Iterator[datetime]:
 
 
 def next_after(trigger: Trigger, after: float, started: float = 0.0) -> float | None:
-    """Return the first due time after `after`, or None when there is none. `every` counts from `started`."""
+    """Return the first due time after `after`, or None when there is none (an event has none). `every` counts from
+    `started`.
+    """
+    if trigger.kind == "event":
+        return None
     if trigger.kind == "at":
         return trigger.at if trigger.at > after else None
     if trigger.kind == "every":
@@ -207,6 +233,8 @@ class Schedule:
     """What happens when the run before is not done: leave this one out, let it wait, or kill the old one."""
     jitter: float = 0.0
     """Each run starts up to this many seconds late, always the same for the same run."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """What each run may use of its own, by unit of a budget."""
     created: float = 0.0
     paused: bool = False
     next_due: float = field(default=0.0, compare=False)
@@ -223,6 +251,10 @@ class Schedule:
         """Return the id of the task for a due time: two workers that both start it start one."""
         return f"sch_{hashlib.sha256(self.name.encode()).hexdigest()[:12]}_{int(due)}"
 
+    def event_id(self, event: str) -> str:
+        """Return the id of the task for one event: the same event twice starts one run."""
+        return f"evt_{hashlib.sha256(f'{self.name}{chr(0)}{event}'.encode()).hexdigest()[:24]}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
         return {
@@ -238,6 +270,7 @@ class Schedule:
             "catch_up_max": self.catch_up_max,
             "overlap": self.overlap,
             "jitter": self.jitter,
+            "budgets": dict(self.limits),
             "created": self.created,
             "paused": self.paused,
             "next": self.next_due,
@@ -258,6 +291,17 @@ def parse_schedule(data: Mapping[str, Any]) -> Schedule:
     jitter = data.get("jitter", 0.0)
     if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 86_400:
         raise ActionError("must be 0 to 86400 seconds", field="jitter")
+    limits = data.get("budgets", {})
+    if not isinstance(limits, Mapping):
+        raise ActionError("must be amounts by unit", field="budgets")
+    for unit, amount in limits.items():
+        if (
+            unit not in UNITS
+            or isinstance(amount, bool)
+            or not isinstance(amount, (int, float))
+            or not 0 <= amount < 1e18
+        ):
+            raise ActionError("must be one of " + ", ".join(UNITS) + " with an amount", field=f"budgets.{unit}")
     return Schedule(
         name=name,
         trigger=parse_trigger(data["when"]),
@@ -271,6 +315,7 @@ def parse_schedule(data: Mapping[str, Any]) -> Schedule:
         catch_up_max=most,
         overlap=data.get("overlap", "skip"),
         jitter=float(jitter),
+        limits={unit: float(amount) for unit, amount in limits.items()},
         created=float(data.get("created", 0.0)),
         paused=bool(data.get("paused", False)),
         next_due=float(data.get("next", 0.0)),

@@ -32,6 +32,17 @@ def load_policy(source: str | Path | Sequence[str | Path], *, semantics: str | N
     return layers[0] if len(layers) == 1 else Policy.layered(layers)
 
 
+def policy_names(source: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """Return what `load_policy` takes, in a form that means the same from any folder and in any process."""
+    each = [source] if isinstance(source, (str, Path)) else list(source)
+    return tuple(
+        name
+        if isinstance(name, str) and (name.startswith("pack:") or name == "installed:")
+        else str(Path(name).resolve())
+        for name in each
+    )
+
+
 def _load_one(source: str | Path, semantics: str | None) -> Policy:
     if source == "installed:":
         from agent_os.runtime.bundles import current  # noqa: PLC0415 - keys and signatures load with the first bundle

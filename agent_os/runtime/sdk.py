@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
@@ -27,11 +27,15 @@ from agent_os.core.principal import Principal
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.runtime.loop import LoopThread
-from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policies import load_policy, policy_names
 
 if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
+    from agent_os.core.schedule import Schedule
     from agent_os.runtime.compose import Composition
+    from agent_os.runtime.session_tasks import ScheduleOptions, SessionTasks, TaskOptions
+    from agent_os.runtime.task_handle import TaskHandle
+    from agent_os.runtime.tasks import TaskRuntime
 
 PROMPTS_KEPT: Final = 200
 """Prompts of one session that are kept for replay; of a longer one, the last."""
@@ -40,12 +44,20 @@ PROMPTS_KEPT: Final = 200
 class AgentOS:
     """One session of one principal under one policy. Open it, use it as a context manager, let it close."""
 
-    def __init__(self, policy: Policy, principal: Principal, workspace: Path, options: Mapping[str, Any]) -> None:
-        self._policy, self._principal, self._workspace = policy, principal, workspace
+    def __init__(
+        self,
+        policy: Policy,
+        principal: Principal,
+        workspace: Path,
+        options: Mapping[str, Any],
+        named: tuple[str, ...] | None = None,
+    ) -> None:
+        self._policy, self._principal, self._workspace, self._named = policy, principal, workspace, named
         self._options = dict(options)
         self._loop: LoopThread | None = None
         self._composition: Composition | None = None
         self._family: Any = None
+        self._tasks: SessionTasks | None = None
         self._prompts: list[str] = []
 
     @classmethod
@@ -65,7 +77,9 @@ class AgentOS:
         against. `state` is the state directory (default: `$AGENTOS_STATE`, else the XDG state folder). `approver`
         answers asks at once; without one they park as `Pending`. Raises PolicyError, ActionError.
         """
+        named: tuple[str, ...] | None = None
         if not isinstance(policy, Policy):
+            named = policy_names(policy)
             policy = load_policy(policy)
         if isinstance(principal, str):
             principal = Principal(user=principal)
@@ -75,7 +89,7 @@ class AgentOS:
         if not folder.is_dir():
             raise EffectError(f"the workspace is no folder: {folder}")
         state = Path(state).expanduser().resolve() if state is not None else None
-        return cls(policy, principal, folder, {"state": state, "approver": approver})
+        return cls(policy, principal, folder, {"state": state, "approver": approver}, named)
 
     # ---- opening and closing ----------------------------------------------------------------------------------------
 
@@ -92,7 +106,7 @@ class AgentOS:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._loop is not None and self._composition is not None:
-            self._loop.run(self._composition.aclose())
+            self._loop.run(self._aclose(self._composition))
             self._loop.stop()
         self._composition = None
 
@@ -105,8 +119,13 @@ class AgentOS:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._composition is not None:
-            await self._composition.aclose()
+            await self._aclose(self._composition)
         self._composition = None
+
+    async def _aclose(self, composition: Composition) -> None:
+        if self._tasks is not None:
+            self._tasks.close()
+        await composition.aclose()
 
     async def _compose(self) -> Composition:
         from agent_os.runtime.compose import compose  # noqa: PLC0415 - the effects load when a session opens
@@ -260,9 +279,56 @@ class AgentOS:
 
     def as_child(self, composition: Composition, family: Any) -> AgentOS:
         """Return the session of a sub-agent over its own monitor and tools; its parent closes what both share."""
-        child = AgentOS(self._policy, composition.monitor.principal, self._workspace, self._options)
+        child = AgentOS(self._policy, composition.monitor.principal, self._workspace, self._options, self._named)
         child._loop, child._composition, child._family = self._loop, composition, family
         return child
+
+    # ---- durable tasks ----------------------------------------------------------------------------------------------
+
+    def submit(self, task: str = "", **options: Unpack[TaskOptions]) -> TaskHandle:
+        """Submit a durable task; it is stored when this returns, and survives this process. Raises as `asubmit`."""
+        return self.loop.run(self._durable().submit(task, options))
+
+    async def asubmit(self, task: str = "", **options: Unpack[TaskOptions]) -> TaskHandle:
+        """Submit a durable task that runs for this principal under this session's policy files, read again at each run.
+
+        `task` is a text for the built-in agent; options: runtime/session_tasks.py. A worker is started if none lives.
+        Raises ActionError, EffectError (the queue is full), DeniedError for a sub-agent (it spawns).
+        """
+        return await self.loop.call(self._durable().submit(task, options))
+
+    def schedule(
+        self, name: str, when: Mapping[str, Any] | str, task: str = "", **options: Unpack[ScheduleOptions]
+    ) -> Schedule:
+        """Make a schedule; judged as `task.schedule`. Raises as `aschedule`."""
+        return self.loop.run(self._durable().schedule(name, when, task, options))
+
+    async def aschedule(
+        self, name: str, when: Mapping[str, Any] | str, task: str = "", **options: Unpack[ScheduleOptions]
+    ) -> Schedule:
+        """Make a schedule whose runs have this principal's rights as they are when they run; judged as `task.schedule`.
+
+        `when` is `{"cron": "0 2 * * *", "zone": "Europe/Berlin"}`, `{"every": "15m"}`, `{"at": <time>}` or `{"event":
+        {"file": "inbox/*.pdf"}}`. Raises DeniedError, ActionError, EffectError.
+        """
+        return await self.loop.call(self._durable().schedule(name, when, task, options))
+
+    def task(self, task_id: str) -> TaskHandle:
+        """Return a handle of a task by its id, whoever submitted it."""
+        return self._durable().handle(task_id)
+
+    def worker(self, programs: Mapping[str, Any], *, queues: Sequence[str] = ("default",)) -> TaskRuntime:
+        """Return a worker of this process for `async with`: it runs an application's own programs (name -> `async def
+        program(session)`) beside the built-in ones.
+        """
+        return self._durable().worker(programs, queues)
+
+    def _durable(self) -> SessionTasks:
+        from agent_os.runtime.session_tasks import SessionTasks  # noqa: PLC0415 - only sessions with tasks pay for it
+
+        if self._tasks is None:
+            self._tasks = SessionTasks(self._open(), self.loop, self._named, str(self._workspace))
+        return self._tasks
 
     # ---- LangChain --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
-from agent_os.core.schedule import Schedule, parse_schedule
+from agent_os.core.schedule import Schedule
 from agent_os.core.task import OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.leases import Leases
@@ -29,11 +29,13 @@ from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys
+from agent_os.monitor import Monitor
 from agent_os.runtime.agent import default_model
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.compose import wire
-from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policies import load_policy, policy_names
+from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import State, open_state, state_directory
 from agent_os.runtime.tasks import TaskRuntime, open_ledger, scheduled
 
@@ -52,11 +54,12 @@ class TaskDesk:
     path: Path
     environment: Mapping[str, str]
     state: State | None = None
+    acting_for: Principal | None = None
 
     @property
     def principal(self) -> Principal:
-        """Who the tasks submitted here act for."""
-        return Principal(user=self.identity.user)
+        """Who the tasks submitted here act for: the user of this process, or whom an application names."""
+        return self.acting_for or Principal(user=self.identity.user)
 
     async def record(self, kind: str, **fields: Any) -> None:
         """Write an operator's act to the audit before it is done."""
@@ -108,27 +111,31 @@ class TaskDesk:
             await asyncio.sleep(0.1)
 
     async def add_schedule(self, data: Mapping[str, Any]) -> Schedule:
-        """Store a schedule owned by this person, if its policy's `schedules` allow it.
+        """Store a schedule owned by this person, if its policy's `schedules` allow it and on the terms they set.
 
         Raises DeniedError, and EffectError while it waits for an approval.
         """
         if self.state is None:
             raise EffectError("these tasks were opened for reading")
-        schedule = parse_schedule({**data, "owner": self.principal.to_json()})
-        policy = load_policy(list(schedule.policies) or ["pack:baseline"])
-        composition = wire(policy, self.principal, schedule.workspace, self.state, RandomIds(), None)
+        policy = load_policy(list(data.get("policies", ())) or ["pack:baseline"])
+        workspace = str(data["workspace"])
+        composition = wire(policy, self.principal, workspace, self.state, RandomIds(), None)
+        try:
+            return await self.store_schedule(data, composition.monitor)
+        finally:
+            await composition.aclose_run()
+
+    async def store_schedule(self, data: Mapping[str, Any], monitor: Monitor) -> Schedule:
+        """Store a schedule if this monitor allows it. Raises as `add_schedule`."""
+        schedule, most = terms_of(monitor.policy).agreed({**data, "owner": self.principal.to_json()})
         action = scheduled(schedule.name, schedule.trigger.to_json(), schedule.input, self.principal)
         added: list[Schedule] = []
 
         async def add(_: Any) -> Any:
-            added.append(await self.schedules.add(schedule))
+            added.append(await self.schedules.add(schedule, active_max=most))
             return {"name": schedule.name}
 
-        try:
-            done = await composition.monitor.perform(action, body=add)
-        finally:
-            await composition.http.aclose()
-            composition.files.close()
+        done = await monitor.perform(action, body=add)
         if isinstance(done, Pending):
             raise EffectError(f"waits for approval {done.approval_id}: add it again once it is approved")
         if not added:
@@ -167,6 +174,13 @@ class TaskDesk:
         self.ledger.storage.close()
         if self.state is not None:
             self.state.close()
+
+
+def session_tasks(state: State, principal: Principal) -> TaskDesk:
+    """Return the ledger as a session of an application uses it, over its own state; close the ledger's storage."""
+    env = {**os.environ, "AGENTOS_STATE": str(state.path)}
+    ledger = open_ledger(state.path, state.keys, env)
+    return TaskDesk(ledger, Schedules(ledger), current_identity(), state.path, env, state, principal)
 
 
 def _lives(worker: WorkerView) -> bool:
@@ -241,9 +255,9 @@ def task_request(
     folder = workspace.expanduser().resolve()
     if not folder.is_dir():
         raise ActionError("is no folder", field="workspace")
-    named = [str(Path(each).resolve()) if not each.startswith("pack:") else each for each in policies]
+    named = policy_names(list(policies))
     if named:
-        load_policy(list(named))
+        load_policy(named)
     given: dict[str, Any]
     if actions is not None:
         program, given = "actions", {"actions": list(actions)}
@@ -252,7 +266,7 @@ def task_request(
         if not chosen:
             raise ActionError("name a model: --model provider:name, or $AGENTOS_MODEL", field="model")
         program, given = "agent", {"task": text, "model": chosen}
-    return {"program": program, "input": given, "workspace": str(folder), "policies": tuple(named), "owner": principal}
+    return {"program": program, "input": given, "workspace": str(folder), "policies": named, "owner": principal}
 
 
 def records_of(task_id: str, environment: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:

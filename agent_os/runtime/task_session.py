@@ -86,6 +86,11 @@ class TaskSession:
             if flow is not None:
                 flow.prompt(text)
 
+    def untrusted(self, text: str, source: str) -> None:
+        """Tell the session of text from outside that the model is shown beside the results of actions."""
+        if self.monitor.session.flow is not None:
+            self.monitor.session.flow.untrusted(text, source)
+
     async def perform(self, action: Mapping[str, Any], *, key: str = "") -> Outcome:
         """Do one action of the task: recorded outcomes are returned, an unanswered ask parks the task."""
         done = await self.monitor.perform(action, key=key)
@@ -196,11 +201,9 @@ class TaskSession:
         if any(not task.state.ended for task in tasks):
             await self.monitor.quiet()
             raise TaskWaits(ids)
-        flow = self.monitor.session.flow
         results = []
         for task in tasks:
-            if flow is not None:
-                flow.untrusted(json_bytes([task.result, task.reason]).decode(), f"agent:{task.principal.agent}")
+            self.untrusted(json_bytes([task.result, task.reason]).decode(), f"agent:{task.principal.agent}")
             results.append(ChildResult(task.id, task.principal.agent, task.state, task.result, task.reason))
         return results
 

@@ -20,12 +20,12 @@ from typing import Any, Final
 from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
 from agent_os.core.action import Action, TaskSchedule
 from agent_os.core.decision import Verdict
-from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, DeniedError, EffectError, PolicyError
 from agent_os.core.facts import DEFAULTS
 from agent_os.core.label import TRUSTED
 from agent_os.core.ports import Approval, Outcome, Permit
 from agent_os.core.principal import Principal
-from agent_os.core.schedule import Schedule, parse_trigger
+from agent_os.core.schedule import Schedule
 from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
 from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
@@ -44,6 +44,7 @@ from agent_os.runtime import compose as composing
 from agent_os.runtime.agent import agent_policy
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.spawn import narrowed
 from agent_os.runtime.state import open_state
 from agent_os.runtime.task_programs import PROGRAMS, Program
@@ -62,8 +63,8 @@ class ScheduleDoor:
 
     kinds = frozenset({"task.schedule"})
 
-    def __init__(self, schedules: Schedules, task: Task) -> None:
-        self._schedules, self._task = schedules, task
+    def __init__(self, schedules: Schedules, task: Task, policy: Policy) -> None:
+        self._schedules, self._task, self._policy = schedules, task, policy
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Create, pause, resume or remove a schedule; only those of the same user are there to be changed."""
@@ -71,17 +72,22 @@ class ScheduleDoor:
             raise EffectError(f"{action.kind} is no schedule")
         task, owner = self._task, action.principal
         if action.operation == "create":
-            schedule = Schedule(
-                name=action.name,
-                trigger=parse_trigger(action.when),
-                program="agent",
-                input={"task": action.task, "model": task.input.get("model", "")},
-                owner=replace(owner, session="-"),
-                workspace=task.workspace,
-                policies=task.policies,
-                queue=task.queue,
+            schedule, most = terms_of(self._policy).agreed(
+                {
+                    "name": action.name,
+                    "when": action.when,
+                    "program": "agent",
+                    "input": {"task": action.task, "model": task.input.get("model", "")},
+                    "owner": replace(owner, session="-").to_json(),
+                    "workspace": task.workspace,
+                    "policies": list(task.policies),
+                    "queue": task.queue,
+                    "budgets": dict(task.rights.limits),
+                }
             )
-            added = await self._schedules.add(schedule)
+            if task.lineage:
+                raise EffectError("a sub-agent makes no schedules: its runs would outlive its parent's rights")
+            added = await self._schedules.add(schedule, active_max=most)
             return Outcome({"name": added.name, "next": added.next_due}, TRUSTED)
         held = await self._schedules.get(action.name)
         if (held.owner.tenant, held.owner.user) != (owner.tenant, owner.user):
@@ -132,6 +138,12 @@ class TaskRuntime:
             raise
         return self
 
+    async def __aenter__(self) -> TaskRuntime:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def _work(self) -> None:
         shared, extra = self.ledger.shared, {}
         if self._concurrency is not None:
@@ -140,9 +152,9 @@ class TaskRuntime:
             self.ledger, self._run, answered=self._answered, queues=self._queues, lease_seconds=self._lease,
             lock=None if shared else self.state.path / "tasks.lock", **extra,
         )  # fmt: skip
+        self.schedules = Schedules(self.ledger, self._limits)
         await self.engine.open()
-        self.schedules = Schedules(self.ledger)
-        self.scheduler = Scheduler(self.schedules, self.ledger, self.engine.submit, self.engine.stop)
+        self.scheduler = Scheduler(self.schedules, self.ledger, self.engine.wake)
         loop = asyncio.get_running_loop()
         self._loops = [asyncio.create_task(self.scheduler.run())]
         files = [self.state.stores.database]  # where people's answers are written
@@ -204,7 +216,7 @@ class TaskRuntime:
     async def _session(self, task: Task, composition: composing.Composition, outcomes: FencedOutcomes) -> TaskSession:
         """Return the session of a run: its door has the rights of the task, as they are now."""
         inner, refused, policy = composition.monitor, await self._refused(task), composition.monitor.policy
-        effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task)}
+        effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task, policy)}
         ports = replace(inner.ports, outcomes=outcomes, effectors=effectors)
         if refused is not None:
             answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
@@ -248,11 +260,17 @@ class TaskRuntime:
         An ask was answered when the schedule was made. Raises DeniedError, which is recorded.
         """
         try:
-            when = (await self.schedules.get(task.schedule)).trigger.to_json()
+            trigger = (await self.schedules.get(task.schedule)).trigger
         except ActionError:
             return  # it was removed while this run waited; the run itself is judged like any other
-        action = scheduled(task.schedule, when, task.input, principal)
-        decision = decide(policy, action, replace(DEFAULTS, now=self.ledger.now(), workspace=task.workspace))
+        action = scheduled(task.schedule, trigger.to_json(), task.input, principal)
+        facts = replace(DEFAULTS, now=self.ledger.now(), workspace=task.workspace)
+        decision = decide(policy, action, facts)
+        if decision.verdict is not Verdict.DENY and trigger.event == "file":
+            folder = os.path.dirname(trigger.name) or "."
+            wanted = {"kind": "fs.list", "path": folder}
+            listing = Action.parse(wanted, workspace=task.workspace, principal=principal)
+            decision = decide(policy, listing, facts)
         if decision.verdict is Verdict.DENY:
             who = {"tenant": principal.tenant, "user": principal.user, "agent": principal.agent, "session": task.id}
             said = {"kind": action.kind, "name": action.target, "digest": action.digest}
@@ -267,7 +285,14 @@ class TaskRuntime:
         asked = await self.state.stores.approvals.get(task.approval) if task.approval else None
         return asked if asked is not None and asked.state in ("denied", "expired") else None
 
-    async def _policy(self, task: Task) -> Policy:
+    async def _limits(self, schedule: Schedule) -> Mapping[str, float]:
+        """Return what a run of a schedule may use now; a policy that does not load fails the run when it begins."""
+        try:
+            return terms_of(await self._policy(schedule)).within(schedule.limits)
+        except PolicyError:
+            return schedule.limits
+
+    async def _policy(self, task: Task | Schedule) -> Policy:
         """Return the policy in force for a task: its files as they were read at most POLICY_SECONDS ago."""
         model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
         now, held = time.monotonic(), self._policies.get((task.policies, model))

@@ -153,7 +153,8 @@ class PostgresDatabase:
             item = self._jobs.get()
             batch: list[_Job] = []
             while item is not None:
-                batch.append(item)
+                if item[1].set_running_or_notify_cancel():  # whoever asked may have been cancelled meanwhile
+                    batch.append(item)
                 if len(batch) >= BATCH_MAX:
                     break
                 try:

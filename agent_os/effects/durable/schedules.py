@@ -1,7 +1,7 @@
 """Schedules in the ledger's database, and the loop that turns due ones into tasks.
 
-A run's task has an id made of the schedule and its due time, and it is stored before the schedule moves on: two workers, or
-one that crashed in between, start it once. One indexed query a second is all that idle schedules cost.
+A run's task has an id made of the schedule and its due time (or its event), and it is stored before the schedule moves on:
+two workers, or one that crashed in between, start it once. Idle schedules cost one timer.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError, EffectError
+from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.schedule import Schedule, due_runs, next_after, parse_schedule
-from agent_os.core.task import OPEN_STATES, Task, TaskRequest
+from agent_os.core.task import OPEN_STATES, ROOT, Rights, Task, TaskRequest
+from agent_os.effects.durable.appearing import LOOK_SECONDS, FileWatch, entries, topic_of
 from agent_os.effects.durable.ledger import Ledger
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS agentos_schedule(
   name TEXT PRIMARY KEY, spec TEXT NOT NULL, paused INTEGER NOT NULL, next DOUBLE PRECISION NOT NULL,
-  starts DOUBLE PRECISION NOT NULL, note TEXT NOT NULL
+  starts DOUBLE PRECISION NOT NULL, note TEXT NOT NULL, topic TEXT NOT NULL DEFAULT '', owner TEXT NOT NULL DEFAULT '',
+  seen TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS agentos_schedule_next ON agentos_schedule(paused, starts)
 """
@@ -35,35 +37,115 @@ NEVER: Final = 9e15
 _log = logging.getLogger("agent_os.durable")
 
 
+LimitsOf = Callable[[Schedule], Awaitable[Mapping[str, float]]]
+"""What a run of a schedule may use: the schedule's own limits, and those of the policy in force now."""
+
+
+async def _own_limits(schedule: Schedule) -> Mapping[str, float]:
+    return schedule.limits
+
+
 class Schedules:
     """The schedules of one ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, limits: LimitsOf | None = None) -> None:
         self._ledger = ledger
+        self._limits = limits or _own_limits
 
-    async def add(self, schedule: Schedule) -> Schedule:
-        """Store a new schedule. Raises ActionError when its name is taken, it is never due, or there are too many."""
+    async def add(self, schedule: Schedule, *, active_max: int = 0) -> Schedule:
+        """Store a new schedule.
+
+        Raises ActionError when its name is taken, it is never due, there are too many, or its owner has `active_max`.
+        """
         now = self._ledger.now()
         schedule = replace(schedule, created=now)
         due = next_after(schedule.trigger, now, now)
-        if due is None:
+        if due is None and schedule.trigger.kind != "event":
             raise ActionError("is never due again", field="when")
-        schedule = replace(schedule, next_due=due)
-        sealed = self._seal(schedule)
+        schedule = replace(schedule, next_due=due or 0.0)
+        starts = due + schedule.delay(due) if due is not None else NEVER
+        owner = f"{schedule.owner.tenant}/{schedule.owner.user}"
+        seen = self.seal_seen(schedule.name, entries(schedule)) if schedule.trigger.event == "file" else ""
+        values = (schedule.name, self._seal(schedule), due or 0.0, starts, topic_of(schedule.trigger), owner, seen)
 
         def work(session: Any) -> None:
             if session.execute("SELECT count(*) FROM agentos_schedule").fetchone()[0] >= SCHEDULES_MAX:
                 raise ActionError(f"{SCHEDULES_MAX} schedules exist already", field="name")
-            starts = due + schedule.delay(due)
+            active = "SELECT count(*) FROM agentos_schedule WHERE owner=? AND paused=0"
+            if active_max and session.execute(active, (owner,)).fetchone()[0] >= active_max:
+                raise ActionError(f"its owner has {active_max} active schedules already", field="schedules.max_active")
             added = session.execute(
-                "INSERT INTO agentos_schedule VALUES(?,?,0,?,?,'') ON CONFLICT(name) DO NOTHING",
-                (schedule.name, sealed, due, starts),
+                "INSERT INTO agentos_schedule(name, spec, paused, next, starts, note, topic, owner, seen)"
+                " VALUES(?,?,0,?,?,'',?,?,?) ON CONFLICT(name) DO NOTHING",
+                values,
             ).rowcount
             if added != 1:
                 raise ActionError(f"a schedule is called {schedule.name!r} already", field="name")
+            self._ledger.notify(session)
 
         await self._ledger.storage.run(work)
         return schedule
+
+    async def signal(self, event: str, name: str, payload: Any, *, event_id: str) -> Sequence[Task]:
+        """Start the runs of every schedule that waits for this event; the same `event_id` starts them once.
+
+        `payload` is plain JSON from outside: the run's input has it as `event`, and nothing in it is trusted. Returns the
+        runs. Raises ActionError when it is too large, EffectError.
+        """
+        started: list[Task] = []
+        for schedule in await self.of_topic(f"{event}:{name}"):
+            started += await self.start(schedule, schedule.event_id(event_id), {"event": event, "payload": payload})
+        return started
+
+    async def of_topic(self, topic: str) -> Sequence[Schedule]:
+        """Return the schedules that wait for a topic and are not paused."""
+        sql = "SELECT name, spec, paused, next, note FROM agentos_schedule WHERE topic=? AND paused=0 ORDER BY name"
+        rows = await self._ledger.storage.run(lambda session: session.execute(sql, (topic,)).fetchall())
+        return [self._schedule(row) for row in rows]
+
+    async def start(self, schedule: Schedule, run_id: str, event: Mapping[str, Any] | None = None) -> Sequence[Task]:
+        """Start one run of a schedule as its `overlap` says: the task, or none when it is left out."""
+        if schedule.overlap != "queue":
+            running = await self._ledger.list(OPEN_STATES, schedule=schedule.name)
+            open_runs = [task for task in running if task.id != run_id and not task.parent]
+            if open_runs and schedule.overlap == "skip":
+                return []
+            for task in open_runs:
+                await self._ledger.want(task.id, "kill")
+        given = dict(schedule.input) if event is None else {**schedule.input, "event": dict(event)}
+        limits = await self._limits(schedule)
+        request = TaskRequest(
+            id=run_id,
+            program=schedule.program,
+            input=given,
+            principal=replace(schedule.owner, agent=f"schedule:{schedule.name}"),
+            workspace=schedule.workspace,
+            policies=schedule.policies,
+            queue=schedule.queue,
+            schedule=schedule.name,
+            rights=Rights(limits=limits) if limits else ROOT,
+        )
+        task, _ = await self._ledger.add(request, run_id)
+        return [task]
+
+    async def seen(self, name: str) -> Mapping[str, str]:
+        """Return which files a schedule has seen, by name with their time of change."""
+        sql = "SELECT seen FROM agentos_schedule WHERE name=?"
+        row = await self._ledger.storage.run(lambda session: session.execute(sql, (name,)).fetchone())
+        if row is None or not row[0]:
+            return {}
+        found: dict[str, str] = self._ledger.rows.open(row[0], "seen", name)
+        return found
+
+    async def set_seen(self, name: str, found: Mapping[str, str]) -> None:
+        """Note which files a schedule has seen."""
+        sealed = self.seal_seen(name, found)
+        sql = "UPDATE agentos_schedule SET seen=? WHERE name=?"
+        await self._ledger.storage.run(lambda session: session.execute(sql, (sealed, name)).rowcount)
+
+    def seal_seen(self, name: str, found: Mapping[str, str]) -> str:
+        """Return what `seen` reads, sealed for this schedule."""
+        return self._ledger.rows.seal(dict(found), "seen", name)
 
     async def list(self) -> Sequence[Schedule]:
         """Return every schedule by name."""
@@ -150,17 +232,12 @@ class Schedules:
 
 
 class Scheduler:
-    """The loop of one worker that starts what is due."""
+    """The loop of one worker that starts what is due, and what a file that appeared starts."""
 
-    def __init__(
-        self,
-        schedules: Schedules,
-        ledger: Ledger,
-        submit: Callable[[TaskRequest], Awaitable[Task]],
-        stop: Callable[[str, str], Awaitable[Any]],
-    ) -> None:
-        self._schedules, self._ledger, self._submit, self._stop = schedules, ledger, submit, stop
+    def __init__(self, schedules: Schedules, ledger: Ledger, started: Callable[[], None] = lambda: None) -> None:
+        self._schedules, self._ledger, self._started = schedules, ledger, started
         self._news = asyncio.Event()
+        self._files = FileWatch(schedules)
 
     def wake(self) -> None:
         """Look again: a schedule may have been added or changed."""
@@ -169,7 +246,7 @@ class Scheduler:
     async def run(self) -> None:
         """Start what is due, for ever; one schedule that fails does not hold up the others.
 
-        Sleeps until the next one is due, or somebody wakes it.
+        Sleeps until the next one is due, or somebody wakes it; while files are watched, until the next look at them.
         """
         while True:
             self._news.clear()
@@ -181,8 +258,9 @@ class Scheduler:
                     except AgentOSError as error:
                         _log.error("schedule %s: %s", schedule.name, error)
                         least = TICK_SECONDS
-                pause = min(max(await self._schedules.next_start() - self._ledger.now(), least), SLEEP_SECONDS_MAX)
-            except EffectError as error:
+                most = LOOK_SECONDS if await self._files.look() else SLEEP_SECONDS_MAX
+                pause = min(max(await self._schedules.next_start() - self._ledger.now(), least), most)
+            except AgentOSError as error:
                 _log.error("schedules: %s", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -190,32 +268,14 @@ class Scheduler:
 
     async def fire(self, schedule: Schedule) -> list[Task]:
         """Start the runs of a schedule that are due, as its `missed` and `overlap` say, and move it on."""
-        now = self._ledger.now()
-        times, following, missed = due_runs(schedule, now)
+        times, following, missed = due_runs(schedule, self._ledger.now())
         notes = [f"{missed} missed" if missed else ""]
         started: list[Task] = []
         for due in times:
-            if schedule.overlap != "queue":
-                open_runs = [
-                    task
-                    for task in await self._ledger.list(OPEN_STATES, schedule=schedule.name)
-                    if task.id != schedule.run_id(due)
-                ]
-                if open_runs and schedule.overlap == "skip":
-                    notes.append("left out: the run before is not done")
-                    continue
-                for task in open_runs:
-                    await self._stop(task.id, "kill")
-            request = TaskRequest(
-                id=schedule.run_id(due),
-                program=schedule.program,
-                input=schedule.input,
-                principal=replace(schedule.owner, agent=f"schedule:{schedule.name}"),
-                workspace=schedule.workspace,
-                policies=schedule.policies,
-                queue=schedule.queue,
-                schedule=schedule.name,
-            )
-            started.append(await self._submit(request))
+            found = await self._schedules.start(schedule, schedule.run_id(due))
+            started += found
+            if not found:
+                notes.append("left out: the run before is not done")
         await self._schedules.move_on(schedule, following, "; ".join(note for note in notes if note))
+        self._started()
         return started

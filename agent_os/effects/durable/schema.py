@@ -54,6 +54,11 @@ ADDED: Final = {
         "format": "INTEGER NOT NULL DEFAULT 1",
     },
     "agentos_outcome": {"what": "TEXT NOT NULL DEFAULT ''"},
+    "agentos_schedule": {
+        "topic": "TEXT NOT NULL DEFAULT ''",
+        "owner": "TEXT NOT NULL DEFAULT ''",
+        "seen": "TEXT NOT NULL DEFAULT ''",
+    },
 }
 """Columns that tables of format 1 do not have."""
 
@@ -66,7 +71,8 @@ CREATE INDEX IF NOT EXISTS agentos_task_root ON agentos_task(root);
 CREATE INDEX IF NOT EXISTS agentos_task_worker ON agentos_task(worker);
 CREATE INDEX IF NOT EXISTS agentos_task_schedule ON agentos_task(schedule, created);
 CREATE INDEX IF NOT EXISTS agentos_outcome_task ON agentos_outcome(task);
-CREATE INDEX IF NOT EXISTS agentos_outcome_what ON agentos_outcome(what, at)
+CREATE INDEX IF NOT EXISTS agentos_outcome_what ON agentos_outcome(what, at);
+CREATE INDEX IF NOT EXISTS agentos_schedule_topic ON agentos_schedule(topic, paused)
 """
 
 

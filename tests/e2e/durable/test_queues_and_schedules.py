@@ -97,23 +97,16 @@ def test_a_schedule_goes_on_after_a_kill(site: Site) -> None:
 def test_two_schedulers_start_one_run(site: Site) -> None:
     """Two workers that see the same schedule due start one task, even when one of them crashed before moving it on."""
 
-    async def work(ledger: Ledger) -> tuple[int, int]:
-        schedules, stopped = Schedules(ledger), []
-
-        async def submit(request: Any) -> Any:
-            return (await ledger.add(request, request.id))[0]
-
-        async def stop(task: str, wanted: str) -> None:
-            stopped.append((task, wanted))
-
+    async def work(ledger: Ledger) -> list[TaskState]:
+        schedules = Schedules(ledger)
         await schedules.add(_schedule(site, "s"))
         await asyncio.sleep(1.2)
         (due,) = await schedules.due()
-        both = [Scheduler(schedules, ledger, submit, stop) for _ in range(2)]
+        both = [Scheduler(schedules, ledger) for _ in range(2)]
         await asyncio.gather(*(each.fire(due) for each in both))
-        return len(await ledger.list(schedule="s")), len(stopped)
+        return [task.state for task in await ledger.list(schedule="s")]
 
-    assert site.ledger(work) == (1, 0)
+    assert site.ledger(work) == [TaskState.READY]
 
 
 def test_overlap(site: Site) -> None:
@@ -121,11 +114,7 @@ def test_overlap(site: Site) -> None:
 
     async def work(ledger: Ledger) -> dict[str, list[str]]:
         schedules = Schedules(ledger)
-
-        async def submit(request: Any) -> Any:
-            return (await ledger.add(request, request.id))[0]
-
-        scheduler = Scheduler(schedules, ledger, submit, ledger.want)
+        scheduler = Scheduler(schedules, ledger)
         for overlap in ("skip", "cancel", "queue"):
             await schedules.add(_schedule(site, overlap, overlap=overlap))
         for _ in range(2):

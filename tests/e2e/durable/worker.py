@@ -205,6 +205,13 @@ async def nest(session: TaskSession) -> Any:
     return await session.result(await session.spawn(role, "", program=program, given=given))
 
 
+async def told(session: TaskSession) -> Any:
+    """Notes the files of the event that started it."""
+    _tools(session)
+    for name in session.task.input["event"]["payload"]["files"]:
+        await session.perform({"kind": "tool.call", "tool": "append_line", "args": {"text": name}})
+
+
 async def stubborn(session: TaskSession) -> Any:
     """Does not end when it is asked to."""
     _append(session.workspace, "stubborn")
@@ -247,7 +254,7 @@ async def agent_loop(session: TaskSession) -> Any:
 
 PROGRAMS = {
     "family": family, "tries": tries, "fails": fails, "mixed": mixed, "spender": spender, "bomb": bomb,
-    "executes": executes, "nest": nest, "stubborn": stubborn, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
+    "executes": executes, "nest": nest, "stubborn": stubborn, "told": told, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
 }  # fmt: skip
 
 
