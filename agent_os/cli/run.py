@@ -53,7 +53,10 @@ def run(
     ] = False,
     tty: Annotated[bool | None, typer.Option("--tty/--no-tty", help="Give the program a terminal of its own.")] = None,
 ) -> None:
-    """Run any program in the sandbox under a policy (default: pack `baseline`, this folder)."""
+    """Run any program in the sandbox under a policy (default: pack `baseline`, this folder).
+
+    A SIGHUP reads the policy files again; what is no longer allowed is cut.
+    """
     if not command and not plan:
         typer.echo("agentos: name a program: agentos run -- CMD ARG...", err=True)
         raise typer.Exit(2)

@@ -303,9 +303,13 @@ async def serve_loopback(
     return listener, f"http://{credentials}127.0.0.1:{listener.address[1]}"
 
 
-async def reload_guard(guard: EgressGuard, policy: Policy) -> int:
-    """Put a new policy revision in force in the guard (after the monitor); return how many connections were closed."""
-    return await guard.reload(PolicyRules(policy))
+async def reload_guard(guard: EgressGuard, policy: Policy, *, vault: SecretVault | None = None) -> int:
+    """Put a new policy revision in force in the guard (after the monitor); return how many connections were closed.
+
+    With `vault` the policy's secrets come from the sources it names now; without, from those of the start.
+    """
+    secrets = secret_stores(policy, vault=vault, environment=os.environ) if vault is not None else None
+    return await guard.reload(PolicyRules(policy), secrets=secrets)
 
 
 def reload_guard_soon(guard: EgressGuard, policy: Policy) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -221,10 +222,12 @@ async def run_interactive(
     terminal: bool,
     on_listeners: Any = None,
     launcher: Launcher | None = None,
+    on_reload: Callable[[], None] | None = None,
 ) -> Ended:
     """Run a program on this process's own stdin, stdout and stderr (or terminal) and return how it ended.
 
-    Signals of FORWARDED that reach this process are passed on. Raises EnforcementError, EffectError if it never began.
+    Signals of FORWARDED that reach this process are passed on; with `on_reload`, a SIGHUP that is no hang-up of the
+    terminal calls that instead. Raises EnforcementError, EffectError if it never began.
     """
     own = launcher is None
     launcher = launcher or Launcher(state=prepared.state)
@@ -257,6 +260,8 @@ async def run_interactive(
             for forwarded in FORWARDED:
                 loop.add_signal_handler(forwarded, running.signal, forwarded)
                 handled.append(forwarded)
+            if on_reload is not None:
+                loop.add_signal_handler(signal.SIGHUP, _hang_up, running, terminals(), on_reload)
             ended = await running.wait()
             await asyncio.to_thread(relay.finish)
             return ended
@@ -269,6 +274,25 @@ async def run_interactive(
             running.kill("supervisor ends")
         if own:
             launcher.close()
+
+
+def _hang_up(running: Running, held: frozenset[int], on_reload: Callable[[], None]) -> None:
+    if held - terminals():
+        running.signal(signal.SIGHUP)
+    else:
+        on_reload()
+
+
+def terminals() -> frozenset[int]:
+    """Return which of stdin, stdout and stderr are a terminal that is there; one that hung up is none any more."""
+    found = set()
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            poll = select.poll()
+            poll.register(number, 0)
+            if os.isatty(number) and not poll.poll(0):
+                found.add(number)
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

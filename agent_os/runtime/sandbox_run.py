@@ -31,6 +31,7 @@ from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
 from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
+from agent_os.runtime.live_policy import LivePolicy
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sandbox import (
@@ -190,6 +191,7 @@ async def _supervised(
     session = await compose(policy, Principal(user=_user(), agent="run"), workspace)
     guard: EgressGuard | None = None
     prepared: Prepared | None = None
+    live: LivePolicy | None = None
     try:
         if confinement.network:
             vault = session.state.stores.vault
@@ -204,6 +206,7 @@ async def _supervised(
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
         monitor = session.monitor
         listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None
+        live = LivePolicy(request.policies or (DEFAULT_POLICY,), session, guard, prepared.plan, _tell)
         try:
             ended = await run_interactive(
                 prepared,
@@ -211,6 +214,7 @@ async def _supervised(
                 terminal=_terminal(request, prepared),
                 on_listeners=listeners,
                 launcher=launcher,
+                on_reload=live.ask,
             )
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))
@@ -220,11 +224,19 @@ async def _supervised(
         await start.settle(Outcome(error="" if not ended.reason else "ended", detail=detail, usage=usage))
         return ended
     finally:
+        if live is not None:
+            await live.aclose()
         if prepared is not None:
             prepared.close()
         if guard is not None:
             await guard.stop()
         await session.aclose()
+
+
+def _tell(line: str) -> None:
+    """Show a line to the person, also while their terminal is the program's."""
+    sys.stderr.write(f"agentos: {line}\r\n" if sys.stderr.isatty() else f"agentos: {line}\n")
+    sys.stderr.flush()
 
 
 def _terminal(request: RunRequest, prepared: Prepared) -> bool:

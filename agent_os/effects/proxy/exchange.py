@@ -92,8 +92,12 @@ class Requests:
         limits, clock, flow = self.parts.limits, self.parts.clock, self.flow
         if not self._client.buffer:
             flow.deadline, flow.on_deadline = clock.monotonic() + limits.keep_alive_seconds, "no further request"
-            if not await self._client.more():
-                return None
+            flow.resting = True
+            try:
+                if self.parts.draining or not await self._client.more():
+                    return None
+            finally:
+                flow.resting = False
         flow.deadline, flow.on_deadline = clock.monotonic() + limits.head_seconds, "request head too slow"
         return await http1.read_head(self._client, limits.head_bytes)
 

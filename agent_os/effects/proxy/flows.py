@@ -59,6 +59,8 @@ class Flow:
     idle_limit: float = 0.0
     ended: str = ""
     ending: bool = False
+    resting: bool = False
+    """Between two requests."""
     last: str = ""
     task: Any = None
     recheck: Callable[[], Awaitable[bool]] | None = None

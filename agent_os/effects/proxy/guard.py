@@ -206,13 +206,15 @@ class EgressGuard:
                     end_flow(flow, why)
             parts.flows.flush()
 
-    async def reload(self, rules: EgressRules) -> int:
+    async def reload(self, rules: EgressRules, *, secrets: SecretStore | None = None) -> int:
         """Put another policy revision in force; close what is no longer allowed and return how many that were.
 
-        The door (the monitor) is reloaded by its owner, before this.
+        The door (the monitor) is reloaded by its owner, before this. `secrets`: the store of the new revision, where it
+        changes.
         """
         parts = self._started
         parts.rules = rules
+        parts.secrets = secrets or parts.secrets
         parts.flows.limit_again(
             lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
         )
@@ -239,6 +241,10 @@ class EgressGuard:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for flow in list(parts.flows.live.values()):
+            if flow.resting:
+                flow.ended = "the guard stops"
+                flow.client.close()
         if parts.background:
             await asyncio.wait(parts.background, timeout=parts.limits.drain_seconds)
         for task in list(parts.background):

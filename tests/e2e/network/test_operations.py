@@ -149,6 +149,20 @@ async def test_a_passed_tunnel_over_its_bytes_is_cut(world: World) -> None:
     assert await again.all() == (b"", True), "another tunnel of this agent carries nothing more"
 
 
+async def test_stop_does_not_wait_for_connections_at_rest(world: World) -> None:
+    """A kept connection between two requests ends at once when the guard stops, however long it may drain."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port, treatment=Treatment()))
+    await world.start(limits=Limits(drain_seconds=60))
+    client = await Client.to(await world.listen())
+    name = f"a.test:{upstream.port}"
+    client.send(f"GET http://{name}/ok HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+    assert (await client.answer())[0] == 200
+    async with asyncio.timeout(30):
+        await world.stop()
+    assert await client.all() == (b"", False)
+
+
 async def test_stop_drains_running_exchanges(world: World) -> None:
     """A request under way when the guard stops is answered; new connections are not taken."""
     begun = asyncio.Event()
