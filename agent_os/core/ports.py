@@ -330,6 +330,22 @@ class OutcomeStore(Protocol):
         ...
 
 
+class LabelStore(Protocol):
+    """Labels of what was written (files, contents, memories), kept across sessions outside every workspace."""
+
+    def recall(self, kind: str, name: str) -> tuple[Label, str] | None:
+        """Return the label of a thing and the digest of the content it was given for, or None. Raises EffectError."""
+        ...
+
+    def keep(self, kind: str, name: str, label: Label, digest: str = "") -> None:
+        """Store the label of a thing durably. Raises EffectError."""
+        ...
+
+    def drop(self, kind: str, name: str) -> None:
+        """Forget the label of a thing that is gone. Raises EffectError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RegisteredTool:
     """What the registry knows of a tool: its semantics and the digest of its code and manifest."""

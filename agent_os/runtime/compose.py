@@ -20,13 +20,14 @@ from agent_os.core.action import Action
 from agent_os.core.budget import STATED, Budget
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
-from agent_os.core.ports import Answer, Approval, Approver, Effector, Outcome, Pending
+from agent_os.core.ports import Answer, Approval, Approver, Effector, LabelStore, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.files import Files
 from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.links import KernelLinks
+from agent_os.effects.memory import Memory
 from agent_os.effects.models.client import Providers
 from agent_os.effects.models.local import LocalModels
 from agent_os.effects.preview import FilePreview
@@ -176,6 +177,8 @@ def wire(
         endpoints_of(policy), key_source(policy, state.stores.vault), local=LocalModels(models_folder(state.path))
     )
     effectors["model.call"] = models
+    memory = Memory(state.stores.vault)
+    effectors.update(dict.fromkeys(memory.kinds, memory))
     programs = SandboxPrograms(policy, workspace, state.path, principal)
     effectors.update(dict.fromkeys(programs.kinds, programs))
     door = _Door(workspace, carried)
@@ -203,7 +206,7 @@ def wire(
     session = Session(
         principal,
         workspace,
-        flow=_flow(policy, toolbox, principal, workspace),
+        flow=_flow(policy, toolbox, principal, workspace, state.stores.labels),
         privacy=_privacy(policy, principal, state.stores.vault),
     )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
@@ -297,12 +300,12 @@ def _privacy(policy: Policy, principal: Principal, vault: Any) -> Any:
     return router_for(policy, principal, vault=vault)
 
 
-def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str) -> Any:
+def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str, labels: LabelStore) -> Any:
     if not any(True for _ in policy.sections("flow")):
         return None
     from agent_os.guards.flow.wiring import session_for  # noqa: PLC0415 - only where a policy asks for it
 
-    return session_for(policy, _Specs(toolbox), principal, workspace)
+    return session_for(policy, _Specs(toolbox), principal, workspace, labels)
 
 
 class _Specs(Mapping[str, Any]):

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_os.effects.stores import approvals, budgets, holders, outcomes, payloads, standing, vault
+from agent_os.effects.stores import approvals, budgets, holders, labels, outcomes, payloads, standing, vault
 from agent_os.effects.stores.approvals import Approvals
 from agent_os.effects.stores.budgets import Budgets
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Keys, Sealer
+from agent_os.effects.stores.labels import SqliteLabels
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
 from agent_os.effects.stores.vault import Vault
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from agent_os.effects.durable.postgres import PostgresDatabase
     from agent_os.effects.stores.shared import SharedHolders
 
-SCHEMA = ";".join((holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, outcomes.SCHEMA, vault.SCHEMA))
+SCHEMA = ";".join(
+    (
+        holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, outcomes.SCHEMA, vault.SCHEMA, labels.SCHEMA,
+    )
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class StateDatabase:
     budgets: Budgets
     outcomes: SqliteOutcomes
     vault: Vault
+    labels: SqliteLabels
     payloads: SqlitePayloads | None = None
     shared: SharedLimits | None = None
     _payload_database: Database | None = None
@@ -79,6 +85,7 @@ class StateDatabase:
                 counters,
                 SqliteOutcomes(database, sealer, holder, now=now),
                 Vault(database, Sealer(keys, "vault"), now=now),
+                SqliteLabels(database),
                 shared=limits,
             )
         except BaseException:

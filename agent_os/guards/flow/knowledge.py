@@ -29,6 +29,8 @@ ARGUMENT_LEAVES_MAX: Final = 10_000
 """Leaves of one call's arguments that are judged; a call with more is a concern by itself."""
 
 
+GUARDED_LINES_MAX: Final = 500
+"""Lines of a guarded file that are looked for in what leaves."""
 DRAFTED_CHARS_MAX: Final = 40
 """A field that a draft calls trusted and that is longer, or of several words, counts as read untrusted text as well."""
 
@@ -243,7 +245,18 @@ class Knowledge:
                 return False, keys
         return True, keys
 
+    def guard(self, texts: list[str], label: Label) -> None:
+        """Look for these texts, line by line, in what leaves: they stood in a file that guarded data was written to."""
+        if label.confidentiality is Confidentiality.PUBLIC:
+            return
+        for line in [line.strip() for text in texts for line in text.splitlines()][:GUARDED_LINES_MAX]:
+            if line:
+                self.secrets.add(line, label)
+
     def label_of(self, value: Any) -> Label:
+        """Return the label of what the agent puts somewhere: trusted only as far as the prompt names it."""
+        if isinstance(value, (Mapping, list, tuple)):
+            return Label.join_all(self.label_of(item) for _, _, item in scalars({"": value}))
         if not isinstance(value, str) or not value or not self.read_untrusted or self.words.names(value):
             return TRUSTED
         return self.untrusted_label(self.taint.source_of(value) if len(value) < 2000 else "")

@@ -15,12 +15,13 @@ from typing import Any
 from agent_os.core.action import Action
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Integrity, Label
-from agent_os.core.manifest import ToolSpec
-from agent_os.core.ports import Outcome
+from agent_os.core.manifest import Effect, ToolSpec
+from agent_os.core.ports import LabelStore, Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import kinds, leaves
 from agent_os.guards.flow.judge import Judgement, judge
-from agent_os.guards.flow.knowledge import Knowledge
+from agent_os.guards.flow.kept import Kept, trusted
+from agent_os.guards.flow.knowledge import Knowledge, scalars
 from agent_os.guards.flow.references import References
 
 
@@ -39,12 +40,13 @@ class FlowSession:
         trusted_paths: tuple[str, ...] = (),
         workspace: str = "/workspace",
         references: References | None = None,
+        labels: LabelStore | None = None,
     ) -> None:
         self._known = Knowledge(
             specs if specs is not None else {}, principal, workspace=workspace, references=references or References()
         )
         self._trusted_paths = trusted_paths
-        self._memory: dict[str, Label] = {}
+        self._kept = Kept(labels, principal)
 
     @property
     def context(self) -> Label:
@@ -78,17 +80,21 @@ class FlowSession:
         tool, args, spec = kinds.call_of(action, self._known.spec)
         if tool == "model.call":  # the model's words stand on what it has read, and that is known already
             return replace(outcome, label=self._known.context, leaves=())
-        if outcome.ok and self._own_text(tool, args):
-            text = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
-            if isinstance(text, str):
+        kept = self._kept_label(tool, args, outcome)
+        if outcome.ok and self._own_text(tool, args, kept):
+            for text in _texts(outcome.value):
                 self._known.own_texts.add(hash(text))
-            return replace(outcome, label=replace(TRUSTED, sources=(kinds.source_of(tool, args),)), leaves=())
+            label = replace(TRUSTED, sources=(kinds.source_of(tool, args),))
+            return replace(outcome, label=label if kept is None else label.join(kept), leaves=())
         result = outcome.value if outcome.ok else outcome.detail
         label, found = self._known.take(tool, args, result, spec, failed=not outcome.ok)
+        if kept is not None:
+            label = label.join(kept)
+            self._known.guard(_texts(outcome.value), kept)
         if outcome.ok:
             self._remember(tool, args)
-        kept = tuple((leaf.pointer, leaf.label) for leaf in found if leaf.label != label)
-        return replace(outcome, label=label, leaves=kept)
+        leaves_kept = tuple((leaf.pointer, leaf.label) for leaf in found if leaf.label != label)
+        return replace(outcome, label=label, leaves=leaves_kept)
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[FlowConcern, ...]]:
         """Return labels of the arguments, the context's label and the concerns of an action."""
@@ -116,22 +122,66 @@ class FlowSession:
         parent's words: it vouches for nothing and widens nothing.
         """
         other = FlowSession(trusted_paths=self._trusted_paths)
-        other._known, other._memory = self._known, self._memory
+        other._known, other._kept = self._known, self._kept
         return other
 
-    def _own_text(self, tool: str, args: Mapping[str, Any]) -> bool:
+    def _kept_label(self, tool: str, args: Mapping[str, Any], outcome: Outcome) -> Label | None:
+        """Return the label that an earlier write left on what was read."""
+        if not outcome.ok:
+            return None
+        if tool == "memory.read":
+            return self._kept.of_memory(str(args.get("key", "")), outcome.value)
+        if tool != "fs.read":
+            return None
+        return self._kept.of_file(
+            str(args.get("path", "")), outcome.value if isinstance(outcome.value, bytes) else None
+        )
+
+    def _own_text(self, tool: str, args: Mapping[str, Any], kept: Label | None) -> bool:
         """Return whether what was read is the user's own: a trusted path, or a memory of trusted text."""
         if tool == "memory.read":
-            return self._memory.get(str(args.get("key", "")), None) == TRUSTED
+            return trusted(kept)
         path = str(args.get("path", ""))
-        if tool != "fs.read" or path in self._known.written:
+        if tool != "fs.read" or kept is not None or path in self._known.written:
+            if kept is not None and tool == "fs.read":
+                self._known.written.add(path)  # no reference list either
             return False
         return any(path == known or path.startswith(known.rstrip("/") + "/") for known in self._trusted_paths)
 
     def _remember(self, tool: str, args: Mapping[str, Any]) -> None:
         """Keep the label of what was written: a memory keeps it for ever, a file has lost its trust."""
+        path = str(args.get("path", ""))
         if tool == "memory.write":
-            label = self._known.label_of(args.get("value"))
-            self._memory[str(args.get("key", ""))] = TRUSTED if label.integrity is Integrity.TRUSTED else label
-        elif tool in ("fs.write", "fs.delete") and self._known.read_untrusted:
-            self._known.written.add(str(args.get("path", "")))
+            value = args.get("value")
+            self._kept.remembered(str(args.get("key", "")), value, self._known.label_of(value))
+        elif tool == "fs.delete":
+            self._kept.deleted(path)
+            if self._known.read_untrusted:
+                self._known.written.add(path)
+        elif tool == "fs.write" and self._known.read_untrusted:
+            self._known.written.add(path)
+            context = self._known.context
+            self._kept.wrote(
+                path, Label(Integrity.UNTRUSTED, sources=context.sources), str(args.get("content_digest", ""))
+            )
+        elif "/" in tool or not tool.startswith(("fs.", "net.", "memory.", "message.", "task.", "process.")):
+            self._guarded_write(tool, args)
+
+    def _guarded_write(self, tool: str, args: Mapping[str, Any]) -> None:
+        """Keep on a file what a tool wrote there of guarded data: the inner write shows only a digest."""
+        spec = self._known.spec(tool)
+        if spec.effect is Effect.READ:
+            return
+        paths = [str(item) for _, name, item in scalars(args) if self._known.argument(spec, name, item).type == "path"]
+        for text in _texts(args) if paths else ():
+            found = self._known.secrets.found_in(text)
+            if found is not None:
+                for path in paths:
+                    self._kept.wrote(path, replace(found, integrity=Integrity.UNTRUSTED), "")
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts in a value, bytes read as text."""
+    if isinstance(value, bytes):
+        return [value.decode("utf-8", "replace")]
+    return [item for _, _, item in scalars({"": value}) if isinstance(item, str)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from agent_os.core import canonical
 from agent_os.core.manifest import ToolSpec
+from agent_os.core.ports import LabelStore
 from agent_os.core.principal import Principal
 from agent_os.guards.flow.references import Layer, References, Source, spelling
 from agent_os.guards.flow.session import FlowSession
@@ -15,7 +16,11 @@ from agent_os.policy.values import pluck
 
 
 def session_for(
-    policy: Policy, specs: Mapping[str, ToolSpec], principal: Principal, workspace: str = "/workspace"
+    policy: Policy,
+    specs: Mapping[str, ToolSpec],
+    principal: Principal,
+    workspace: str = "/workspace",
+    labels: LabelStore | None = None,
 ) -> FlowSession | None:
     """Return the session of one agent, or None where the policy has no `flow:` section.
 
@@ -35,6 +40,7 @@ def session_for(
         trusted_paths=tuple(sorted(trusted)),
         workspace=workspace,
         references=references_of(policy),
+        labels=labels,
     )
 
 

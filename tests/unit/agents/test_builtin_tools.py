@@ -190,7 +190,7 @@ def test_manifests_state_what_decides_where_an_effect_goes() -> None:
     specs = {tool.spec.name: tool.spec for tool in BUILTIN_TOOLS}
     assert set(specs) == {
         "read_file", "write_file", "edit_file", "list_files", "search_files", "delete_file", "http_request",
-        "run_command",
+        "run_command", "remember", "recall",
     }  # fmt: skip
     for spec in specs.values():
         assert set(spec.arguments) == set(spec.input_schema["properties"])  # type: ignore[index]
