@@ -25,12 +25,14 @@ from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretVault
+from agent_os.guards.egress.findings import FindingRule
 from agent_os.guards.privacy.restore import ByteRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.policy.network.hosts import HostSelector
 from agent_os.policy.schema.network import NetworkMiddleware
+from agent_os.runtime.content import content_stages
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.sources import secret_stores
 
@@ -39,6 +41,7 @@ REDACT_KEYS: Final = "openshell/regex"
 NAMES_MAX: Final = 4096
 """Names and destinations whose treatment is remembered; past it the memory is emptied."""
 BODY_PLACES: Final = frozenset({"body"})
+_STRICTEST: Final = ("deny", "check").index
 CONTROL: Final = "control.sock"
 """Name of the control socket of a guard in `net/<pid>/` of the state directory."""
 
@@ -178,6 +181,14 @@ def _options(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         given = [option[name] for option in content if option[name]]
         if given:
             options[name] = min(given)
+    options["response_findings"] = tuple(
+        FindingRule(tuple(rule["find"]), rule["do"] == "deny", rule["score"])
+        for option in content
+        for rule in option["response_findings"]
+    )
+    options["archives"] = min(
+        (option["archives"] for option in content if option["archives"]), key=_STRICTEST, default=""
+    )
     return options
 
 
@@ -191,7 +202,7 @@ async def open_guard(
     resolver: Resolver | None = None,
     limits: Limits | None = None,
     observe: bool = False,
-    stages: Sequence[Stage] = (),
+    stages: Sequence[Stage] | None = None,
     roots: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> EgressGuard:
@@ -210,7 +221,7 @@ async def open_guard(
         state=state,
         clock=clock or SystemClock(),
         secrets=secret_stores(policy, vault=vault, environment=env),
-        stages=stages,
+        stages=content_stages(policy, limits) if stages is None else stages,
         limits=limits,
         observe=observe,
         corporate=corporate_proxy(env),

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from agent_os.core.action import NetRequest
 from agent_os.core.ports import Door
+from agent_os.effects.proxy.http1 import Body
 from agent_os.effects.proxy.limits import Limits
+from agent_os.effects.proxy.rules import Treatment
 
 CODINGS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content codings the guard can open -> zlib window bits."""
@@ -38,6 +40,7 @@ class Content:
     port: int
     content_type: str
     body: bytes
+    treatment: Treatment
     action: NetRequest | None = None
 
 
@@ -49,12 +52,15 @@ class Stage(Protocol):
         """Names the stage in denials."""
         ...
 
-    def wants(self, direction: str, host: str, content_type: str) -> bool:
-        """Whether it must see such a body; then the body is read whole before it goes on."""
+    def wants(self, direction: str, host: str, treatment: Treatment) -> bool:
+        """Whether it must see such bodies; then they are read whole before they go on."""
         ...
 
-    async def inspect(self, content: Content) -> str:
-        """Return an empty string to let the body pass, or why not (never a value of it)."""
+    async def inspect(self, content: Content) -> bytes:
+        """Return the body that goes on: the same, or (responses only) another in its place.
+
+        Raises ContentError to refuse it; the reason names types and bounds, never a value of the body.
+        """
         ...
 
 
@@ -74,27 +80,45 @@ FindRestorer = Callable[[Door, str], Restorer | None]
 """(the session's door, content type of a response) -> what restores it, or None where nothing was replaced."""
 
 
-async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) -> None:
-    """Show a body to every stage that wants it. Raises ContentError; a stage that fails or is late refuses."""
+async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) -> bytes:
+    """Show a body to every stage that wants it and return what goes on.
+
+    Raises ContentError; a stage that fails or is late refuses, and so does one that would change a request: that was
+    judged as it is.
+    """
     for stage in stages:
         try:
-            if not stage.wants(content.direction, content.host, content.content_type):
+            if not stage.wants(content.direction, content.host, content.treatment):
                 continue
             async with asyncio.timeout(limits.stage_seconds):
-                why = await stage.inspect(content)
+                body = await stage.inspect(content)
+        except ContentError:
+            raise
         except TimeoutError:
             raise ContentError(f"content.{stage.name}", "the inspection took too long") from None
         except Exception as error:
             raise ContentError(f"content.{stage.name}", f"the inspection failed: {type(error).__name__}") from None
-        if why:
-            raise ContentError(f"content.{stage.name}", why)
+        if body != content.body:
+            if content.direction == "request":
+                raise ContentError(f"content.{stage.name}", "a request cannot be changed after it was judged")
+            content = replace(content, body=body)
+    return content.body
 
 
-def wanted(stages: Sequence[Stage], direction: str, host: str, content_type: str) -> bool:
-    """Whether any stage wants such a body; a stage that cannot say wants it (and then refuses it)."""
+async def read_whole(body: Body, most: int, limits: Limits) -> bytes:
+    """Return a body that must be read whole. Raises HttpError (413) when it is too long, ContentError when too slow."""
+    try:
+        async with asyncio.timeout(limits.whole_seconds):
+            return await body.whole(most)
+    except TimeoutError:
+        raise ContentError("content.slow", "the body did not arrive in time", 408) from None
+
+
+def wanted(stages: Sequence[Stage], direction: str, host: str, treatment: Treatment) -> bool:
+    """Whether any stage wants such bodies; a stage that cannot say wants them (and then refuses them)."""
     for stage in stages:
         try:
-            if stage.wants(direction, host, content_type):
+            if stage.wants(direction, host, treatment):
                 return True
         except Exception:
             return True

@@ -19,7 +19,7 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, decode, run_stages, wanted
+from agent_os.effects.proxy.content import Content, ContentError, decode, read_whole, run_stages, wanted
 from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
@@ -189,17 +189,17 @@ class Requests:
         content_type = head.get("content-type")
         try:
             self._check_size(head, route)
-            if whole is None and (treatment.body or wanted(parts.stages, "request", asked.host, content_type)):
+            if whole is None and (treatment.body or wanted(parts.stages, "request", asked.host, treatment)):
                 most = treatment.body_bytes or parts.limits.body_inspect_bytes
                 self._hold(min(head.length, most) if head.length > 0 else most)
                 self._continue(head)
-                whole = await body.whole(most)
+                whole = await read_whole(body, most, parts.limits)
             plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
             if plain and treatment.redact_keys:
                 head, whole, plain = _without_keys(head, whole or b"", plain)
             action = plan_action(asked, head, flow.principal, body=plain, size=max(head.length, len(whole or b"")))
             if plain:
-                content = Content("request", asked.host, asked.port, content_type, plain, action)
+                content = Content("request", asked.host, asked.port, content_type, plain, treatment, action)
                 await run_stages(parts.stages, content, parts.limits)
             admission = await self.admit(action, route, f"{head.method} {asked.host}")
         except ContentError as error:
@@ -293,7 +293,7 @@ class Requests:
             decision = parts.refusal(f"secrets.{error.name}", error.reason)
             denied(parts, self.flow, decision, "secret")
             return Outcome(error="denied"), self._deny(decision, head, asked.host, asked.port, body_done=body.done)
-        fields = _acceptable(fields, secrets, parts, asked.host)
+        fields = _acceptable(fields, secrets, parts, route)
         try:
             upstream = await self.upstream(route)
         except UpstreamError as error:
@@ -422,12 +422,16 @@ def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, 
     return replace(head, fields=fields), clean, clean
 
 
-def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, host: str) -> list[tuple[str, str]]:
-    """Return the fields with an Accept-Encoding whose answers the guard can look into, where it must."""
+def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, route: Route) -> list[tuple[str, str]]:
+    """Return the fields without those whose answers the guard could not look into, where it must.
+
+    A part of a body is asked for whole then: what is found in it could be cut in two by ranges.
+    """
     if secrets.masker is not None or (parts.restorer is not None and parts.restorer(parts.door, "") is not None):
         allowed = "identity"
-    elif wanted(parts.stages, "response", host, ""):
+    elif wanted(parts.stages, "response", route.host, route.treatment):
         allowed = "gzip, deflate"
+        fields = [(name, value) for name, value in fields if name not in ("range", "if-range")]
     else:
         return fields
     kept = [(name, value) for name, value in fields if name != "accept-encoding"]

@@ -71,6 +71,8 @@ class Limits:
     connections: int = 8192
     connections_per_agent: int = 4096
     drain_seconds: float = 10.0
+    whole_seconds: float = 120.0
+    """From the first to the last byte of a body that must be read whole (a slow body holds memory): refused."""
     stage_seconds: float = 5.0
     """Deadline of one content stage for one body: past it the body is refused."""
     destination_bytes: int = 0

@@ -8,15 +8,32 @@ of secrets, archive bombs, a part taken for the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, Inflation, Restorer, decode, run_stages, wanted
+from agent_os.effects.proxy.content import (
+    Content,
+    ContentError,
+    Inflation,
+    Restorer,
+    decode,
+    read_whole,
+    run_stages,
+    wanted,
+)
 from agent_os.effects.proxy.fill import Resolved
 from agent_os.effects.proxy.http1 import CHUNKED, UNTIL_CLOSE, Body, Head, HttpError
 from agent_os.effects.proxy.limits import INFORMATIONAL_MAX, Limits
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
+
+_PARTIAL: Final = 206
+_TOO_LARGE: Final = 413
+_OF_OTHER_BYTES: Final = frozenset(
+    {"content-encoding", "content-md5", "digest", "repr-digest", "content-digest", "etag"}
+)
+"""Fields that speak of the bytes as they came: they go when a stage puts other bytes in their place."""
 
 
 async def read_response_head(upstream: Stream, method: str, limits: Limits) -> Head:
@@ -57,14 +74,24 @@ async def inspect_response(
     limit = treatment.response_bytes or parts.limits.response_bytes
     if limit and response.length > limit:
         raise ContentError("content.size", "the response body is larger than allowed")
-    if not wanted(parts.stages, "response", route.host, kind):
+    if not wanted(parts.stages, "response", route.host, treatment):
         return fields, None
+    if response.status == _PARTIAL:
+        raise ContentError("content.partial", "a part of a body cannot be inspected", 502)
     most = parts.limits.body_inspect_bytes
     hold(min(response.length, most) if response.length > 0 else most)
-    whole = await body.whole(most)
+    try:
+        whole = await read_whole(body, most, parts.limits)
+    except HttpError as error:
+        if error.status == _TOO_LARGE:
+            raise ContentError("content.size", "the response is larger than can be inspected", 502) from None
+        raise
     plain = decode(whole, coding, parts.limits)
-    await run_stages(parts.stages, Content("response", route.host, route.port, kind, plain), parts.limits)
-    return fields, whole
+    content = Content("response", route.host, route.port, kind, plain, treatment)
+    clean = await run_stages(parts.stages, content, parts.limits)
+    if clean == plain:
+        return fields, whole
+    return [(name, value) for name, value in fields if name not in _OF_OTHER_BYTES], clean
 
 
 async def forward_response(
@@ -80,7 +107,7 @@ async def forward_response(
     route: Route,
 ) -> None:
     """Write the response to the client, piece by piece."""
-    length = len(whole) if whole else response.length
+    length = len(whole) if whole is not None else response.length
     restorer = _restorer(parts, response) if not body.done or whole else None
     if restorer is not None and whole:
         whole = restorer.feed(whole) + restorer.finish()

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from agent_os.guards.egress.findings import FindingRule
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
@@ -19,6 +21,7 @@ class Treatment:
     `messages`: WebSocket text messages are judged one by one. `encoded_slash`: `%2F` may stand in a path.
     `sealed`: policy wants to look and may not open TLS here: TLS is refused.
     `raw`: the policy says that any protocol passes here, HTTP/2 without TLS included.
+    `response_findings`: what responses may not hold. `archives`: `check` or `deny`, both directions.
     `redact_keys`: API keys in request bodies are replaced before judging. `unavailable`: why nothing may pass here.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
@@ -39,6 +42,8 @@ class Treatment:
     content_types: tuple[str, ...] = ()
     request_bytes: int = 0
     response_bytes: int = 0
+    response_findings: tuple[FindingRule, ...] = ()
+    archives: str = ""
     total_bytes: int = 0
     why: str = ""
 

@@ -20,6 +20,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from agent_os.core.errors import DeniedError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy import answers, http1
+from agent_os.effects.proxy.content import Content, ContentError, run_stages, wanted
 from agent_os.effects.proxy.credentials import CredentialError, Filler, names_in
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.http1 import Head, HttpError
@@ -102,6 +103,11 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
     return Outcome({"status": 101})
 
 
+def _kind(raw: bytes) -> str:
+    """Return how a message is read: one that begins as JSON does is JSON."""
+    return "application/json" if raw[:1] in (b"{", b"[") else "text/plain"
+
+
 class _Messages:
     """The two directions of one WebSocket."""
 
@@ -168,12 +174,7 @@ class _Messages:
     async def _judged(self, message: str | bytes, *, outward: bool) -> TextMessage | BytesMessage:
         """Return the message to send on. Raises DeniedError."""
         if not outward:
-            masker = self._secrets.masker
-            if masker is None:
-                return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
-            raw = message.encode() if isinstance(message, str) else message
-            clean = masker.feed(raw, last=True)
-            return TextMessage(clean.decode()) if isinstance(message, str) else BytesMessage(clean)
+            return await self._brought(message)
         text = isinstance(message, str)
         raw = message.encode() if isinstance(message, str) else message
         if self._route.treatment.messages:
@@ -181,14 +182,28 @@ class _Messages:
         if text and names_in(raw):
             for name in names_in(raw):
                 await self._secrets.need(name, "websocket")
-            kind = "application/json" if raw[:1] in (b"{", b"[") else "text/plain"
-            raw = Filler(self._secrets.values).body(raw, kind)
+            raw = Filler(self._secrets.values).body(raw, _kind(raw))
         return TextMessage(raw.decode()) if text else BytesMessage(raw)
+
+    async def _brought(self, message: str | bytes) -> TextMessage | BytesMessage:
+        """Return a message of the server's as it goes on: shown to content stages, echoes masked. Raises DeniedError."""
+        parts, route, masker = self._parts, self._route, self._secrets.masker
+        raw = message.encode() if isinstance(message, str) else message
+        if wanted(parts.stages, "response", route.host, route.treatment):
+            content = Content("response", route.host, route.port, _kind(raw), raw, route.treatment)
+            try:
+                raw = await run_stages(parts.stages, content, parts.limits)
+            except ContentError as error:
+                decision = parts.refusal(error.rule, error.reason)
+                denied(parts, self._flow, decision, "websocket")
+                raise DeniedError(decision) from None
+        clean = masker.feed(raw, last=True) if masker is not None else raw
+        return TextMessage(clean.decode()) if isinstance(message, str) else BytesMessage(clean)
 
     async def _admit(self, raw: bytes, *, text: bool) -> None:
         if text and self._route.treatment.graphql_messages and classify_message(raw.decode()) is None:
             return  # connection_init, ping, complete: carries no operation
-        kind = "application/json" if text and raw[:1] in (b"{", b"[") else "text/plain"
+        kind = _kind(raw) if text else "text/plain"
         method = "WEBSOCKET_TEXT" if text else "WEBSOCKET_BINARY"
         head = Head(method, self._asked.target, 0, (("content-type", kind),), len(raw), True)
         body = raw if text else None

@@ -137,6 +137,18 @@ class UpstreamTls(_Model):
     client_key: StrictStr = Field(default="", description="PEM file of its key; absent: in the same file.")
 
 
+class ResponseFindings(_Model):
+    """What may not stand in a response: it is read whole, decoded, and looked at by the detectors."""
+
+    find: Annotated[list[StrictStr], Field(min_length=1)] = Field(
+        description="Entity names (PERSON, IBAN_CODE, SECRET for every secret, …), globs, or * for any."
+    )
+    do: Literal["deny", "mask"] = Field(
+        default="deny", description="`deny` refuses the response, `mask` replaces what was found."
+    )
+    score: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="Least confidence.")
+
+
 class ContentLimits(_Model):
     """What may pass to and from an endpoint. 0 and empty: no limit here."""
 
@@ -147,6 +159,13 @@ class ContentLimits(_Model):
     )
     response_types: list[StrictStr] = Field(
         default_factory=list, description="Content types responses may have, for example application/json."
+    )
+    response_findings: list[ResponseFindings] = Field(
+        default_factory=list, description="Personal data and secrets that responses may not bring in."
+    )
+    archives: Literal["", "check", "deny"] = Field(
+        default="",
+        description="Archives in bodies, both ways: `check` opens them within bounds, `deny` refuses them.",
     )
 
 

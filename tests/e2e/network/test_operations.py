@@ -14,7 +14,7 @@ from agent_os.core.action import Action
 from agent_os.core.errors import IntegrityError
 from agent_os.effects.proxy import Limits, Treatment
 from agent_os.effects.proxy.authority import CertificateAuthority
-from agent_os.effects.proxy.content import Content
+from agent_os.effects.proxy.content import Content, ContentError
 from tests.e2e.network.world import Client, Place, World, response
 
 
@@ -27,16 +27,18 @@ class Words:
         self.direction, self.mood = direction, ""
         self.seen: list[bytes] = []
 
-    def wants(self, direction: str, host: str, content_type: str) -> bool:
+    def wants(self, direction: str, host: str, treatment: Treatment) -> bool:
         return direction == self.direction
 
-    async def inspect(self, content: Content) -> str:
+    async def inspect(self, content: Content) -> bytes:
         self.seen.append(content.body)
         if self.mood == "fail":
             raise RuntimeError("broken")
         if self.mood == "hang":
             await asyncio.sleep(60)
-        return "a forbidden word" if b"forbidden" in content.body else ""
+        if b"forbidden" in content.body:
+            raise ContentError("content.words", "a forbidden word")
+        return content.body
 
 
 def post(port: int, body: bytes, extra: str = "") -> bytes:
