@@ -95,7 +95,11 @@ def submit(
         task = await desk.submit(
             TaskRequest(**parts, principal=principal, queue=queue, priority=priority, deadline=deadline)
         )
-        return await desk.wait(task.id) if wait else task
+        if not wait:
+            return task
+        from agent_os.cli.task_follow import watched  # noqa: PLC0415
+
+        return await watched(desk, task.id)
 
     task = with_desk(work, acting=True)
     typer.echo(json.dumps(task.to_json()) if as_json else _line(task) if wait else task.id)
@@ -134,20 +138,62 @@ def show(task_id: TaskId, as_json: Json = False) -> None:
 
 
 @app.command()
-def logs(task_id: TaskId, as_json: Json = False) -> None:
+def logs(
+    task_id: TaskId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show what the audit has of a task: each decision and each effect."""
-    from agent_os.audit.export import moment, target  # noqa: PLC0415
+    from agent_os.cli.task_follow import records, shown  # noqa: PLC0415
     from agent_os.runtime.task_desk import records_of  # noqa: PLC0415
 
-    task = with_desk(lambda desk: desk.get(task_id))
-    for record in records_of(task.id):
-        if as_json:
-            typer.echo(json.dumps(record))
-            continue
-        action = record.get("action")
-        kind = action.get("kind", "") if isinstance(action, dict) else ""
-        rest = " ".join(part for part in (kind, target(record), str(record.get("error", ""))) if part)
-        typer.echo(f"{moment(record)}  {record.get('type')}  {_printable(rest)}")
+    async def work(desk: TaskDesk) -> None:
+        task = await desk.get(task_id)
+        if not follow:
+            for record in records_of(task.id, desk.environment):
+                shown(dict(record), as_json=as_json)
+            return
+        async for record in records(desk, task.id):
+            shown(record, as_json=as_json)
+
+    with_desk(work)
+
+
+@app.command()
+def limit(
+    scope: Annotated[str, typer.Argument(help="queue, tenant, agent or tool.")],
+    name: Annotated[str, typer.Argument(help="Which; '*': each that has no limit of its own.")],
+    at_once: Annotated[int, typer.Option(min=0, help="Most at once, over all workers; 0: any.")] = 0,
+    starts: Annotated[int, typer.Option(min=0, help="Most starts within --within; 0: any.")] = 0,
+    within: Annotated[str, typer.Option(help="The window of --starts: 1m.")] = "1m",
+) -> None:
+    """Limit what runs at once or starts in a window, over all workers; without options the limit is taken away."""
+
+    async def work(desk: TaskDesk) -> None:
+        window = seconds(within) if starts else 0.0
+        await desk.set_limit(scope, name, at_once=at_once, starts=starts, seconds=window)
+
+    with_desk(work, acting=True)
+    typer.echo(f"{scope} {name}: " + (_limited(at_once, starts, within) or "no limit"))
+
+
+@app.command()
+def limits(as_json: Json = False) -> None:
+    """List the limits on queues, tenants, agents and tools."""
+    found = with_desk(lambda desk: desk.limits())
+    if as_json:
+        typer.echo(json.dumps([dict(each) for each in found]))
+        return
+    for each in found:
+        window = f"{each['seconds']:g}s"
+        typer.echo(f"{each['scope']} {each['name']}: {_limited(each['at_once'], each['starts'], window)}")
+    if not found:
+        typer.echo("no limits but those of docs/limits.md")
+
+
+def _limited(at_once: int, starts: int, within: str) -> str:
+    parts = (f"{at_once} at once" if at_once else "", f"{starts} starts in {within}" if starts else "")
+    return ", ".join(part for part in parts if part)
 
 
 @app.command()
@@ -181,6 +227,8 @@ def _stopped(task_id: str, wanted: str) -> None:
 def _line(task: Task) -> str:
     said = task.reason or (json.dumps(task.result) if task.result is not None else "")
     waiting = f"approval {task.approval}" if task.state.value == "waiting" else ""
+    if task.state.value == "waiting-children":
+        waiting = f"{len(task.waits)} children"
     parts = (
         task.id,
         task.state.value + (f" ({task.wanted} asked)" if task.wanted else ""),
@@ -192,4 +240,6 @@ def _line(task: Task) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    from agent_os.cli.task_follow import printable  # noqa: PLC0415
+
+    return printable(text)

@@ -7,13 +7,14 @@ is recorded in the audit first. The principal is the user the command runs as.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
 from agent_os.core.task import OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
+from agent_os.effects.durable.dispatch import Limit, Limits
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.leases import Leases
 from agent_os.effects.durable.ledger import Ledger
@@ -39,6 +41,8 @@ from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import State, open_state, state_directory
 from agent_os.runtime.tasks import TaskRuntime, open_ledger, scheduled
 
+FOLLOW_SECONDS: Final = 0.3
+"""Between two looks at the audit of a task that is followed."""
 START_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 300.0
 """A worker that was started on demand ends after this long without tasks and without schedules."""
@@ -152,6 +156,16 @@ class TaskDesk:
             await self.schedules.pause(name, operation == "pause")
             if operation == "resume":
                 await self.ensure_worker("default")
+
+    async def set_limit(self, scope: str, name: str, *, at_once: int, starts: int, seconds: float) -> None:
+        """Limit a queue, tenant, agent or tool, over all workers; nothing limited takes the limit away."""
+        limit = Limit(scope, name, at_once, starts, seconds).checked()
+        await self.record("task.limit", scope=scope, name=name, at_once=at_once, starts=starts, seconds=seconds)
+        await Limits(self.ledger).set(limit)
+
+    async def limits(self) -> Sequence[Mapping[str, Any]]:
+        """Return every limit that was set, in plain JSON."""
+        return [asdict(each) for each in await Limits(self.ledger).list()]
 
     async def workers(self) -> Sequence[WorkerView]:
         """Return the workers with a valid lease."""
@@ -269,14 +283,34 @@ def task_request(
     return {"program": program, "input": given, "workspace": str(folder), "policies": named, "owner": principal}
 
 
+class TaskRecords:
+    """The audit's records of one task, read on as they are written."""
+
+    def __init__(self, task_id: str, environment: Mapping[str, str] | None = None) -> None:
+        self._task, self._references = task_id, set[str]()
+        reader = open_audit(environment=environment)
+        self._follower = reader.follow()  # before the first look: what comes meanwhile is seen twice, never lost
+        self._first = [record for record in reader.records() if self._concerned(record)]
+        self._told: set[str] = set()
+
+    def fresh(self) -> list[Mapping[str, Any]]:
+        """Return the task's records since the last call, in order of time."""
+        found = [*self._first, *(record for record in self._follower.poll() if self._concerned(record))]
+        self._first, wanted = [], []
+        for record in found:
+            digest = json.dumps(record, sort_keys=True, default=str)
+            if digest not in self._told:
+                self._told.add(digest)
+                wanted.append(record)
+        return wanted
+
+    def _concerned(self, record: Mapping[str, Any]) -> bool:
+        mine = record.get("session") == self._task or record.get("task") == self._task
+        if mine and record.get("ref"):
+            self._references.add(str(record["ref"]))
+        return mine or record.get("ref") in self._references
+
+
 def records_of(task_id: str, environment: Mapping[str, str] | None = None) -> list[Mapping[str, Any]]:
     """Return the audit's records of a task, in order of time."""
-    reader = open_audit(environment=environment)
-    wanted = []
-    references: set[str] = set()
-    for record in reader.records():
-        if record.get("session") == task_id or record.get("task") == task_id or record.get("ref") in references:
-            wanted.append(record)
-            if record.get("ref"):
-                references.add(str(record["ref"]))
-    return wanted
+    return TaskRecords(task_id, environment).fresh()
