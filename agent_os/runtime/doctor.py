@@ -234,15 +234,19 @@ def _limits(host: HostFacts) -> list[Layer]:
         )
     rows.append(Layer("disk-limit", "partly", "sizes of private file systems, RLIMIT_FSIZE, free space of the workspace watched",
                       "a workspace on a file system of its own"))  # fmt: skip
-    rows.append(
-        Layer(
-            "io-limit",
-            "missing",
-            "not limited: a policy that asks for it is refused",
-            "leave io_bytes_per_second out",
-        )
-    )
+    rows.append(_io_limit(cgroups.io_version() if "io" in controllers else 0))
     return rows
+
+
+def _io_limit(version: int) -> Layer:
+    if version == 2:
+        return Layer("io-limit", "enforced", "io cgroup version 2: reads and writes of every disk the run can reach")
+    if version == 1:
+        return Layer("io-limit", "partly", "blkio cgroup version 1: reads and direct writes, not writes the kernel buffers",
+                     "version 2 control groups, or --allow-missing io-limit-of-buffered-writes")  # fmt: skip
+    return Layer(
+        "io-limit", "partly", "a policy with io_bytes_per_second is refused", "root, or a delegated cgroup with io"
+    )
 
 
 def _egress(host: HostFacts) -> Layer:

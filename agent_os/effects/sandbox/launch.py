@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agent_os.core.errors import EffectError, EnforcementError
-from agent_os.effects.sandbox.cgroups import RunGroup
+from agent_os.effects.sandbox.cgroups import block_devices
+from agent_os.effects.sandbox.group import RunGroup
 from agent_os.effects.sandbox.running import END_TIMEOUT_SECONDS, Ended, ProgramError, Running
 from agent_os.effects.sandbox.server import Launcher
 from agent_os.guards.confine.plan import SandboxPlan
@@ -45,9 +46,10 @@ async def launch(
     except ValueError as error:
         raise EffectError(str(error)) from None
     planted, group = None, None
-    if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by:
-        planted = launcher.take(plan.limits)
-        group = planted[1] if planted else RunGroup(plan.limits)
+    limits = plan.limits
+    if plan.memory_by == "cgroup" or "cgroup" in plan.pids_by or limits.cpus or limits.io_bytes_per_second:
+        planted = launcher.take(limits)
+        group = planted[1] if planted else RunGroup(limits, _disks(plan) if limits.io_bytes_per_second else ())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     running = Running(plan, ours, group)
     groups = list(group.procs) if group and not planted else []
@@ -78,3 +80,10 @@ async def launch(
             raise EnforcementError(["sandbox"], f"not built within {START_TIMEOUT_SECONDS:.0f} s") from None
         raise
     return running
+
+
+def _disks(plan: SandboxPlan) -> tuple[str, ...]:
+    """Return the disks that a run could read from or write to."""
+    folders = [mount for mount in plan.mounts if mount.kind in ("bind", "overlay") and not mount.devices]
+    places = [(mount.source, mount.writable) for mount in folders]
+    return block_devices([*places, *((mount.upper, True) for mount in folders if mount.upper)])

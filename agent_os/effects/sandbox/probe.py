@@ -56,6 +56,12 @@ def host_facts(paths: Iterable[str] = ()) -> HostFacts:
         missing["cpu-limit"] = (
             "no cpu cgroup can be written by this user (root, or a delegated cgroup, would be needed)"
         )
+    if "io" not in controllers:
+        missing["io-limit"] = "no io (version 1: blkio) cgroup can be written by this user"
+    elif cgroups.io_version() == 1:
+        missing["io-limit-of-buffered-writes"] = (
+            "version 1 control groups hold back reads and direct writes, not writes that the kernel buffers"
+        )
     root = os.geteuid() == 0
     idmapped = root and at_least(release, 5, 12)
     if root and not idmapped:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_os.core.errors import EffectError, EnforcementError
-from agent_os.effects.sandbox.cgroups import RunGroup
+from agent_os.effects.sandbox.group import RunGroup
 from agent_os.guards.confine.plan import SandboxPlan
 
 END_TIMEOUT_SECONDS: Final = 10.0

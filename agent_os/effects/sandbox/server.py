@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from agent_os.core.errors import EffectError, EnforcementError
-from agent_os.effects.sandbox.cgroups import RunGroup
 from agent_os.effects.sandbox.cgroups import available as cgroups_available
+from agent_os.effects.sandbox.group import RunGroup
 from agent_os.effects.sandbox.native import NotBuiltError, sealed_launcher
 from agent_os.guards.confine.inputs import Limits
 from agent_os.guards.confine.wire import encode_forget, encode_keep, encode_plant

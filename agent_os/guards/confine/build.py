@@ -24,6 +24,7 @@ NAMESPACES: Final = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
 INDISPENSABLE: Final = ("user-namespace", "mount-namespace", "pid-namespace", "seccomp")
 """Layers the sandbox is made of: `--allow-missing` does not let them go."""
 PID_MAX_SPARE: Final = 301
+BUFFERED_WRITES: Final = "io-limit-of-buffered-writes"
 
 
 def plan_sandbox(
@@ -95,7 +96,10 @@ def _missing(confinement: Confinement, host: HostFacts) -> dict[str, str]:
     if confinement.limits.cpus and "cpu" not in host.controllers:
         missing["cpu-limit"] = host.missing.get("cpu-limit", "no writable cpu cgroup")
     if confinement.limits.io_bytes_per_second:
-        missing["io-limit"] = "disk bandwidth is not limited on any machine yet: leave io_bytes_per_second out"
+        if "io" not in host.controllers:
+            missing["io-limit"] = host.missing.get("io-limit", "no writable io cgroup")
+        elif BUFFERED_WRITES in host.missing:
+            missing[BUFFERED_WRITES] = host.missing[BUFFERED_WRITES]
     return missing
 
 
