@@ -33,6 +33,14 @@ def test_packs_are_in_the_wheel(names: list[str]) -> None:
             assert f"agent_os/_data/{path.relative_to(ROOT)}" in names
 
 
+def test_the_launchers_sources_are_in_the_wheel(names: list[str]) -> None:
+    """The C sources travel as text and no machine code does: each machine compiles its own launcher."""
+    folder = "agent_os/effects/sandbox/compiled"
+    sources = {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.[ch]")}
+    assert len(sources) >= 9
+    assert {name for name in names if name.startswith(folder)} == sources
+
+
 def test_only_one_top_level_package(names: list[str]) -> None:
     """The wheel installs `agent_os` and its metadata, nothing else."""
     tops = {name.split("/")[0] for name in names}

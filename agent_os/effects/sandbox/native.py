@@ -75,7 +75,7 @@ def sealed_launcher(state: Path | None = None) -> int:
             reasons.append(f"{folder} cannot be written")
         except (OSError, NotBuiltError) as error:
             reasons.append(str(error))
-    raise NotBuiltError("; ".join(reasons) or "there is no place to keep it")
+    raise NotBuiltError("; ".join(dict.fromkeys(reasons)) or "there is no place to keep it")
 
 
 def _places(state: Path | None) -> Iterator[Path]:
