@@ -22,6 +22,8 @@ SOCKS_BYTES_MAX: Final = 600
 """The longest SOCKS5 negotiation message: a 255 byte name, 255 byte user and password."""
 ADDRESSES_MAX: Final = 32
 """Addresses of one name that are judged; a name with more is refused."""
+ADDRESS_FORMS_KEPT: Final = 4096
+"""Hosts of which it is remembered whether they are addresses, and of which kind."""
 SYNTHETIC_NAMES_MAX: Final = 4096
 """Distinct names one sandbox may look up: what a DNS exfiltration channel could carry is bounded by this."""
 DNS_MESSAGE_BYTES_MAX: Final = 1232

@@ -12,11 +12,12 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError
-from agent_os.effects.proxy.limits import DNS_MESSAGE_BYTES_MAX, SYNTHETIC_NAMES_MAX
+from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, DNS_MESSAGE_BYTES_MAX, SYNTHETIC_NAMES_MAX
 
 _FIRST: Final = int(ipaddress.IPv4Address("198.18.0.16"))
 _NETWORK: Final = ipaddress.IPv4Network("198.18.0.0/15")
@@ -50,6 +51,7 @@ class SyntheticNames:
         return self._by_address.get(address)
 
     @staticmethod
+    @lru_cache(ADDRESS_FORMS_KEPT)
     def covers(address: str) -> bool:
         """Whether an address is of the synthetic range (and so means nothing outside this table)."""
         try:

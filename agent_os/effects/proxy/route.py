@@ -12,6 +12,7 @@ import asyncio
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from agent_os.core.action import NetConnect
@@ -20,7 +21,7 @@ from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectE
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.inference import serves_inference
-from agent_os.effects.proxy.limits import ADDRESSES_MAX
+from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX
 from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
@@ -46,6 +47,7 @@ class Route:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@lru_cache(ADDRESS_FORMS_KEPT)
 def is_literal(host: str) -> bool:
     """Whether a canonical host is an address."""
     try:

@@ -283,13 +283,23 @@ async def connect_wire(
     try:
         problem = sock.connect_ex((address, port))
         if problem == errno.EINPROGRESS:
-            await _connected(loop, sock, seconds)
+            if not _stands(sock):
+                await _connected(loop, sock, seconds)
         elif problem:
             raise OSError(problem, os.strerror(problem))
     except BaseException:
         sock.close()
         raise
     return Wire(loop, sock, listens)
+
+
+def _stands(sock: socket.socket) -> bool:
+    """Whether a connection that was just begun is there already, as on one machine: then no turn of the loop is lost."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, seconds: float) -> None:
