@@ -40,6 +40,8 @@ REDACT_KEYS: Final = "openshell/regex"
 """The middleware that is built in: API keys in request bodies are replaced by a mark."""
 NAMES_MAX: Final = 4096
 """Names and destinations whose treatment is remembered; past it the memory is emptied."""
+LOGIN: Final = frozenset({"login"})
+"""A secret that may only stand in a login asks for no look into requests."""
 BODY_PLACES: Final = frozenset({"body"})
 _STRICTEST: Final = ("deny", "check").index
 CONTROL: Final = "control.sock"
@@ -116,7 +118,9 @@ class PolicyRules:
             for section in sections
             for entry in section.inspections(host, port)  # type: ignore[attr-defined]
         ]
-        secret = any(matches(host.replace(".", "/")) for rows in self._secrets.values() for matches, _ in rows)
+        dotted = host.replace(".", "/")
+        secret = any(where - LOGIN and matches(dotted) for rows in self._secrets.values() for matches, where in rows)
+        logins = {(str(entry["login"]), bool(entry["login_plain"])) for entry in entries}
         middlewares = [item for selector, item in self._middlewares if selector.matches(host)]
         unknown = [item.middleware for item in middlewares if item.middleware != REDACT_KEYS]
         reasons = {
@@ -124,7 +128,9 @@ class PolicyRules:
             "privacy or rego": self._content,
             "secrets": secret,
             "middlewares": bool(middlewares),
-            "tls or content options": any(entry["upstream_tls"] or entry["content"] for entry in entries),
+            "tls or content options": any(
+                (entry["upstream_tls"] and not entry["login"]) or entry["content"] for entry in entries
+            ),
         }
         excused = bool(entries) and all(entry["uninspected"] for entry in entries)
         inspect = any(reasons.values()) and not excused
@@ -137,7 +143,9 @@ class PolicyRules:
             redact_keys=bool(middlewares),
             raw=bool(entries) and all(entry["uninspected"] or entry["protocol"] == "tcp" for entry in entries),
             graphql_messages=any(entry["websocket_graphql"] for entry in entries),
-            unavailable=f"the middleware {unknown[0]!r} is not installed" if unknown else "",
+            unavailable=_unavailable(unknown, len(logins)),
+            login=next(iter(logins))[0] if len(logins) == 1 else "",
+            login_plain=next(iter(logins))[1] if len(logins) == 1 else False,
             body_bytes=0 if self._content else max((int(entry["body_bytes"]) for entry in reads), default=0),
             encoded_slash=any(entry["allow_encoded_slash"] for entry in entries),
             why=", ".join(reason for reason, holds in reasons.items() if holds),
@@ -161,6 +169,12 @@ class PolicyRules:
     def reachable(self) -> Sequence[Mapping[str, Any]]:
         """Return what may be reached, one entry an endpoint, of every layer."""
         return [dict(row) for sections in self._layers for section in sections for row in section.reachable()]  # type: ignore[attr-defined]
+
+
+def _unavailable(unknown: Sequence[str], logins: int) -> str:
+    if unknown:
+        return f"the middleware {unknown[0]!r} is not installed"
+    return "endpoints of this host and port disagree about `login`" if logins > 1 else ""
 
 
 def _options(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

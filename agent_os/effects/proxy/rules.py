@@ -22,6 +22,7 @@ class Treatment:
     `sealed`: policy wants to look and may not open TLS here: TLS is refused.
     `raw`: the policy says that any protocol passes here, HTTP/2 without TLS included.
     `response_findings`: what responses may not hold. `archives`: `check` or `deny`, both directions.
+    `login`: the guard logs in there for the program (postgres, imap, smtp), `login_plain` without TLS.
     `redact_keys`: API keys in request bodies are replaced before judging. `unavailable`: why nothing may pass here.
     `pins`: accepted public keys (`sha256:<hex>` of the SPKI), empty for any. `why`: what asked for inspection.
     """
@@ -38,6 +39,8 @@ class Treatment:
     body_bytes: int = 0
     redact_keys: bool = False
     raw: bool = False
+    login: str = ""
+    login_plain: bool = False
     unavailable: str = ""
     content_types: tuple[str, ...] = ()
     request_bytes: int = 0
@@ -70,7 +73,7 @@ class EgressRules(Protocol):
     def secret_places(self, name: str, host: str, port: int) -> frozenset[str]:
         """Return where in a request to a destination a secret may stand.
 
-        Of: header, basic, path, query, body, websocket. Empty: nowhere.
+        Of: header, basic, path, query, body, websocket, login. Empty: nowhere.
         """
         ...
 

@@ -21,6 +21,7 @@ from agent_os.effects.proxy import answers
 from agent_os.effects.proxy.exchange import serve_requests
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls, parse_client_hello
+from agent_os.effects.proxy.login import log_in
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, settle
 from agent_os.effects.proxy.splice import Splice
@@ -42,6 +43,9 @@ async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[]
         if route.treatment.inspect:
             accept()
             await _inspect(parts, flow, route)
+        elif route.treatment.login:
+            accept()
+            await _after_login(parts, flow, route)
         else:
             upstream = await connect_upstream(parts, flow, route, tls=False)
             accept()
@@ -134,6 +138,22 @@ def _refuse(parts: Parts, flow: Flow, rule: str, reason: str, advice: str = "") 
     decision = parts.refusal(rule, reason, advice)
     denied(parts, flow, decision, "tunnel")
     return DeniedError(decision)
+
+
+# ---- logged in by the guard -----------------------------------------------------------------------------------------
+
+
+async def _after_login(parts: Parts, flow: Flow, route: Route) -> None:
+    """Log in with the secret behind the client's placeholder, then relay."""
+    upstream = await log_in(parts, flow, route)
+    if upstream is None:
+        return
+    client = flow.client
+    done, client_flows = _watch(client, upstream, parts.loop.create_future())
+    upstream.pour_into(client)
+    client.pour_into(upstream)
+    client_flows()
+    await done
 
 
 # ---- passed through -------------------------------------------------------------------------------------------------

@@ -189,6 +189,8 @@ class Entry:
             "allow_encoded_slash": endpoint.allow_encoded_slash,
             "websocket_graphql": self.protocol == "websocket" and speaks_graphql(endpoint),
             "uninspected": endpoint.uninspected,
+            "login": endpoint.login,
+            "login_plain": endpoint.login_plain,
             "upstream_tls": endpoint.upstream_tls.model_dump() if endpoint.upstream_tls else None,
             "content": endpoint.content.model_dump() if endpoint.content else None,
         }

@@ -234,6 +234,13 @@ class Endpoint(_Model):
     )
     upstream_tls: UpstreamTls | None = Field(default=None, description="Pins, lowest version, client certificate.")
     content: ContentLimits | None = Field(default=None, description="Sizes, byte budget and types of bodies.")
+    login: Literal["", "postgres", "imap", "smtp"] = Field(
+        default="",
+        description="The guard logs in there for the program, whose password is a placeholder (secrets: `where: [login]`).",
+    )
+    login_plain: StrictBool = Field(
+        default=False, description="The server of `login` has no TLS (a network of your own)."
+    )
     uninspected: StrictStr = Field(
         default="",
         description="Why traffic that cannot be inspected may pass here all the same; recorded with each pass.",

@@ -15,9 +15,9 @@ class Secret(Part):
     from_: Literal["env", "file", "keyring", "vault"] = Field(default="env", alias="from", description="Where it is.")
     key: Text | None = Field(default=None, description="Variable, file or entry name; absent: the secret's own name.")
     destinations: list[Text] = Field(default_factory=list, description="Hosts it may be sent to; globs. None: nowhere.")
-    where: list[Literal["header", "query", "path", "body", "websocket", "basic"]] = Field(
+    where: list[Literal["header", "query", "path", "body", "websocket", "basic", "login"]] = Field(
         default=["header", "basic"],
-        description="Parts of a request it may stand in.",
+        description="Parts of a request it may stand in; `login`: the password of an endpoint with `login`.",
     )
     ask: bool = Field(default=False, description="A person is asked before it is used.")
     who: Who | None = Field(default=None, description="Only for these principals.")

@@ -41,7 +41,9 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 def test_policies_load() -> None:
     """Every policy on the page loads."""
-    assert [Policy.parse(text).digest[:7] for text in blocks("yaml")] == ["sha256:"] * 2
+    digests = [Policy.parse(text).digest[:7] for text in blocks("yaml")]
+    assert len(digests) > 1
+    assert set(digests) == {"sha256:"}
 
 
 @pytest.mark.kernel
