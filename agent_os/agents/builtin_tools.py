@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.agents.builtin_files import FILE_TOOLS
+from agent_os.agents.builtin_mail import MAIL_TOOLS
 from agent_os.agents.builtin_memory import MEMORY_TOOLS
 from agent_os.agents.builtin_world import WORLD_TOOLS
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
@@ -14,7 +15,7 @@ from agent_os.agents.toolbox import Entry, Toolbox, code_of
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import RegisteredTool
 
-BUILTIN_TOOLS: Final[tuple[BuiltinTool, ...]] = (*FILE_TOOLS, *WORLD_TOOLS, *MEMORY_TOOLS)
+BUILTIN_TOOLS: Final[tuple[BuiltinTool, ...]] = (*FILE_TOOLS, *WORLD_TOOLS, *MEMORY_TOOLS, *MAIL_TOOLS)
 
 
 def register_builtin_tools(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
 from agent_os.core.errors import EffectError
+from agent_os.core.mail import Mail
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Outcome, Pending
 from agent_os.core.principal import Principal
+
+
+class MailReader(Protocol):
+    """Reads an agent's own mailbox."""
+
+    async def read(self, principal: Principal, *, after: str = "", limit: int = 20) -> Sequence[Mail]: ...
 
 
 class ToolDoor(Protocol):
@@ -27,6 +34,11 @@ class ToolDoor(Protocol):
 
     @property
     def carried(self) -> Carried: ...
+
+    @property
+    def mail(self) -> MailReader | None:
+        """The mailboxes, where there are any."""
+        ...
 
     async def perform(self, action: Action | Mapping[str, Any]) -> Outcome | Pending:
         """Put one action through the monitor; raises DeniedError."""

@@ -80,6 +80,8 @@ class Permit:
     """The addresses that were judged: a network effector connects to these and no others."""
     deadline: float = 0.0
     """Monotonic seconds; 0: no deadline."""
+    label: Label = UNTRUSTED
+    """What the effect carries, where it is kept for somebody else to read (a message): never more trusted than it is."""
 
 
 class Effector(Protocol):

@@ -23,6 +23,7 @@ from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
 from agent_os.core.facts import Facts
+from agent_os.core.label import UNTRUSTED, Label
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
@@ -333,6 +334,7 @@ class Monitor:
             idempotency_key=key or reference,
             resolved_ips=facts.resolved_ips or (),
             deadline=ports.clock.monotonic() + ports.execute_timeout_s,
+            label=_carried(self.session, action, facts),
         )
         self._flights[reference] = _Flight(reference, taken, key, discharge.note())
         return Admission(action, decision, permit)
@@ -411,6 +413,14 @@ class Monitor:
 
 
 # ---- small pure parts -----------------------------------------------------------------------------------------------
+
+
+def _carried(session: Session, action: Action, facts: Facts) -> Label:
+    """Return the label of what a message carries: as trusted as what was read before it, as guarded as its body."""
+    if action.kind != "message.send" or session.flow is None or facts.labels is None or facts.context is None:
+        return UNTRUSTED
+    body = Label.join_all(label for pointer, label in facts.labels.items() if pointer.startswith("/body"))
+    return replace(body, integrity=min(body.integrity, facts.context.integrity))
 
 
 def _facts_digest(facts: Facts) -> str:

@@ -60,7 +60,10 @@ class AgentsSection:
 
     def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
         if isinstance(action, MessageSend):
-            allowed = self.messages and action.channel == "agent" and bool(action.to)
+            # Names alone: agents of the sender's own task. `task:` and `box:` need the `messages` section.
+            allowed = (
+                self.messages and action.channel == "agent" and bool(action.to) and not any(map(_elsewhere, action.to))
+            )
             return (Match(Verdict.ALLOW, self._messages_rule),) if allowed else ()
         if not isinstance(action, AgentSpawn):
             return ()
@@ -91,6 +94,10 @@ class AgentsSection:
         if action.kind == "message.send":
             return "messages between agents of one task are allowed" if self.messages else "no message is allowed"
         return "roles that may be started: " + ", ".join(self._roles) if self._roles else "no role may be started"
+
+
+def _elsewhere(recipient: str) -> bool:
+    return ":" in recipient or "@" in recipient
 
 
 def _reserve(rule: str, role: AgentRole) -> tuple[Obligation, ...]:

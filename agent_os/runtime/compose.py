@@ -40,6 +40,7 @@ from agent_os.policy.budgets import budget_name
 from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.metering import metered
 from agent_os.runtime.models import models_folder
+from agent_os.runtime.post import Post, post_keys
 from agent_os.runtime.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
@@ -67,6 +68,7 @@ class Composition:
     programs: SandboxPrograms
     models: Providers
     servers: SessionServers
+    post: Post
     rego: RegoEngines | None = None
     retired: list[RegoEngines] = field(default_factory=list)
     """Engines of policies that were in force before: what they are still asked ends first."""
@@ -104,6 +106,7 @@ class _Door:
 
     workspace: str
     carried: Carried
+    mail: Post
     monitor: Monitor | None = None
 
     @property
@@ -181,7 +184,11 @@ def wire(
     effectors.update(dict.fromkeys(memory.kinds, memory))
     programs = SandboxPrograms(policy, workspace, state.path, principal)
     effectors.update(dict.fromkeys(programs.kinds, programs))
-    door = _Door(workspace, carried)
+    post = Post(
+        state.stores.boxes(state.keys, post_keys(state.keys)), SystemClock(), state.path, state.keys, state.environment
+    )
+    effectors.update(dict.fromkeys(post.kinds, post))
+    door = _Door(workspace, carried, post)
     budgets = tuple(_budgets(policy))
     rego = _rego(policy)
     ports = Ports(
@@ -217,7 +224,7 @@ def wire(
     host = ServerHost(policy, workspace, state.path, vault=state.stores.vault)
     servers = SessionServers(host, ServerStore(state.path), Caller(principal, door=monitor))
     servers.register(toolbox)
-    return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, rego)
+    return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, post, rego)
 
 
 def _rego(policy: Policy) -> RegoEngines | None:

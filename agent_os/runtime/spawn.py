@@ -168,6 +168,10 @@ class _ChildDoor:
     def carried(self) -> Any:
         return self.composition.carried
 
+    @property
+    def mail(self) -> Any:
+        return self.composition.post
+
     async def perform(self, action: Action | Mapping[str, Any]) -> Any:
         return await self._bound().perform(action)
 

@@ -39,6 +39,7 @@ class State:
     stores: StateDatabase
     usage: UsageStore
     keyed_digest: Callable[[str], str]
+    environment: Mapping[str, str]
 
     def close(self) -> None:
         """Close the stores, then the audit with its last checkpoint."""
@@ -90,7 +91,7 @@ def open_state(
             log.close()
         raise
     audit = logs[0] if len(logs) == 1 else TeeAudit(*logs)
-    return State(path, keys, audit, logs, stores, UsageStore(path), keyed_digest(digests.id, digests.secret))
+    return State(path, keys, audit, logs, stores, UsageStore(path), keyed_digest(digests.id, digests.secret), dict(env))
 
 
 def _open_audit(

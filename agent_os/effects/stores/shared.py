@@ -20,7 +20,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.principal import Principal
 from agent_os.core.rate import limit_of, subject
 from agent_os.effects.durable.postgres import PostgresDatabase
-from agent_os.effects.stores import approvals, budgets, holders, standing
+from agent_os.effects.stores import approvals, budgets, holders, mailbox, standing
 from agent_os.effects.stores.database import Storage
 
 SPACE: Final = "agentos_state"
@@ -38,8 +38,8 @@ _NOTHING: Final[Mapping[str, float]] = {}
 
 
 def open_counters(url: str) -> PostgresDatabase:
-    """Open the database of budgets and rates. Raises EffectError, MissingPartError."""
-    schema = ";".join((portable(holders.SCHEMA), portable(budgets.SCHEMA), RATES_SCHEMA))
+    """Open the database of budgets, rates and mailboxes. Raises EffectError, MissingPartError."""
+    schema = ";".join((portable(holders.SCHEMA), portable(budgets.SCHEMA), portable(mailbox.SCHEMA), RATES_SCHEMA))
     return PostgresDatabase(url, schema, space=SPACE).open()
 
 

@@ -7,17 +7,18 @@ names it; outcomes, the vault and payloads stay this machine's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_os.effects.stores import approvals, budgets, holders, labels, outcomes, payloads, standing, vault
+from agent_os.effects.stores import approvals, budgets, holders, labels, mailbox, outcomes, payloads, standing, vault
 from agent_os.effects.stores.approvals import Approvals
 from agent_os.effects.stores.budgets import Budgets
-from agent_os.effects.stores.database import Database
+from agent_os.effects.stores.database import Database, Storage
 from agent_os.effects.stores.keys import Keys, Sealer
 from agent_os.effects.stores.labels import SqliteLabels
+from agent_os.effects.stores.mailbox import Mailboxes
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
 from agent_os.effects.stores.vault import Vault
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 SCHEMA = ";".join(
     (
-        holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, outcomes.SCHEMA, vault.SCHEMA, labels.SCHEMA,
+        holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
+        labels.SCHEMA,
     )
 )  # fmt: skip
 
@@ -93,6 +95,11 @@ class StateDatabase:
             if limits is not None:
                 _close_shared(limits)
             raise
+
+    def boxes(self, keys: Keys, signing: Sequence[bytes]) -> Mailboxes:
+        """Return the mailboxes, this machine's or the shared ones; messages are signed with the first key."""
+        database: Storage = self.shared.counters if self.shared is not None else self.database
+        return Mailboxes(database, Sealer(keys, "payload"), signing)
 
     def open_payloads(self, directory: Path, keys: Keys, *, keep_days: float = KEEP_DAYS) -> SqlitePayloads:
         """Open the encrypted payload store beside it (the policy's `audit: {payloads: encrypted}`)."""

@@ -190,12 +190,13 @@ def test_manifests_state_what_decides_where_an_effect_goes() -> None:
     specs = {tool.spec.name: tool.spec for tool in BUILTIN_TOOLS}
     assert set(specs) == {
         "read_file", "write_file", "edit_file", "list_files", "search_files", "delete_file", "http_request",
-        "run_command", "remember", "recall",
+        "run_command", "remember", "recall", "send_message", "read_messages",
     }  # fmt: skip
     for spec in specs.values():
         assert set(spec.arguments) == set(spec.input_schema["properties"])  # type: ignore[index]
         for name, argument in spec.arguments.items():
-            if spec.effect is not Effect.READ and name in ("path", "url", "argv", "cwd", "method", "headers"):
+            if spec.effect is not Effect.READ and name in ("path", "url", "argv", "cwd", "method", "headers", "to"):
                 assert argument.role is Role.AUTHORITY
     assert specs["read_file"].results["$"].integrity == "untrusted"
     assert specs["http_request"].results["$"].integrity == "untrusted"
+    assert specs["read_messages"].results["$"].integrity == "untrusted"
