@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import random
+import re
 import struct
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from agent_os.core.errors import EnforcementError
-from agent_os.guards.confine.seccomp import AUDIT_ARCH, CALLS, call_rules, compile_rules
+from agent_os.guards.confine.seccomp import AUDIT_ARCH, CALLS, LAST_KNOWN_CALL, CallRule, call_rules, compile_rules
 
 ALLOW, KILL = "allow", "kill"
 X86 = AUDIT_ARCH["x86_64"]
@@ -159,3 +163,92 @@ def test_an_unknown_machine_is_refused() -> None:
     """Without a call table there is no filter and so no sandbox."""
     with pytest.raises(EnforcementError):
         compile_rules(call_rules(sockets=True, memory_counted=True), "riscv64")
+
+
+HEADERS = {
+    "x86_64": (Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")),
+    "aarch64": (Path("/usr/include/asm-generic/unistd.h"),),
+}
+"""The kernel's own tables; aarch64 takes the generic one."""
+
+
+def judged(rules: Sequence[CallRule], machine: str, number: int, arguments: Sequence[int]) -> str:
+    """Return what the rule table says, read straight from the table: the first rule whose tests hold, else allow."""
+    column = 0 if machine == "x86_64" else 1
+    if number > LAST_KNOWN_CALL:
+        return "ENOSYS"
+    for rule in rules:
+        if number in (CALLS[name][column] for name in rule.calls) and all(
+            ((arguments[test.argument] & 0xFFFFFFFF & test.mask) in test.values) is not test.negated
+            for test in rule.tests
+        ):
+            return rule.answer
+    return ALLOW
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("sockets", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_program_says_what_the_table_says(machine: str, sockets: bool, counted: bool) -> None:
+    """Over every call number and telling arguments, the assembled filter and the rule table give one answer."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    rules = call_rules(sockets=sockets, memory_counted=counted)
+    program = compile_rules(rules, machine)
+    telling = [0, 1, 2, 3, 6, 10, 16, 17, 0x40, 0o101, 0o755, 0o4755, 0o20000002, 0x5412, 0x541C, 0x40000, 0x10000000, 2**32 - 1,
+               2**32 + 0x5412, 2**63, *(value for rule in rules for test in rule.tests for value in (*test.values, test.mask))]  # fmt: skip
+    for number in [*range(LAST_KNOWN_CALL + 3), 0x40000000, 0x40000027, 2**31, 2**32 - 1]:
+        for _ in range(12):
+            arguments = [chance.choice(telling) for _ in range(6)]
+            said = answer(program, number, *arguments, arch=AUDIT_ARCH[machine])
+            assert said == judged(rules, machine, number, arguments), (seed, machine, number, arguments)
+
+
+def test_a_call_gets_one_answer_on_both_machines() -> None:
+    """What x86-64 denies by name with some arguments, aarch64 denies under its own number with the same arguments."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    rules = call_rules(sockets=True, memory_counted=True)
+    programs = {machine: compile_rules(rules, machine) for machine in AUDIT_ARCH}
+    both = [name for name, numbers in CALLS.items() if -1 not in numbers]
+    assert len(both) > 50
+    for name in both:
+        for _ in range(40):
+            arguments = [
+                chance.choice((0, 1, 2, 0o101, 0o4755, 0o755, 0x5412, 0x10000000, 0x7E020000, 16, 262))
+                for _ in range(6)
+            ]
+            answers = {
+                answer(programs[machine], CALLS[name][column], *arguments, arch=AUDIT_ARCH[machine])
+                for column, machine in enumerate(("x86_64", "aarch64"))
+            }
+            assert len(answers) == 1, (seed, name, arguments, answers)
+
+
+@pytest.mark.parametrize("foreign", [0x40000028, 0x40000003, 0xC000003E, 0xC00000F3, 0x16, 0])
+def test_an_arm_program_cannot_change_its_tongue(foreign: int) -> None:
+    """Under aarch64's filter every other architecture (32-bit ARM, x86, RISC-V, none) is killed, whatever the number."""
+    program = compile_rules(call_rules(sockets=True, memory_counted=True), "aarch64")
+    for number in (0, 1, 40, 64, 220, 451, 0x40000000):
+        assert answer(program, number, arch=foreign) == KILL
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_numbers_are_the_kernels_own(machine: str) -> None:
+    """Each name of the table has the number of the kernel's headers, and a name marked absent is absent there."""
+    header = next((path for path in HEADERS[machine] if path.exists()), None)
+    if header is None:
+        pytest.skip("the kernel's headers are not installed")
+    text = header.read_text()
+    numbers = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
+    assert numbers["clone"] == {"x86_64": 56, "aarch64": 220}[machine]
+    column = 0 if machine == "x86_64" else 1
+    known = {name: entry[column] for name, entry in CALLS.items()}
+    wrong = {
+        name: (number, numbers[name]) for name, number in known.items() if name in numbers and numbers[name] != number
+    }
+    assert wrong == {}
+    unlisted = {name for name, number in known.items() if number != -1 and name not in numbers}
+    assert unlisted <= {"memfd_secret", "quotactl_fd", "set_mempolicy_home_node"}, (
+        "older headers lack only recent calls"
+    )
