@@ -20,13 +20,13 @@ from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending, PrivacyRouter
 from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
 from agent_os.effects.secret_store import SecretStores, Source
-from agent_os.guards.models.answers import Defang, defanged
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.policy.privacy import provider_place
+from agent_os.runtime.inspection import Inspection
 from agent_os.runtime.sources import secret_stores
 
 BACKOFF_SECONDS: Final = 0.25
@@ -52,7 +52,8 @@ class ModelGateway:
     def __init__(
         self, monitor: Monitor, providers: Providers, *, link_allowed: Callable[[str], bool] = lambda _: False
     ) -> None:
-        self._monitor, self._providers, self._link_allowed = monitor, providers, link_allowed
+        self._monitor, self._providers = monitor, providers
+        self._inspection = Inspection(monitor.policy, link_allowed)
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:
@@ -70,7 +71,10 @@ class ModelGateway:
             answer = await self._providers.answer(call)
             self._keep(call, answer)
             kept.append(answer)
-            return Outcome(answer.to_json(), usage=answer.usage.amounts(self._price(call)))
+            shown = self._inspection.stream()
+            shown.whole(answer.text)
+            usage = answer.usage.amounts(self._price(call))
+            return Outcome(answer.to_json(), usage={**usage, **_flagged(len(shown.kinds))})
 
         last: EffectError = EffectError("no provider serves this model")
         tries = deque(self._tries(action, aim))
@@ -94,8 +98,7 @@ class ModelGateway:
                     await self._pause(number, last)
                     continue
                 raise EffectError(done.detail or done.error)
-            answer = kept[-1].restored(done.value)
-            return replace(answer, text=defanged(answer.text, self._link_allowed))
+            return self._inspected(kept[-1].restored(done.value))
         raise last
 
     async def stream(self, request: Request, *, purpose: str = "gateway") -> AsyncIterator[Delta]:
@@ -130,19 +133,19 @@ class ModelGateway:
     async def _flow(self, admission: Admission) -> AsyncIterator[Delta]:
         """Yield one admitted call's pieces, restored and defanged, and settle it however it ends."""
         final, whole = _call(admission.action), Gathering()
-        defang, failure = Defang(self._link_allowed), "broken-off"
-        restorer = _Restorer(self._monitor.session.privacy)
+        failure = "broken-off"
+        restorer, shown = _Restorer(self._monitor.session.privacy), self._inspection.stream()
         try:
             async for delta in self._providers.stream(final):
                 whole.add(delta)
                 for restored in restorer.feed(delta):
-                    for piece in defang.feed(restored):
+                    for piece in shown.feed(restored):
                         yield piece
             failure = ""
             for restored in restorer.finish():
-                for piece in defang.feed(restored):
+                for piece in shown.feed(restored):
                     yield piece
-            for piece in defang.flush():
+            for piece in shown.finish():
                 yield piece
         except UnavailableError:
             failure = "unavailable"
@@ -151,10 +154,15 @@ class ModelGateway:
             failure = "refused"
             raise
         finally:
-            settling = self._monitor.settle(admission, self._outcome(whole, failure, final))
+            settling = self._monitor.settle(admission, self._outcome(whole, failure, final, len(shown.kinds)))
             await asyncio.shield(asyncio.ensure_future(settling))
 
-    def _outcome(self, whole: Gathering, failure: str, final: ModelCall) -> Outcome:
+    def _inspected(self, answer: Answer) -> Answer:
+        shown = self._inspection.stream()
+        text = shown.whole(answer.text)
+        return replace(answer, text=text, flags=tuple(sorted(shown.kinds)))
+
+    def _outcome(self, whole: Gathering, failure: str, final: ModelCall, flagged: int) -> Outcome:
         try:
             answer = whole.answer()
         except ActionError:
@@ -162,7 +170,7 @@ class ModelGateway:
         usage = answer.usage.amounts(self._price(final))
         if failure in ("unavailable", "refused"):
             return Outcome(error=failure, usage=NOTHING)
-        return Outcome(answer.to_json(), error=failure, usage=usage)
+        return Outcome(answer.to_json(), error=failure, usage={**usage, **_flagged(flagged)})
 
     async def embeddings(self, model: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return embeddings of a text or a list of texts. Raises as `complete`."""
@@ -376,6 +384,11 @@ def key_source(policy: Policy, vault: Any) -> Key:
         return secret.value
 
     return key
+
+
+def _flagged(count: int) -> dict[str, float]:
+    """Return what the audit says of an answer in which secrets were found."""
+    return {"answer_secrets": float(count)} if count else {}
 
 
 class _Restorer:

@@ -39,6 +39,8 @@ PORT: Final = 8377
 TOKEN_BYTES: Final = 24
 JSON_DEPTH_SAFE: Final = 200
 METRICS: Final = "/metrics"
+FLAGS: Final = "x-agentos-flags"
+"""Header of an answer (comment of a stream) that names what was found in it."""
 _PATHS: Final = frozenset(
     {METRICS, "/v1/models", "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1/embeddings"}
 )
@@ -241,7 +243,10 @@ class Api:
         about = {"id": _id(protocol), "model": asked.model, "created": int(time.time())}
         if not asked.stream:
             answer = await gateway.complete(asked)
-            return _json(200, protocol.render_answer(answer, **about))
+            response = _json(200, protocol.render_answer(answer, **about))
+            if answer.flags:
+                response.headers[FLAGS] = ",".join(answer.flags)
+            return response
         # The first piece is waited for: a denial is a status, not a stream that begins and breaks off.
         pieces = gateway.stream(asked)
         first = [delta async for delta in _take_one(pieces)]
@@ -279,9 +284,10 @@ async def _events(writer: Any, first: list[Any], pieces: Any) -> AsyncIterator[b
     """Yield the bytes of a stream; an error inside it ends it as one."""
     try:
         for delta in first:
-            yield writer.write(delta)
+            if delta.kind != "flag":
+                yield writer.write(delta)
         async for delta in pieces:
-            yield writer.write(delta)
+            yield writer.write(delta) if delta.kind != "flag" else f": {FLAGS}: {delta.text}\n\n".encode()
         yield writer.end()
     except AgentOSError as error:
         yield writer.error(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -11,7 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.facts import Finding
 from agent_os.guards.models import anthropic, openai
+from agent_os.guards.models.answer_secrets import SecretWatch
+from agent_os.guards.models.answer_secrets import cut as without
 from agent_os.guards.models.answers import Defang, defanged
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Tool, Usage, deltas_of, request_of
 
@@ -187,15 +191,53 @@ def test_streams_are_defanged_as_whole_texts_are(text: str, cuts: list[int]) -> 
     assert streamed.count("](https://ok.example/y)") <= text.count("](https://ok.example/y)")
 
 
+SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA1bC2"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["https://evil.example/x", "http://ok.example/y", "ht", "tp", "s://", " ", "\n", "word", SECRET, "(", "[a]"]),
+        max_size=12,
+    ),
+    cuts=st.lists(st.integers(0, 300), max_size=8),
+)  # fmt: skip
+def test_bare_addresses_and_secrets_do_not_pass_however_a_stream_is_cut(parts: list[str], cuts: list[int]) -> None:
+    """For every chunking no undeclared address stays live, and no secret that stands on one line is shown in part."""
+    text = " ".join(parts)
+    defang, shown, start = Defang(lambda host: host == "ok.example", bare=True), [], 0
+    watch = SecretWatch(find_secrets, redact=True)
+    whole = without(text, find_secrets(text))
+    for place in [*sorted(cuts), len(text)]:
+        piece, start = text[start : max(place, start)], max(place, start)
+        for safe in watch.feed(Delta("text", piece)):
+            shown += defang.feed(safe)
+    for safe in watch.flush():
+        shown += defang.feed(safe)
+    result = "".join(delta.text for delta in [*shown, *defang.flush()])
+    assert "https://evil.example" not in result
+    assert SECRET not in result
+    assert result == defanged(whole, lambda host: host == "ok.example", bare=True)
+
+
+def find_secrets(text: str) -> list[Finding]:
+    """A finder of one secret, wherever it stands."""
+    return [
+        Finding("SECRET_GITHUB_TOKEN", match.start(), match.end(), 1.0)
+        for match in re.finditer(re.escape(SECRET), text)
+    ]
+
+
 @pytest.mark.parametrize(
-    "piece", ["[", "![", "](", "![a](", "<img ", "<", "[a]: ", "[a]:", "!", "](https://evil.example/", "  ", "[a]("]
+    "piece",
+    ["[", "![", "](", "![a](", "<img ", "<", "[a]: ", "[a]:", "!", "](https://evil.example/", "  ", "[a](", "https://"],
 )
 def test_no_answer_takes_more_than_linear_time(piece: str) -> None:
     """A megabyte of any construct's beginning are read in a moment, whole and as a stream."""
     text = piece * (1_000_000 // len(piece))
     started = time.monotonic()
     defanged(text, lambda _: False)
-    stream = Defang(lambda _: False)
+    stream = Defang(lambda _: False, bare=True)
     for start in range(0, 200_000, 1000):
         stream.feed(Delta("text", text[start : start + 1000]))
     stream.flush()

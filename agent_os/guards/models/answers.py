@@ -29,8 +29,25 @@ _STRANGE: Final = "[](<>\\:"
 _OPENERS: Final = ("!", "[", "<")
 
 
-def defanged(text: str, allowed: Callable[[str], bool]) -> str:
-    """Return a text whose pictures and links to hosts not `allowed` are words. Relative targets stay."""
+_BARE: Final = re.compile(r"(?:https?|ftp)://[^\s<>()\[\]\"'`]{1,4000}", re.I)
+_BARE_TAIL: Final = re.compile(
+    r"(?:^|[\s<>()\[\]\"'`])((?:https?|ftp)://[^\s<>()\[\]\"'`]*|(?:h|ht|htt|https?|f|ft|ftp)(?::/?)?)$", re.I
+)
+"""An address that may go on, or the letters that may begin one, at the end of a piece."""
+
+
+def defanged(text: str, allowed: Callable[[str], bool], *, bare: bool = False) -> str:
+    """Return a text whose pictures and links to hosts not `allowed` are words. Relative targets stay.
+
+    `bare`: addresses that are only written out, too (many windows make links of them).
+    """
+    text = _constructs(text, allowed)
+    if bare and "://" in text:
+        text = _BARE.sub(lambda match: match[0] if _harmless(match[0], allowed) else _shown(match[0]), text)
+    return text
+
+
+def _constructs(text: str, allowed: Callable[[str], bool]) -> str:
 
     def link(match: re.Match[str]) -> str:
         picture, words, target = match.groups()
@@ -68,8 +85,8 @@ def _harmless(target: str, allowed: Callable[[str], bool]) -> bool:
 class Defang:
     """The same for a stream: holds back what could still become a picture, a link or an element."""
 
-    def __init__(self, allowed: Callable[[str], bool]) -> None:
-        self._allowed, self._held = allowed, ""
+    def __init__(self, allowed: Callable[[str], bool], *, bare: bool = False) -> None:
+        self._allowed, self._bare, self._held = allowed, bare, ""
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one piece and return what may be shown now, in order."""
@@ -77,19 +94,22 @@ class Defang:
             return [*self.flush(), delta] if delta.kind in ("tool", "finish") else [delta]
         text = self._held + delta.text
         cut = _open_end(text)
+        if self._bare:
+            tail = _BARE_TAIL.search(text[:cut], max(0, cut - HELD_CHARS_MAX))
+            cut = tail.start(1) if tail else cut
         self._held = text[cut:]
-        ready = defanged(text[:cut], self._allowed)
+        ready = defanged(text[:cut], self._allowed, bare=self._bare)
         if len(self._held) > HELD_CHARS_MAX:
             ready, self._held = ready + self._broken(), ""
         return [Delta("text", ready)] if ready else []
 
     def flush(self) -> list[Delta]:
         """Return what was held when nothing more can come."""
-        held, self._held = defanged(self._held, self._allowed), ""
+        held, self._held = defanged(self._held, self._allowed, bare=self._bare), ""
         return [Delta("text", held)] if held else []
 
     def _broken(self) -> str:
-        return defanged(self._held, self._allowed).replace("](", "] (").replace("<", "< ")
+        return defanged(self._held, self._allowed, bare=self._bare).replace("](", "] (").replace("<", "< ")
 
 
 def _open_end(text: str) -> int:

@@ -157,6 +157,8 @@ class Answer:
     usage: Usage = Usage()
     signature: str = ""
     """What a provider needs to see again beside its reasoning; opaque."""
+    flags: tuple[str, ...] = ()
+    """What was found in it that its reader should know of: kinds of secrets."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as a neutral message: what an outcome holds."""
@@ -184,7 +186,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed answer. `kind` is text, reasoning, signature, tool (`index`, and `id`, `name`, `text` as they
-    come), finish (`text` is one of FINISHES) or usage.
+    come), finish (`text` is one of FINISHES), usage, or flag (`text` is what was found in the answer).
     """
 
     kind: str

@@ -101,7 +101,15 @@ class Models(Part):
         default_factory=list, description="Tools executed by the provider that may be offered; none by default."
     )
     cache: bool = Field(default=False, description="Answer identical calls of one principal from a label-aware cache.")
-    inspect_answers: bool = Field(default=True, description="Judge tool calls, links and images in answers.")
+    inspect_answers: bool = Field(
+        default=True, description="Look at answers: pictures, links and markup to undeclared hosts come back as words."
+    )
+    bare_links: Literal["show", "defang"] = Field(
+        default="show", description="Addresses written out in answers, to hosts the policy does not name."
+    )
+    answer_secrets: Literal["flag", "redact", "off"] = Field(
+        default="flag", description="Secrets in answers: named in the audit and to the caller, or cut out too."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Models:

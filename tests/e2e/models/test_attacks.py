@@ -327,10 +327,11 @@ def test_pictures_and_links_do_not_call_home(tmp_path: Path, stream: bool) -> No
 
 
 def test_many_streams_at_once(tmp_path: Path) -> None:
-    """Two hundred concurrent streams on one process all come through whole."""
+    """Two hundred concurrent streams on one process all come through whole; no deadline of theirs is near."""
+    policy = ONE.replace("timeout: 3s", "timeout: 10m")
     with (
         provider(lambda asked: openai_reply("streaming along " * 4, asked)) as near,
-        serving(tmp_path, ONE.format(url=near.url, retries=0, more="")) as served,
+        serving(tmp_path, policy.format(url=near.url, retries=0, more="")) as served,
     ):
 
         async def one(client: httpx.AsyncClient) -> str:
@@ -340,11 +341,12 @@ def test_many_streams_at_once(tmp_path: Path) -> None:
                 return "".join([part async for part in answer.aiter_text()])
 
         async def drive() -> list[str]:
-            async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=200)) as client:
+            async with httpx.AsyncClient(timeout=300, limits=httpx.Limits(max_connections=200)) as client:
                 return await asyncio.gather(*(one(client) for _ in range(200)))
 
         texts = asyncio.run(drive())
-    assert all(text.endswith("data: [DONE]\n\n") and '"error"' not in text for text in texts)
+    broken = [text for text in texts if not text.endswith("data: [DONE]\n\n") or '"error"' in text]
+    assert not broken, broken[0]
     assert len(texts) == 200
 
 
@@ -402,3 +404,58 @@ def test_a_spent_budget_moves_down_a_tier(
         assert (len(dear.asked), len(cheap.asked)) == asked_
         if cheap.asked:
             assert cheap.asked[0].body["model"] == "small"
+
+
+def leaking(text: str) -> Callable[[Asked], Reply]:
+    """Answer with a text, in pieces of a few characters where a stream was asked for."""
+    return lambda asked: openai_reply(text, asked)
+
+
+TOKEN = "ghp_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA1bC2"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("how", "shown", "said"), [("flag", True, True), ("redact", False, True), ("off", True, False)]
+)
+def test_secrets_in_answers_are_named_and_cut_out_where_the_policy_says(
+    tmp_path: Path, how: str, shown: bool, said: bool, stream: bool
+) -> None:
+    """The caller (a header, a comment of the stream) and the audit learn that there is one, never which."""
+    text = ONE.replace("max_tokens: 100", f"max_tokens: 100, answer_secrets: {how}")
+    with (
+        provider(leaking(f"Here it is:\nuse {TOKEN} today.\nGood luck")) as near,
+        serving(tmp_path, text.format(url=near.url, retries=0, more="")) as served,
+    ):
+        answer = ask(served, stream=stream)
+        got = answer.text if not stream else streamed(answer.text)
+        assert (TOKEN in got) is shown
+        assert ("[REDACTED_SECRET_GITHUB_TOKEN]" in got) is (how == "redact")
+        assert got.rstrip().endswith("Good luck") or not stream
+        named = answer.headers.get("x-agentos-flags", "") if not stream else answer.text
+        assert ("SECRET_GITHUB_TOKEN" in named.replace("REDACTED_SECRET_GITHUB_TOKEN", "")) is said
+    (done,) = records(tmp_path, "outcome")
+    assert ("answer_secrets" in done.get("usage", {})) is said
+    assert TOKEN not in json.dumps(records(tmp_path, "outcome") + records(tmp_path, "intent"))
+
+
+def streamed(text: str) -> str:
+    """Return the words of a stream of chat completion chunks."""
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("how", ["show", "defang"])
+def test_addresses_written_out_in_answers(tmp_path: Path, how: str, stream: bool) -> None:
+    """`bare_links: defang` takes the life out of addresses to undeclared hosts, in streams too; declared ones stay."""
+    text = ONE.replace("max_tokens: 100", f"max_tokens: 100, bare_links: {how}")
+    hosts = "network_policies: {erp: {endpoints: [{host: erp.corp.example, port: 443}], binaries: [{path: /x}]}}"
+    with (
+        provider(leaking("go to https://evil.example/?q=1 or https://erp.corp.example/x now http")) as near,
+        serving(tmp_path, text.format(url=near.url, retries=0, more=hosts)) as served,
+    ):
+        answer = ask(served, stream=stream)
+        got = streamed(answer.text) if stream else answer.json()["choices"][0]["message"]["content"]
+    evil = "https://evil.example/?q=1" if how == "show" else "https[:]//evil[.]example/?q=1"
+    assert got == f"go to {evil} or https://erp.corp.example/x now http"

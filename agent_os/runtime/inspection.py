@@ -1,0 +1,83 @@
+"""What is looked at in answers before a caller sees them, as the policy's `models` section says: links and secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from agent_os.guards.models.answer_secrets import SecretWatch
+from agent_os.guards.models.answers import Defang, defanged
+from agent_os.guards.models.neutral import Delta
+from agent_os.guards.privacy.spans import resolve
+
+if TYPE_CHECKING:
+    from agent_os.core.facts import Finding
+    from agent_os.policy import Policy
+
+
+class Inspection:
+    """The settings of a policy: of several files the strictest. `link_allowed` says which hosts links may point to."""
+
+    def __init__(self, policy: Policy, link_allowed: Callable[[str], bool]) -> None:
+        sections: list[Any] = [section for section, _layer, _unit in policy.sections("models")]
+        self.links = any(section.inspect_answers for section in sections) or not sections
+        self.bare = any(section.bare_links == "defang" for section in sections)
+        wanted = {section.answer_secrets for section in sections} or {"flag"}
+        self.secrets = next(each for each in ("redact", "flag", "off") if each in wanted)
+        self.link_allowed = link_allowed
+
+    def stream(self) -> Shown:
+        """Return what looks at one answer."""
+        return Shown(self)
+
+
+class Shown:
+    """One answer on its way to its reader. `kinds` are the secrets found in it so far."""
+
+    def __init__(self, settings: Inspection) -> None:
+        self._settings = settings
+        self._defang = Defang(settings.link_allowed, bare=settings.bare) if settings.links else None
+        find = _secrets if settings.secrets != "off" else _none
+        self._watch = SecretWatch(find, redact=settings.secrets == "redact")
+
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds of secrets found."""
+        return self._watch.kinds
+
+    def whole(self, text: str) -> str:
+        """Return a whole text as it may be shown."""
+        text = self._watch.whole(text)
+        return defanged(text, self._settings.link_allowed, bare=self._settings.bare) if self._settings.links else text
+
+    def feed(self, delta: Delta) -> Iterable[Delta]:
+        """Yield what may be shown after one piece."""
+        for piece in self._watch.feed(delta):
+            yield from self._defang.feed(piece) if self._defang is not None else (piece,)
+
+    def finish(self) -> Iterable[Delta]:
+        """Yield what was held back, and what was found; the stream ends."""
+        for piece in self._watch.flush():
+            yield from self._defang.feed(piece) if self._defang is not None else (piece,)
+        yield from self._defang.flush() if self._defang is not None else ()
+        yield from (Delta("flag", kind) for kind in sorted(self.kinds))
+
+
+@cache
+def _finder() -> Any:
+    from agent_os.effects.detectors.secret_finder import SecretFinder  # noqa: PLC0415 - patterns compile for a while
+
+    return SecretFinder()
+
+
+def _secrets(text: str) -> Sequence[Finding]:
+    if len(text) < 6:
+        return ()
+    from agent_os.effects.detectors.detector import lower_same_length  # noqa: PLC0415
+
+    return resolve(_finder().find(text, lower_same_length(text)), text=text)
+
+
+def _none(_text: str) -> Sequence[Finding]:
+    return ()
