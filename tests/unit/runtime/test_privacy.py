@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from agent_os.core.errors import MissingPartError
+from agent_os.core.errors import MissingPartError, PolicyError
 from agent_os.core.principal import Principal
 from agent_os.effects.detectors import ner
 from agent_os.policy import Policy
@@ -94,3 +96,18 @@ def test_scopes_follow_the_policy() -> None:
         assert one is not None
         assert two is not None
         assert (one.book.pseudonym("PERSON", "Ada") == two.book.pseudonym("PERSON", "Ada")) is same
+
+
+def test_a_language_without_a_model_denies_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`languages` demands a model for each; the one that is missing is named with the line that installs it."""
+    monkeypatch.setattr(ner, "LANGUAGES", {**ner.LANGUAGES, "it": ("no_such_model_package",)})
+    rules = "[{find: [PERSON], to: any, do: redact}]"
+    detector = detector_for(Policy.parse(f"version: 1\nprivacy: {{languages: [en, it], rules: {rules}}}"))
+    assert detector is not None
+    with pytest.raises(MissingPartError, match=r"\((en|it)\)"):
+        asyncio.run(detector.scan({"": "Il sig. Rossi"}))
+    lists = detector_for(Policy.parse(f"version: 1\nprivacy: {{languages: [it], names: lists, rules: {rules}}}"))
+    assert lists is not None
+    assert [item.type for item in asyncio.run(lists.scan({"": "Mi chiamo Mario Rossi, piacere"}))] == ["PERSON"]
+    with pytest.raises(PolicyError, match="languages"):
+        Policy.parse("version: 1\nprivacy: {languages: [tlh], rules: []}")
