@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, Final
 
 import typer
+
+PIPED_COLUMNS: Final = 200
+DENIED_SHOWN_MAX: Final = 10
+"""Causes of denials that the live view shows."""
 
 app = typer.Typer(no_args_is_help=True, help="Watch what the network guard lets through.")
 
@@ -33,42 +38,93 @@ def top(
     from rich.console import Console  # noqa: PLC0415
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_COLUMNS)
     if once or not console.is_terminal:
-        console.print(_table(live_tables(state)))
+        console.print(_view(live_tables(state)))
         return
     import time  # noqa: PLC0415
 
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(_table(live_tables(state)), console=console, auto_refresh=False) as live:
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
+            live.update(_view(live_tables(state)), refresh=True)
             time.sleep(interval)
-            live.update(_table(live_tables(state)), refresh=True)
 
 
-def _table(tables: list[dict[str, Any]]) -> Any:
-    from rich.markup import escape  # noqa: PLC0415
+def _view(tables: list[dict[str, Any]]) -> Any:
+    """Live connections first, the busiest on top; below them what was denied lately and why."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not tables:
+        return Text("no guard is running")
+    counts = {
+        name: sum(guard["counts"][name] for guard in tables) for name in ("flows", "requests", "denied", "alerts")
+    }
+    line = "{flows} connections, {requests} requests, {denied} denied, {alerts} alerts so far".format(**counts)
+    return Group(_live(tables), Text(line, style="dim"), *_denied(tables))
+
+
+def _live(tables: list[dict[str, Any]]) -> Any:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(
-        "guard", "agent", "program", "destination", "address", "mode", "verdict", "requests", "denied", "up", "down",
+        "guard", "agent", "program", "destination", "address", "mode", "verdict", "requests", "denied", "up", "down", "age",
         "last", box=None, pad_edge=False,
     )  # fmt: skip
-    for guard in tables:
-        for row in guard["live"]:
-            destination = f"{row['host']}:{row['port']}" if row["host"] else "-"
-            cells = [guard["pid"], row["agent"], row["program"] or "-", destination, row["address"] or "-", row["mode"],
-                     row["verdict"], row["requests"], row["denied"], row["bytes_up"], row["bytes_down"],
-                     row["last"]]  # fmt: skip
-            table.add_row(*(escape(_shown(cell)) for cell in cells))
-        counts = guard["counts"]
-        table.caption = (
-            f"{counts['flows']} connections, {counts['requests']} requests, {counts['denied']} denied, "
-            f"{counts['alerts']} alerts"
-        )
-    if not tables:
-        table.caption = "no guard is running"
+    rows = [(guard["pid"], row) for guard in tables for row in guard["live"]]
+    for pid, row in sorted(rows, key=lambda entry: entry[1]["bytes_up"] + entry[1]["bytes_down"], reverse=True):
+        _add(table, pid, row["agent"], row["program"] or "-", _destination(row), row["address"] or "-", row["mode"],
+             row["verdict"], row["requests"], row["denied"], _bytes(row["bytes_up"]), _bytes(row["bytes_down"]),
+             f"{row['seconds']:.0f} s", row["last"])  # fmt: skip
     return table
+
+
+def _denied(tables: list[dict[str, Any]]) -> list[Any]:
+    """The last denials and alerts, the latest first, those with one cause in one line; nothing where there were none."""
+    from rich.table import Table  # noqa: PLC0415
+
+    seen: dict[tuple[str, ...], int] = {}
+    for guard in tables:
+        for row in reversed(guard["recent"]):
+            if row.get("verdict") == "deny" or row["type"] == "alert":
+                rules = ", ".join(row["rules"]) if row.get("rules") else row.get("rule", "-")
+                key: tuple[str, ...] = (
+                    str(row.get("agent", "-")),
+                    _destination(row),
+                    rules or "-",
+                    str(row.get("reason", "")),
+                )
+                seen[key] = seen.get(key, 0) + 1
+    if not seen:
+        return []
+    table = Table("denied lately", "destination", "rule", "why", "times", box=None, pad_edge=False)
+    for cause, times in list(seen.items())[:DENIED_SHOWN_MAX]:
+        _add(table, *cause, times)
+    return [table]
+
+
+def _destination(row: dict[str, Any]) -> str:
+    host, port = str(row.get("host") or ""), row.get("port")
+    return f"{host}:{port}" if host and port else host or "-"
+
+
+def _bytes(count: int) -> str:
+    """A byte count for people, in powers of 1,024."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return str(count)
+
+
+def _add(table: Any, *cells: Any) -> None:
+    from rich.markup import escape  # noqa: PLC0415
+
+    table.add_row(*(escape(_shown(cell)) for cell in cells))
 
 
 def _shown(cell: Any) -> str:
