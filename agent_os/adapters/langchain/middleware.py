@@ -12,7 +12,8 @@ to one digest).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -37,7 +38,7 @@ from agent_os.adapters.langchain.tools import (
     replaced,
 )
 from agent_os.adapters.langchain.tracing import silence_tracing
-from agent_os.core.action import Action, ToolCall
+from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import Answer as PersonsAnswer
@@ -96,13 +97,18 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         return await handler(self._governed(request))
 
     def _governed(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        shown = [tool for tool in request.tools if not isinstance(tool, BaseTool) or offered(self._session, tool.name)]
+        shown = [tool for tool in request.tools if not isinstance(tool, BaseTool) or self._offered(tool)]
         changes: dict[str, Any] = {}
         if len(shown) != len(request.tools):
             changes["tools"] = shown
         if not isinstance(request.model, GovernedModel):
             changes["model"] = govern_model(self._session, request.model)
         return request.override(**changes) if changes else request
+
+    def _offered(self, tool: BaseTool) -> bool:
+        if starts_agent(tool):
+            return any(section.roles for section, _, _ in self._session.monitor.policy.sections("agents"))
+        return offered(self._session, tool.name)
 
     # ---- tools ------------------------------------------------------------------------------------------------------
 
@@ -138,7 +144,8 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         kept: list[Answer] = []
 
         def body(final: Action) -> Outcome:
-            kept.append(handler(_with_args(request, cast("ToolCall", final).args)))
+            with self._child(final):
+                kept.append(handler(_final(request, final)))
             return outcome_of(kept[-1])
 
         try:
@@ -152,7 +159,8 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         kept: list[Answer] = []
 
         async def body(final: Action) -> Outcome:
-            kept.append(await handler(_with_args(request, cast("ToolCall", final).args)))
+            with self._child(final):
+                kept.append(await handler(_final(request, final)))
             return outcome_of(kept[-1])
 
         try:
@@ -160,11 +168,27 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         except (DeniedError, ActionError, EffectError) as error:
             return _refused(request, error)
 
-    def _action(self, request: ToolCallRequest) -> ToolCall:
-        """Return the `tool.call` of a tool nobody wrapped, registered as the worst case.
+    @contextmanager
+    def _child(self, final: Action) -> Iterator[None]:
+        """Count a sub-agent among the session's children while it works."""
+        own = self._session.monitor.session
+        started = isinstance(final, AgentSpawn)
+        own.children += started
+        try:
+            yield
+        finally:
+            own.children -= started
+
+    def _action(self, request: ToolCallRequest) -> ToolCall | AgentSpawn:
+        """Return the `tool.call` of a tool nobody wrapped, registered as the worst case; of deepagents' `task`, which starts
+        a sub-agent, the `agent.spawn`.
 
         Where its name is taken by another tool it is `unwrapped/NAME`: it cannot pass for that one.
         """
+        if isinstance(request.tool, BaseTool) and starts_agent(request.tool):
+            given = jsonable(request.tool_call["args"])
+            wire = {"kind": "agent.spawn", "role": given.get("subagent_type"), "task": given.get("description", "")}
+            return cast("AgentSpawn", Action.parse(wire, principal=self._session.principal))
         name, server, toolbox = request.tool_call["name"], "", self._session.toolbox
         if isinstance(request.tool, BaseTool):
             spec, code = _unwrapped_spec(request.tool), _code_of(request.tool)
@@ -237,6 +261,21 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
 
 def _is_governed(request: ToolCallRequest) -> bool:
     return isinstance(request.tool, GovernedTool)
+
+
+def starts_agent(tool: BaseTool) -> bool:
+    """Return whether this is deepagents' own tool that starts a sub-agent: told by its code, never by its name alone."""
+    code = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    return tool.name == "task" and str(getattr(code, "__module__", "")).startswith("deepagents.")
+
+
+def _final(request: ToolCallRequest, final: Action) -> ToolCallRequest:
+    """Return the call to make for an action as it was finally judged."""
+    if isinstance(final, AgentSpawn):
+        return _with_args(
+            request, {**request.tool_call["args"], "description": final.task, "subagent_type": final.role}
+        )
+    return _with_args(request, cast("ToolCall", final).args)
 
 
 def _with_args(request: ToolCallRequest, args: Mapping[str, Any]) -> ToolCallRequest:

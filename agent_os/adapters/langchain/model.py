@@ -12,6 +12,7 @@ whole answer would not; a tracer or callback that gets the raw prompt.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -160,6 +161,9 @@ class GovernedModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if _recorded(self.session):
+            yield from _pieces(self._generate(messages, stop, run_manager, **kwargs))
+            return
         action = self._asked(messages, kwargs)
         admission: Admission = self.session.loop.run(self.session.monitor.admit(action))
         flow = _Stream(self.session)
@@ -185,6 +189,12 @@ class GovernedModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if _recorded(self.session):
+            async for out in self._recorded_stream(messages, stop, kwargs):
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(_token(out), chunk=out)
+                yield out
+            return
         action = self._asked(messages, kwargs)
         admission: Admission = await self.session.loop.call(self.session.monitor.admit(action))
         flow = _Stream(self.session)
@@ -203,6 +213,41 @@ class GovernedModel(BaseChatModel):
         finally:
             settling = self.session.loop.call(self.session.monitor.settle(admission, flow.outcome()))
             await asyncio.shield(asyncio.ensure_future(settling))
+
+    async def _recorded_stream(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """Stream an answer that is recorded whole: chunks pass as they come, and an answer that an earlier run of the task
+        has recorded is one chunk, without another call.
+        """
+        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+        passed: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
+
+        async def body(final: Action) -> Outcome:
+            call, flow = self._call(cast("ModelCall", final), action, messages, kwargs), _Stream(self.session)
+            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+                for out in flow.feed(chunk):
+                    passed.put_nowait(out)
+            flow.ended = True
+            for out in flow.flush():
+                passed.put_nowait(out)
+            return flow.outcome()
+
+        performed = asyncio.ensure_future(perform_async(self.session, action, body))
+        performed.add_done_callback(lambda _: passed.put_nowait(None))
+        shown = False
+        try:
+            while (out := await passed.get()) is not None:
+                shown = True
+                yield out
+            result = _result(performed.result(), kept)
+        finally:
+            if not performed.done():
+                performed.cancel()
+                await asyncio.wait({performed})
+        if not shown:
+            for whole in _pieces(result):
+                yield whole
 
     # ---- from a call to an action and back --------------------------------------------------------------------------
 
@@ -443,6 +488,31 @@ def _kept(answer: Any, kept: list[AIMessage]) -> Outcome:
         raise EffectError("the model answered with something else than a message")
     kept.append(answer)
     return Outcome(neutral_message(answer), usage=message_usage(answer))
+
+
+def _recorded(session: Session) -> bool:
+    """Return whether this session records answers to be replayed (a durable task's)."""
+    return bool(getattr(session, "records_streams", False))
+
+
+def _pieces(result: ChatResult) -> Iterator[ChatGenerationChunk]:
+    """Yield a whole answer as one chunk."""
+    message = cast("AIMessage", result.generations[0].message)
+    calls: list[Any] = [
+        {
+            "name": call["name"],
+            "args": json.dumps(call["args"]),
+            "id": call["id"],
+            "index": index,
+            "type": "tool_call_chunk",
+        }
+        for index, call in enumerate(message.tool_calls)
+    ]
+    yield ChatGenerationChunk(
+        message=AIMessageChunk(
+            content=message.content, id=message.id, tool_call_chunks=calls, usage_metadata=message.usage_metadata
+        )
+    )
 
 
 def _result(done: Outcome | Pending, kept: Iterable[AIMessage]) -> ChatResult:

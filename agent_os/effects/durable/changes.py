@@ -69,7 +69,7 @@ class Listener:
             try:
                 connection = self._connect()
             except Exception as error:
-                _log.error("listening: %s", type(error).__name__)
+                _log.error("listening: %s: %s", type(error).__name__, str(error).strip().partition("\n")[0][:200])
                 self._ending.wait(LISTEN_SECONDS)
                 continue
             try:

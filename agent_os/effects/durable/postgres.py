@@ -47,6 +47,10 @@ class Session:
             self._connection.execute("NOTIFY agentos")
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
 @functools.lru_cache(1024)
 def _translated(sql: str) -> str:
     return sql.replace("?", "%s")
@@ -200,7 +204,7 @@ class PostgresDatabase:
             except self._psycopg.OperationalError as error:
                 connection = self._after_failure(connection)
                 if attempt == RETRIES - 1:
-                    done.set_exception(EffectError(f"database cannot be reached: {type(error).__name__}"))
+                    done.set_exception(EffectError(f"database cannot be reached: {_first_line(error)}"))
                     return connection
                 time.sleep(0.1 * 2**attempt)
             except self._psycopg.Error as error:

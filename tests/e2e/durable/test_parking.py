@@ -80,6 +80,20 @@ def test_an_agent_loop_parks_and_pays_no_model_call_twice(site: Site) -> None:
     assert sorted(lines(str(site.work))) == ["careful three", "model 1", "model 4", "model 6", "one", "two"]
 
 
+def test_a_streamed_answer_is_recorded_and_replayed(site: Site) -> None:
+    """Streams of the first run are whole answers for the second, after `kill -9`: text and tool calls, paid once."""
+    (task,) = site.submit(site.request("streams", id="tsk_1"))
+    worker = site.start(2.0)
+    parked = _parked(site, task.id)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait(10)
+    _answer(site, parked.approval, approve=True)
+    site.start(2.0)
+    (ended,) = site.wait([task.id])
+    assert ended.result == {"pieces": ["one two three"], "calls": [{"text": "x"}]}
+    assert lines(str(site.work)) == ["model say", "model call", "careful one two three"]
+
+
 @pytest.mark.slow
 def test_many_parked_tasks_cost_rows_only(site: Site) -> None:
     """300 parked tasks: the worker's memory grows by less than 0.1 MB each, and it is idle."""

@@ -205,6 +205,26 @@ async def nest(session: TaskSession) -> Any:
     return await session.result(await session.spawn(role, "", program=program, given=given))
 
 
+async def streams(session: TaskSession) -> Any:
+    """A streamed answer, an effect that a person must allow, and the answer again as it came."""
+    from agent_os.adapters.langchain import ScriptedModel, govern_model
+
+    _tools(session)
+
+    def script(messages: list[Any]) -> Any:
+        _append(session.workspace, f"model {messages[-1].text}")
+        return "one two three" if messages[-1].text == "say" else [("append_line", {"text": "x"})]
+
+    model = govern_model(session, ScriptedModel(script=script))
+    pieces = [chunk.text async for chunk in model.astream("say") if chunk.text]
+    called = None
+    async for chunk in model.astream("call"):
+        called = chunk if called is None else called + chunk
+    await session.perform({"kind": "tool.call", "tool": "careful_line", "args": {"text": "".join(pieces)}})
+    assert called is not None
+    return {"pieces": pieces, "calls": [call["args"] for call in called.tool_calls]}
+
+
 async def told(session: TaskSession) -> Any:
     """Notes the files of the event that started it."""
     _tools(session)
@@ -254,7 +274,7 @@ async def agent_loop(session: TaskSession) -> Any:
 
 PROGRAMS = {
     "family": family, "tries": tries, "fails": fails, "mixed": mixed, "spender": spender, "bomb": bomb,
-    "executes": executes, "nest": nest, "stubborn": stubborn, "told": told, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
+    "executes": executes, "nest": nest, "stubborn": stubborn, "told": told, "streams": streams, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
 }  # fmt: skip
 
 

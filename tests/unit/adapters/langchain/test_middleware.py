@@ -16,7 +16,7 @@ from langgraph.types import Command
 from agent_os import ActionError
 from agent_os.adapters.langchain import AgentOSMiddleware, ScriptedModel, govern_subagents
 from agent_os.adapters.langchain.deep import governed_deep_agent
-from tests.unit.adapters.langchain.sessions import records, session
+from tests.unit.adapters.langchain.sessions import MODELS, records, session
 
 
 def pay_tool(paid: list[Any]) -> Any:
@@ -138,6 +138,27 @@ def test_the_users_prompt_reaches_the_session(tmp_path: Path, monkeypatch: pytes
     assert heard == ["book a room"]
 
 
+SPAWNS = MODELS + "agents: {max_children: 2, roles: {researcher: {}, general-purpose: {}, payer: {}}}\n"
+
+
+@pytest.mark.parametrize("more", [MODELS, MODELS + "agents: {roles: {other: {}}}\n"])
+def test_a_deep_agents_task_is_a_spawn(tmp_path: Path, more: str) -> None:
+    """Without its role in `agents:` no sub-agent starts, whatever `tools:` says of a tool called task."""
+    heard: list[str] = []
+
+    def script(messages: list[Any]) -> Any:
+        heard.append(messages[-1].text)
+        if messages[-1].text == "delegate":
+            return [("task", {"description": "do it", "subagent_type": "general-purpose"})]
+        return "finished"
+
+    with session(tmp_path, "{task: {allow: true}}", more) as os:
+        governed_deep_agent(os, ScriptedModel(script=script)).invoke({"messages": [("user", "delegate")]})
+    assert "do it" not in heard
+    (record,) = records(tmp_path, "agent.spawn")
+    assert (record["type"], record["action"]["name"]) == ("denied", "general-purpose")
+
+
 @pytest.mark.parametrize("name", ["researcher", "general-purpose"])
 def test_a_deep_agents_sub_agent_is_governed(tmp_path: Path, name: str) -> None:
     """A sub-agent's tool call is denied as its parent's would be, in a named sub-agent and in the automatic one."""
@@ -151,7 +172,7 @@ def test_a_deep_agents_sub_agent_is_governed(tmp_path: Path, name: str) -> None:
             return [("pay", {"amount": 500}), ("pay", {"amount": 5})]
         return "finished: " + str(last.content)[:40]
 
-    with session(tmp_path, "{pay: {allow: {amount: {max: 10}}}, task: {allow: true}}") as os:
+    with session(tmp_path, "{pay: {allow: {amount: {max: 10}}}}", SPAWNS) as os:
         graph = governed_deep_agent(
             os,
             ScriptedModel(script=script),
@@ -164,6 +185,8 @@ def test_a_deep_agents_sub_agent_is_governed(tmp_path: Path, name: str) -> None:
         "denied",
         "intent",
     ]
+    (spawn,) = [record for record in records(tmp_path, "agent.spawn") if record["type"] == "intent"]
+    assert spawn["rules"] == [f"agents.roles.{name}"]
     assert result["messages"][-1].text.startswith("finished")
 
 
@@ -179,7 +202,7 @@ def test_a_sub_agents_own_tools_are_governed(tmp_path: Path) -> None:
             return [("pay", {"amount": 500}), ("write_file", {"file_path": "/x", "content": "y"})]
         return "finished"
 
-    with session(tmp_path, "{pay: {allow: {amount: {max: 10}}}, task: {allow: true}}") as os:
+    with session(tmp_path, "{pay: {allow: {amount: {max: 10}}}}", SPAWNS) as os:
         payer = {"name": "payer", "description": "pays", "system_prompt": "pay", "tools": [pay_tool(paid)]}
         governed_deep_agent(os, ScriptedModel(script=script), subagents=[payer]).invoke(
             {"messages": [("user", "delegate")]}
