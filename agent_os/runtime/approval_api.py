@@ -13,7 +13,7 @@ that reads or answers another's asks (they do not exist for it), an answer given
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -43,7 +43,7 @@ class Person:
     groups: frozenset[str] = frozenset()
 
 
-People = Callable[[Mapping[str, str]], Person | None]
+People = Callable[[Mapping[str, str]], Awaitable[Person | None]]
 """Returns the person that a request's headers (lower-case names) authenticate, or None."""
 
 
@@ -60,7 +60,10 @@ class ApprovalApi:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it but tampering."""
-        person = self._people(request.headers)
+        try:
+            person = await self._people(request.headers)
+        except AgentOSError as error:  # nobody can tell who calls: nobody answers
+            return _error(503, "api_error", str(error))
         if person is None:
             return _error(401, "authentication_error", "show an approver's token: the key of an agent is none")
         words = [word for word in request.path[len(ROOT) :].split("/") if word]

@@ -3,7 +3,8 @@
     [[token]]                                     [oidc]
     sha256 = "…"   # of the token, never it       issuer = "https://login.corp.example"
     user   = "ana@corp.example"                   audience = "agentos"
-    tenant = "acme"                               # jwks, algorithms, user_claim, tenant_claim, tenant, groups_claim
+    tenant = "acme"                               # jwks, algorithms, user_claim, tenant_claim, tenant,
+    # may = ["approvals"]; groups = ["finance"]    # groups_claim, approver_group
 
 The credential says tenant, user and agent; no header or field of a request does. The file grants entry, never an action: what a
 caller may do is the policy's. Threats: one tenant's credential used for another, a token file that leaks tokens (it
@@ -29,21 +30,29 @@ from agent_os.core.principal import Principal
 TOKEN_BYTES: Final = 24
 NAME_CHARS_MAX: Final = 200
 CALLERS_BYTES_MAX: Final = 1 << 20
-_RIGHTS: Final = frozenset({"models", "metrics"})
-_TOKEN_KEYS: Final = frozenset({"sha256", "user", "tenant", "agent", "expires", "may"})
+_RIGHTS: Final = frozenset({"models", "metrics", "approvals"})
+_TOKEN_KEYS: Final = frozenset({"sha256", "user", "tenant", "agent", "expires", "may", "groups"})
 _OIDC_KEYS: Final = frozenset(
-    {"issuer", "audience", "jwks", "algorithms", "user_claim", "tenant_claim", "tenant", "agent"}
-)
+    {
+        "issuer", "audience", "jwks", "algorithms", "user_claim", "tenant_claim", "tenant", "agent",
+        "groups_claim", "approver_group",
+    }
+)  # fmt: skip
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a credential stands for, and what it opens: `models`, `metrics`."""
+    """Who a credential stands for, and what it opens: `models`, `metrics`, `approvals`.
+
+    A credential that answers asks is a person's and opens no models: whoever holds it for an agent could approve for it.
+    `groups` are `group:NAME`, as a policy's `approvals.approvers` writes them.
+    """
 
     principal: Principal
     may: frozenset[str] = frozenset({"models"})
     until: date | None = None
+    groups: frozenset[str] = frozenset()
 
 
 class Callers:
@@ -56,7 +65,7 @@ class Callers:
     @staticmethod
     def single(token: str, principal: Principal) -> Callers:
         """Return the callers of a server with one token."""
-        return Callers({digest(token): Caller(principal, _RIGHTS)})
+        return Callers({digest(token): Caller(principal, frozenset({"models", "metrics"}))})
 
     async def who(self, headers: Mapping[str, str]) -> Caller | None:
         """Return who shows these headers (names in lower case), or None. Raises EffectError where nobody can tell."""
@@ -86,7 +95,12 @@ class Callers:
         )
         if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in (user, tenant)):
             return None  # a token without a tenant is nobody's
-        return Caller(Principal(tenant=str(tenant), user=str(user), agent=self._claims.get("agent", "main")))
+        named = claims.get(self._claims["groups_claim"]) if "groups_claim" in self._claims else None
+        listed = named if isinstance(named, list) else [named]
+        groups = frozenset(f"group:{each}" for each in listed if isinstance(each, str) and _NAME.fullmatch(each))
+        answers = f"group:{self._claims['approver_group']}" in groups if "approver_group" in self._claims else False
+        principal = Principal(tenant=str(tenant), user=str(user), agent=self._claims.get("agent", "main"))
+        return Caller(principal, frozenset({"approvals"} if answers else {"models"}), groups=groups)
 
 
 def digest(token: str) -> str:
@@ -138,6 +152,8 @@ def load_callers(path: Path) -> Callers:
         raise EffectError(
             f"{path}: oidc: needs exactly one of tenant (a name) and tenant_claim (a claim that holds it)"
         )
+    if "approver_group" in claims and "groups_claim" not in claims:
+        raise EffectError(f"{path}: oidc.approver_group: needs groups_claim, the claim that holds the groups")
     algorithms = section.get("algorithms", ["RS256", "ES256"])
     if not isinstance(algorithms, list) or not all(isinstance(each, str) for each in algorithms):
         raise EffectError(f"{path}: oidc.algorithms: must be a list of names")
@@ -148,7 +164,7 @@ def load_callers(path: Path) -> Callers:
 def _token(name: str, row: Any) -> tuple[str, Caller]:
     if not isinstance(row, Mapping):
         raise EffectError(f"{name}: must be a table")
-    texts = _strings(name, row, _TOKEN_KEYS - {"expires", "may"})
+    texts = _strings(name, row, _TOKEN_KEYS - {"expires", "may", "groups"})
     key = texts.get("sha256", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", key):
         raise EffectError(f"{name}.sha256: must be 64 hex digits (agentos serve --new-token USER prints a row)")
@@ -161,8 +177,14 @@ def _token(name: str, row: Any) -> tuple[str, Caller]:
     may = row.get("may", ["models"])
     if not isinstance(may, list) or not may or not set(map(str, may)) <= _RIGHTS:
         raise EffectError(f"{name}.may: must be a list of {', '.join(sorted(_RIGHTS))}")
+    if {"approvals", "models"} <= set(map(str, may)):
+        raise EffectError(f"{name}.may: approvals and models: an agent does not answer its own asks; use two tokens")
+    groups = row.get("groups", [])
+    if not isinstance(groups, list) or not all(isinstance(each, str) and _NAME.fullmatch(each) for each in groups):
+        raise EffectError(f"{name}.groups: must be a list of names")
     principal = Principal(tenant=texts["tenant"], user=texts["user"], agent=texts.get("agent", "main"))
-    return key, Caller(principal, frozenset(map(str, may)), until)
+    named = frozenset(f"group:{each}" for each in groups)
+    return key, Caller(principal, frozenset(map(str, may)), until, named)
 
 
 def _strings(name: str, table: Any, known: frozenset[str]) -> dict[str, str]:
@@ -171,7 +193,7 @@ def _strings(name: str, table: Any, known: frozenset[str]) -> dict[str, str]:
     listed = _TOKEN_KEYS | _OIDC_KEYS
     found: dict[str, str] = {}
     for key, value in table.items():
-        if key not in known and key not in {"expires", "may", "algorithms"}:
+        if key not in known and key not in {"expires", "may", "algorithms", "groups"}:
             hint = f" (one of {', '.join(sorted(known))})" if key not in listed else ""
             raise EffectError(f"{name}.{key}: unknown key{hint}")
         if key in known:

@@ -8,9 +8,10 @@ here: what reaches a provider is built from the permitted action and the provide
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from agent_os.runtime.callers import Caller, Callers, same
 from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.sdk import AgentOS
 from agent_os.runtime.serving_sessions import OneGateway, Sessions
+from agent_os.runtime.sources import secret_stores
+from agent_os.runtime.webhooks import HookApi
 
 if TYPE_CHECKING:
     from agent_os.runtime.metrics import Metrics
@@ -97,8 +100,8 @@ async def start_serving(
             raise EffectError(
                 "the approver's token must not be the agents' token: an agent does not answer its own asks"
             )
-        approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, local_person(approving))
-        server = Server(Api(sessions, known, approvals, _metrics(session)).handle)
+        approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, _people(approving, known))
+        server = Server(Api(sessions, known, approvals, _metrics(session), _hooks(policy, session)).handle)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
@@ -116,13 +119,33 @@ def _metrics(session: AgentOS) -> Metrics | None:
         return None
 
 
-def local_person(token: str) -> People:
-    """Return who shows the approver's token: the user this process runs as, with its groups, from the kernel."""
-    person = current_identity()
+def _hooks(policy: Policy, session: AgentOS) -> HookApi:
+    """Return the webhooks of the policy's `secrets:` (`webhook.NAME`), which start what waits for them in the ledger."""
+    state = session.state
+    secrets_of = secret_stores(policy, vault=state.stores.vault, environment=os.environ)
 
-    def people(headers: Mapping[str, str]) -> Person | None:
+    async def signal(name: str, event_id: str, payload: Any) -> Sequence[str]:
+        from agent_os.runtime.happened import webhook_called  # noqa: PLC0415 - only calls pay for the tasks' imports
+
+        return await webhook_called(state.path, state.keys, state.environment, name, event_id, payload)
+
+    return HookApi(secrets_of, state.audit, session.monitor.ports.clock, signal)
+
+
+def _people(token: str, callers: Callers) -> People:
+    """Return who may answer asks: whoever shows the approver's token is the user this process runs as, with its groups from
+    the kernel; others are those of the callers' file that may answer.
+    """
+    local = current_identity()
+
+    async def people(headers: Mapping[str, str]) -> Person | None:
         shown = headers.get("authorization", "").removeprefix("Bearer ")
-        return Person(person.user, groups=person.groups) if same(shown, token) else None
+        if same(shown, token):
+            return Person(local.user, groups=local.groups)
+        caller = await callers.who(headers)
+        if caller is None or "approvals" not in caller.may:
+            return None
+        return Person(caller.principal.user, caller.principal.tenant, caller.groups)
 
     return people
 
@@ -149,8 +172,10 @@ class Api:
         callers: Callers | None = None,
         approvals: ApprovalApi | None = None,
         metrics: Metrics | None = None,
+        hooks: HookApi | None = None,
     ) -> None:
         self._gateways, self._callers, self._approvals, self._metrics = gateways, callers, approvals, metrics
+        self._hooks = hooks
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it."""
@@ -168,6 +193,8 @@ class Api:
     async def _handle(self, request: HttpRequest) -> HttpResponse:
         if self._approvals is not None and self._approvals.serves(request.path):
             return await self._approvals.handle(request)
+        if self._hooks is not None and self._hooks.serves(request.path):
+            return await self._hooks.handle(request)
         protocol = anthropic if request.path.startswith("/v1/messages") else openai
         try:
             caller = await self._callers.who(request.headers) if self._callers is not None else None

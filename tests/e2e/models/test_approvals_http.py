@@ -16,6 +16,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.ports import Approval, Outcome, Pending
 from agent_os.effects.stores.identity import current_identity
 from agent_os.policy import Policy
+from agent_os.runtime.callers import load_callers, new_token
 from agent_os.runtime.serve import Serving, start_serving
 from tests.e2e.models.serving import records, serving
 
@@ -174,3 +175,35 @@ async def test_the_two_tokens_must_differ(tmp_path: Path) -> None:
             Policy.parse(POLICY), principal="ana", workspace=tmp_path / "ws", state=tmp_path / "state", port=0,
             token="same" * 8, approver_token="same" * 8,
         )  # fmt: skip
+
+
+def test_approvers_of_the_callers_file(tmp_path: Path) -> None:
+    """Credentials that may answer are people with groups, each in its tenant; those for models answer nothing."""
+    (tmp_path / "ws").mkdir()
+    rows, tokens = [], {}
+    for who, extra in (
+        ("lea", 'may = ["approvals"]\ngroups = ["finance"]\n'),
+        ("max", 'may = ["approvals"]\n'),
+        ("bot", ""),
+    ):
+        tokens[who], row = new_token(f"{who}@corp.example", "default")
+        rows.append(row + extra)
+    (tmp_path / "callers.toml").write_text("\n".join(rows))
+    policy = POLICY.replace("timeout: 10m", 'timeout: 10m, approvers: ["group:finance"]')
+    with serving(tmp_path, policy, callers=load_callers(tmp_path / "callers.toml")) as served:
+        parked = perform(served)
+        assert isinstance(parked, Pending)
+        path = f"/{parked.approval_id}/approve"
+        assert http(served, path, {}, token=tokens["bot"])[0] == 401
+        assert http(served, path, {}, token=tokens["max"])[0] == 403
+        status, answered = http(served, path, {}, token=tokens["lea"])
+        assert (status, answered["approvals"]) == (200, ["lea@corp.example"])
+
+
+@pytest.mark.parametrize("row", ['may = ["approvals", "models"]', 'groups = "finance"', "groups = [5]"])
+def test_a_callers_file_keeps_agents_and_approvers_apart(tmp_path: Path, row: str) -> None:
+    """One token for both, and groups that are no list, are refused by name."""
+    _, text = new_token("lea@corp.example", "default")
+    (tmp_path / "callers.toml").write_text(text + row + "\n")
+    with pytest.raises(EffectError, match=r"token\[0\]"):
+        load_callers(tmp_path / "callers.toml")
