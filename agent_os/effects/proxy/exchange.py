@@ -20,7 +20,6 @@ from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
 from agent_os.effects.proxy.content import Content, ContentError, decode, read_whole, run_stages, wanted
-from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import CHUNKED, Body, Head, HttpError
@@ -41,6 +40,7 @@ from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_r
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import redact_keys
+from agent_os.guards.egress.placeholders import BodyFiller, PlaceholderError, fill_body, fill_fields, fill_target
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -282,15 +282,14 @@ class Requests:
             coding = ""
         try:
             secrets = await resolve_secrets(parts, self.flow, route, target, fields, whole if not coding else None)
-            filler = Filler(secrets.values)
-            target, fields = filler.target(target), filler.fields(fields)
+            target, fields = fill_target(target, secrets.values), fill_fields(fields, secrets.values)
             if whole and secrets.values and not coding:
-                whole = filler.body(whole, head.get("content-type"))
+                whole = fill_body(whole, head.get("content-type"), secrets.values)
         except DeniedError as error:
             keep = self._deny(error.decision, head, asked.host, asked.port, body_done=body.done)
             return Outcome(error="denied", detail="secret"), keep
-        except CredentialError as error:
-            decision = parts.refusal(f"secrets.{error.name}", error.reason)
+        except PlaceholderError as error:
+            decision = parts.refusal(f"secrets.{error.name}".rstrip("."), str(error))
             denied(parts, self.flow, decision, "secret")
             return Outcome(error="denied"), self._deny(decision, head, asked.host, asked.port, body_done=body.done)
         fields = _acceptable(fields, secrets, parts, route)
@@ -345,7 +344,7 @@ class Requests:
         self, head: Head, route: Route, upstream: Stream, body: Body, secrets: Resolved, chunked: bool
     ) -> None:
         limit = route.treatment.request_bytes or self.parts.limits.request_bytes
-        filler = BodyFiller(Filler(secrets.values), head.get("content-type"))
+        filler = BodyFiller(secrets.values, head.get("content-type"))
         opened = not head.get("content-encoding")
         while not body.done:
             piece = await body.read()

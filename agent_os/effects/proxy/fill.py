@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from agent_os.core.action import SecretUse
 from agent_os.core.errors import DeniedError, EffectError
 from agent_os.core.ports import Outcome
-from agent_os.effects.proxy.credentials import SECRET_BYTES_MIN, Masker, names_in, names_in_fields
+from agent_os.effects.proxy.credentials import SECRET_BYTES_MIN
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, denied, settle
+from agent_os.guards.egress.masking import Masker
+from agent_os.guards.egress.placeholders import names_in, names_in_field, names_in_target
 
 
 @dataclass(slots=True)
@@ -74,19 +76,15 @@ async def resolve_secrets(
 ) -> Resolved:
     """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError."""
     resolved = Resolved(parts, flow, route)
-    path, _, query = target.partition("?")
-    for name in names_in(path.encode("latin-1")):
-        await resolved.need(name, "path")
-    for name in names_in(query.encode("latin-1")):
-        await resolved.need(name, "query")
+    in_path, in_query = names_in_target(target)
+    for place, names in (("path", in_path), ("query", in_query)):
+        for name in names:
+            await resolved.need(name, place)
     for key, value in fields:
-        if key != "authorization":
-            for name in names_in(value.encode("latin-1")):
-                await resolved.need(name, "header")
-            continue
-        plain = names_in(value.encode("latin-1"))
-        for name in names_in_fields([(key, value)]):
-            await resolved.need(name, "header" if name in plain else "basic")
+        plain, basic = names_in_field(key, value)
+        for place, names in (("header", plain), ("basic", basic)):
+            for name in names:
+                await resolved.need(name, place)
     if body:
         await resolved.learn(body)
     elif body is None:

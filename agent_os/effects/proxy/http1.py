@@ -9,30 +9,18 @@ way.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from agent_os.effects.proxy.limits import CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.guards import egress
+from agent_os.guards.egress.http1 import MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES, check_trailer, chunk_size
 
 HttpError = egress.HttpError
 """A message that is refused; `status` is what the sender is told."""
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
-_TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[\t\x20-\x7e\x80-\xff]*")
-_CHUNK: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
-SINGLE: Final = frozenset(
-    {
-        *("authorization", "content-encoding", "content-length", "content-location", "content-range", "content-type"),
-        *("date", "expect", "from", "host", "if-modified-since", "if-range", "if-unmodified-since", "location"),
-        *("max-forwards", "origin", "proxy-authorization", "range", "referer", "sec-websocket-accept"),
-        *("sec-websocket-key", "sec-websocket-version", "transfer-encoding", "user-agent"),
-    }
-)
-"""Fields that may stand once only: with two, recipients differ in which counts."""
 HOP: Final = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
@@ -72,7 +60,6 @@ def parse_request(raw: bytes) -> Head:
     read = egress.parse_request(raw)
     if read.minor == 1 and not any(name == "host" for name, _ in read.fields):
         raise HttpError("no Host field")
-    _once(read)
     length = CHUNKED if read.chunked else read.length or 0
     return Head(read.method, read.target, 0, read.fields, length, _keep_alive(read), read.minor)
 
@@ -81,7 +68,6 @@ def parse_response(raw: bytes, request_method: str) -> Head:
     """Return the head of a response to a request with this method. Raises HttpError (502)."""
     try:
         read = egress.parse_response(raw, method=request_method)
-        _once(read)
     except HttpError as error:
         raise HttpError(str(error), 502) from None
     length = CHUNKED if read.chunked else UNTIL_CLOSE if read.until_close else read.length or 0
@@ -89,15 +75,6 @@ def parse_response(raw: bytes, request_method: str) -> Head:
         length = 0
     keep = _keep_alive(read) and length != UNTIL_CLOSE
     return Head("", "", read.status, read.fields, length, keep, read.minor)
-
-
-def _once(read: egress.RequestHead | egress.ResponseHead) -> None:
-    """Refuse a second of every field that a list cannot hold; the reader refuses those that framing rests on."""
-    names = [name for name, _ in read.fields]
-    if len(set(names)) != len(names):
-        for name in names:
-            if name in SINGLE and names.count(name) > 1:
-                raise HttpError(f"field {name} is repeated")
 
 
 def _keep_alive(read: egress.RequestHead | egress.ResponseHead) -> bool:
@@ -202,10 +179,8 @@ class Body:
             if not self._first and await self._stream.exactly(2) != b"\r\n":
                 raise HttpError("malformed chunk end")
             self._first = False
-            line = await self._line(CHUNK_LINE_BYTES_MAX)
-            if _CHUNK.fullmatch(line) is None:
-                raise HttpError("malformed chunk size or a chunk extension")
-            self._left = int(line, 16)
+            line = await self._line(MAX_CHUNK_LINE_BYTES)
+            self._left = chunk_size(line)
             if self._left == 0:
                 await self._trailers()
                 self.done = True
@@ -233,10 +208,8 @@ class Body:
     async def _trailers(self) -> None:
         """Read and drop the trailer section: nothing judged it, so nothing of it is passed on."""
         total = 0
-        while line := await self._line(TRAILER_BYTES_MAX):
-            total += len(line)
-            if total > TRAILER_BYTES_MAX or _TRAILER.fullmatch(line) is None:
-                raise HttpError("malformed or too large trailers")
+        while line := await self._line(MAX_TRAILER_BYTES):
+            total = check_trailer(line, total)
 
     async def whole(self, most: int) -> bytes:
         """Return the whole body. Raises HttpError (413) for more than `most` bytes."""

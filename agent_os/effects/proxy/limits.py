@@ -38,8 +38,6 @@ OBSERVED_MAX: Final = 10_000
 """Distinct actions that observe mode keeps for `policy learn`."""
 INFORMATIONAL_MAX: Final = 8
 """1xx responses before a final one."""
-CHUNK_LINE_BYTES_MAX: Final = 64
-TRAILER_BYTES_MAX: Final = 8 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

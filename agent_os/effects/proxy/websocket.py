@@ -21,7 +21,6 @@ from agent_os.core.errors import DeniedError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy import answers, http1
 from agent_os.effects.proxy.content import Content, ContentError, run_stages, wanted
-from agent_os.effects.proxy.credentials import CredentialError, Filler, names_in
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.request import Asked, plan_action
@@ -30,6 +29,7 @@ from agent_os.effects.proxy.route import Route, denied, settle
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import classify_message
+from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target, names_in
 
 if TYPE_CHECKING:
     from agent_os.effects.proxy.exchange import Requests
@@ -70,8 +70,7 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
     fields = http1.forwarded(head, _NOT_OFFERED)
     try:
         secrets = await resolve_secrets(parts, flow, route, asked.target, fields, b"")
-        filler = Filler(secrets.values)
-        target, fields = filler.target(asked.target), filler.fields(fields)
+        target, fields = fill_target(asked.target, secrets.values), fill_fields(fields, secrets.values)
         upstream = await requests.upstream(route)
         upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")]
         upstream.write(http1.write_head(f"GET {target} HTTP/1.1", [("host", asked.authority), *fields, *upgrade]))
@@ -79,8 +78,8 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
     except DeniedError as error:
         client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
         return Outcome(error="denied")
-    except CredentialError as error:
-        decision = parts.refusal(f"secrets.{error.name}", error.reason)
+    except PlaceholderError as error:
+        decision = parts.refusal(f"secrets.{error.name}".rstrip("."), str(error))
         denied(parts, flow, decision, "secret")
         client.write(answers.denial(decision, host=asked.host, port=asked.port))
         return Outcome(error="denied")
@@ -182,7 +181,7 @@ class _Messages:
         if text and names_in(raw):
             for name in names_in(raw):
                 await self._secrets.need(name, "websocket")
-            raw = Filler(self._secrets.values).body(raw, _kind(raw))
+            raw = fill_body(raw, _kind(raw), self._secrets.values)
         return TextMessage(raw.decode()) if text else BytesMessage(raw)
 
     async def _brought(self, message: str | bytes) -> TextMessage | BytesMessage:

@@ -25,8 +25,10 @@ _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*((?:[!-~
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _ONCE: Final = frozenset(
-    {"host", "transfer-encoding", "authorization", "content-type", "content-encoding", "expect", "upgrade",
-     "sec-websocket-key", "sec-websocket-version", "proxy-authorization", "location"}
+    {"host", "transfer-encoding", "authorization", "content-encoding", "content-length", "content-location",
+     "content-range", "content-type", "date", "expect", "from", "if-modified-since", "if-range", "if-unmodified-since", "location",
+     "max-forwards", "origin", "proxy-authorization", "range", "referer", "sec-websocket-accept", "sec-websocket-key",
+     "sec-websocket-version", "upgrade", "user-agent"}
 )  # fmt: skip
 """Fields that may stand once: with two, recipients differ in which one counts."""
 
@@ -185,6 +187,21 @@ def _authority(method: str, target: str, hosts: list[str]) -> str:
     return authority
 
 
+def chunk_size(line: bytes) -> int:
+    """Return the size that a chunk line (without its end) gives. Raises HttpError for extensions and anything else."""
+    if not _CHUNK.fullmatch(line):
+        raise HttpError("chunk extension or malformed chunk size")
+    return int(line, 16)
+
+
+def check_trailer(line: bytes, total: int) -> int:
+    """Check one trailer line and return the bytes of all of them so far. Raises HttpError."""
+    total += len(line) + 2
+    if total > MAX_TRAILER_BYTES or not _FIELD.fullmatch(line):
+        raise HttpError("malformed or too many trailer fields")
+    return total
+
+
 class ChunkedBody:
     """Reads a chunked body: `feed` returns what is decoded so far; `done` when the last chunk came, `rest` after it.
 
@@ -252,9 +269,7 @@ class ChunkedBody:
 
     def _take(self, line: bytes) -> None:
         if self._state == "size":
-            if not _CHUNK.fullmatch(line):
-                raise HttpError("chunk extension or malformed chunk size")
-            self._left = int(line, 16)
+            self._left = chunk_size(line)
             self._taken += self._left
             if self._taken > self._limit:
                 raise HttpError("body is too long", 413)
@@ -263,6 +278,4 @@ class ChunkedBody:
         if not line:
             self.done, self.rest, self._buffer = True, self._buffer, b""
             return
-        self._trailer += len(line) + 2
-        if self._trailer > MAX_TRAILER_BYTES or not _FIELD.fullmatch(line):
-            raise HttpError("malformed or too many trailer fields")
+        self._trailer = check_trailer(line, self._trailer)

@@ -20,7 +20,7 @@ import yaml
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError, PolicyError, Problem
 from agent_os.core.manifest import Manifest, Needs
-from agent_os.effects.proxy.credentials import names_in
+from agent_os.guards.egress.placeholders import names_in
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.tool_servers.records import ServerRecord, server_name
 

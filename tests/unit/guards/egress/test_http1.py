@@ -10,7 +10,6 @@ from agent_os.guards.egress import ChunkedBody, HttpError, parse_request, parse_
 GOOD = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"POST /x?y=1 HTTP/1.1\r\nHost: a:8080\r\nContent-Length: 5\r\n\r\n",
-    b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\nContent-Length: 42\r\n\r\n",
     b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"GET http://a/x HTTP/1.1\r\nHost: A:80\r\n\r\n",
     b"GET / HTTP/1.0\r\n\r\n",

@@ -9,9 +9,19 @@ import string
 
 import pytest
 
-from agent_os.effects.proxy.credentials import BodyFiller, CredentialError, Filler, Masker, names_in, names_in_fields
+from agent_os.guards.egress.masking import Masker
+from agent_os.guards.egress.placeholders import (
+    BodyFiller,
+    PlaceholderError,
+    fill_body,
+    fill_fields,
+    fill_target,
+    names_in,
+    names_in_field,
+    names_in_target,
+)
 
-VALUES = {"TOKEN": "sk_live_0123456789", "ODD": 'q"u\\o te&=/+'}
+VALUES = {"TOKEN": "sk_live_0123456789", "SPACED": "two words", "ODD": 'q"u\\o te&=/+'}
 
 
 @pytest.mark.parametrize(
@@ -36,22 +46,47 @@ def test_basic_credentials_are_opened() -> None:
     """A placeholder inside Basic credentials is found and filled."""
     coded = base64.b64encode(b"me:agentos-secret:TOKEN").decode()
     fields = [("authorization", f"Basic {coded}")]
-    assert names_in_fields(fields) == ["TOKEN"]
-    filled = Filler(VALUES).fields(fields)[0][1]
+    assert names_in_field(*fields[0]) == ([], ["TOKEN"])
+    filled = fill_fields(fields, VALUES)[0][1]
     assert base64.b64decode(filled.split(" ")[1]) == b"me:sk_live_0123456789"
 
 
 def test_values_are_escaped_for_where_they_stand() -> None:
     """JSON strings, forms, queries and plain text each get the value in their own spelling."""
-    filler = Filler(VALUES)
-    assert json.loads(filler.body(b'{"k": "agentos-secret:ODD"}', "application/json"))["k"] == VALUES["ODD"]
-    assert filler.body(b"k=agentos-secret:ODD", "application/x-www-form-urlencoded") == b"k=q%22u%5Co+te%26%3D%2F%2B"
-    assert filler.body(b"agentos-secret:ODD", "text/plain") == VALUES["ODD"].encode()
-    assert filler.target("/x?k=agentos-secret:ODD") == "/x?k=q%22u%5Co%20te%26%3D%2F%2B"
-    with pytest.raises(CredentialError):
-        filler.target("/agentos-secret:ODD")
-    with pytest.raises(CredentialError):
-        filler.body(b"agentos-secret:UNKNOWN", "text/plain")
+    filled = fill_body(b'{"k": "agentos-secret:ODD"}', "application/json", VALUES)
+    assert json.loads(filled)["k"] == VALUES["ODD"]
+    form = "application/x-www-form-urlencoded"
+    assert fill_body(b"k=agentos-secret:ODD", form, VALUES) == b"k=q%22u%5Co+te%26%3D%2F%2B"
+    assert fill_body(b"\xff agentos-secret:ODD", "text/plain", VALUES) == b"\xff " + VALUES["ODD"].encode()
+    assert fill_target("/x?k=agentos-secret:ODD", VALUES) == "/x?k=q%22u%5Co%20te%26%3D%2F%2B"
+    assert fill_target("/x/agentos-secret:SPACED/y", VALUES) == "/x/two%20words/y"
+    with pytest.raises(PlaceholderError):
+        fill_target("/agentos-secret:ODD", VALUES)
+    with pytest.raises(PlaceholderError):
+        fill_body(b"agentos-secret:UNKNOWN", "text/plain", VALUES)
+
+
+@pytest.mark.parametrize(
+    ("target", "filled"),
+    [
+        ("/a%20agentos-secret:TOKEN%0d%0aX:%20y", "/a%20sk_live_0123456789%0D%0AX:%20y"),
+        ("/agentos-secret:TOKEN%2F..%2Fadmin", "/sk_live_0123456789%2F..%2Fadmin"),
+        ("/x?q=%26b=agentos-secret%3ATOKEN%23%ff", "/x?q=%26b=sk_live_0123456789%23%FF"),
+        ("/x?q=a+b&k=%61gentos-secret:TOKEN", "/x?q=a+b&k=sk_live_0123456789"),
+        ("/%7e/x?y=%C3%A9&k=agentos-secret:TOKEN", "/%7e/x?y=%C3%A9&k=sk_live_0123456789"),
+    ],
+)
+def test_what_stands_beside_a_placeholder_in_a_target_stays_encoded(target: str, filled: str) -> None:
+    """ATTACK: a line end, a slash or an ampersand smuggled in beside a placeholder is not decoded on the way out."""
+    assert any(names_in_target(target))
+    assert fill_target(target, VALUES) == filled
+
+
+def test_long_words_are_searched_in_linear_time() -> None:
+    """A megabyte of letters with a mark in it costs no more than a megabyte of anything else."""
+    body = b"a" * 1_000_000 + b"-OPENSHELL-RESOLVE-ENV-" + b"agentos-secret" * 10_000
+    assert names_in(body) == ["agentos"]
+    assert fill_body(body[:-140_000] + b"TOKEN", "text/plain", VALUES).endswith(b"aaa" + VALUES["TOKEN"].encode())
 
 
 def test_a_streamed_body_is_filled_however_it_is_cut() -> None:
@@ -70,10 +105,10 @@ def test_a_streamed_body_is_filled_however_it_is_cut() -> None:
     for _ in range(400):
         text = "".join(chance.choice([*parts, chance.choice(string.ascii_letters)]) for _ in range(12)).encode()
         try:
-            whole = Filler(VALUES).body(text, "text/plain")
-        except CredentialError:
+            whole = fill_body(text, "text/plain", VALUES)
+        except PlaceholderError:
             continue
-        filler, out, at = BodyFiller(Filler(VALUES), "text/plain"), b"", 0
+        filler, out, at = BodyFiller(VALUES, "text/plain"), b"", 0
         while at < len(text):
             size = chance.randrange(1, 9)
             at += size
