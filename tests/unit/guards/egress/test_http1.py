@@ -27,6 +27,7 @@ def test_ordinary_requests_are_read(raw: bytes) -> None:
 
 
 BAD = {
+    "a length twice": b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 42\r\nContent-Length: 42\r\n\r\n",
     "no version": b"GET /\r\nHost: a\r\n\r\n",
     "HTTP/2 line": b"GET / HTTP/2\r\nHost: a\r\n\r\n",
     "tab in the line": b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -72,7 +73,7 @@ def test_requests_with_two_readings_are_refused(name: str) -> None:
 def test_what_passes_here_reads_the_same_in_h11() -> None:
     """An independent parser agrees on method, target and fields of what is accepted."""
     for raw in GOOD:
-        if b"Content-Length: 42\r\nContent-Length" in raw or b"chunked" in raw or b"HTTP/1.0" in raw:
+        if b"chunked" in raw or b"HTTP/1.0" in raw:
             continue
         connection = h11.Connection(h11.SERVER)
         connection.receive_data(raw)
