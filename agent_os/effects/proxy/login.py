@@ -10,12 +10,10 @@ the password (SCRAM) or is not who it should be (TLS); bytes slipped in before T
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent_os.core.errors import DeniedError
-from agent_os.effects.proxy.credentials import PLACEHOLDER
 from agent_os.effects.proxy.fill import Resolved
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.login_imap import imap_login
@@ -27,6 +25,7 @@ from agent_os.effects.proxy.route import Route, connect_upstream, denied
 from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.upstream import secure
 from agent_os.guards.egress.logins.scram import LoginError
+from agent_os.guards.egress.placeholders import whole_placeholder
 
 LOGIN_SECONDS_MAX: Final = 60.0
 _LOGINS: Final[dict[str, Callable[[LoginSide], Awaitable[Stream | None]]]] = {
@@ -34,7 +33,6 @@ _LOGINS: Final[dict[str, Callable[[LoginSide], Awaitable[Stream | None]]]] = {
     "imap": imap_login,
     "smtp": smtp_login,
 }
-_WHOLE: Final = re.compile(PLACEHOLDER.pattern)
 
 
 async def log_in(parts: Parts, flow: Flow, route: Route) -> Stream | None:
@@ -49,14 +47,13 @@ async def log_in(parts: Parts, flow: Flow, route: Route) -> Stream | None:
 
     async def secret(given: str) -> str:
         """Return the secret behind a whole placeholder, judged. Raises DeniedError."""
-        found = _WHOLE.fullmatch(given.encode())
-        if found is None:
+        name = whole_placeholder(given)
+        if not name:
             decision = parts.refusal(
                 "egress.login", "the password is no placeholder", "log in with agentos-secret:NAME as the password"
             )
             denied(parts, flow, decision, "login")
             raise DeniedError(decision)
-        name = (found[1] or found[2]).decode()
         await resolved.need(name, "login")
         return resolved.values[name]
 

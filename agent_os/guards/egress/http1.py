@@ -27,7 +27,8 @@ _CHUNK: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _ONCE: Final = frozenset(
     {"host", "transfer-encoding", "authorization", "content-encoding", "content-length", "content-location",
      "content-range", "content-type", "date", "expect", "from", "if-modified-since", "if-range",
-     "if-unmodified-since", "location", "max-forwards", "origin", "proxy-authorization", "range", "referer", "sec-websocket-accept", "sec-websocket-key",
+     "if-unmodified-since", "location", "max-forwards", "origin", "proxy-authorization", "range", "referer",
+     "sec-websocket-accept", "sec-websocket-key",
      "sec-websocket-version", "upgrade", "user-agent"}
 )  # fmt: skip
 """Fields that may stand once: with two, recipients differ in which one counts."""

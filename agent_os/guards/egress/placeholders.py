@@ -67,6 +67,12 @@ def names_in(data: bytes) -> list[str]:
     return [name for _, name in _pieces(data.decode("latin-1")) if name]
 
 
+def whole_placeholder(text: str) -> str:
+    """Return the name of the one placeholder that a text is from end to end, or an empty text."""
+    pieces = [(plain, name) for plain, name in _pieces(text) if plain or name]
+    return pieces[0][1] if len(pieces) == 1 else ""
+
+
 def names_in_target(target: str) -> tuple[list[str], list[str]]:
     """Return the names of the placeholders in (path, query) of a request target, however they are percent-encoded."""
     path, _, query = target.partition("?")
