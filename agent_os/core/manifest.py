@@ -9,6 +9,7 @@ A manifest describes a tool and never a task. Pure: pydantic values, no I/O.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,10 +87,26 @@ class Needs(_Part):
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts it may reach: globs, or `$NAME` for the host in a variable of `environment`."
+    )
+    secrets: tuple[str, ...] = Field(default=(), description="Secrets it gets as placeholders, never as values.")
     environment: tuple[str, ...] = ()
+    packages: tuple[str, ...] = Field(
+        default=(),
+        description="Installed Python distributions that it imports, shown read-only; missing ones are left out.",
+    )
     memory_mb: int = Field(default=256, ge=16, le=65536)
+
+    def with_hosts_of(self, variables: Mapping[str, str]) -> Needs:
+        """Return the needs with hosts taken from variables; one that is not set names no host."""
+        named = (
+            variables.get(host[1:], "") if host[1:] in self.environment else ""
+            for host in self.hosts
+            if host[:1] == "$"
+        )
+        plain = tuple(host for host in self.hosts if host[:1] != "$")
+        return self.model_copy(update={"hosts": (*plain, *(host.strip().lower() for host in named if host.strip()))})
 
 
 class ToolSpec(_Part):

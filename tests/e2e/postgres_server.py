@@ -52,7 +52,12 @@ def postgres_server(certificate: Path | None) -> Iterator[int]:
     if os.geteuid() == 0:
         for path in (base, *base.iterdir()):
             os.chown(path, NOBODY, NOBODY)
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LD_LIBRARY_PATH": str(programs.parent / "lib"), "LC_ALL": "C.UTF-8"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "LD_LIBRARY_PATH": str(programs.parent / "lib"),
+        "LC_ALL": "C.UTF-8",
+    }
     init = [str(programs / "initdb"), "-D", str(base / "data"), "-U", "admin", "-A", "scram-sha-256", "--no-sync",
             f"--pwfile={base}/password", "-E", "UTF8", "--locale=C.UTF-8"]  # fmt: skip
     subprocess.run(_as_nobody(init), check=True, capture_output=True, env=environment, timeout=120)

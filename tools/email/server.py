@@ -1,6 +1,7 @@
-"""Mail over SMTP and IMAP. Servers come from SMTP_HOST, SMTP_PORT, IMAP_HOST, IMAP_PORT, MAIL_FROM, MAIL_USER, MAIL_PASSWORD.
+"""Mail over SMTP and IMAP. Servers come from SMTP_HOST, SMTP_PORT, IMAP_HOST, IMAP_PORT, MAIL_FROM, MAIL_USER.
 
-The names and ports must be endpoints of the policy. A password in MAIL_PASSWORD is seen by this server alone, in its sandbox.
+They are the only hosts this server may reach, and must be endpoints of the policy. MAIL_PASSWORD is a placeholder: at an endpoint with
+`login: smtp` or `login: imap` the egress guard logs in with the secret, which is never in here.
 """
 
 import email
@@ -9,6 +10,7 @@ import email.policy
 import imaplib
 import os
 import smtplib
+import ssl
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -35,23 +37,43 @@ def send_email(recipients, subject, body):
     message["From"], message["To"], message["Subject"] = setting("MAIL_FROM"), ", ".join(recipients), subject
     message.set_content(body)
     port = int(setting("SMTP_PORT", "587"))
-    kind = smtplib.SMTP_SSL if port == 465 else smtplib.SMTP
-    with kind(setting("SMTP_HOST"), port, timeout=30) as server:
-        server.ehlo()
-        if port != 465 and server.has_extn("starttls"):
-            server.starttls()
+    context = ssl.create_default_context()
+    try:
+        if port == 465:
+            server = smtplib.SMTP_SSL(setting("SMTP_HOST"), port, timeout=30, context=context)
+        else:
+            server = smtplib.SMTP(setting("SMTP_HOST"), port, timeout=30)
+        with server:
             server.ehlo()
-        if os.environ.get("MAIL_PASSWORD"):
-            server.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
-        refused = server.send_message(message)
+            if port != 465 and server.has_extn("starttls"):
+                server.starttls(context=context)
+                server.ehlo()
+            if os.environ.get("MAIL_USER"):
+                server.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
+            refused = server.send_message(message)
+    except smtplib.SMTPRecipientsRefused as error:
+        refused = error.recipients
+    except smtplib.SMTPResponseException as error:
+        text = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+        raise ToolError(f"the mail server says {error.smtp_code}: {text}") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise ToolError(f"the mail server was not reached or broke off: {error}") from None
     return {"sent": len(recipients) - len(refused), "refused": sorted(refused)}
 
 
 def mailbox():
     port = int(setting("IMAP_PORT", "993"))
-    kind = imaplib.IMAP4_SSL if port == 993 else imaplib.IMAP4
-    box = kind(setting("IMAP_HOST"), port, timeout=30)
-    box.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
+    context = ssl.create_default_context()
+    try:
+        if port == 993:
+            box = imaplib.IMAP4_SSL(setting("IMAP_HOST"), port, timeout=30, ssl_context=context)
+        else:
+            box = imaplib.IMAP4(setting("IMAP_HOST"), port, timeout=30)
+            if "STARTTLS" in box.capabilities:
+                box.starttls(context)
+        box.login(setting("MAIL_USER"), setting("MAIL_PASSWORD"))
+    except (imaplib.IMAP4.error, OSError) as error:
+        raise ToolError(f"no login at the mail server: {error}") from None
     return box
 
 
@@ -89,7 +111,9 @@ def list_emails(folder="INBOX", limit=20):
 def read_email(id, folder="INBOX"):
     box = mailbox()
     try:
-        box.select(f'"{folder}"', readonly=True)
+        status, _ = box.select(f'"{folder}"', readonly=True)
+        if status != "OK":
+            raise ToolError(f"no folder {folder}")
         found = box.uid("fetch", id, "(BODY.PEEK[])")[1]
         if not found or not isinstance(found[0], tuple):
             raise ToolError(f"no mail {id}")

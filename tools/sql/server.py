@@ -1,4 +1,4 @@
-"""SQLite databases of the workspace. Read-only unless the server was added with SQL_WRITE=1: SQLite's own parser judges.
+"""SQLite databases of the workspace, and PostgreSQL (postgres.py). Read-only unless the server was added with SQL_WRITE=1: SQLite's own parser judges.
 
 The database is opened read-only, and its authorizer callback, which the parser asks for every part of a statement, allows
 reading and nothing else: no ATTACH, no PRAGMA that writes, no loading of extensions.
@@ -8,7 +8,10 @@ import os
 import sqlite3
 import sys
 
+sys.path.insert(0, "/run/agentos/packages")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import postgres
 from serving import ToolError, serve, tool
 
 ROWS_MAX = 5000
@@ -98,6 +101,19 @@ def query(path, sql, parameters=()):
         raise ToolError(str(error)) from None
     finally:
         database.close()
+
+
+@tool("List the tables of the PostgreSQL database with their columns.",
+      {"schema": {"type": "string", "minLength": 1, "maxLength": 63}})  # fmt: skip
+def pg_tables(schema="public"):
+    return postgres.tables(schema)
+
+
+@tool("Run one SQL statement on the PostgreSQL database; values go into parameters ($1, $2), never into the text.",
+      {"sql": {"type": "string", "minLength": 1, "maxLength": 100_000},
+       "parameters": {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "maxItems": 1000}}, ["sql"])  # fmt: skip
+def pg_query(sql, parameters=()):
+    return postgres.run(sql, parameters, writable=writable())
 
 
 if __name__ == "__main__":

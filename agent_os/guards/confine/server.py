@@ -38,11 +38,12 @@ class HeldRights:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfinement:
-    """What a server gets, which of its wishes the policy does not grant, and which secrets it may hold a name of."""
+    """What a server gets, which of its wishes the policy does not grant, which secrets it may name and hosts it may reach."""
 
     confinement: Confinement
     refused: tuple[str, ...]
     secrets: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 def held_rights(capabilities: Iterable[Capability], *, is_folder: Callable[[str], bool]) -> HeldRights:
@@ -135,6 +136,7 @@ def server_confinement(
         ),
         tuple(refused),
         secrets,
+        needs.hosts,
     )
 
 

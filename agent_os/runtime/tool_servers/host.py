@@ -38,6 +38,7 @@ from agent_os.runtime.sandbox import (
 from agent_os.runtime.tool_servers.connection import ToolServer
 from agent_os.runtime.tool_servers.door import ManifestDoor
 from agent_os.runtime.tool_servers.http import HttpTransport
+from agent_os.runtime.tool_servers.packages import shown_packages
 from agent_os.runtime.tool_servers.packs import argv_of, code_paths
 from agent_os.runtime.tool_servers.records import ServerRecord
 from agent_os.runtime.tool_servers.stdio import SandboxedTransport
@@ -66,7 +67,7 @@ class ServerHost:
 
     def refused(self, record: ServerRecord) -> tuple[str, ...]:
         """Return which of a server's wishes the policy does not grant."""
-        return server_confinement(self._confinement, record.needs, (), self._workspace).refused
+        return self._confined(record, Caller(Principal())).refused
 
     async def start(self, record: ServerRecord, caller: Caller, *, strict: bool = True) -> ToolServer:
         """Start a server. `strict`: refuse if the policy does not grant all it asks for. Raises EffectError.
@@ -84,12 +85,13 @@ class ServerHost:
             environment=tuple(name for name in record.needs.environment if name in os.environ),
             hide=policy_files(self._policy),
             read_only=tuple(code_paths(record)),
+            shown=shown_packages(record.needs.packages),
         )
         listeners: Any = None
         if confinement.network and caller.door is not None:
             guard = await self._open_guard(caller.door)
             settings = _placeholders(guard_settings(settings, guard), found.secrets)
-            door = ManifestDoor(caller.door, record.name, record.needs.hosts, found.secrets)
+            door = ManifestDoor(caller.door, record.name, found.hosts, found.secrets)
             listeners = guard_listeners(guard, door, _principal(caller, record))
         prepared = await asyncio.to_thread(prepare, confinement, settings, state=self._state)
         pipes = ServerPipes()
@@ -118,7 +120,7 @@ class ServerHost:
                 "network_policies, an endpoint with protocol: mcp"
             )
         guard = await self._open_guard(caller.door)
-        door = ManifestDoor(caller.door, record.name, record.needs.hosts, found.secrets)
+        door = ManifestDoor(caller.door, record.name, found.hosts, found.secrets)
         listener, proxy = await serve_loopback(
             guard, _principal(caller, record), door=door, token=secrets.token_urlsafe(24)
         )
@@ -128,7 +130,8 @@ class ServerHost:
 
     def _confined(self, record: ServerRecord, caller: Caller) -> ServerConfinement:
         held = None if caller.capabilities is None else held_rights(caller.capabilities, is_folder=os.path.isdir)
-        return server_confinement(self._confinement, record.needs, code_paths(record), self._workspace, held)
+        needs = record.needs.with_hosts_of(os.environ)
+        return server_confinement(self._confinement, needs, code_paths(record), self._workspace, held)
 
     async def _open_guard(self, door: Door) -> EgressGuard:
         async with self._opening:

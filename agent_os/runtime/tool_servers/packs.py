@@ -1,8 +1,8 @@
 """Where tool servers come from: shipped packs, folders with a `tool.yaml`, commands, addresses; the digest of their code.
 
-Threat: code that changes after a person accepted it. What a program loads beyond its own files (an interpreter, packages)
-is not covered by the digest; a container or lock file pins that. Of a server elsewhere only its address and what it says of
-itself can be pinned. A credential that would lie in a record in the clear is refused.
+Threat: code that changes after a person accepted it. Of what a program loads beyond its own files the digest covers the
+versions of the packages its manifest names, not the interpreter; a container or lock file pins that. Of a server elsewhere only
+its address and what it says of itself can be pinned. A credential that would lie in a record in the clear is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from agent_os.core.errors import ActionError, EffectError, PolicyError, Problem
 from agent_os.core.manifest import Manifest, Needs
 from agent_os.guards.egress.placeholders import names_in
 from agent_os.runtime.data import data_dir
+from agent_os.runtime.tool_servers.packages import versions
 from agent_os.runtime.tool_servers.records import ServerRecord, server_name
 
 CODE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -43,7 +44,7 @@ def code_digest(record: ServerRecord) -> str:
     command = record.command
     if record.url:
         return "sha256:" + hashlib.sha256(canonical.json_bytes([record.url, record.headers])).hexdigest()
-    digest = hashlib.sha256(canonical.json_bytes(list(command)))
+    digest = hashlib.sha256(canonical.json_bytes([*command, *versions(record.needs.packages)]))
     files: list[Path] = []
     if record.folder:
         root = Path(record.folder)

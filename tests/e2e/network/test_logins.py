@@ -220,7 +220,7 @@ class Mailbox:
         from aiosmtpd.smtp import AuthResult
 
         self.shown.append((data.login, data.password))
-        return AuthResult(success=data.password == PASSWORD.encode())
+        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
 
 
 @pytest.fixture
