@@ -127,9 +127,7 @@ async def test_a_grant_ends_with_its_policy_revision(open_desk: Open) -> None:
     assert isinstance(parked, Pending)
     monitor = desk.system.monitor
     assert monitor.ports.approvals is not None
-    await monitor.ports.approvals.answer(
-        parked.approval_id, Answer(True, "boss"), monitor.ports.clock.now()
-    )
+    await monitor.ports.approvals.answer(parked.approval_id, Answer(True, "boss"), monitor.ports.clock.now())
     changed = Policy.parse(POLICY.replace("min: 100}", "min: 90}"))
     monitor.reload(changed, needs_of(changed))
     assert isinstance(await desk.call("send", to="ana", amount=150), Pending)
