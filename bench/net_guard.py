@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -62,6 +63,7 @@ async def serve(options: argparse.Namespace) -> None:
     ports["ca"] = str(guard.parts.authority.certificate_path)
     ports["decide_us"] = _decide_us(parsed, options.tls)
     ports["pid"] = os.getpid()
+    gc.freeze()  # as `agentos run` does
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     print(json.dumps(ports), flush=True)

@@ -7,6 +7,7 @@ a `process.exec` action like any other; its intent is durable before the program
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pwd
 import secrets
@@ -205,6 +206,7 @@ async def _supervised(
         prepared = _prepare(request, policy, workspace, confinement, guard)
         start = await _admitted(session.monitor, session.state, policy, prepared.plan, request.argv)
         monitor = session.monitor
+        gc.freeze()  # policy and session stand for the whole run: collecting them again and again stalls connections
         listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None
         live = LivePolicy(request.policies or (DEFAULT_POLICY,), session, guard, prepared.plan, _tell)
         try:

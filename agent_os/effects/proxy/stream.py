@@ -106,8 +106,10 @@ class Stream(asyncio.Protocol):
         self._ended()
         if self._source is not None:
             self._source.resume()
-        if self.on_lost is not None:
-            on_lost, self.on_lost = self.on_lost, None
+        on_lost = self.on_lost
+        self.on_lost = self.on_eof = self.on_bulk = self.on_spent = None  # no cycle is left for the collector
+        self._sink = self._source = self._poured_into = None
+        if on_lost is not None:
             on_lost()
 
     def pause_writing(self) -> None:

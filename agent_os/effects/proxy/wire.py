@@ -51,6 +51,25 @@ class Listens(Protocol):
         """The low-water mark is reached again."""
 
 
+class _Nobody:
+    """Whom a wire that is over tells."""
+
+    def connection_made(self, transport: Any) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+    def eof_received(self) -> bool:
+        return False
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _nothing() -> None: ...
+
+
 class Wire:
     """One connected socket. `sock` is non-blocking and belongs to the wire from here on."""
 
@@ -267,6 +286,7 @@ class Wire:
             self._listens.connection_lost(error)
         finally:
             self.fd = -1
+            self._listens, self._read_by = _NOBODY, _nothing  # no cycle is left for the collector
             if self._reset:
                 with contextlib.suppress(OSError):
                     self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

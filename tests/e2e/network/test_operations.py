@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import os
@@ -15,6 +16,9 @@ from agent_os.core.errors import IntegrityError
 from agent_os.effects.proxy import Limits, Treatment
 from agent_os.effects.proxy.authority import CertificateAuthority
 from agent_os.effects.proxy.content import Content, ContentError
+from agent_os.effects.proxy.flows import Flow
+from agent_os.effects.proxy.stream import Stream
+from agent_os.effects.proxy.wire import Wire
 from tests.e2e.network.world import Client, Place, World, response
 
 
@@ -149,6 +153,38 @@ async def test_a_passed_tunnel_over_its_bytes_is_cut(world: World) -> None:
     again = await Client.to(address)
     assert await again.connect(f"a.test:{upstream.port}") == 200
     assert await again.all() == (b"", True), "another tunnel of this agent carries nothing more"
+
+
+async def test_a_connection_leaves_nothing_to_the_collector(world: World) -> None:
+    """Tunnels and requests that are over free what they held at once: no cycles, so no pauses that grow with traffic."""
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port), Place("b.test", upstream.port, treatment=Treatment()))
+    await world.start()
+    address = await world.listen()
+
+    async def once() -> None:
+        tunnel, request = await Client.to(address), await Client.to(address)
+        assert await tunnel.connect(f"a.test:{upstream.port}") == 200
+        tunnel.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        name = f"b.test:{upstream.port}"
+        request.send(f"GET http://{name}/ok HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        for client in (tunnel, request):
+            assert (await client.answer())[0] == 200
+            client.close()
+
+    await once()
+    await world.quiet()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await once()
+        await world.quiet()
+        await asyncio.sleep(0.05)
+        left = [item for item in gc.get_objects() if isinstance(item, Stream | Wire | Flow)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 async def test_stop_does_not_wait_for_connections_at_rest(world: World) -> None:
