@@ -29,7 +29,7 @@ def ps(
     states = () if everything else tuple(state for state in TaskState if not state.ended)
 
     async def work(desk: TaskDesk) -> tuple[list[Task], list[WorkerView]]:
-        return list(await desk.ledger.list(states, limit=SHOWN_MAX)), list(await desk.workers())
+        return list(await desk.ledger.list(states, limit=SHOWN_MAX, brief=not as_json)), list(await desk.workers())
 
     while True:
         tasks, workers = with_desk(work)
@@ -61,7 +61,12 @@ def tree(tasks: list[Task]) -> list[str]:
     while level:
         task, depth = level.pop()
         age = f"{max(0.0, time.time() - task.created):.0f}s"
-        user = "".join(char if char.isprintable() else "?" for char in task.principal.user)
-        lines.append(f"{'  ' * depth}{task.id}  {task.state.value}  {task.program}  {user}  {age}")
+        user = _printable(task.principal.user)
+        agent = "" if task.principal.agent == "main" else f"  {_printable(task.principal.agent)}"
+        lines.append(f"{'  ' * depth}{task.id}  {task.state.value}  {task.program}{agent}  {user}  {age}")
         level.extend((child, depth + 1) for child in reversed(below.get(task.id, [])))
     return lines
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

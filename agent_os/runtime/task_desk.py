@@ -245,7 +245,7 @@ async def work(queues: Sequence[str], *, until_idle: float = 0.0, concurrency: i
             if not until_idle:
                 continue
             scheduled = any(not each.paused for each in await runtime.schedules.list())
-            if scheduled or await runtime.ledger.list(open_states, limit=1):
+            if scheduled or await runtime.ledger.list(open_states, limit=1, brief=True):
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > until_idle:
                 return "idle"

@@ -53,7 +53,7 @@ async def follow(desk: TaskDesk, task_id: str) -> AsyncIterator[TaskEvent]:
                 yield TaskEvent("done", task.id, step.what)
         if len(done) == len(begun):
             since = max(since, task.started)
-        for child in reversed(await desk.ledger.list(parent=task.id)):
+        for child in reversed(await desk.ledger.list(parent=task.id, brief=True)):
             if children.get(child.id) != child.state.value:
                 children[child.id] = child.state.value
                 yield TaskEvent("child", child.id, child.state.value, child.reason)

@@ -184,7 +184,7 @@ class TaskRuntime:
 
     async def _answered(self, waiting: Sequence[str]) -> Sequence[str]:
         """Return which of these asks nobody waits for any more."""
-        open_asks = {approval.id for approval in await self.state.stores.approvals.list("waiting")}
+        open_asks = await self.state.stores.approvals.waiting_ids()
         return [each for each in waiting if each not in open_asks]
 
     # ---- one run ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.task import INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
-from agent_os.effects.durable.rows import INSERT, SELECT, Cipher, Rows
+from agent_os.effects.durable.rows import INSERT, SELECT, SELECT_BRIEF, Cipher, Rows
 
 T = TypeVar("T")
 READY_MAX: Final = 100_000
@@ -119,8 +119,12 @@ class Ledger:
         parent: str = "",
         beginning: str = "",
         limit: int = 1000,
+        brief: bool = False,
     ) -> Sequence[Task]:
-        """Return tasks, newest first; of some states, one schedule, one parent, or whose id begins like that."""
+        """Return tasks, newest first; of some states, one schedule, one parent, or whose id begins like that.
+
+        `brief` ones are without input, result and rights: nothing is opened.
+        """
         where: list[str] = ["1=1"]
         values: list[Any] = []
         if states:
@@ -133,9 +137,9 @@ class Ledger:
         if beginning:
             where.append("substr(id, 1, ?)=?")
             values.extend((len(beginning), beginning))
-        sql = SELECT + "WHERE " + " AND ".join(where) + " ORDER BY created DESC LIMIT ?"
+        sql = (SELECT_BRIEF if brief else SELECT) + "WHERE " + " AND ".join(where) + " ORDER BY created DESC LIMIT ?"
         rows = await self.storage.run(lambda session: session.execute(sql, (*values, limit)).fetchall())
-        return [self.rows.shown(row) for row in rows]
+        return [self.rows.brief(row) if brief else self.rows.shown(row) for row in rows]
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 

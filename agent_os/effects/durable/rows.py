@@ -16,6 +16,10 @@ COLUMNS: Final = (
     " started, ended, attempts, token, worker, approval, reason, result, wanted, lineage, rights, waits"
 )
 SELECT: Final = "SELECT " + COLUMNS + " FROM agentos_task "  # noqa: S608
+SELECT_BRIEF: Final = (
+    SELECT.replace("program, input,", "program, '',").replace(" result,", " '',").replace(" rights,", " '',")
+)
+"""Without what is sealed: for lists of many."""
 INSERT: Final = (
     "INSERT INTO agentos_task(id, program, input, principal, workspace, policies, queue, priority, deadline, parent,"
     " schedule, created, tenant, agent, root, lineage, rights, format, state, started, ended, attempts, token, worker,"
@@ -74,10 +78,15 @@ class Rows:
 
     def task(self, row: Any) -> Task:
         """Return the task of a row selected by SELECT. Raises IntegrityError when what is sealed was tampered with."""
+        given = self.open(row[2], "input", row[0])
+        result = self.open(row[20], "result", row[0]) if row[20] else None
+        return self._task(row, given, result, Rights.parse(self.open(row[23], "rights", row[0])) if row[23] else ROOT)
+
+    def _task(self, row: Any, given: Any, result: Any, rights: Rights) -> Task:
         return Task(
             id=row[0],
             program=row[1],
-            input=self.open(row[2], "input", row[0]),
+            input=given,
             principal=Principal.parse(json.loads(row[3])),
             workspace=row[4],
             policies=tuple(json.loads(row[5])),
@@ -95,12 +104,16 @@ class Rows:
             worker=row[17],
             approval=row[18],
             reason=row[19],
-            result=self.open(row[20], "result", row[0]) if row[20] else None,
+            result=result,
             wanted=row[21],
             lineage=tuple(json.loads(row[22])),
-            rights=Rights.parse(self.open(row[23], "rights", row[0])) if row[23] else ROOT,
+            rights=rights,
             waits=tuple(json.loads(row[24])),
         )
+
+    def brief(self, row: Any) -> Task:
+        """Return the task of a row selected by SELECT_BRIEF: without input, result and rights."""
+        return self._task(row, {}, None, ROOT)
 
     def shown(self, row: Any) -> Task:
         """Return the task of a row for those who only look: one that cannot be opened says so."""

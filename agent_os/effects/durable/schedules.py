@@ -106,7 +106,7 @@ class Schedules:
     async def start(self, schedule: Schedule, run_id: str, event: Mapping[str, Any] | None = None) -> Sequence[Task]:
         """Start one run of a schedule as its `overlap` says: the task, or none when it is left out."""
         if schedule.overlap != "queue":
-            running = await self._ledger.list(OPEN_STATES, schedule=schedule.name)
+            running = await self._ledger.list(OPEN_STATES, schedule=schedule.name, brief=True)
             open_runs = [task for task in running if task.id != run_id and not task.parent]
             if open_runs and schedule.overlap == "skip":
                 return []

@@ -135,6 +135,17 @@ class Approvals:
 
         return await self._database.run(work)
 
+    async def waiting_ids(self) -> frozenset[str]:
+        """Return the ids of the asks nobody has answered, and nothing of what they ask."""
+
+        def work(connection: Any) -> frozenset[str]:
+            self._expire(connection, self._now())
+            return frozenset(
+                row[0] for row in connection.execute("SELECT id FROM approval WHERE state='waiting'").fetchall()
+            )
+
+        return await self._database.run(work)
+
     # ---- answering -------------------------------------------------------------------------------------------------
 
     async def answer(self, approval_id: str, answer: Answer, now: float) -> Approval:
