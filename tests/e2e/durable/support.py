@@ -89,7 +89,7 @@ class Site:
         tasks: list[Task] = self.ledger(work)
         return tasks
 
-    def wait(self, ids: list[str], seconds: float = 30.0) -> list[Task]:
+    def wait(self, ids: list[str], seconds: float = 90.0) -> list[Task]:
         """Wait until tasks have ended and return them."""
 
         async def work(ledger: Ledger) -> list[Task]:
@@ -103,7 +103,7 @@ class Site:
         tasks: list[Task] = self.ledger(work)
         return tasks
 
-    def wait_for_lines(self, count: int, seconds: float = 20.0) -> list[str]:
+    def wait_for_lines(self, count: int, seconds: float = 60.0) -> list[str]:
         """Wait until effects have left so many lines."""
         limit = time.monotonic() + seconds
         while len(lines(str(self.work))) < count:

@@ -24,7 +24,7 @@ RUNS = int(os.environ.get("RUNS", "6"))
 
 
 def _check(site: Site, tasks: list[str], seed: int) -> None:
-    ended = site.wait(tasks, 60)
+    ended = site.wait(tasks)
     assert [task.state for task in ended] == [TaskState.DONE] * len(tasks), f"seed {seed}: {ended}"
     assert site.repeated() == {}, f"seed {seed}"
     done = set(lines(str(site.work)))
@@ -60,7 +60,7 @@ def test_another_worker_takes_over_while_it_lives(shared: Site) -> None:
     shared.wait_for_lines(15)
     shared.start(1.5)
     first.send_signal(signal.SIGKILL)
-    ended = shared.wait(ids, 60)
+    ended = shared.wait(ids)
     states = {task.state for task in ended}
     assert states <= {TaskState.DONE, TaskState.FAILED}, f"seed {seed}"
     assert all("interrupted" in task.reason for task in ended if task.state is TaskState.FAILED), ended
@@ -80,7 +80,7 @@ def test_a_frozen_worker_that_thaws_is_fenced(shared: Site) -> None:
     frozen.send_signal(signal.SIGCONT)
     assert frozen.stdout is not None
     assert frozen.stdout.readline().strip() == "fenced"
-    (ended,) = shared.wait([task.id], 40)
+    (ended,) = shared.wait([task.id])
     assert shared.repeated() == {}, taken
     assert ended.state in (TaskState.DONE, TaskState.FAILED)
 
@@ -167,7 +167,7 @@ def test_a_running_task_is_stopped(site: Site, wanted: str) -> None:
     site.ledger(lambda ledger: ledger.want(task.id, wanted))
     state = TaskState.KILLED if wanted == "kill" else TaskState.SUSPENDED
     while site.ledger(lambda ledger: ledger.get(task.id)).state is not state:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
     count = len(lines(str(site.work)))
     time.sleep(0.5)
     assert len(lines(str(site.work))) == count
@@ -191,7 +191,7 @@ def test_postgres_restarted_under_a_worker(tmp_path: Path) -> None:
         running.stop()
         time.sleep(0.5)
         running.start()
-        (ended,) = site.wait([task.id], 60)
+        (ended,) = site.wait([task.id])
         assert ended.state in (TaskState.DONE, TaskState.FAILED), ended
         assert site.repeated() == {}
     finally:

@@ -133,10 +133,10 @@ def test_power_cuts_on_sqlite(site: Site, zygote: Zygote) -> None:
             crash = (chance.randint(1, TRANSACTIONS), chance.choice(("before", "after")))
             told += f" run {number} {crash}"
             pid = zygote.start(site, crash)
-            _until_ended(site, task.id, 60, pid)
+            _until_ended(site, task.id, 120, pid)
             zygote.kill(pid)
         last = zygote.start(site)
-        _check(site, _until_ended(site, task.id, 60), kills, told)
+        _check(site, _until_ended(site, task.id, 120), kills, told)
         zygote.kill(last)
         (site.work / "lines").unlink()
     _verify(site, seed)
@@ -152,7 +152,7 @@ def test_power_cuts_on_postgresql(shared: Site, zygote: Zygote) -> None:
         pid = zygote.start(shared, crash)
         other = zygote.start(shared, (chance.randint(1, TRANSACTIONS), "after") if chance.random() < 0.3 else None)
         third = zygote.start(shared)
-        _check(shared, _until_ended(shared, task.id, 60), 2, told)
+        _check(shared, _until_ended(shared, task.id, 120), 2, told)
         for each in (pid, other, third):
             zygote.kill(each)
         (shared.work / "lines").unlink()

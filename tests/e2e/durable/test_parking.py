@@ -15,7 +15,7 @@ from tests.e2e.durable.worker import lines
 
 
 def _parked(site: Site, task_id: str) -> Task:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while True:
         task: Task = site.ledger(lambda ledger: ledger.get(task_id))
         if task.state is TaskState.WAITING_APPROVAL:

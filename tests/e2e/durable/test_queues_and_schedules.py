@@ -60,9 +60,9 @@ def test_a_subtree_is_killed_whole(site: Site) -> None:
     site.wait_for_lines(8)
     begun = time.monotonic()
     site.ledger(lambda ledger: ledger.want("top", "kill"))
-    ended = site.wait(["top", "child", "grandchild"], 10)
+    ended = site.wait(["top", "child", "grandchild"])
     assert {task.state for task in ended} == {TaskState.KILLED}
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
     (other,) = site.wait(["other"])
     assert other.state is TaskState.DONE
 
@@ -139,7 +139,7 @@ def test_an_owner_who_lost_the_right_lost_it_here_too(site: Site) -> None:
     site.ledger(lambda ledger: Schedules(ledger).add(_schedule(site, "forbidden now")))
     site.ledger(lambda ledger: Schedules(ledger).add(_schedule(site, "fine")))
     site.start(2.0)
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while True:
         runs = site.ledger(lambda ledger: ledger.list([TaskState.FAILED, TaskState.DONE]))
         if {task.schedule for task in runs} == {"forbidden now", "fine"}:

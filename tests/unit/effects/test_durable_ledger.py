@@ -18,22 +18,14 @@ from agent_os.effects.durable.dispatch import Dispatch
 from agent_os.effects.durable.leases import Leases
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.outcomes import FencedOutcomes
-from agent_os.effects.durable.schema import SCHEMA, prepare
-from agent_os.effects.stores.database import Database
-from agent_os.effects.stores.keys import Keys, Sealer
-
-NOW = [1000.0]
+from tests.unit.effects.durable_support import NOW, opened
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger in SQLite at a time of its own."""
-    NOW[0] = 1000.0
-    keys = Keys.open(tmp_path / "keys", environment={})
-    database = Database(tmp_path / "agents.db", SCHEMA).open()
-    prepare(database, shared=False)
-    yield Ledger(database, Sealer(keys, "payload"), lambda: NOW[0])
-    database.close()
+    with opened(tmp_path) as made:
+        yield made
 
 
 def request(**changes: Any) -> TaskRequest:
