@@ -8,9 +8,12 @@ environment, in files of its workspace, in logs.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -19,6 +22,7 @@ from agent_os.core.errors import EffectError
 from agent_os.effects.proxy.credentials import Secret
 
 FILE_BYTES_MAX: Final = 64 * 1024
+KEYRING_SECONDS_MAX: Final = 10.0
 SCOPE: Final = "secret:"
 
 
@@ -68,9 +72,9 @@ class SecretStores:
             value = self._environment.get(key)
             return Secret(name, value) if value else None
         if source.kind == "file":
-            return Secret(name, read_secret_file(key))
+            return Secret(name, await asyncio.to_thread(read_secret_file, key))
         if source.kind == "keyring":
-            value = _from_keyring(key)
+            value = await _asked(key)
             return Secret(name, value) if value else None
         if source.kind == "vault":
             return await self._from_vault(name, key)
@@ -103,6 +107,30 @@ def read_secret_file(path: str) -> str:
         raise EffectError("a secret's file is not text") from None
     finally:
         os.close(descriptor)
+
+
+async def _asked(key: str) -> str | None:
+    """Ask the keyring beside the loop: it may wait for a person to unlock it. Raises EffectError, also when late."""
+    asked: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def answer(value: str | None, error: EffectError | None) -> None:
+        if not asked.done():
+            asked.set_exception(error) if error is not None else asked.set_result(value)
+
+    def ask(loop: asyncio.AbstractEventLoop) -> None:
+        value, error = None, None
+        try:
+            value = _from_keyring(key)
+        except EffectError as problem:
+            error = problem
+        with contextlib.suppress(RuntimeError):  # the loop is over
+            loop.call_soon_threadsafe(answer, value, error)
+
+    threading.Thread(target=ask, args=(asyncio.get_running_loop(),), daemon=True, name="keyring").start()
+    try:
+        return await asyncio.wait_for(asked, KEYRING_SECONDS_MAX)
+    except TimeoutError:
+        raise EffectError("the keyring did not answer in time: is it locked?") from None
 
 
 def _from_keyring(key: str) -> str | None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
@@ -282,3 +283,82 @@ async def test_git_clones_from_an_allowed_repository_only(world: World, tmp_path
     assert status != 0
     assert "403" in said
     await closed(box)
+
+
+C_CLIENT = r"""
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(int count, char **argument) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *found;
+    if (getaddrinfo(argument[1], argument[2], &hints, &found)) return 2;
+    int peer = socket(found->ai_family, SOCK_STREAM, 0);
+    if (connect(peer, found->ai_addr, found->ai_addrlen)) return 3;
+    char text[4096];
+    int size = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", argument[4], argument[3]);
+    if (write(peer, text, size) != size) return 4;
+    while ((size = read(peer, text, sizeof text)) > 0) fwrite(text, 1, size, stdout);
+    return 0;
+}
+"""
+RUST_CLIENT = r"""
+use std::io::{Read, Write};
+fn main() -> std::io::Result<()> {
+    let a: Vec<String> = std::env::args().collect();
+    let mut peer = std::net::TcpStream::connect(format!("{}:{}", a[1], a[2]))?;
+    write!(peer, "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", a[4], a[3])?;
+    let mut text = String::new();
+    peer.read_to_string(&mut text)?;
+    print!("{}", text);
+    Ok(())
+}
+"""
+
+
+def compiled(folder: Path, language: str) -> Path:
+    """A statically linked client that knows of no proxy, no libc hook and no CA variable; skips where it cannot be built."""
+    source, out = folder / f"client.{language}", folder / f"client-{language}"
+    source.write_text(C_CLIENT if language == "c" else RUST_CLIENT)
+    argv = (
+        ["gcc", "-static", "-O1", "-o", str(out), str(source)]
+        if language == "c"
+        else ["rustc", "-C", "target-feature=+crt-static", "-o", str(out), str(source)]
+    )
+    tool = shutil.which(argv[0]) or shutil.which(argv[0], path=os.path.expanduser("~/.cargo/bin"))
+    if tool is None:
+        pytest.skip(f"no {argv[0]} here")
+    built = subprocess.run([tool, *argv[1:]], capture_output=True, timeout=120, check=False)
+    if built.returncode:
+        pytest.skip(f"{argv[0]} cannot link statically here: {built.stderr.decode()[-200:]}")
+    return out
+
+
+@pytest.mark.parametrize("language", ["c", "rs"])
+async def test_a_static_program_that_knows_no_proxy_is_held_to_the_policy(
+    world: World, tmp_path: Path, language: str
+) -> None:
+    """No preload, no variable and no library stands between it and its sockets: the kernel leads them to the guard."""
+    client = str(await asyncio.to_thread(compiled, tmp_path, language))
+    upstream = await world.upstream()
+    world.allow(Place("a.test", upstream.port, [("GET", "/ok*")], Treatment(), binaries=[client]))
+    world.allow(Place("b.test", upstream.port, treatment=Treatment(), binaries=["/usr/bin/nobody-has-this"]))
+    await world.start()
+    place, _ = await enter(world, [upstream.port])
+    lookup = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
+    address = {name: (await place.run(sys.executable, "-c", lookup, name))[1].strip() for name in ("a.test", "b.test")}
+
+    async def get(host: str, path: str, to: str = "") -> str:
+        return (await place.run(client, to or address[host], str(upstream.port), f"{host}:{upstream.port}", path))[1]
+
+    assert "200" in (await get("a.test", "/ok")).split("\r\n")[0]
+    assert "403" in (await get("a.test", "/private")).split("\r\n")[0]
+    assert "403" in (await get("b.test", "/ok")).split("\r\n")[0]
+    assert "200" not in await get("a.test", "/ok", to="127.0.0.1")  # an address that no entry names
+    fronted = await get("b.test", "/ok", to=address["a.test"])
+    assert "200" not in fronted.split("\r\n")[0]
+    assert upstream.text.count(b"GET") == 1
+    assert place.process.stdin is not None
+    place.process.stdin.close()
+    await place.process.wait()
