@@ -21,6 +21,7 @@ from agent_os.effects.proxy.rules import Treatment
 
 CODINGS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content codings the guard can open -> zlib window bits."""
+_PIECE_BYTES: Final = 1 << 18
 
 
 class ContentError(Exception):
@@ -134,6 +135,8 @@ def decode(body: bytes, coding: str, limits: Limits) -> bytes:
         raise ContentError("content.coding", "the content coding cannot be inspected", 415)
     meter = Inflation(coding, limits, keep=True)
     meter.feed(body)
+    if not meter.complete:
+        raise ContentError("content.coding", "the body ends before its content coding does", 415)
     return b"".join(meter.kept)
 
 
@@ -147,14 +150,19 @@ class Inflation:
         self._in = self._out = 0
         self.kept: list[bytes] = []
 
+    @property
+    def complete(self) -> bool:
+        """Whether the coded body has come to its own end: what is cut off was not seen whole."""
+        return self._opener is None or self._opener.eof
+
     def feed(self, data: bytes) -> None:
         """Count one piece. Raises ContentError past `inflate_bytes`, or past `inflate_ratio` once over 1 MiB."""
         if self._opener is None:
             return
         self._in += len(data)
         try:
-            while data:
-                piece = self._opener.decompress(data, 1 << 18)
+            while True:
+                piece = self._opener.decompress(data, _PIECE_BYTES)
                 self._out += len(piece)
                 if self._keep:
                     self.kept.append(piece)
@@ -163,7 +171,11 @@ class Inflation:
                 ):
                     raise ContentError("content.inflation", "the compressed body grows beyond the limit", 413)
                 data = self._opener.unconsumed_tail
-                if self._opener.eof and self._opener.unused_data:
+                if self._opener.eof:
+                    if not self._opener.unused_data:
+                        return
                     data, self._opener = self._opener.unused_data, zlib.decompressobj(self._bits or 31)
+                elif not data and len(piece) < _PIECE_BYTES:  # a full piece: more may be held inside
+                    return
         except zlib.error:
             raise ContentError("content.coding", "the body is not of its content coding", 502) from None
