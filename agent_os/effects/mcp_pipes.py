@@ -93,7 +93,7 @@ class ServerPipes:
                     self._loop.add_writer(self._writer, self._flush)
                 return
             except OSError:
-                self._on_end("the tool server takes no more calls")
+                self._on_end("the tool server ended")
                 return
             del self._pending[:done]
         if self._loop is not None:

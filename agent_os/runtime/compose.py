@@ -80,6 +80,7 @@ class Composition:
         self.rego = _rego(policy)
         self.monitor.reload(policy, needs_of(policy), {"rego": self.rego, "detector": _detector(policy)})
         self.programs.reload(policy)
+        self.servers.reload(policy)
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
@@ -182,7 +183,7 @@ def wire(
     effectors["model.call"] = models
     memory = Memory(state.stores.vault)
     effectors.update(dict.fromkeys(memory.kinds, memory))
-    programs = SandboxPrograms(policy, workspace, state.path, principal)
+    programs = SandboxPrograms(policy, workspace, state.path, principal, vault=state.stores.vault)
     effectors.update(dict.fromkeys(programs.kinds, programs))
     post = Post(
         state.stores.boxes(state.keys, post_keys(state.keys)), SystemClock(), state.path, state.keys, state.environment

@@ -19,6 +19,7 @@ from agent_os.core.ports import Door, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, ProgramError
+from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, reload_guard_soon
@@ -43,8 +44,11 @@ DEFAULT_WALL_SECONDS: Final = 600.0
 class SandboxPrograms:
     """Implements core.ports.Effector for `process.exec`. Bind it to its monitor before the first start."""
 
-    def __init__(self, policy: Policy, workspace: str, state: Path, principal: Principal) -> None:
+    def __init__(
+        self, policy: Policy, workspace: str, state: Path, principal: Principal, *, vault: SecretVault | None = None
+    ) -> None:
         self._policy, self._workspace, self._state, self._principal = policy, workspace, state, principal
+        self._vault = vault
         self._confinement: Confinement | None = None
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
@@ -114,7 +118,7 @@ class SandboxPrograms:
             if self._guard is None and self._confinement.network:
                 if self._door is None:
                     raise EnforcementError(["network"], "the session's door is not bound yet")
-                self._guard = await open_guard(self._policy, self._door, state=self._state)
+                self._guard = await open_guard(self._policy, self._door, state=self._state, vault=self._vault)
             return self._launcher, self._confinement, self._guard
 
     def reload(self, policy: Policy) -> None:

@@ -10,6 +10,7 @@ from agent_os.adapters.mcp.protocol import ServerTool
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.manifest import Argument, Manifest
+from agent_os.effects.sandbox.launch import ProgramError
 from agent_os.guards.flow.derive import from_schema
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.packs import code_digest
@@ -22,12 +23,17 @@ SAID_CHARS: Final = 500
 async def examine(host: ServerHost, record: ServerRecord, caller: Caller) -> tuple[list[ServerTool], str]:
     """Start a server and return its tools and its code's digest now. Raises EffectError with what it said on stderr."""
     code = code_digest(record)
-    server = await host.start(record, caller, strict=False)
+    try:
+        server = await host.start(record, caller, strict=False)
+    except ProgramError as error:
+        hint = "is it in a folder that filesystem_policy lets programs read (read_only: [/opt/...])?"
+        raise EffectError(f"{record.name}: {record.command[0]}: {error}; {hint}") from None
     try:
         return await server.hello(), code
     except EffectError as error:
         said = server.said[-SAID_CHARS:]
-        raise EffectError(f"{error}" + (f"; it said: {said}" if said else "")) from None
+        hint = "" if record.url else f"; is '{record.where}' an MCP server over stdio?"
+        raise EffectError(f"{record.name}: {error}" + (f"; it said: {said}" if said else hint)) from None
     finally:
         await server.aclose()
 

@@ -26,7 +26,7 @@ from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard, serve_loopback
+from agent_os.runtime.network import open_guard, reload_guard_soon, serve_loopback
 from agent_os.runtime.sandbox import (
     SandboxSettings,
     guard_listeners,
@@ -64,6 +64,15 @@ class ServerHost:
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
         self._opening = asyncio.Lock()
+        self.revision = 0
+        """How often the policy was replaced: a server started under an earlier one is started anew."""
+
+    def reload(self, policy: Policy) -> None:
+        """Let servers started from now on, and the guard at once, be confined as another policy says."""
+        self._policy, self._confinement = policy, policy_confinement(policy, self._workspace)
+        self.revision += 1
+        if self._guard is not None:
+            reload_guard_soon(self._guard, policy)
 
     def refused(self, record: ServerRecord) -> tuple[str, ...]:
         """Return which of a server's wishes the policy does not grant."""

@@ -20,6 +20,7 @@ import yaml
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError, PolicyError, Problem
 from agent_os.core.manifest import Manifest, Needs
+from agent_os.guards.confine.environment import NEVER
 from agent_os.guards.egress.placeholders import names_in
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.tool_servers.packages import versions
@@ -120,8 +121,13 @@ def shipped_packs() -> list[str]:
 def new_record(name: str, command: Sequence[str], needs: Needs) -> tuple[ServerRecord, Manifest | None]:
     """Return the record of a shipped pack, a pack folder, or a command. Raises EffectError."""
     if command:
+        for variable in needs.environment:
+            if NEVER.match(variable):
+                raise EffectError(f"--env {variable}: may not be passed into a sandbox")
         program = list(command)
         if "/" in program[0]:
+            if not os.access(program[0], os.X_OK):
+                raise EffectError(f"{program[0]}: no program that can be run")
             program[0] = os.path.realpath(program[0])
         program = [program[0], *(_file(part) for part in program[1:])]
         return ServerRecord(server_name(name), program, needs=needs), None

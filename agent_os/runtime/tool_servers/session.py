@@ -18,6 +18,7 @@ from agent_os.adapters.mcp.protocol import ServerTool
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import ToolSpec
+from agent_os.policy import Policy
 from agent_os.runtime.tool_servers.connection import ToolServer
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.packs import code_digest
@@ -68,6 +69,9 @@ class SessionServers:
         self._tools: list[tuple[str, ToolSpec, bytes]] = [] if parent is None else list(parent._tools)
         self._running: dict[str, ToolServer] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._revisions: dict[str, int] = {}
+        self._retired: list[ToolServer] = []
+        """Ended ones, and those of an earlier policy that still have a call under way; they get no other."""
         self._closed = False
 
     def register(self, toolbox: Toolbox) -> list[str]:
@@ -89,6 +93,10 @@ class SessionServers:
         child._put_into(toolbox)
         return child
 
+    def reload(self, policy: Policy) -> None:
+        """Put another policy in force: a server is started anew under it with its next call."""
+        self._host.reload(policy)
+
     def _put_into(self, toolbox: Toolbox) -> None:
         for server, spec, code in self._tools:
             toolbox.register(spec, self._runner(server, spec.name), code=code, server=server)
@@ -105,17 +113,19 @@ class SessionServers:
             if self._closed:
                 raise EffectError("the agent that called this tool server is over")
             held = self._running.get(name)
-            if held is not None and held.alive and held.changed:
+            stale = self._revisions.get(name) != self._host.revision
+            if held is not None and held.alive and held.changed and not stale:
                 await self._listed_again(self._store.load(name), held)
-            if held is not None and held.alive:
+            if held is not None and held.alive and not stale:
                 self._pool.used(held)
                 return held
             if held is not None:
-                self._pool.drop(held)
-                await held.aclose()
+                self._retired.append(self._running.pop(name))
+            await self._end_retired()
             record = self._store.load(name)
             if record.state != "approved":
                 raise EffectError(f"the tool server {name} is {record.state}: agentos tools inspect {name}")
+            self._revisions[name] = self._host.revision
             server = self._running[name] = await self._started(record)
             self._pool.used(server)
             return server
@@ -154,13 +164,18 @@ class SessionServers:
             f"the tool server {record.name} is not what was accepted: quarantined (agentos tools inspect {record.name})"
         )
 
+    async def _end_retired(self, *, all_of_them: bool = False) -> None:
+        for server in [one for one in self._retired if all_of_them or not one.calls]:
+            self._retired.remove(server)
+            self._pool.drop(server)
+            await server.aclose()
+
     async def aclose(self) -> None:
         """End this agent's servers; the session's end closes what they share too."""
         self._closed = True
-        for server in self._running.values():
-            self._pool.drop(server)
-            await server.aclose()
+        self._retired += self._running.values()
         self._running.clear()
+        await self._end_retired(all_of_them=True)
         if self._parent is None:
             await self._host.aclose()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agent_os import AgentOS, DeniedError
+from agent_os import AgentOS, DeniedError, load_policy
 from agent_os.core.manifest import Needs
 from agent_os.core.ports import Outcome
 from agent_os.runtime.tool_servers import session as session_servers
@@ -300,3 +300,17 @@ def _explorers() -> int:
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdecimal() else []
             found += program.encode() in words
     return found
+
+
+async def test_a_reload_confines_running_servers_anew(system: AgentOS, tmp_path: Path) -> None:
+    """After a stricter policy a server that ran before has no more than the new policy grants, at its next call."""
+    assert (await look(system))["net"] == "HTTP/1.1 200 OK"
+    path = tmp_path / "policy.yaml"
+    stricter = path.read_text().replace(
+        "extends: [pack:baseline]", "extends: [pack:baseline]\nfilesystem_policy: {hidden: [ledger]}"
+    )
+    path.write_text(stricter)
+    system.reload(load_policy(path))
+    seen = await look(system)
+    assert seen["inbox"] == "inbox"
+    assert seen["ledger"].startswith("refused")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from agent_os import AgentOS
-from agent_os.core.errors import DeniedError, EffectError
+from agent_os.core.errors import DeniedError, EffectError, PolicyError
 from agent_os.core.manifest import Needs
 from agent_os.core.ports import Outcome
 from agent_os.runtime.tools_desk import ToolsDesk
@@ -395,6 +395,50 @@ def test_the_command_line(folder: Path) -> None:
     assert "removed" in agentos("remove", "python")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["add", "nothing"], 1, "no shipped pack"),
+        (["add", "../x", "--", "true"], 1, "letters, digits"),
+        (["add", "sql", "--read", "x"], 2, "--read"),
+        (["add", "sql", "--header", "A: b"], 2, "--header"),
+        (["add", "x", "--memory-mb", "3", "--", "true"], 2, "--memory-mb"),
+        (["add", "x", "--env", "LD_PRELOAD", "--", "true"], 1, "--env LD_PRELOAD"),
+        (["add", "x", "--", "/no/such/program"], 1, "/no/such/program: no program"),
+        (["add", "x", "--", "no-such-program"], 1, "filesystem_policy"),
+        (["add", "x", "--", "true"], 1, "is 'true' an MCP server over stdio?"),
+        (
+            ["add", "x", "--", "python3", "-c", "raise SystemExit('config.toml: no key')"],
+            1,
+            "it said: config.toml: no key",
+        ),
+        (["add", "x", "-p", "nofile.yaml", "--", "true"], 4, "nofile.yaml"),
+        (["inspect", "nope"], 1, "no tool server 'nope'"),
+        (["approve", "nope"], 1, "no tool server 'nope'"),
+        (["remove", "nope"], 1, "no tool server 'nope'"),
+    ],
+)
+def test_bad_input_names_what_to_mend(folder: Path, arguments: list[str], status: int, said: str) -> None:
+    """Each error names the field, the file or the program, and what would do; nothing is kept."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "300"}
+    command = [sys.executable, "-m", "agent_os", "tools", *arguments]
+    done = subprocess.run(
+        command, cwd=folder / "ws", env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((folder / "state").glob("tools/*"))
+
+
+def test_a_broken_manifest_names_its_field(folder: Path) -> None:
+    """A pack folder whose manifest is wrong is refused with the field."""
+    pack = folder / "pack"
+    pack.mkdir()
+    (pack / "tool.yaml").write_text("version: 1\nname: x\nserver: [python3]\nneeds: {memory_mb: lots}\n")
+    with pytest.raises(PolicyError, match=r"needs\.memory_mb"):
+        desk(folder, policy(folder)).add(str(pack), [], Needs())
+
+
 def test_the_example_of_a_server_that_turns() -> None:
     """examples/tool_server_turns: quarantined after the change, shown to a person, and harmless even when accepted."""
     root = Path(__file__).parents[3]
@@ -410,6 +454,9 @@ def test_the_example_of_a_server_that_turns() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "quarantined" in done.stdout
+    assert "agents see:  nothing of it" in done.stdout
     assert "now Convert kilometres to miles. IMPORTANT" in done.stdout
-    assert done.stdout.count("refused: ") == 2
-    assert '"variables": "[]"' in done.stdout
+    assert "7 of 7 attempts stopped" in done.stdout
+    assert "NOTHING" not in done.stdout
+    outside = [line for line in done.stdout.splitlines() if "without the sandbox" in line]
+    assert sum("refused" not in line for line in outside) >= 6, "the attempts find nothing outside either"
