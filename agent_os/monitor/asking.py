@@ -21,6 +21,7 @@ from agent_os.core.label import Integrity
 from agent_os.core.manifest import Role, ToolSpec
 from agent_os.core.ports import Answer, Approval, Pending
 from agent_os.core.scope import scopes_of
+from agent_os.guards.privacy.preview import pictured
 from agent_os.monitor import record
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy
@@ -213,7 +214,8 @@ def _spec(ports: Ports, action: Action) -> ToolSpec | None:
 
 
 async def _preview(ports: Ports, action: Action, decision: Decision, facts: Facts) -> Mapping[str, Any]:
-    """Return what the person is shown: the exact effect, where it goes, and where its authority came from."""
+    """Return what the person is shown: the effect, where it goes, and where its authority came from; no secret in it."""
+    action = pictured(action, facts.findings)
     shown: dict[str, Any] = {
         "kind": action.kind,
         "target": action.target,

@@ -9,6 +9,7 @@ from agent_os.core.decision import Obligation
 from agent_os.core.errors import EffectError
 from agent_os.core.facts import Finding
 from agent_os.guards.privacy.content import texts_of
+from agent_os.guards.privacy.preview import pictured, withheld
 from agent_os.guards.privacy.pseudonyms import PseudonymBook
 from agent_os.guards.privacy.rewrite import finds, rewrite
 from agent_os.guards.privacy.router import SessionRouter
@@ -138,3 +139,25 @@ def test_unchanged_actions_are_the_same_object() -> None:
     """Where nothing is found the action, and with it its digest, stays."""
     action = call("nothing here")
     assert rewrite(action, [], [PSEUDONYMISE], book()) is action
+
+
+def test_a_person_who_is_asked_sees_no_secret_and_the_whole_account() -> None:
+    """Secrets and numbers of people are withheld in the picture of an action; what must be judged stays; so does the action."""
+    text = "key ghp_secretsecret card 4111111111111111 to DE89370400440532013000"
+    action = Action.parse({"kind": "tool.call", "tool": "pay", "args": {"text": text, "n": 1}})
+    spans = (
+        ("SECRET_GITHUB_TOKEN", "ghp_secretsecret"),
+        ("CREDIT_CARD", "4111111111111111"),
+        ("IBAN_CODE", "DE89370400440532013000"),
+    )
+    found = [
+        Finding(kind, text.index(value), text.index(value) + len(value), 0.9, pointer="/args/text") for kind, value in spans
+    ]  # fmt: skip
+    shown = pictured(action, found)
+    assert (
+        shown.arguments["args"]["text"]
+        == "key [SECRET_GITHUB_TOKEN withheld] card [CREDIT_CARD \u20261111] to DE89370400440532013000"
+    )
+    assert action.arguments["args"]["text"] == text
+    assert pictured(action, None) is action
+    assert withheld("US_SSN", "12-34") == "[US_SSN withheld]"
