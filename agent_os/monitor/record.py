@@ -59,6 +59,9 @@ def intent(action: Action, decision: Decision, *, reference: str, now: float, sa
     record = decided("intent", action, decision, reference=reference, now=now, said=said)
     if decision.obligations:
         record["obligations"] = sorted({obligation.kind for obligation in decision.obligations})
+        standing = [each.params["standing"] for each in decision.obligations if "standing" in each.params]
+        if standing:
+            record["approvals"] = standing
     return record
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent_os.core.action import KINDS, Action
-from agent_os.core.decision import Verdict
+from agent_os.core.decision import Grant, Verdict
 from agent_os.core.errors import Problem
 from agent_os.core.facts import Facts
 from agent_os.policy.reader import Document
@@ -103,6 +103,8 @@ class Layer:
     rego: tuple[tuple[str, frozenset[str]], ...] = ()
     """Engines whose verdict must be among the facts, and the kinds they judge (empty: all)."""
     approvals: Any = None
+    standing: tuple[Grant, ...] = ()
+    """Answers given for always, which discharge asks of this layer (policy/standing.py)."""
 
 
 class Absent:
@@ -160,6 +162,7 @@ def compile_layer(
         top.enforcement == "audit",
         tuple((entry.engine, frozenset(entry.kinds)) for unit in units for entry in unit.file.rego or ()),
         _compile_approvals(contexts),
+        _compile_standing(contexts),
     )
     for context in contexts:
         for position, entry in enumerate(context.file.rego or ()):
@@ -208,3 +211,12 @@ def _compile_approvals(contexts: Sequence[Context]) -> Any:
     from agent_os.policy.approvals import compile_approvals  # noqa: PLC0415
 
     return compile_approvals(parts)
+
+
+def _compile_standing(contexts: Sequence[Context]) -> tuple[Grant, ...]:
+    parts = [(context.file.standing, context) for context in contexts if context.file.standing]
+    if not parts:
+        return ()
+    from agent_os.policy.standing import compile_standing  # noqa: PLC0415
+
+    return compile_standing(parts)

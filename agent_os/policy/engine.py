@@ -14,6 +14,7 @@ from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import OBLIGATIONS, Decision, Obligation, Verdict
 from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.policy.rule import Match
+from agent_os.policy.standing import standing_for
 
 if TYPE_CHECKING:
     from agent_os.policy.compile import Governed, Layer
@@ -83,8 +84,8 @@ def decide(policy: Policy, action: Action, facts: Facts | None = None) -> Decisi
             return _denied(policy, action, facts, [unknown], recorded)
     if len(obligations) > 1:
         obligations = _reserved_once(obligations)
-    if asks and facts.grants:
-        asks = _undischarged(policy, action, facts, asks)
+    if asks and (facts.grants or any(layer.standing for layer in policy.compiled)):
+        asks = _undischarged(policy, action, facts, asks, obligations)
     if asks:
         return _asked(policy, action, facts, asks, obligations, recorded)
     rules = tuple([match.rule for match in allows])
@@ -178,16 +179,27 @@ def _broken(governed: Governed, error: Exception) -> Match:
     return Match(DENY, name, f"the section {name!r} failed: {type(error).__name__}", errored=True)
 
 
-def _undischarged(policy: Policy, action: Action, facts: Facts, asks: Sequence[Match]) -> list[Match]:
-    """Return the asks that no grant among the facts answers; without a time every grant has expired."""
+def _undischarged(
+    policy: Policy, action: Action, facts: Facts, asks: Sequence[Match], obligations: list[Obligation]
+) -> list[Match]:
+    """Return the asks that no grant answers: one among the facts, or one that stands in the asking layer's own files.
+
+    Without a time every grant has expired. What stands is named by a `log` obligation, so that the record has it.
+    """
     if facts.now is None:
         return list(asks)
-    now = facts.now
-    return [
-        match
-        for match in asks
-        if not any(grant.discharges(match.rule, action, policy.digest, now) for grant in facts.grants)
-    ]
+    now, left = facts.now, []
+    for match in asks:
+        if any(grant.discharges(match.rule, action, policy.digest, now) for grant in facts.grants):
+            continue
+        origin = policy.origins.get(match.rule)
+        layer = policy.compiled[origin.layer] if origin is not None else None
+        stands = standing_for(layer, match.rule, action, facts) if layer is not None and layer.standing else None
+        if stands is None:
+            left.append(match)
+        else:
+            obligations.append(Obligation("log", {"standing": stands}, match.rule))
+    return left
 
 
 def _words(matches: Sequence[Match]) -> str:

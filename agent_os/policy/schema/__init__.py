@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
-from agent_os.policy.schema.agents import Agents, Approvals, MemorySection, Messages, Schedules
+from agent_os.policy.schema.agents import Agents, Approvals, MemorySection, Messages, Schedules, Standing
 from agent_os.policy.schema.base import Enforcement, Part, Text
 from agent_os.policy.schema.filesystem import FilesystemPolicy, Landlock, Process
 from agent_os.policy.schema.flow import Flow
@@ -68,6 +68,9 @@ class PolicyFile(Part):
     agents: Agents | None = Field(default=None, description="Sub-agents.")
     schedules: Schedules | None = Field(default=None, description="Schedules.")
     approvals: Approvals | None = Field(default=None, description="People who are asked.")
+    standing: Annotated[list[Standing], Field(max_length=1000)] | None = Field(
+        default=None, description="Answers that were given for always."
+    )
     messages: Messages | None = Field(default=None, description="Messages.")
     memory: MemorySection | None = Field(default=None, description="Memory of agents.")
     secrets: Secrets | None = Field(default=None, description="Secrets by name.")

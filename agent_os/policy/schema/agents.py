@@ -99,6 +99,36 @@ class Approvals(Part):
     max_waiting: Annotated[int, Field(ge=1)] = Field(default=1000, description="Asks waiting at once per tenant.")
 
 
+class StandingWho(Part):
+    """Whose calls are covered."""
+
+    tenant: Text = Field(default="default", description="Tenant.")
+    user: Text = Field(description="User, exactly.")
+    agent: Annotated[list[Text], Field(min_length=1, max_length=64)] = Field(
+        default=["main"], description="The agent with its parents, the root first."
+    )
+
+
+class Standing(Part):
+    """An answer that was given for always, as `agentos approvals overlay` writes it: it discharges the asks it names within
+    what it states, and allows nothing by itself. It counts for the asks of its own layer, where `allow_always` is set.
+    """
+
+    asks: Annotated[list[Text], Field(min_length=1, max_length=64)] = Field(description="Rules whose ask it answers.")
+    kind: Text = Field(description="Kind of action.")
+    target: str = Field(description="What it is aimed at, exactly.")
+    who: StandingWho = Field(description="Whose calls.")
+    tool_digest: str = Field(default="", description="The tool's code and manifest, as they were.")
+    equal: dict[str, Any] = Field(default_factory=dict, description="Arguments that must be equal.")
+    at_most: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Numbers that may be smaller."
+    )
+    free: list[Text] = Field(default_factory=list, description="Texts that may differ. Other arguments: none.")
+    until: Annotated[float, Field(gt=0)] = Field(description="When it ends, Unix seconds.")
+    approvers: Annotated[list[Text], Field(min_length=1)] = Field(description="Who gave it.")
+    id: Text = Field(description="The grant it was.")
+
+
 class MessageRule(Part):
     """Which messages. For allow every recipient must match, for ask and deny any."""
 
