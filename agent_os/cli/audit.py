@@ -111,22 +111,38 @@ def verify(
     writer: str | None = WRITER,
     against: list[Path] = typer.Option([], "--against", help="A file with checkpoints kept elsewhere."),
     root: Path | None = ROOT,
+    state: list[Path] = typer.Option(
+        [],
+        "--state",
+        help="The state directory of another machine: verified with its own keys, and together with this one.",
+    ),
     as_json: bool = JSON,
 ) -> None:
-    """Check every log; exit 1 and name the first record that was edited, dropped, moved, inserted or cut off."""
+    """Check every log; exit 1 and name the first record that was edited, dropped, moved, inserted or cut off.
+
+    With `--state` the logs of several machines: each chain by itself, and that no approval was used twice over all of them.
+    """
     from agent_os.core.canonical import json_bytes  # noqa: PLC0415
 
-    reader = _open(root)
-    names = [writer] if writer is not None else reader.writers()
-    reports = [reader.report(name, against) for name in names]
+    readers = [("", _open(root)), *((str(each), _of_machine(each)) for each in state)]
+    found = [
+        (where, reader.report(name, against))
+        for where, reader in readers
+        for name in ([writer] if writer is not None else reader.writers())
+    ]
+    reports = [report for _, report in found]
+    twice = _together(readers) if state else []
     if as_json:
         whole = {
-            "ok": bool(reports) and all(each.ok for each in reports),
-            "writers": [each.to_json() for each in reports],
+            "ok": bool(reports) and all(each.ok for each in reports) and not twice,
+            "writers": [{**each.to_json(), **({"state": where} if where else {})} for where, each in found],
+            **({"together": twice} if state else {}),
         }
         typer.echo(json_bytes(whole).decode())
-    for report in () if as_json else reports:
-        head = f"{report.writer}: {report.records} records ({report.first} to {report.last})"
+    for where, report in () if as_json else found:
+        head = (
+            f"{where + '/' if where else ''}{report.writer}: {report.records} records ({report.first} to {report.last})"
+        )
         if report.ok:
             tail_note = f", {report.unanchored} after the last checkpoint" if report.unanchored else ""
             typer.echo(f"{head}: verified, checkpoint at {report.anchored}{tail_note}")
@@ -136,10 +152,34 @@ def verify(
             typer.echo(f"  first bad: {fault}")
         for note in report.notes:
             typer.echo(f"  note: {note}")
+    if state and not as_json:
+        for said in twice:
+            typer.echo(f"together: NOT VERIFIED: {said}")
+        if not twice:
+            typer.echo(f"together: {len(readers)} machines, every approval was used once")
     if not reports:
         typer.echo("agentos: there is no log to verify", err=True)
-    if not reports or not all(report.ok for report in reports):
+    if not reports or twice or not all(report.ok for report in reports):
         raise typer.Exit(1)
+
+
+def _of_machine(state: Path) -> AuditReader:
+    """Return the audit of another machine's state directory, read with the keys that lie in it."""
+    import os  # noqa: PLC0415
+
+    from agent_os.runtime.audit import open_audit  # noqa: PLC0415
+
+    return open_audit(environment={**os.environ, "AGENTOS_STATE": str(state.resolve())})
+
+
+def _together(readers: list[tuple[str, AuditReader]]) -> list[str]:
+    from agent_os.audit.together import Together  # noqa: PLC0415
+
+    together = Together()
+    for where, reader in readers:
+        for record in reader.records():
+            together.add(where or "here", record)
+    return together.faults()
 
 
 @app.command()

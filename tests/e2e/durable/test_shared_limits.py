@@ -18,7 +18,6 @@ from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.ports import Answer, Approval
 from agent_os.effects.stores.budgets import SCALE
 from agent_os.effects.stores.shared import HOLDER_SECONDS
-from agent_os.runtime.audit import open_audit
 from agent_os.runtime.state import State, open_state
 from tests.e2e.durable.limits_worker import ANA, BUDGET, RATE
 
@@ -229,10 +228,17 @@ def test_without_the_shared_key_nothing_is_read(machines: Machines, tmp_path: Pa
     fill(machines, read)
 
 
-def test_the_chains_of_all_machines_verify(machines: Machines) -> None:
-    """Each machine has its own chain, and each verifies with its own keys."""
+def test_the_chains_of_all_machines_verify_together(machines: Machines) -> None:
+    """Each machine has its own chain and keys; one command verifies them all, side by side."""
     machines.together("rates")
-    for number in range(WORKERS):
-        state = machines.root / f"machine{number}"
-        reader = open_audit(environment={**machines.environment, "AGENTOS_STATE": str(state)})
-        assert [reader.report(writer).ok for writer in reader.writers()] == [True]
+    states = [str(machines.root / f"machine{number}") for number in range(WORKERS)]
+    command = [sys.executable, "-m", "agent_os", "audit", "verify"]
+    for state in states[1:]:
+        command += ["--state", state]
+    ran = subprocess.run(
+        command, env={**machines.environment, "AGENTOS_STATE": states[0]}, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count(": verified") == WORKERS
+    assert "together: 4 machines, every approval was used once" in ran.stdout
