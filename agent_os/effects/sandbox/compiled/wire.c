@@ -112,6 +112,9 @@ static void plan_of(struct plan *plan) {
         plan->limits[i].value = number();
     }
     plan->environment = strings();
+    for (size_t i = 0; i < plan->environment.count; i++)
+        if (strchr(plan->environment.items[i], '=') == NULL)
+            malformed("a variable without a value");
     plan->guarded = flag();
     plan->port_count = how_many();
     plan->ports = reserve(plan->port_count, sizeof *plan->ports);

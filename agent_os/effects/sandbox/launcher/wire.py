@@ -13,6 +13,7 @@ REQUEST_BYTES_MAX = 4 * 1024 * 1024
 REQUEST_FDS_MAX = 16
 MESSAGE_BYTES_MAX = 65536
 ITEMS_MAX = 65536
+LANDLOCK_BYTES_MAX = 24
 MAGIC = 0x31534F41
 START, PLANT, FORGET, KEEP = 1, 2, 3, 4
 BIND, FILESYSTEM, FOLDER, LINK, FILE, EMPTY, PIN, OVERLAY = range(1, 9)
@@ -89,6 +90,8 @@ def _plan(reader):
     plan |= {"transient": reader.flag(), "host_uid": reader.number(), "host_gid": reader.number()}
     plan |= {"pid_max": reader.number(), "mounts": reader.many(lambda: _mount(reader))}
     landlock = {name: reader.number() for name in ("size", "handled_fs", "handled_net", "scoped")}
+    if landlock["size"] > LANDLOCK_BYTES_MAX:
+        raise ValueError("an unknown form of Landlock ruleset")
     plan["landlock"] = landlock | {"rules": reader.many(lambda: (reader.string(), reader.number()))}
     plan["seccomp"] = reader.raw()
     plan["rlimits"] = reader.many(lambda: (reader.number(), reader.number()))
