@@ -60,7 +60,9 @@ def test_joined_streams_and_deep_nesting_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"7z\xbc\xaf\x27\x1c1234", b"Rar!\x1a\x07\0", b"\x28\xb5\x2f\xfd12", zipped(b"x")[:-9]]
+    "body",
+    [b"7z\xbc\xaf\x27\x1c1234", b"Rar!\x1a\x07\0", b"\x28\xb5\x2f\xfd12", zipped(b"x")[:-9]],
+    ids=["7z", "rar", "zstd", "zip cut off"],
 )
 def test_what_cannot_be_opened_is_a_problem(body: bytes) -> None:
     """Unknown formats and broken archives are refused by name; a text is none."""
