@@ -20,7 +20,9 @@ def kill(
         if task_id != "all":
             return [(await desk.stop(task_id, "kill")).id]
         states = [state for state in TaskState if not state.ended]
-        return [(await desk.stop(task.id, "kill")).id for task in await desk.ledger.list(states, limit=100_000, brief=True)]
+        return [
+            (await desk.stop(task.id, "kill")).id for task in await desk.ledger.list(states, limit=100_000, brief=True)
+        ]
 
     killed = with_desk(work, acting=True)
     typer.echo(f"asked to end: {', '.join(killed) or 'none'}")

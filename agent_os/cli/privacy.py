@@ -45,6 +45,7 @@ def scan(
 ) -> None:
     """Print what is found in the text on stdin, or in files; offsets are characters of the text as given."""
     detector = _detector(ner)
+    _known(detector, only)
     if paths or as_sarif:
         _scan_files(detector, paths or ["."], as_json, as_sarif, minimum, only, explain)
         return
@@ -82,9 +83,10 @@ def redact(
     from agent_os.runtime.privacy import KeptBook  # noqa: PLC0415
 
     detector = _detector(ner)
+    _known(detector, only)
     kept = KeptBook(session, realistic=realistic) if session else None
     try:
-        for text in _documents(lines):
+        for text in _documents(lines, "surrogateescape"):  # what is not replaced comes out byte for byte
             found = _wanted(detector.scan_text(text), minimum, only)
             if kept is not None:
                 result = pseudonymise(text, found, kept.book)
@@ -108,12 +110,16 @@ def restore(session: Name = "") -> None:
 
     if not session:
         raise typer.BadParameter("say which pseudonyms: --session NAME", param_hint="--session")
-    kept = KeptBook(session, create=False)
+    chunk = sys.stdin.buffer.read1(STREAM_BYTES)  # type: ignore[union-attr]
+    kept = KeptBook(
+        session, create=False
+    )  # after the first bytes: in a pipe, `redact` has stored its pseudonyms by then
     try:
         restorer, out = ByteRestorer(kept.book), sys.stdout.buffer
-        while chunk := sys.stdin.buffer.read1(STREAM_BYTES):  # type: ignore[union-attr]
+        while chunk:
             out.write(restorer.feed(chunk))
             out.flush()
+            chunk = sys.stdin.buffer.read1(STREAM_BYTES)  # type: ignore[union-attr]
         out.write(restorer.finish())
         out.flush()
     finally:
@@ -134,6 +140,18 @@ def forget(session: Name = "") -> None:
         kept.close()
 
 
+def _known(detector: Any, only: list[str] | None) -> None:
+    """Refuse names of entities that nothing could ever find. Raises BadParameter with the nearest one."""
+    import difflib  # noqa: PLC0415
+
+    names = {*detector.entities, "SECRET", "UNREADABLE"}
+    for name in only or []:
+        if name not in names and not any(char in name for char in "*?["):
+            near = difflib.get_close_matches(name.upper(), names, 1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise typer.BadParameter(f"no entity is called {name!r}{hint}", param_hint="--only")
+
+
 def _detector(ner: bool | None) -> Any:
     from agent_os.runtime.privacy import local_detector, names_are_reduced  # noqa: PLC0415
 
@@ -145,13 +163,13 @@ def _detector(ner: bool | None) -> Any:
     return local_detector(ner=ner)
 
 
-def _documents(lines: bool) -> Iterator[str]:
+def _documents(lines: bool, errors: str = "replace") -> Iterator[str]:
     data = sys.stdin.buffer
     if lines:
         for line in data:
-            yield line.decode("utf-8", "replace").rstrip("\r\n")
+            yield line.decode("utf-8", errors).rstrip("\r\n")
     else:
-        yield data.read().decode("utf-8", "replace")
+        yield data.read().decode("utf-8", errors)
 
 
 def _wanted(found: Sequence[Finding], minimum: float, only: list[str] | None) -> list[Finding]:
@@ -221,5 +239,5 @@ def _scan_files(
 
 
 def _write(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass"))
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()

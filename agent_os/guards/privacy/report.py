@@ -6,6 +6,7 @@ import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from agent_os.core.facts import Finding
 
@@ -58,6 +59,12 @@ def explanation(text: str, finding: Finding, others: Sequence[Finding] = ()) -> 
     return {"how": how, "by": finding.by, "score": finding.score, "words_before": before[-WORDS_SHOWN:], "length": size}
 
 
+def _uri(path: str) -> str:
+    """Return a path as SARIF wants it: a URI reference (RFC 3986), relative where the path is."""
+    plain = path.replace("\\", "/").removeprefix("./")
+    return ("file://" if plain.startswith("/") else "") + quote(plain, safe="/", errors="surrogateescape")
+
+
 def sarif(results: Iterable[tuple[str, str, Sequence[Finding]]], version: str) -> dict[str, Any]:
     """Return a SARIF 2.1.0 log of (path, text, findings); values are not in it, only places."""
     rules: dict[str, None] = {}
@@ -75,9 +82,7 @@ def sarif(results: Iterable[tuple[str, str, Sequence[Finding]]], version: str) -
                     "ruleId": item.type,
                     "level": "error" if secret else "warning",
                     "message": {"text": f"{item.type} (score {item.score:.2f}, by {item.by})"},
-                    "locations": [
-                        {"physicalLocation": {"artifactLocation": {"uri": path.replace("\\", "/")}, "region": region}}
-                    ],
+                    "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(path)}, "region": region}}],
                 }
             )
     driver = {

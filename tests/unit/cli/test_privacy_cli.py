@@ -92,3 +92,51 @@ def test_a_path_that_is_not_there_is_an_error() -> None:
 def test_restore_needs_a_session() -> None:
     """A missing name is a usage error."""
     assert run("restore").returncode == 2
+
+
+def test_redact_and_restore_in_one_pipe(tmp_path: Path) -> None:
+    """`redact --session NEW | restore --session NEW` works though both start at once; bytes that are no text come through."""
+    given = b"mail ada@corp.example \xff\xfe caf\xe9\n"
+    env = {**os.environ, "AGENTOS_STATE": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "agent_os", "privacy"]
+    first = subprocess.Popen(
+        [*command, "redact", "--session", "new", "--no-ner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    )
+    second = subprocess.Popen(
+        [*command, "restore", "--session", "new"], stdin=first.stdout, stdout=subprocess.PIPE, env=env
+    )
+    assert first.stdin is not None
+    assert first.stdout is not None
+    first.stdout.close()
+    first.stdin.write(given)
+    first.stdin.close()
+    shown, _ = second.communicate(timeout=120)
+    assert (first.wait(60), second.returncode, shown) == (0, 0, given)
+
+
+def test_an_entity_that_does_not_exist_is_a_usage_error() -> None:
+    """A misspelt `--only` would find nothing for ever: it says what is meant; globs and SECRET are names."""
+    wrong = run("scan", "--only", "EMIAL_ADDRESS", "--no-ner", stdin="x")
+    assert wrong.returncode == 2
+    assert b"EMAIL_ADDRESS" in wrong.stderr
+    for right in ("SECRET", "US_*", "SECRET_GITHUB_TOKEN"):
+        assert run("scan", "--only", right, "--no-ner", stdin="x").returncode == 0
+
+
+def test_sarif_is_what_readers_of_it_need(tmp_path: Path) -> None:
+    """SARIF 2.1.0: rules that results name, URI references, places from 1, a column kind, a message; no found value."""
+    folder = tmp_path / "my docs"
+    folder.mkdir()
+    (folder / "\u00e4 #1.txt").write_text("ok\ncard 4111 1111 1111 1111\n", encoding="utf-8")
+    log = json.loads(run("scan", str(folder), "--sarif", "--no-ner").stdout)
+    assert (log["version"], log["$schema"].endswith("sarif-2.1.0.json"), len(log["runs"])) == ("2.1.0", True, 1)
+    (done,) = log["runs"][0]["results"]
+    assert done["ruleId"] in {rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]}
+    place = done["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"].startswith("file:///")
+    assert place["artifactLocation"]["uri"].endswith("/my%20docs/%C3%A4%20%231.txt")
+    assert place["region"] == {"startLine": 2, "startColumn": 6, "endLine": 2, "endColumn": 25}
+    assert done["message"]["text"]
+    assert done["level"] in ("none", "note", "warning", "error")
+    assert log["runs"][0]["columnKind"] == "unicodeCodePoints"
+    assert "4111" not in json.dumps(log)
