@@ -35,9 +35,10 @@ def check(sql, *, writable):
     sqlglot, _ = libraries()
     exp = sqlglot.exp
     try:
-        statements = [one for one in sqlglot.parse(sql, read="postgres") if one is not None]
+        parsed = sqlglot.parse(sql, read="postgres")
     except sqlglot.errors.SqlglotError as error:
         raise ToolError(f"the statement cannot be parsed: {str(error).splitlines()[0][:300]}") from None
+    statements = [one for one in parsed if one is not None and not isinstance(one, exp.Semicolon)]  # a lone comment
     if len(statements) != 1:
         raise ToolError("exactly one statement at a time")
     tree = statements[0]
@@ -55,7 +56,7 @@ def check(sql, *, writable):
         name = called(exp, node)
         if name and FUNCTIONS_DENIED.fullmatch(name):
             raise ToolError(f"the function {name} is not allowed here")
-    return sql
+    return tree.sql(dialect="postgres")  # what was judged is what is sent, whatever else the text could have meant
 
 
 def called(exp, node):
@@ -98,6 +99,7 @@ def run(sql, parameters=(), *, writable=False):
     _, core = libraries()
     connection = connect()
     try:
+        connection.execute_simple("SET standard_conforming_strings = on")
         connection.execute_simple(f"SET statement_timeout = {SECONDS_MAX * 1000}")
         connection.execute_simple("BEGIN" if writable else "BEGIN TRANSACTION READ ONLY")
         found = connection.execute_unnamed(statement, vals=list(parameters))
