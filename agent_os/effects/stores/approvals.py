@@ -141,7 +141,7 @@ class Approvals:
         def work(connection: Any) -> frozenset[str]:
             self._expire(connection, self._now())
             return frozenset(
-                row[0] for row in connection.execute("SELECT id FROM approval WHERE state='waiting'").fetchall()
+                row[0] for row in connection.execute("SELECT id FROM ask WHERE state='waiting'").fetchall()
             )
 
         return await self._database.run(work)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ import pytest
 
 from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.ports import Answer, Approval
+from agent_os.core.task import TaskRequest
 from agent_os.effects.stores.budgets import SCALE
 from agent_os.effects.stores.shared import HOLDER_SECONDS
+from agent_os.runtime.approvals import open_desk
+from agent_os.runtime.audit import open_audit
 from agent_os.runtime.state import State, open_state
+from agent_os.runtime.task_desk import open_tasks
 from tests.e2e.durable.limits_worker import ANA, BUDGET, RATE
+from tests.e2e.durable.worker import POLICY, lines
 
 WORKERS = 4
 
@@ -46,6 +52,17 @@ class Machines:
         self.processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        return process
+
+    def work(self, name: str) -> subprocess.Popen[str]:
+        """Start a worker of durable tasks on a machine of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.durable.worker", str(self.root / name), "2.0"],
+            stdout=subprocess.PIPE, text=True, env=self.environment,
+        )  # fmt: skip
+        self.processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready")
         return process
 
     def together(self, work: str) -> list[Any]:
@@ -242,3 +259,85 @@ def test_the_chains_of_all_machines_verify_together(machines: Machines) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count(": verified") == WORKERS
     assert "together: 4 machines, every approval was used once" in ran.stdout
+
+
+def _task(machines: Machines, name: str, until: set[str], seconds: float = 60.0) -> Any:
+    """Return the task `tsk_1` once it is in one of some states, as a machine sees it."""
+    limit = time.monotonic() + seconds
+    while True:
+        desk = open_tasks(environment={**machines.environment, "AGENTOS_STATE": str(machines.root / name)})
+        try:
+            task = asyncio.run(desk.get("tsk_1"))
+        finally:
+            desk.close()
+        if task.state.value in until or time.monotonic() > limit:
+            assert task.state.value in until, task
+            return task
+        time.sleep(0.1)
+
+
+def test_an_ask_travels_between_machines(machines: Machines, tmp_path: Path) -> None:
+    """Parked on one machine, which is killed; answered from a second; finished on a third: nothing twice, all verify."""
+    machines.environment["AGENTOS_TASKS"] = machines.environment["AGENTOS_SHARED"]
+    work, policy = tmp_path / "work", tmp_path / "policy.yaml"
+    work.mkdir()
+    policy.write_text(POLICY)
+    desk = open_tasks(environment={**machines.environment, "AGENTOS_STATE": str(machines.root / "second")})
+    request = TaskRequest(
+        id="tsk_1", program="asker", input={}, principal=ANA, workspace=str(work), policies=(str(policy),)
+    )
+    try:
+        asyncio.run(desk.ledger.add(request, "tsk_1"))
+    finally:
+        desk.close()
+    first = machines.work("first")
+    parked = _task(machines, "second", {"waiting"})
+    first.kill()
+    first.wait()
+    asyncio.run(_approve(machines, parked.approval))
+    machines.work("third")
+    assert _task(machines, "second", {"done", "failed"}).state.value == "done"
+    assert lines(str(work)) == ["tsk_1 append_line", "careful tsk_1 careful_line", "tsk_1 append_line"]
+    for name in ("first", "second", "third"):
+        reader = open_audit(environment={**machines.environment, "AGENTOS_STATE": str(machines.root / name)})
+        assert all(reader.report(writer).ok for writer in reader.writers())
+
+
+async def _approve(machines: Machines, approval: str) -> None:
+    desk = open_desk(
+        answering=True, environment={**machines.environment, "AGENTOS_STATE": str(machines.root / "second")}
+    )
+    try:
+        await desk.answer(await desk.get(approval), approve=True)
+    finally:
+        desk.close()
+
+
+def test_an_answer_under_one_revision_is_none_under_another(machines: Machines, tmp_path: Path) -> None:
+    """While a policy rolls out, what was approved under the old revision is asked again by a worker with the new one."""
+    work, policy = tmp_path / "work", tmp_path / "policy.yaml"
+    work.mkdir()
+    machines.environment["AGENTOS_TASKS"] = machines.environment["AGENTOS_SHARED"]
+    policy.write_text(POLICY)
+    desk = open_tasks(environment={**machines.environment, "AGENTOS_STATE": str(machines.root / "second")})
+    request = TaskRequest(
+        id="tsk_1", program="asker", input={}, principal=ANA, workspace=str(work), policies=(str(policy),)
+    )
+    try:
+        asyncio.run(desk.ledger.add(request, "tsk_1"))
+    finally:
+        desk.close()
+    first = machines.work("first")
+    parked = _task(machines, "second", {"waiting"})
+    first.kill()
+    first.wait()
+    policy.write_text(POLICY.replace("budgets: {calls: 12}", "budgets: {calls: 11}"))
+    asyncio.run(_approve(machines, parked.approval))
+    machines.work("third")
+    limit = time.monotonic() + 60
+    while (again := _task(machines, "second", {"waiting", "ready", "running"})).approval == parked.approval:
+        assert time.monotonic() < limit, again
+        time.sleep(0.1)
+    again = _task(machines, "second", {"waiting"})
+    assert again.approval != parked.approval
+    assert lines(str(work)) == ["tsk_1 append_line"]

@@ -173,3 +173,15 @@ async def test_a_newer_database_is_not_touched(directory: Path, keys: Keys) -> N
     connection.close()
     with pytest.raises(EffectError, match="newer version"):
         StateDatabase.open(directory, keys)
+
+
+async def test_which_asks_wait_without_what_they_ask(approvals: Any) -> None:
+    """The ids of open asks alone: what an engine looks at to wake parked tasks; answered and expired ones are not there."""
+    for number in (1, 2, 3):
+        await approvals.request(
+            ask(number, action_digest=f"sha256:{number}", expires_at=1600.0 if number == 3 else 2000.0)
+        )
+    await approvals.answer("apr_1", Answer(True, "bob"), 1500)
+    assert await approvals.waiting_ids() == {"apr_2", "apr_3"}
+    approvals._now = lambda: 1700.0
+    assert await approvals.waiting_ids() == {"apr_2"}
