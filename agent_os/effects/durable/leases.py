@@ -38,6 +38,9 @@ class Leases:
 
     def beat(self, worker: str) -> bool:
         """Renew a worker's lease; blocks. False when it was declared dead: it must stop at once."""
+        learn = getattr(self._ledger.storage, "learn_clock", None)
+        if learn is not None:
+            learn()
         now = self._ledger.now()
 
         def work(session: Any) -> bool:

@@ -47,6 +47,11 @@ class Session:
             self._connection.execute("NOTIFY agentos")
 
 
+def _passed() -> float:
+    """Return seconds since the machine started, those asleep too: no jump of its wall clock moves a lease."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
@@ -67,7 +72,7 @@ class PostgresDatabase:
         self._url, self._schema, self._space, self._lock = url, schema, space, lock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._skew = 0.0
+        self._began = 0.0
 
     def open(self) -> PostgresDatabase:
         """Connect, create the tables, learn the server's clock. Raises EffectError, MissingPartError."""
@@ -82,19 +87,23 @@ class PostgresDatabase:
             self._threads.append(thread)
         try:
             self.run_sync(self._create)
-            before = time.time()
-            (server,) = self.run_sync(
-                lambda session: session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-            )
+            self.learn_clock()
         except BaseException:
             self.close()
             raise
-        self._skew = server - (before + time.time()) / 2
         return self
 
+    def learn_clock(self) -> None:
+        """Learn the server's clock anew; blocks. Raises EffectError."""
+        before = _passed()
+        (server,) = self.run_sync(
+            lambda session: session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        )
+        self._began = server - (before + _passed()) / 2
+
     def now(self) -> float:
-        """Return the server's time: leases of several machines are judged by one clock."""
-        return time.time() + self._skew
+        """Return the server's time: leases of several machines are judged by one clock, whatever is done to this one's."""
+        return self._began + _passed()
 
     def close(self) -> None:
         """Finish what is queued and close every connection."""

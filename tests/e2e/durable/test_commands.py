@@ -98,3 +98,43 @@ def test_a_schedule_from_add_to_remove(agentos: Run) -> None:
     other = ("schedule", "add", "other", "--every", "1h", "--actions", "good.jsonl", "-p", "policy.yaml")
     assert agentos(*other).returncode == 3
     assert "no schedule" in agentos("schedule", "remove", "tick").stderr
+
+
+def test_nobody_else_reaches_the_tasks(agentos: Run, tmp_path: Path) -> None:
+    """Files are the owner's alone; another uid is refused by the kernel, and a file opened to others by us."""
+    done = agentos("task", "submit", "--actions", "good.jsonl", "-p", "policy.yaml", "--wait")
+    assert done.returncode == 0, done.stderr
+    state = tmp_path / "state"
+    assert state.stat().st_mode & 0o777 == 0o700
+    for name in ("agents.db", "tasks.lock", "state.db"):
+        assert (state / name).stat().st_mode & 0o777 == 0o600, name
+    script = f"open({str(state / 'agents.db')!r}, 'rb')"
+    if os.geteuid() == 0:
+        other = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", f"import os; os.setgid(65534); os.setuid(65534); {script}"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert "PermissionError" in other.stderr
+        os.chown(state / "agents.db", 65534, 65534)
+        assert agentos("task", "list").returncode == 1, "a ledger of somebody else's is none of ours"
+        os.chown(state / "agents.db", 0, 0)
+    (state / "agents.db").chmod(0o644)
+    refused = agentos("task", "list")
+    assert (refused.returncode, "may be read by others" in refused.stderr) == (1, True)
+    (state / "agents.db").chmod(0o600)
+    assert agentos("task", "list").returncode == 0
+
+
+def test_a_task_is_followed_from_the_command_line(agentos: Run) -> None:
+    """`logs --follow` shows every record once and ends with the task; limits are set, listed and taken away."""
+    task = agentos("task", "submit", "--actions", "good.jsonl", "-p", "policy.yaml").stdout.strip()
+    followed = agentos("task", "logs", task, "--follow", "--json")
+    kinds = [json.loads(line)["type"] for line in followed.stdout.splitlines()]
+    assert kinds == ["task.submitted", "intent", "outcome"]
+    assert agentos("task", "limit", "tool", "send", "--at-once", "2", "--starts", "5", "--within", "1m").returncode == 0
+    assert json.loads(agentos("task", "limits", "--json").stdout) == [
+        {"scope": "tool", "name": "send", "at_once": 2, "starts": 5, "seconds": 60.0}
+    ]
+    assert "scope" in agentos("task", "limit", "odd", "send", "--at-once", "2").stderr
+    assert agentos("task", "limit", "tool", "send").returncode == 0
+    assert json.loads(agentos("task", "limits", "--json").stdout) == []
