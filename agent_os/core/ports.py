@@ -7,6 +7,7 @@ its caller; a port that fails raises EffectError, and its caller denies (fail cl
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -446,6 +447,14 @@ class FlowGuard(Protocol):
 
     def observe(self, action: Action, outcome: Outcome) -> Outcome:
         """Take the outcome of an action that was carried out; return it with its labels, per JSON leaf."""
+        ...
+
+    def resolve(self, action: Action) -> Action:
+        """Return the action with the handles among its arguments filled in, before it is judged. Raises ActionError."""
+        ...
+
+    def inside(self, action: Action) -> AbstractContextManager[None]:
+        """Mark what happens in here as a tool's own doing."""
         ...
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]:

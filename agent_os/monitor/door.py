@@ -373,13 +373,10 @@ class Monitor:
         timeout = self._ports.execute_timeout_s
         try:
             async with asyncio.timeout(timeout):
-                if body is not None:
-                    value = await body(action)
-                    return value if isinstance(value, Outcome) else Outcome(value)
-                effector = self._ports.effectors.get(action.kind)
-                if effector is None:
-                    return Outcome(error="no-effector", detail=f"nothing carries out {action.kind} here")
-                return await effector.execute(permit, action)
+                if self.session.flow is None:
+                    return await self._carry_out(permit, action, body)
+                with self.session.flow.inside(action):
+                    return await self._carry_out(permit, action, body)
         except TimeoutError:
             return Outcome(error="timeout", detail=f"not finished after {timeout:g} s")
         except EffectError as error:
@@ -392,6 +389,15 @@ class Monitor:
         except Exception as error:
             await self._close(admission, Outcome(error="raised", detail=type(error).__name__))
             raise
+
+    async def _carry_out(self, permit: Permit, action: Action, body: Body | None) -> Outcome:
+        if body is not None:
+            value = await body(action)
+            return value if isinstance(value, Outcome) else Outcome(value)
+        effector = self._ports.effectors.get(action.kind)
+        if effector is None:
+            return Outcome(error="no-effector", detail=f"nothing carries out {action.kind} here")
+        return await effector.execute(permit, action)
 
     async def _close(self, admission: Admission, outcome: Outcome) -> Outcome:
         flight = self._flights.pop(admission.permit.nonce, None)

@@ -22,6 +22,8 @@ def canonical_action(given: Action | Mapping[str, Any], session: Session, links:
         given = Action.parse(given, workspace=session.workspace, principal=session.principal)
     elif given.principal != session.principal:
         given = given.rewritten(principal=session.principal)  # who acts is the session's to say, never the action's
+    if session.flow is not None:
+        given = session.flow.resolve(given)
     if links is not None and isinstance(given, FsRead | FsWrite | FsList | FsDelete):
         resolved = links.resolve(given.path)
         if resolved != given.path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.agents.builtin_tools import register_builtin_tools
-from agent_os.agents.tool_door import ToolDoor
+from agent_os.agents.tool_door import BuiltinTool, ToolDoor
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
 from agent_os.core.budget import STATED, Budget
@@ -222,6 +222,7 @@ def wire(
     programs.bind(monitor)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
+    register_builtin_tools(toolbox, bound, reference_tools_of(policy, session.flow))
     host = ServerHost(policy, workspace, state.path, vault=state.stores.vault)
     servers = SessionServers(host, ServerStore(state.path), Caller(principal, door=monitor))
     servers.register(toolbox)
@@ -314,6 +315,16 @@ def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str
     from agent_os.guards.flow.wiring import session_for  # noqa: PLC0415 - only where a policy asks for it
 
     return session_for(policy, _Specs(toolbox), principal, workspace, labels)
+
+
+def reference_tools_of(policy: Policy, flow: Any) -> tuple[BuiltinTool, ...]:
+    """Return the tools over values by reference, where the policy has them."""
+    if getattr(flow, "handles", None) is None:
+        return ()
+    from agent_os.agents.builtin_refs import reference_tools  # noqa: PLC0415 - only where a policy asks for it
+
+    readers = [section.reader for section, _, _ in policy.sections("flow") if section.reader]
+    return reference_tools(flow, readers[0] if readers else "")
 
 
 class _Specs(Mapping[str, Any]):

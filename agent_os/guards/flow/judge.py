@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
-from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, normal
+from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
+from agent_os.guards.flow import derive, normal, references
 from agent_os.guards.flow.days import days_in, within_days
 from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
 
 LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
@@ -70,6 +71,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many arguments to judge"))
             break
         argument = known.argument(spec, name, value)
+        if argument is UNDESCRIBED and not spec.derived:
+            argument = spec.argument(pointer.split("/", 2)[1])  # a part is for what the argument it stands in is for
         doubt = None
         if _is_form(name, value):
             labels[pointer] = TRUSTED
@@ -78,12 +81,17 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             if (company[name] > 1 or name in AUTHORS) and _is_self(known, value):
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
                 continue
-            doubt = _doubt(known, value, argument, spec, _argument_kind(name, argument, objects))
+            filled = _filled(known, tool, pointer, value)
+            if filled is not None and filled.label.integrity is Integrity.UNTRUSTED:
+                doubt = _doubt_of_handle(known, filled, argument, spec)
+            else:
+                doubt = _doubt(known, value, argument, spec, _argument_kind(name, argument, objects))
             labels[pointer] = TRUSTED if doubt is None else known.untrusted_label(doubt.source)
             if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
                 (vouched if doubt is None else doubted).append(value)
         else:
-            labels[pointer] = known.label_of(value)
+            filled = _filled(known, tool, pointer, value)
+            labels[pointer] = known.label_of(value) if filled is None else filled.label
             if pinned and argument.type == "date" and isinstance(value, str):
                 days = days_in(value)
                 if days and not within_days(days, pinned):
@@ -169,9 +177,10 @@ def _leaving(
                 to = tuple(doubted or vouched)
                 tags = tuple(sorted(found.tags))
                 concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to, tags))
-        if not leaves_here or not known.read_untrusted or argument.role is not Role.PAYLOAD:
+        untrusted = labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
+        if not leaves_here or not (known.read_untrusted or untrusted) or argument.role is not Role.PAYLOAD:
             continue
-        carried = carried or labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
+        carried = carried or untrusted
         for url in normal.urls(value):
             if not _host_vouched(known, normal.strict_host(url)):
                 host = normal.host_of(url)
@@ -192,6 +201,8 @@ def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, obj
         return None
     if argument.type != "code" and known.references.holds(text):
         return None
+    if argument.type != "code" and known.chosen and references.spelling(text) in known.chosen:
+        return None
     ways = argument.vouched_by
     if argument.role is Role.AUTHORITY and _is_self(known, text) and known.scope.to_self:
         return None
@@ -211,6 +222,20 @@ def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, obj
     if "known-principal" in ways and known.evidence.knows(text):
         return None
     return _Doubt("authority_of_unknown_origin")
+
+
+def _filled(known: Knowledge, tool: str, pointer: str, value: Any) -> Filled | None:
+    """Return what a handle filled into this argument, if it still stands there."""
+    found = known.filled.get((tool, pointer)) if known.filled else None
+    return found if found is not None and found.value in scalar_text(value) else None
+
+
+def _doubt_of_handle(known: Knowledge, filled: Filled, argument: Argument, spec: ToolSpec) -> _Doubt | None:
+    """Return why an untrusted value that came by handle is no authority: its origin is known, nothing is searched."""
+    if _prompt_vouches(known, filled.value, argument, spec) or known.references.holds(filled.value):
+        return None
+    sink = "code_from_untrusted" if argument.type == "code" else "authority_from_untrusted"
+    return _Doubt(sink, ", ".join(filled.label.sources))
 
 
 def _is_self(known: Knowledge, value: Any) -> bool:

@@ -18,6 +18,7 @@ from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
 from agent_os.guards.flow.days import days_in
 from agent_os.guards.flow.evidence import Entry, Evidence, scalar_text, trusted
+from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References
 from agent_os.guards.flow.scope import Scope, name_words, profile
@@ -44,6 +45,7 @@ class _Taking:
     counts: bool
     echoes: set[str]
     after: list[Entry] = field(default_factory=list)
+    unread: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +71,10 @@ class Knowledge:
     references: References = field(default_factory=References)
     written: set[str] = field(default_factory=set)
     """Files written since untrusted text was read: whatever they are called, they are trusted no more."""
+    filled: dict[tuple[str, str], Filled] = field(default_factory=dict)
+    """What handles filled into arguments, by tool and pointer of the argument."""
+    chosen: set[str] = field(default_factory=set)
+    """Trusted values of records that the runtime chose as the prompt asked (`select.py`)."""
     own_texts: set[int] = field(default_factory=set)
     """Hashes of whole texts that are the user's own; a tool that hands one on hands on a trusted text."""
 
@@ -94,12 +100,13 @@ class Knowledge:
 
     def take(
         self, tool: str, args: Mapping[str, Any], result: Any, spec: ToolSpec | None = None, *,
-        failed: bool = False, performed: bool = True,
+        failed: bool = False, performed: bool = True, unread: bool = False,
     ) -> tuple[Label, list[leaves.Leaf]]:  # fmt: skip
         """Take a result; return the join of its labels, and its leaves.
 
         `performed` false: the call was stopped and its result stands in a recorded trace only; it then vouches for
-        nothing, and what is untrusted in it counts as read all the same.
+        nothing, and what is untrusted in it counts as read all the same. `unread`: the model gets its untrusted parts by
+        handle only, so they taint values and have not spoken.
         """
         spec = spec or self.spec(tool)
         self.calls += 1
@@ -121,11 +128,14 @@ class Knowledge:
         found: list[leaves.Leaf] = []
         label = TRUSTED
         echoes = {normal.strict(scalar_text(item)) for _, _, item in scalars(args)} if creates else set()
-        taking = _Taking(source, creates, performed and not failed, echoes)
+        taking = _Taking(source, creates, performed and not failed, echoes, unread=unread)
         for leaf in leaves.walk(value, spec, self.calls, source):
             if isinstance(leaf, str):
                 self.taint.saturated = self.taint.saturated or leaf is leaves.TRUNCATED
-                self.untrusted(leaf, source)
+                if unread:
+                    self.taint.add(leaf, source)
+                else:
+                    self.untrusted(leaf, source)
                 label = label.join(UNTRUSTED)
                 continue
             found.append(leaf)
@@ -140,7 +150,8 @@ class Knowledge:
                 self.evidence.learn(entry, spec.name)
         if performed and not failed:
             self._describe(spec, args, found, creates)
-        self.context = self.context.join(label)
+        if not unread:
+            self.context = self.context.join(label)
         return label, found
 
     def _learn_reference(self, tool: str, args: Mapping[str, Any], spec: ToolSpec, result: Any) -> None:
@@ -175,11 +186,16 @@ class Knowledge:
                 return  # the call's own argument, handed back
             if self.own_texts and hash(text) in self.own_texts:
                 return
-            if not self.words.names(text):
+            if not taking.unread and not self.words.names(text):
                 self.read_untrusted = True
             self.taint.add(text, taking.source)
             return
-        if spec.derived and isinstance(leaf.value, str) and (" " in text or len(text) > DRAFTED_CHARS_MAX):
+        if (
+            spec.derived
+            and not taking.unread
+            and isinstance(leaf.value, str)
+            and (" " in text or len(text) > DRAFTED_CHARS_MAX)
+        ):
             self.read_untrusted = True  # what only a draft calls trusted may vouch, but it may also have spoken
         if not taking.counts:
             return

@@ -8,21 +8,31 @@ an effect that the user's own words do not ask for (law 12).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from agent_os.core.action import Action
+from agent_os.core.action import Action, ToolCall
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Integrity, Label
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import LabelStore, Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import kinds, leaves
+from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.handles import Handles, shown
 from agent_os.guards.flow.judge import Judgement, judge
 from agent_os.guards.flow.kept import Kept, trusted
 from agent_os.guards.flow.knowledge import Knowledge, scalars
-from agent_os.guards.flow.references import References
+from agent_os.guards.flow.prompt import Prompt
+from agent_os.guards.flow.references import References, spelling
+
+READS_HANDLES: Final = frozenset({"ref_read", "ref_select", "ref_extract"})
+"""Tools that take handles as they are (agents/builtin_refs.py)."""
+_INSIDE: Final[ContextVar[Knowledge | None]] = ContextVar("agentos_flow_inside", default=None)
+"""Whose tool is running here; lost across threads without a context, where reading then counts as the model's."""
 
 
 class FlowSession:
@@ -41,12 +51,14 @@ class FlowSession:
         workspace: str = "/workspace",
         references: References | None = None,
         labels: LabelStore | None = None,
+        by_reference: bool = False,
     ) -> None:
         self._known = Knowledge(
             specs if specs is not None else {}, principal, workspace=workspace, references=references or References()
         )
         self._trusted_paths = trusted_paths
         self._kept = Kept(labels, principal)
+        self.handles: Handles | None = Handles() if by_reference else None
 
     @property
     def context(self) -> Label:
@@ -78,8 +90,14 @@ class FlowSession:
 
     def _observe(self, action: Action, outcome: Outcome) -> Outcome:
         tool, args, spec = kinds.call_of(action, self._known.spec)
+        if self.handles is not None and tool in READS_HANDLES - {"ref_read"} and outcome.ok:
+            return replace(
+                outcome, label=TRUSTED, leaves=()
+            )  # handles, and what the runtime chose among trusted fields
         if tool == "model.call":  # the model's words stand on what it has read, and that is known already
             return replace(outcome, label=self._known.context, leaves=())
+        handles = self.handles if outcome.ok and tool not in READS_HANDLES else None
+        inside = handles is not None and not isinstance(action, ToolCall) and _INSIDE.get() is self._known
         kept = self._kept_label(tool, args, outcome)
         if outcome.ok and self._own_text(tool, args, kept):
             for text in _texts(outcome.value):
@@ -87,14 +105,58 @@ class FlowSession:
             label = replace(TRUSTED, sources=(kinds.source_of(tool, args),))
             return replace(outcome, label=label if kept is None else label.join(kept), leaves=())
         result = outcome.value if outcome.ok else outcome.detail
-        label, found = self._known.take(tool, args, result, spec, failed=not outcome.ok)
+        by_handle = inside or (handles is not None and isinstance(action, ToolCall) and spec.effect is Effect.READ)
+        label, found = self._known.take(tool, args, result, spec, failed=not outcome.ok, unread=by_handle)
         if kept is not None:
             label = label.join(kept)
             self._known.guard(_texts(outcome.value), kept)
         if outcome.ok:
             self._remember(tool, args)
+        if by_handle and not inside and handles is not None and label.integrity is Integrity.UNTRUSTED:
+            return self._by_handle(handles, outcome, label, found, spec)
         leaves_kept = tuple((leaf.pointer, leaf.label) for leaf in found if leaf.label != label)
         return replace(outcome, label=label, leaves=leaves_kept)
+
+    def _by_handle(
+        self, handles: Handles, outcome: Outcome, label: Label, found: list[leaves.Leaf], spec: ToolSpec
+    ) -> Outcome:
+        """Return an outcome whose untrusted parts are handles: what the model sees has not spoken to it."""
+        value = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
+        structured = leaves.structured(value, bool(spec.results))
+        if spec.derived or not any(leaf.pointer for leaf in found):
+            structured = value
+        handle = handles.keep(structured, label, {leaf.pointer: leaf.label for leaf in found})
+        seen, seen_label = shown(structured, handle, found, drafted=spec.derived)
+        return replace(outcome, value=seen, label=seen_label, leaves=())
+
+    def resolve(self, action: Action) -> Action:
+        """Return a tool call with the handles among its arguments filled in. Raises ActionError for an unknown one."""
+        if self.handles is None or not isinstance(action, ToolCall) or action.target in READS_HANDLES:
+            return action
+        args, filled = self.handles.fill(action.args)
+        if not filled:
+            return action
+        for entry in filled:
+            self._known.filled[action.target, entry.argument] = entry
+        return action.rewritten(args=args)
+
+    @contextlib.contextmanager
+    def inside(self, action: Action) -> Iterator[None]:
+        """Mark what happens in here as a tool's own doing: what it reads reaches the model through its result alone."""
+        token = _INSIDE.set(self._known if isinstance(action, ToolCall) else None)
+        try:
+            yield
+        finally:
+            _INSIDE.reset(token)
+
+    def choose(self, record: Mapping[str, Any]) -> None:
+        """Let the trusted values of a record that the runtime chose as the prompt asked vouch for an authority."""
+        self._known.chosen.update(spelling(scalar_text(value)) for value in record.values() if value not in (None, ""))
+
+    @property
+    def words(self) -> Prompt:
+        """The user's words, for checking that a choice is the one asked for."""
+        return self._known.words
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[FlowConcern, ...]]:
         """Return labels of the arguments, the context's label and the concerns of an action."""
@@ -122,7 +184,7 @@ class FlowSession:
         parent's words: it vouches for nothing and widens nothing.
         """
         other = FlowSession(trusted_paths=self._trusted_paths)
-        other._known, other._kept = self._known, self._kept
+        other._known, other._kept, other.handles = self._known, self._kept, self.handles
         return other
 
     def _kept_label(self, tool: str, args: Mapping[str, Any], outcome: Outcome) -> Label | None:

@@ -41,6 +41,7 @@ def session_for(
         workspace=workspace,
         references=references_of(policy),
         labels=labels,
+        by_reference=any(section.by_reference for section, _, _ in policy.sections("flow")),
     )
 
 

@@ -77,6 +77,14 @@ class Flow(Part):
         description="Reference lists: a recipient or an account that stands in one needs no other voucher, even if it "
         "stands in untrusted text as well.",
     )
+    by_reference: bool = Field(
+        default=False,
+        description="Show tool results to the model with every untrusted text as a handle that it passes on unread; adds "
+        "the tools ref_select, ref_read and ref_extract.",
+    )
+    reader: Text | None = Field(
+        default=None, description="Model that ref_extract reads untrusted text with (provider/model): no tools, no task."
+    )
     declassify: list[Declassify] = Field(default_factory=list, description="Exceptions with an owner.")
     who: Who | None = Field(default=None, description="Only for these principals.")
     enforcement: Enforcement = Field(default="enforce", description="`audit` records only.")
