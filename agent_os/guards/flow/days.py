@@ -56,6 +56,8 @@ def minute_of(stamp: str) -> int | None:
 
 def days_in(text: str) -> frozenset[tuple[int, int]]:
     """Return (month, day) of every date in a text that names a day."""
+    if not any(char.isdigit() for char in text):
+        return frozenset()
     found = set()
     for pattern, order in _DAYS:
         for one, two in pattern.findall(text):

@@ -29,7 +29,7 @@ _LOOK_ALIKES: Final = str.maketrans(
 )
 _DASHES: Final = str.maketrans(dict.fromkeys("‐‑‒–—―−﹣－", "-") | dict.fromkeys("。．｡․", ".") | {"＠": "@"})
 _WORD: Final = re.compile(r"[^\W_]+")
-_SPACED: Final = re.compile(r"(?:(?<![^\W_])[^\W_]{1,2}[\W_]{1,3}){4,}[^\W_]{1,2}(?![^\W_])")
+_SPACED: Final = re.compile(rb"[\x01\x02]{5,}")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){6,}")
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
@@ -72,9 +72,10 @@ def words(text: str) -> list[str]:
     return _WORD.findall(loose(text))
 
 
-def spaced_out(text: str) -> list[str]:
-    """Return words hidden by spacing (`e v i l @ x`): runs of one- and two-letter words, joined."""
-    return ["".join(_WORD.findall(match)) for match in _SPACED.findall(loose(text))]
+def spaced_out(found: list[str]) -> list[str]:
+    """Return words hidden by spacing (`e v i l @ x`) among the words of a text: runs of one- and two-letter ones, joined."""
+    sizes = bytes([size if size < 3 else 3 for size in map(len, found)])
+    return ["".join(found[run.start() : run.end()]) for run in _SPACED.finditer(sizes)]
 
 
 def decoded(text: str, depth: int = DECODE_DEPTH_MAX) -> Iterator[str]:
@@ -123,9 +124,13 @@ def _printable(data: bytes) -> str:
 
 def urls(text: str) -> list[str]:
     """Return every web address in a text: with a scheme, starting with `www.` or bare; Markdown and HTML alike."""
-    if "." not in text and "://" not in text:
+    if "." not in text and "//" not in text:
         return []
-    return [match.rstrip(".,;:!?") for match in [*URL.findall(text), *IPV4_URL.findall(text)]]
+    found = []
+    for part in text.split():  # an address holds no space: only parts with a dot inside are looked at more closely
+        if "." in part[:-1] or "//" in part:
+            found += [*URL.findall(part), *IPV4_URL.findall(part)]
+    return [match.rstrip(".,;:!?") for match in found]
 
 
 def host_of(url: str) -> str:

@@ -56,7 +56,7 @@ class TaintIndex:
         found = normal.words(text)
         self._words.update(found)
         self._pairs.update(map(hash, itertools.pairwise(found)))
-        for joined in normal.spaced_out(text):
+        for joined in normal.spaced_out(found):
             self._runs.add(joined)
             self.saturated = self.saturated or len(self._runs) > SPACED_RUNS_MAX
         if len(self._sources) < SOURCES_MAX:
