@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_der_x509_certificate
 
 from agent_os.effects.proxy import Limits, Treatment
 from agent_os.effects.proxy.upstream import CorporateProxy
@@ -429,6 +432,48 @@ async def test_a_pin_that_does_not_match_is_not_accepted(world: World) -> None:
     status, _, body = await client.send(BENIGN).answer()
     assert (status, json.loads(body)["reason"]) == (502, "tls-pin")
     assert upstream.text == b""
+
+
+async def _told(world: World, address: tuple[str, int], upstream: Upstream) -> tuple[int, dict[str, object]]:
+    """Send one request over inspected TLS; the status and, of a refusal, what is told."""
+    client = await (await tunnel(address, upstream)).tls(world.client_context(), "a.test")
+    status, _, body = await client.send(BENIGN).answer()
+    client.close()
+    return status, json.loads(body) if status != 200 else {}
+
+
+async def test_upstream_tls_options_hold_and_their_twins_pass(world: World) -> None:
+    """A least version, a pinned key and a client's certificate: what the server lacks ends it before the request."""
+    old, modern, closed = [await world.upstream(tls="a.test") for _ in range(3)]
+    for server, version in ((old, ssl.TLSVersion.TLSv1_2), (modern, ssl.TLSVersion.TLSv1_3)):
+        assert server.context is not None
+        server.context.maximum_version = version
+    assert closed.context is not None
+    closed.context.verify_mode = ssl.CERT_REQUIRED
+    closed.context.load_verify_locations(str(world.tls.root))
+    world.tls.context("client")  # writes its chain and key
+    mine = str(world.folder / "upstream" / "client.pem")
+    pem = (world.folder / "upstream" / "a.test.pem").read_text()
+    der = ssl.PEM_cert_to_DER_cert(pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n")
+    spki = load_der_x509_certificate(der).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    right = "sha256:" + hashlib.sha256(spki).hexdigest()
+    cases = [
+        (old, Treatment(tls_minimum="1.3"), 502),
+        (modern, Treatment(tls_minimum="1.3"), 200),
+        (closed, Treatment(), 502),
+        (closed, Treatment(client_certificate=(mine, mine)), 200),
+        (closed, Treatment(client_certificate=(mine + ".absent", mine)), 502),
+        (closed, Treatment(client_certificate=(mine, mine), pins=("sha256:" + "0" * 64,)), 502),
+        (closed, Treatment(client_certificate=(mine, mine), pins=("sha256:" + "0" * 64, right)), 200),
+    ]
+    await world.start()
+    address = await world.listen()
+    for server, treatment, expected in cases:
+        world.rules.places[:] = [Place("a.test", server.port, OK, treatment)]
+        before = len(server.text)
+        status, told = await _told(world, address, server)
+        assert status == expected, (treatment, told)
+        assert (len(server.text) > before) == (expected == 200)
 
 
 async def test_slow_loris_ends_at_the_deadline(world: World) -> None:
