@@ -217,7 +217,7 @@ class Requests:
         except DeniedError as error:
             denied(self.parts, self.flow, error.decision, what)
             if self.parts.observe:
-                self.parts.flows.observed(action, self.flow.peer)
+                self.parts.flows.observed(action, self.flow.peer, route.addresses)
                 return None
             raise
         except ActionError as error:

@@ -13,12 +13,13 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent_os.core.action import NetConnect, NetRequest
+from agent_os.core.canonical.addresses import ip_classes
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.identity import Peer
 from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX, METERS_MAX, OBSERVED_MAX
@@ -168,8 +169,11 @@ class FlowTable:
             self.history.append(row)
         self._log(row)
 
-    def observed(self, action: NetConnect, peer: Peer | None) -> None:
-        """Keep what observe mode let pass as a line for `agentos policy learn --actions`: no query, header or body."""
+    def observed(self, action: NetConnect, peer: Peer | None, addresses: Sequence[str] = ()) -> None:
+        """Keep what policy would deny as a line for `agentos policy learn --actions`: no query, header or body.
+
+        Where the name led stands in it unless all addresses are ordinary public ones.
+        """
         if self._folder is None:
             return
         wire: dict[str, Any] = {"kind": action.kind, "host": action.host, "port": action.port}
@@ -177,6 +181,8 @@ class FlowTable:
             wire.update(method=action.method, path=action.path, scheme=action.scheme)
         if peer is not None and peer.executable is not None:
             wire.update(binary=peer.executable.path, ancestors=list(peer.executable.ancestors))
+        if any(ip_classes(address) for address in addresses):
+            wire["resolved_ips"] = sorted(addresses)
         line = json.dumps(wire, separators=(",", ":"))
         if line in self._observed or len(self._observed) >= OBSERVED_MAX:
             return

@@ -82,10 +82,11 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         admission = await parts.door.admit(action, stated=stated)
     except DeniedError as error:
         denied(parts, flow, error.decision, f"connect {host}:{port}", addresses)
+        if parts.observe:
+            parts.flows.observed(action, peer, addresses)
         if not (parts.observe and addresses and all(_public(address) for address in addresses)):
             raise
         flow.verdict = "observed"
-        parts.flows.observed(action, peer)
     else:
         addresses = tuple(address for address in addresses if address in admission.permit.resolved_ips)
         flow.verdict = "allow"

@@ -89,7 +89,8 @@ def address_problem(
         for address in resolved:
             classes = ip.ip_classes(address)
             if classes and not never.isdisjoint(classes - _LOCAL if local else classes):
-                return "it leads to an address that no rule can open"
+                own = strict and classes <= _LOCAL
+                return "it leads to this machine" if own else "it leads to an address that no rule can open"
             if literal and not allowed and address != host:
                 return "it leads to another address than itself"
             if allowed and not (allowed.holds(address) or (local and "loopback" in classes)):

@@ -100,7 +100,7 @@ class NetworkSection:
         if not isinstance(action, NetRequest):
             return f"{usable[0].id}: traffic cannot be inspected", "say why in 'uninspected', or drop 'tls: skip'"
         reason = self._request_reason(action, usable)
-        return reason, "allowed there: " + ", ".join(entry.id for entry in usable[:MAX_REASON_ENTRIES])
+        return reason, "allowed there: " + "; ".join(_offer(entry) for entry in usable[:MAX_REASON_ENTRIES])
 
     def _covering(self, host: str, port: int) -> list[Entry]:
         return [entry for entry in self._index.find(host, port) if entry.covers(host)]
@@ -215,6 +215,19 @@ class NetworkSection:
         """Return the credential providers bound to a destination by exact entries; wildcards bind none."""
         found = [entry.endpoint.credential_binding for entry in self._covering(host, port) if entry.exact]
         return sorted({binding.provider for binding in found if binding is not None})
+
+
+def _offer(entry: Entry) -> str:
+    """Return what an entry allows, for whoever was denied beside it: methods and paths, tools, operations."""
+    rules = [rule.allow for rule in entry.endpoint.rules or ()]
+    tools = [rule.tool if isinstance(rule.tool, str) else "" for rule in rules]
+    texts = [
+        " ".join(filter(None, (rule.method, rule.path or tool or rule.operation_type)))
+        for rule, tool in zip(rules, tools, strict=True)
+    ]
+    more = ", …" if len(texts) > MAX_REASON_ENTRIES else ""
+    listed = ", ".join(filter(None, texts[:MAX_REASON_ENTRIES])) or entry.endpoint.access
+    return f"{entry.id} ({listed}{more})" if listed else entry.id
 
 
 _Read = Callable[[Entry], list[Request]]

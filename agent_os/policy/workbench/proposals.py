@@ -22,6 +22,7 @@ from agent_os.core.action import (
     TaskSchedule,
     ToolCall,
 )
+from agent_os.core.canonical.addresses import ip_classes
 from agent_os.policy.values import kind_of
 
 MAX_VALUES: Final = 8
@@ -142,7 +143,7 @@ def _requests(actions: Sequence[Action], _workspace: str) -> Made:
         note = "paths are widened to their folder"
     rules = [{"allow": {"method": method, "path": path}} for method, path in pairs]
     endpoint = {"host": first.host, "port": first.port, "protocol": "rest", "enforcement": "enforce", "rules": rules}
-    return _block(first, endpoint, note)
+    return _block(actions, endpoint, note)
 
 
 def _glob_of(path: str) -> str:
@@ -157,13 +158,27 @@ def _connections(actions: Sequence[Action], _workspace: str) -> Made:
     first = actions[0]
     if not isinstance(first, NetConnect):
         raise TypeError(first.kind)
-    return _block(first, {"host": first.host, "port": first.port}, "every byte to this host and port")
+    return _block(actions, {"host": first.host, "port": first.port}, "every byte to this host and port")
 
 
-def _block(action: NetConnect, endpoint: Mapping[str, Any], note: str) -> Made:
+def _addresses(actions: Sequence[Action]) -> dict[str, Any]:
+    """Return what declares the addresses that a name was seen to lead to, where they are no ordinary public ones."""
+    seen = sorted({address for action in actions for address in action.stated.get("resolved_ips") or ()})
+    classes = {address: ip_classes(address) for address in seen}
+    if not any(classes.values()):
+        return {}
+    if any("loopback" in found for found in classes.values()):
+        return {"local": True}
+    return {"allowed_ips": seen}
+
+
+def _block(actions: Sequence[Action], endpoint: Mapping[str, Any], note: str) -> Made:
+    action = actions[0]
+    if not isinstance(action, NetConnect):
+        raise TypeError(action.kind)
     name = "learnt_" + re.sub(r"[^a-z0-9]+", "_", action.host).strip("_") + f"_{action.port}"
     program = _program(action)
-    block: dict[str, Any] = {"endpoints": [dict(endpoint)]}
+    block: dict[str, Any] = {"endpoints": [{**endpoint, **_addresses(actions)}]}
     if program:
         block["binaries"] = [{"path": program}]
         name += "_" + re.sub(r"[^A-Za-z0-9]+", "_", program.rpartition("/")[2])

@@ -228,7 +228,7 @@ async def test_stop_drains_running_exchanges(world: World) -> None:
 
 
 async def test_observe_mode_passes_and_records_what_would_be_denied(world: World) -> None:
-    """In observe mode a denial is noted and passes, but never to a private address; learn can read what passed."""
+    """In observe mode a denial is noted and passes, but never to a private address; learn can read both."""
     upstream = await world.upstream()
     world.allow(Place("a.test", upstream.port, [("GET", "/nothing")], Treatment()))
     await world.start(observe=True)
@@ -240,8 +240,11 @@ async def test_observe_mode_passes_and_records_what_would_be_denied(world: World
     assert world.guard.snapshot()["counts"]["denied"] == 2
     lines = (world.folder / "state" / "flows" / "observed.jsonl").read_text().splitlines()
     kept = [json.loads(line) for line in lines]
-    assert [(line["method"], line["path"]) for line in kept] == [("POST", "/ok")]
-    assert Action.parse(kept[0]).kind == "net.request"
+    assert [(line["kind"], line["host"], line.get("path", "")) for line in kept] == [
+        ("net.request", "a.test", "/ok"), ("net.connect", "b.test", ""),
+    ]  # fmt: skip
+    assert kept[1]["resolved_ips"] == ["127.0.0.1"]
+    assert [Action.parse(line).kind for line in kept] == ["net.request", "net.connect"]
     client.close()
 
 

@@ -19,7 +19,8 @@ def test_default_is_deny_and_says_what_was_missing() -> None:
         ({"host": "evil.test", "port": 443}, "not allowed by any policy"),
         ({"host": "api.test", "port": 80}, "not allowed by any policy"),
         ({"host": "api.test", "port": 443, "binary": "/bin/sh"}, "binary '/bin/sh' not allowed"),
-        ({"host": "api.test", "port": 443, "resolved_ips": ["127.0.0.1"]}, "no rule can open"),
+        ({"host": "api.test", "port": 443, "resolved_ips": ["127.0.0.1"]}, "it leads to this machine"),
+        ({"host": "api.test", "port": 443, "resolved_ips": ["169.254.169.254"]}, "no rule can open"),
     ):
         assert ask(compiled, **wire) == "deny"
         action = Action.parse({"kind": "net.connect", "binary": CURL, **wire})
