@@ -138,3 +138,15 @@ def test_streams_hold_back_no_more_than_needed() -> None:
     assert restorer.feed("see [1] and [not one") == "see [1] and [not one"
     assert restorer.feed(" [PERSON_1") == " "
     assert restorer.feed("!") == "[PERSON_1!"
+
+
+def test_one_account_in_two_spellings_is_one_number_and_each_comes_back_as_it_was() -> None:
+    """The number links them, the tag tells them apart: nothing is lost on the way back."""
+    book = PseudonymBook(b"k" * 32)
+    plain, spaced = "DE89370400440532013000", "DE89 3704 0044 0532 0130 00"
+    first, second = book.pseudonym("IBAN_CODE", plain), book.pseudonym("IBAN_CODE", spaced)
+    assert first.startswith("[IBAN_CODE_1_")
+    assert second.startswith("[IBAN_CODE_1_")
+    assert first != second
+    assert (book.original(first), book.original(second)) == (plain, spaced)
+    assert book.pseudonym("IBAN_CODE", "FR1420041010050500013M02606").startswith("[IBAN_CODE_2_")
