@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
     "planner_worker.py": ("south: read its report. calls denied: 1", "east: failed", "summary: written"),
+    "scheduled_report.py": ("scheduled: report-daily", "daily report: 245 units", "asked report: 245 units"),
 }
 
 
