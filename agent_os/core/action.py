@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError
-from agent_os.core.facts import Executable
+from agent_os.core.executable import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
 
 SCHEMA: Final = 1

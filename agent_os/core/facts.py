@@ -10,22 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from agent_os.core.decision import Grant, Obligation, Verdict
+from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.executable import Executable
+from agent_os.core.grant import Grant
 from agent_os.core.label import TRUSTED, Label
-
-
-@dataclass(frozen=True, slots=True)
-class Executable:
-    """The program behind a connection, or the lack of one.
-
-    `path` is absolute; `ancestors` are the executables of its parent processes, nearest first; `digest` is
-    `sha256:…` or empty; `script` is the file an interpreter runs, or empty.
-    """
-
-    path: str
-    ancestors: tuple[str, ...] = ()
-    digest: str = ""
-    script: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from agent_os.core.action import Action
-from agent_os.core.decision import Decision, Grant, Obligation
+from agent_os.core.decision import Decision, Obligation
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
+from agent_os.core.grant import Grant
 from agent_os.core.label import UNTRUSTED, Label
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.principal import Principal

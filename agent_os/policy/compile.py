@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent_os.core.action import KINDS, Action
-from agent_os.core.decision import Grant, Verdict
+from agent_os.core.decision import Verdict
 from agent_os.core.errors import Problem
 from agent_os.core.facts import Facts
+from agent_os.core.grant import Grant
 from agent_os.policy.reader import Document
 from agent_os.policy.rule import Context, Match, Origin, Section
 from agent_os.policy.schema import PolicyFile

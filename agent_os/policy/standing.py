@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent_os.core.action import Action
-from agent_os.core.decision import Grant
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
+from agent_os.core.grant import Grant
 from agent_os.core.scope import Scope
 from agent_os.policy.rule import Context
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agent_os.core.action import KINDS, Action
 from agent_os.core.errors import ActionError
-from agent_os.core.facts import DEFAULTS, BudgetLeft, Executable, Finding, FlowConcern
+from agent_os.core.executable import Executable
+from agent_os.core.facts import DEFAULTS, BudgetLeft, Finding, FlowConcern
 from agent_os.core.label import TRUSTED, UNTRUSTED
 from agent_os.policy import Policy, decide
 from agent_os.policy.compile import WIRING

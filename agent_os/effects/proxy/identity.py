@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent_os.core.errors import EffectError
-from agent_os.core.facts import Executable
+from agent_os.core.executable import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.effects.proxy.limits import ANCESTORS_MAX, EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
 

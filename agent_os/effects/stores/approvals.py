@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
-from agent_os.core.decision import Grant
 from agent_os.core.errors import ActionError
+from agent_os.core.grant import Grant
 from agent_os.core.ports import Answer, Approval, StandingGrant
 from agent_os.core.scope import LASTING, WIDTHS, Scope, narrowest
 from agent_os.core.who import names_one_of

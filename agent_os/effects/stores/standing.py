@@ -13,8 +13,8 @@ import secrets
 from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
-from agent_os.core.decision import Grant
 from agent_os.core.errors import ActionError
+from agent_os.core.grant import Grant
 from agent_os.core.ports import Approval, StandingGrant
 from agent_os.core.scope import Scope
 from agent_os.effects.stores.keys import Sealer

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from agent_os.core.canonical.addresses import parse_ip, unmapped
 from agent_os.core.decision import Obligation
-from agent_os.core.facts import Executable
+from agent_os.core.executable import Executable
 from agent_os.policy.network.addresses import AllowedIps
 from agent_os.policy.network.globs import GlobError, Predicate, compile_glob, has_wildcard
 from agent_os.policy.network.requests import RPC, Request, Rule, preset, speaks_graphql

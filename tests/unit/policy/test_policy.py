@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from agent_os.core.action import Action
-from agent_os.core.decision import Grant
 from agent_os.core.errors import PolicyError, Problem
 from agent_os.core.facts import DEFAULTS
+from agent_os.core.grant import Grant
 from agent_os.policy import Policy, decide
 from tests.unit.policy.helpers import call, judge, verdict
 

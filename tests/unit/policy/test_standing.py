@@ -10,8 +10,8 @@ import yaml
 
 from agent_os import Action, Policy, PolicyError, decide
 from agent_os.core.action import ToolCall
-from agent_os.core.decision import Grant
 from agent_os.core.facts import DEFAULTS
+from agent_os.core.grant import Grant
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
 from agent_os.core.principal import Principal
 from agent_os.core.scope import scopes_of

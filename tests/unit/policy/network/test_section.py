@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent_os.core.action import Action
-from agent_os.core.facts import Executable, Facts
+from agent_os.core.executable import Executable
+from agent_os.core.facts import Facts
 from tests.unit.policy.network.support import CURL, ask, one, section, verdict
 
 REST = "{host: api.test, port: 443, protocol: rest, enforcement: enforce, "
