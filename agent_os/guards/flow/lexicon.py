@@ -25,7 +25,7 @@ VERBS: Final[dict[str, str]] = {
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
-    " reassign hand configure dim commit toggle resolve upgrade renew transition save store push resize swap alter finish"
+    " reassign hand configure dim commit reroute toggle resolve upgrade renew transition save store push resize swap alter finish"
     " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate"
     " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume",
     "delete": "delete disarm remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
@@ -39,7 +39,7 @@ VERBS: Final[dict[str, str]] = {
     "invite": "invite add onboard enrol enroll include register join welcome create subscribe",
     "execute": "run execute install deploy start launch restart build test compile stop kill apply migrate play turn"
     " reboot shutdown trigger invoke activate perform simulate train call enable disable lock unlock open close"
-    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use rollback",
+    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use rollback print",
     "read": "get list search read fetch find check query view show lookup count describe look see browse visit"
     " summarize summarise tell recommend suggest give analyze analyse review compare download retrieve inspect"
     " calculate compute verify validate translate convert extract scan monitor track watch examine identify know"
@@ -86,7 +86,7 @@ OBJECTS: Final[dict[str, str]] = {
     " workflow tag patch program test app application bug service container",
     "product": "product cart item basket wishlist order shipment parcel inventory stock catalog coupon",
     "schedule": "schedule standing recurring cron alarm timer reminder routine job automation trigger",
-    "device": "device appliance gadget",
+    "device": "device appliance gadget dishwasher oven washer dryer vacuum",
     "light": "light lamp bulb lighting brightness",
     "climate": "thermostat temperature heater heating ac fan aircon humidity degree warm",
     "door": "door lock gate",
@@ -99,7 +99,8 @@ OBJECTS: Final[dict[str, str]] = {
     "subscription": "subscription membership plan newsletter trial",
     "memory": "memory preference fact note knowledge remember",
     "database": "database table row column record sql query schema index entry db",
-    "health": "prescription patient medication doctor appointment dose medical diagnosis treatment clinic",
+    "health": "vital pressure blood weight workout exercise"
+    " prescription patient medication doctor appointment dose medical diagnosis treatment clinic",
     "crypto": "wallet crypto bitcoin ethereum coin nft stock share portfolio trade position bond",
     "review": "review rating feedback comment score testimonial",
     "permission": "permission access role right privilege visibility sharing policy",

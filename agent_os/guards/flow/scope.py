@@ -215,8 +215,10 @@ def _profile(
         groups.discard("pay")
     words = set(own_objects)
     if not words:
-        words = {lexicon.singular(word) for word in named if word not in verbs and word not in _FILLERS}
-        words = (words - _LIGHT or words) - (set() if own_verbs else _LIGHT & set(named[:1]))
+        light = _LIGHT & set(
+            named[:1]
+        )  # a light word is one where the name begins with it: `issue_refund`, `create_issue`
+        words = {lexicon.singular(word) for word in named if word not in verbs | _FILLERS | light}
         if not words:
             words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - _FILLERS
     object_groups = {group for word in words for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
