@@ -216,7 +216,8 @@ def _limits(host: HostFacts) -> list[Layer]:
     else:
         rows.append(
             Layer("memory-limit", "partly", "RLIMIT_DATA per process, resident memory polled; memfd and SysV memory denied",
-                  "root, or a cgroup delegated to this user, counts memory exactly"))  # fmt: skip
+                  "root, or a cgroup name space whose root this user may write, counts memory exactly; "
+                  "a systemd user scope is not used by itself"))  # fmt: skip
     by = ["RLIMIT_NPROC in the user name space"]
     by += ["pids cgroup"] if "pids" in controllers else []
     by += ["pid_max of the pid name space"] if host.pid_max_namespaced else []
@@ -229,7 +230,7 @@ def _limits(host: HostFacts) -> list[Layer]:
                 "cpu-limit",
                 "partly",
                 "RLIMIT_CPU per process; a policy with `cpus` is refused",
-                "root, or a delegated cgroup",
+                "root, or a writable cgroup root",
             )
         )
     rows.append(Layer("disk-limit", "partly", "sizes of private file systems, RLIMIT_FSIZE, free space of the workspace watched",
@@ -245,7 +246,7 @@ def _io_limit(version: int) -> Layer:
         return Layer("io-limit", "partly", "blkio cgroup version 1: reads and direct writes, not writes the kernel buffers",
                      "version 2 control groups, or --allow-missing io-limit-of-buffered-writes")  # fmt: skip
     return Layer(
-        "io-limit", "partly", "a policy with io_bytes_per_second is refused", "root, or a delegated cgroup with io"
+        "io-limit", "partly", "a policy with io_bytes_per_second is refused", "root, or a writable cgroup root with io"
     )
 
 

@@ -54,7 +54,7 @@ def host_facts(paths: Iterable[str] = ()) -> HostFacts:
     version, controllers = cgroups.available()
     if "cpu" not in controllers:
         missing["cpu-limit"] = (
-            "no cpu cgroup can be written by this user (root, or a delegated cgroup, would be needed)"
+            "no cpu cgroup can be written by this user (root, or the writable root of a cgroup name space, would be needed)"
         )
     if "io" not in controllers:
         missing["io-limit"] = "no io (version 1: blkio) cgroup can be written by this user"

@@ -53,7 +53,11 @@ static void plant(const struct request *request, int channel) {
         _exit(2);
     must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "");
     pid_t pid = fork();
-    must(pid >= 0, "");
+    if (pid < 0) { /* the start that names this seed is told that it is gone */
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        return;
+    }
     if (pid == 0) {
         struct packet packet;
         char text[32];
@@ -143,11 +147,12 @@ static void serve_one(int channel, struct packet *packet) {
         hand_over(request.seed, packet);
     } else {
         pid_t pid = fork();
-        must(pid >= 0, "");
         if (pid == 0) {
             (void)close(channel);
             carry_out(packet);
         }
+        if (pid < 0 && packet->descriptor_count > 0)
+            (void)say(packet->descriptors[0], NULL, 0, "error%cfork%c%d%c", 0, 0, errno, 0);
     }
     free(request.cgroups.items);
 }
