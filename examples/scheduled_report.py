@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,14 @@ async def report(session: TaskSession) -> Any:
     return {"report": name, "total": total, "written": written.ok}
 
 
-async def appears(path: Path) -> str:
+def appears(path: Path) -> str:
     """Wait until a file is there and return what it says."""
-    for _ in range(int(WAIT_SECONDS * 10)):
-        if path.exists():
-            return path.read_text().strip()
-        await asyncio.sleep(0.1)
-    raise SystemExit(f"{path.name} was not written")
+    limit = time.monotonic() + WAIT_SECONDS
+    while not path.exists():
+        if time.monotonic() > limit:
+            raise SystemExit(f"{path.name} was not written")
+        time.sleep(0.1)
+    return path.read_text().strip()
 
 
 async def main() -> None:
@@ -64,10 +66,10 @@ async def main() -> None:
     ):
         made = await system.aschedule("report-daily", {"every": "1s"}, program="report")
         print(f"scheduled: {made.name}, next at {made.next_due:.0f}")
-        print(await appears(folder / "out" / "daily.txt"))
+        print(await asyncio.to_thread(appears, folder / "out" / "daily.txt"))
         await system.aschedule("report-asked", {"event": {"message": "reports"}}, program="report")
         await system.aperform({"kind": "message.send", "to": ["box:reports"], "body": "one more, please"})
-        print(await appears(folder / "out" / "asked.txt"))
+        print(await asyncio.to_thread(appears, folder / "out" / "asked.txt"))
 
 
 if __name__ == "__main__":
