@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
+    "task_family.py": ("next run:", "result: 200 units", "done agent.spawn reader"),
     "planner_worker.py": ("south: read its report. calls denied: 1", "east: failed", "summary: written"),
     "scheduled_report.py": ("scheduled: report-daily", "daily report: 245 units", "asked report: 245 units"),
 }
