@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from agent_os.cli.approvals_show import echo_in_full, still
+
 if TYPE_CHECKING:
     from agent_os.core.ports import Approval
     from agent_os.runtime.approvals import ApprovalDesk
@@ -206,18 +208,6 @@ def edited(approval: Approval, changes: list[str]) -> dict[str, Any]:
     return result
 
 
-def echo_in_full(approval: Approval) -> None:
-    """Print an ask."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from agent_os.cli.approvals_show import in_full  # noqa: PLC0415
-
-    console = Console(highlight=False, soft_wrap=True)
-    for line, style in in_full(approval):
-        console.print(Text(line, style=style))
-
-
 def _answer(approval_id: str, given: Callable[[Approval], Any], *, yes: bool, as_json: bool) -> None:
     from agent_os.core.errors import ActionError  # noqa: PLC0415
 
@@ -240,9 +230,3 @@ def _answer(approval_id: str, given: Callable[[Approval], Any], *, yes: bool, as
         typer.echo(f"agentos: {error}", err=True)
         raise typer.Exit(3) from None
     typer.echo(_dump(_data(approval)) if as_json else f"{approval.id}: {approval.state}{still(approval)}")
-
-
-def still(approval: Approval) -> str:
-    """Say how many people are still needed."""
-    missing = approval.needed - len(approval.approvals)
-    return f" ({missing} more must approve)" if approval.state == "waiting" and missing > 0 else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from agent_os.cli.approvals import echo_in_full, still
+from agent_os.cli.approvals_show import echo_in_full, still
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Answer, Approval
 

@@ -148,3 +148,19 @@ def _and(offers: tuple[str, ...]) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def echo_in_full(approval: Approval) -> None:
+    """Print an ask."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line, style in in_full(approval):
+        console.print(Text(line, style=style))
+
+
+def still(approval: Approval) -> str:
+    """Say how many people are still needed."""
+    missing = approval.needed - len(approval.approvals)
+    return f" ({missing} more must approve)" if approval.state == "waiting" and missing > 0 else ""

@@ -30,7 +30,7 @@ class Grant:
         """Return whether this grant answers `rule` for this action under this policy at this time.
 
         `policy_digest` is what the grant must be bound to: the policy's digest, or for a grant that outlives a revision
-        the fingerprint of the rules that asked (policy/approvals.py).
+        the fingerprint of the rules that asked (policy/fingerprint.py).
         """
         fits = self.scope.covers(action) if self.scope is not None else self.action_digest == action.digest
         return fits and rule in self.rules and self.policy_digest == policy_digest and now < self.expires_at

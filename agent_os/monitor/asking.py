@@ -25,7 +25,7 @@ from agent_os.guards.privacy.preview import pictured
 from agent_os.monitor import record
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy
-from agent_os.policy.approvals import fingerprint
+from agent_os.policy.fingerprint import fingerprint
 
 PREVIEW_SECONDS: Final = 5.0
 """How long the difference to what is there now may take to make; without it the ask says so."""

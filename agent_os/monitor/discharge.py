@@ -23,7 +23,7 @@ from agent_os.monitor import asking
 from agent_os.monitor.judging import Judged
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy
-from agent_os.policy.approvals import fingerprint
+from agent_os.policy.fingerprint import fingerprint
 
 ROUNDS_MAX: Final = 2
 """Times an ask is looked at again after somebody answered it at once."""

@@ -10,7 +10,7 @@ not named is outside), one that nobody ever looks at again (it ends).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_os.core.action import Action
 from agent_os.core.errors import ActionError
@@ -20,11 +20,19 @@ from agent_os.core.scope import Scope
 from agent_os.policy.rule import Context
 
 if TYPE_CHECKING:
-    from agent_os.policy.compile import Layer
     from agent_os.policy.schema.agents import Standing
 
 FILE = "file"
 """What such a grant is bound to: the file it stands in."""
+
+
+class Asks(Protocol):
+    """What is asked of a compiled layer: its terms, and the answers given for always."""
+
+    @property
+    def approvals(self) -> Any: ...
+    @property
+    def standing(self) -> tuple[Grant, ...]: ...
 
 
 def compile_standing(parts: Sequence[tuple[Sequence[Standing], Context]]) -> tuple[Grant, ...]:
@@ -56,7 +64,7 @@ def compile_standing(parts: Sequence[tuple[Sequence[Standing], Context]]) -> tup
     return tuple(found)
 
 
-def standing_for(layer: Layer, rule: str, action: Action, facts: Facts) -> str | None:
+def standing_for(layer: Asks, rule: str, action: Action, facts: Facts) -> str | None:
     """Return the id of the grant that stands for this ask in its own layer, or None."""
     if layer.approvals is None or facts.now is None:
         return None

@@ -20,7 +20,7 @@ from agent_os.effects.models.client import Providers
 from agent_os.effects.models.local import LocalModels
 from agent_os.effects.proxy import EgressGuard, Limits, Listener, ListenerIdentity, Treatment
 from agent_os.effects.proxy.content import Stage
-from agent_os.effects.proxy.inference import Inference
+from agent_os.effects.proxy.parts import Inference
 from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver

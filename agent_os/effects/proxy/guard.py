@@ -25,10 +25,10 @@ from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import Flow, FlowTable, end_flow
 from agent_os.effects.proxy.front import refuse_connection, serve
 from agent_os.effects.proxy.identity import Identities, ListenerIdentity
-from agent_os.effects.proxy.inference import MODEL_VARIABLES, Inference, serves_inference
+from agent_os.effects.proxy.inference import MODEL_VARIABLES, serves_inference
 from agent_os.effects.proxy.limits import DNS_MESSAGE_BYTES_MAX, DNS_TCP_QUERIES_MAX, Limits
 from agent_os.effects.proxy.names import SyntheticNames, answer_query
-from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.parts import Inference, Parts
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import CorporateProxy

@@ -7,20 +7,18 @@ sandbox that wants a provider's key, another session's rights, or a way out thro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError
-from agent_os.core.ports import Door
 from agent_os.effects.models.server import BODY_BYTES_MAX, HttpRequest, HttpResponse
 from agent_os.effects.proxy import http1
 from agent_os.effects.proxy.http1 import Body, Head, HttpError
+from agent_os.effects.proxy.parts import Parts
 
 if TYPE_CHECKING:
     from agent_os.effects.proxy.flows import Flow
-    from agent_os.effects.proxy.parts import Parts
 
 INFERENCE_HOST: Final = "inference.local"
 MODEL_VARIABLES: Final = {
@@ -31,8 +29,6 @@ MODEL_VARIABLES: Final = {
     "ANTHROPIC_API_KEY": "agentos-inference",
 }
 """What the usual clients read. The keys are words for clients that insist on one; they are not looked at."""
-Inference = Callable[[Door], Callable[[HttpRequest], Awaitable[HttpResponse]]]
-"""The monitor of a connection -> what answers its requests."""
 
 
 def serves_inference(parts: Parts, host: str) -> bool:

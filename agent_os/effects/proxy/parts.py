@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.ports import Clock, Door, Resolver
+from agent_os.effects.models.server import HttpRequest, HttpResponse
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
 from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import FlowTable
 from agent_os.effects.proxy.identity import Identities
-from agent_os.effects.proxy.inference import Inference
 from agent_os.effects.proxy.limits import Limits
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.splice import Pipes
 from agent_os.effects.proxy.upstream import CorporateProxy
+
+Inference = Callable[[Door], Callable[[HttpRequest], Awaitable[HttpResponse]]]
+"""The monitor of a connection -> what answers its requests at `inference.local`."""
 
 
 @dataclass(slots=True)

@@ -83,7 +83,8 @@ class Flow(Part):
         "the tools ref_select, ref_read and ref_extract.",
     )
     reader: Text | None = Field(
-        default=None, description="Model that ref_extract reads untrusted text with (provider/model): no tools, no task."
+        default=None,
+        description="Model that ref_extract reads untrusted text with (provider/model): no tools, no task.",
     )
     declassify: list[Declassify] = Field(default_factory=list, description="Exceptions with an owner.")
     who: Who | None = Field(default=None, description="Only for these principals.")
