@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from agent_os import Policy
-from agent_os.runtime.serve import start_serving
+from agent_os.runtime.serving.start import start_serving
 
 CALLS = 150
 STREAMS = 500

@@ -24,7 +24,7 @@ from agent_os.core.principal import Principal
 from agent_os.effects.sandbox.launch import Launcher, launch
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.policies import load_policy
-from agent_os.runtime.sandbox import SandboxSettings, prepare
+from agent_os.runtime.sandbox.prepare import SandboxSettings, prepare
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.packs import new_record
 

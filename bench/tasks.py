@@ -24,7 +24,7 @@ from agent_os.cli.ps import tree
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import TaskRequest, TaskState
-from agent_os.runtime.tasks import TaskRuntime, TaskSession
+from agent_os.runtime.tasks.runtime import TaskRuntime, TaskSession
 
 POLICY = """
 version: 1

@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 
 from agent_os import Policy
 from agent_os.runtime.metering import usage_rows
-from agent_os.runtime.serve import start_serving
+from agent_os.runtime.serving.start import start_serving
 
 POLICY = """
 version: 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_os import AgentOS
-from agent_os.runtime.task_session import TaskSession
+from agent_os.runtime.tasks.session import TaskSession
 
 POLICY = """
 version: 1

@@ -21,7 +21,7 @@ def commit(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Apply what a snapshot run changed."""
-    from agent_os.runtime.snapshots import open_snapshot  # noqa: PLC0415
+    from agent_os.runtime.sandbox.snapshots import open_snapshot  # noqa: PLC0415
 
     snapshot = open_snapshot(workspace, name)
     with snapshot.held():

@@ -1,4 +1,4 @@
-"""`agentos demo`: the guided tour on real files, with neither key nor network. Shows; `runtime/demo.py` does."""
+"""`agentos demo`: the guided tour on real files, with neither key nor network. Shows; `runtime/demo/invoices.py` does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from agent_os.runtime.demo import Call, Tour
-    from agent_os.runtime.demo_agents import Step
+    from agent_os.runtime.demo.agents import Step
+    from agent_os.runtime.demo.invoices import Call, Tour
 
 FOLDER: Final = "demo-output"
 FOLDER_OPTION = typer.Option(None, "--folder", help=f"Where to work; default: ./{FOLDER}/<time>.")
@@ -29,7 +29,7 @@ def demo(
     show_files: bool = typer.Option(True, "--files/--no-files", help="Print the files the agent wrote."),
 ) -> None:
     """Watch an agent do real work on real files under a policy, while a mail in its inbox tries to hijack it."""
-    from agent_os.runtime.demo import run_tour  # noqa: PLC0415
+    from agent_os.runtime.demo.invoices import run_tour  # noqa: PLC0415
 
     where = folder or Path(FOLDER) / time.strftime("%Y%m%d-%H%M%S")
     if where.exists() and any(where.iterdir()):
@@ -87,7 +87,7 @@ class _Screen:
         if isinstance(what, str):
             self.line(f"  agent: {what}", "italic")
             return
-        from agent_os.runtime.demo_agents import Step  # noqa: PLC0415 - the runtime is loaded by then
+        from agent_os.runtime.demo.agents import Step  # noqa: PLC0415 - the runtime is loaded by then
 
         if isinstance(what, Step):
             self._step(what)

@@ -19,7 +19,7 @@ def diff(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show what a snapshot run changed, and what a commit would leave out."""
-    from agent_os.runtime.snapshots import open_snapshot, patch_of  # noqa: PLC0415
+    from agent_os.runtime.sandbox.snapshots import open_snapshot, patch_of  # noqa: PLC0415
 
     snapshot = open_snapshot(workspace, name)
     changes = snapshot.changes()

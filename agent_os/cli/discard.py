@@ -15,7 +15,7 @@ def discard(
     workspace: Annotated[str, typer.Option(help="The workspace.")] = ".",
 ) -> None:
     """Throw away what a snapshot run changed."""
-    from agent_os.runtime.snapshots import open_snapshot  # noqa: PLC0415
+    from agent_os.runtime.sandbox.snapshots import open_snapshot  # noqa: PLC0415
 
     snapshot = open_snapshot(workspace, name)
     with snapshot.held():

@@ -14,7 +14,7 @@ def kill(
 ) -> None:
     """End an agent and everything it started."""
     from agent_os.core.task import TaskState  # noqa: PLC0415
-    from agent_os.runtime.task_desk import TaskDesk  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import TaskDesk  # noqa: PLC0415
 
     async def work(desk: TaskDesk) -> list[str]:
         if task_id != "all":

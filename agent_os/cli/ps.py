@@ -12,7 +12,7 @@ from agent_os.cli.task import with_desk
 
 if TYPE_CHECKING:
     from agent_os.core.task import Task, WorkerView
-    from agent_os.runtime.task_desk import TaskDesk
+    from agent_os.runtime.tasks.desk import TaskDesk
 
 WATCH_SECONDS: Final = 1.0
 SHOWN_MAX: Final = 100_000

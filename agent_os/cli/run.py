@@ -63,7 +63,7 @@ def run(
     if sum((bool(snapshot), copy, undoable)) > 1:
         typer.echo("agentos: choose one of --snapshot, --copy and --undoable", err=True)
         raise typer.Exit(2)
-    from agent_os.runtime import sandbox_run  # noqa: PLC0415
+    from agent_os.runtime.sandbox import run as sandbox_run  # noqa: PLC0415
 
     names, values = _variables(env or [])
     request = sandbox_run.RunRequest(

@@ -14,7 +14,7 @@ from agent_os.cli.task import request_parts, seconds, with_desk
 
 if TYPE_CHECKING:
     from agent_os.core.schedule import Schedule
-    from agent_os.runtime.task_desk import TaskDesk
+    from agent_os.runtime.tasks.desk import TaskDesk
 
 app = typer.Typer(no_args_is_help=True, help="Add, list, pause, resume and remove schedules.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -42,12 +42,12 @@ def serve(
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
     from agent_os.runtime.agent import local_user  # noqa: PLC0415
     from agent_os.runtime.policies import load_policy  # noqa: PLC0415
-    from agent_os.runtime.serve import start_serving  # noqa: PLC0415
+    from agent_os.runtime.serving.start import start_serving  # noqa: PLC0415
 
     loaded = load_policy(list(policy))
     known = None
     if callers is not None:
-        from agent_os.runtime.callers import load_callers  # noqa: PLC0415
+        from agent_os.runtime.serving.callers import load_callers  # noqa: PLC0415
 
         known = load_callers(callers)
 
@@ -87,7 +87,7 @@ def serve(
 
 
 def _print_token(user: str, tenant: str, *, as_json: bool) -> None:
-    from agent_os.runtime.callers import new_token  # noqa: PLC0415
+    from agent_os.runtime.serving.callers import new_token  # noqa: PLC0415
 
     token, row = new_token(user, tenant)
     if as_json:

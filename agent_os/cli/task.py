@@ -1,4 +1,4 @@
-"""`agentos task`: submit and control durable tasks. Output only; `runtime/task_desk.py` does."""
+"""`agentos task`: submit and control durable tasks. Output only; `runtime/tasks/desk.py` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from agent_os.core.task import Task
-    from agent_os.runtime.task_desk import TaskDesk
+    from agent_os.runtime.tasks.desk import TaskDesk
 
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="Submit and control durable tasks.")
@@ -23,7 +23,7 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 def with_desk(work: Callable[[TaskDesk], Awaitable[T]], *, acting: bool = False) -> T:
     """Run work on the ledger; `acting` work is recorded in the audit."""
-    from agent_os.runtime.task_desk import open_tasks  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import open_tasks  # noqa: PLC0415
 
     desk = open_tasks(acting=acting)
 
@@ -52,7 +52,7 @@ def request_parts(
     desk: TaskDesk, text: str, actions: Path | None, policy: list[str] | None, model: str, workspace: Path
 ) -> dict[str, Any]:
     """Return what a task or a schedule runs, as the options say."""
-    from agent_os.runtime.task_desk import task_request  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import task_request  # noqa: PLC0415
 
     given = None
     if actions is not None:
@@ -145,7 +145,7 @@ def logs(
 ) -> None:
     """Show what the audit has of a task: each decision and each effect."""
     from agent_os.cli.task_follow import records, shown  # noqa: PLC0415
-    from agent_os.runtime.task_desk import records_of  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import records_of  # noqa: PLC0415
 
     async def work(desk: TaskDesk) -> None:
         task = await desk.get(task_id)

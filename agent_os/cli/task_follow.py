@@ -11,12 +11,12 @@ import typer
 
 if TYPE_CHECKING:
     from agent_os.core.task import Task
-    from agent_os.runtime.task_desk import TaskDesk
+    from agent_os.runtime.tasks.desk import TaskDesk
 
 
 async def watched(desk: TaskDesk, task_id: str) -> Task:
     """Show a task's progress on stderr until it has ended or waits for a person; returns it."""
-    from agent_os.runtime.task_handle import follow  # noqa: PLC0415
+    from agent_os.runtime.tasks.handle import follow  # noqa: PLC0415
 
     if not sys.stderr.isatty():
         return await desk.wait(task_id)
@@ -50,7 +50,7 @@ async def records(desk: TaskDesk, task_id: str) -> AsyncIterator[dict[str, Any]]
     """Yield a task's records of the audit from the first to the last, as they are written."""
     import asyncio  # noqa: PLC0415
 
-    from agent_os.runtime.task_desk import FOLLOW_SECONDS, TaskRecords  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import FOLLOW_SECONDS, TaskRecords  # noqa: PLC0415
 
     log = TaskRecords(task_id, desk.environment)
     while True:

@@ -17,7 +17,7 @@ def undo(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Put back what the last commit or undoable run changed."""
-    from agent_os.runtime.snapshots import undo_commit  # noqa: PLC0415
+    from agent_os.runtime.sandbox.snapshots import undo_commit  # noqa: PLC0415
 
     paths = undo_commit(workspace, force=force)
     if json_:

@@ -18,7 +18,7 @@ def worker(
     """Run tasks from a queue on this machine ($AGENTOS_TASKS names a PostgreSQL to share; without it: SQLite, one
     worker).
     """
-    from agent_os.runtime.task_desk import work  # noqa: PLC0415
+    from agent_os.runtime.tasks.desk import work  # noqa: PLC0415
 
     async def run() -> str:
         main = asyncio.current_task()

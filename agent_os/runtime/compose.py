@@ -41,7 +41,7 @@ from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.metering import metered
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.post import Post, post_keys
-from agent_os.runtime.programs import SandboxPrograms
+from agent_os.runtime.sandbox.programs import SandboxPrograms
 from agent_os.runtime.state import State, open_state
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.records import ServerStore

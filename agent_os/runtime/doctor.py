@@ -24,7 +24,7 @@ from agent_os.effects.sandbox import cgroups, probe
 from agent_os.effects.sandbox.launch import Launcher
 from agent_os.effects.stores.directory import state_path
 from agent_os.guards.confine import Confinement, HostFacts, Limits
-from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
+from agent_os.runtime.sandbox.prepare import Captured, SandboxSettings, prepare, run_captured
 
 PROBE_SECONDS: Final = 15.0
 OWN: Final = "agent-os-runtime"

@@ -263,8 +263,7 @@ def _models(policy: Policy, vault: SecretVault | None, state: Path) -> Providers
 def _inference(policy: Policy, models: Providers) -> Inference:
     """Return what answers `inference.local` for the monitor of a connection."""
     from agent_os.runtime.gateway import ModelGateway  # noqa: PLC0415
-    from agent_os.runtime.serve import Api, declared_hosts  # noqa: PLC0415
-    from agent_os.runtime.serving_sessions import OneGateway  # noqa: PLC0415
+    from agent_os.runtime.serving.api import Api, OneGateway, declared_hosts  # noqa: PLC0415
 
     links = declared_hosts(policy)
 

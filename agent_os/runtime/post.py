@@ -67,7 +67,7 @@ class Post:
 
     async def _arrived(self, mail: Mail, name: str) -> None:
         """Start the schedules of the same user that wait for this box, where tasks are kept at all."""
-        from agent_os.runtime.happened import message_arrived  # noqa: PLC0415 - only boxes pay for the tasks' imports
+        from agent_os.runtime.tasks.happened import message_arrived  # noqa: PLC0415 - only boxes pay for the tasks' imports
 
         if not self._env.get("AGENTOS_TASKS") and not (self._path / "agents.db").exists():
             return

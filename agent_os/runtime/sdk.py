@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
     from agent_os.core.schedule import Schedule
     from agent_os.runtime.compose import Composition
-    from agent_os.runtime.session_tasks import ScheduleOptions, SessionTasks, TaskOptions
-    from agent_os.runtime.task_handle import TaskHandle
-    from agent_os.runtime.tasks import TaskRuntime
+    from agent_os.runtime.tasks.handle import TaskHandle
+    from agent_os.runtime.tasks.runtime import TaskRuntime
+    from agent_os.runtime.tasks.sdk import ScheduleOptions, SessionTasks, TaskOptions
 
 PROMPTS_KEPT: Final = 200
 """Prompts of one session that are kept for replay; of a longer one, the last."""
@@ -292,7 +292,7 @@ class AgentOS:
     async def asubmit(self, task: str = "", **options: Unpack[TaskOptions]) -> TaskHandle:
         """Submit a durable task that runs for this principal under this session's policy files, read again at each run.
 
-        `task` is a text for the built-in agent; options: runtime/session_tasks.py. A worker is started if none lives.
+        `task` is a text for the built-in agent; options: runtime/tasks/sdk.py. A worker is started if none lives.
         Raises ActionError, EffectError (the queue is full), DeniedError for a sub-agent (it spawns).
         """
         return await self.loop.call(self._durable().submit(task, options))
@@ -324,7 +324,7 @@ class AgentOS:
         return self._durable().worker(programs, queues)
 
     def _durable(self) -> SessionTasks:
-        from agent_os.runtime.session_tasks import SessionTasks  # noqa: PLC0415 - only sessions with tasks pay for it
+        from agent_os.runtime.tasks.sdk import SessionTasks  # noqa: PLC0415 - only sessions with tasks pay for it
 
         if self._tasks is None:
             self._tasks = SessionTasks(self._open(), self.loop, self._named, str(self._workspace))

@@ -27,7 +27,7 @@ from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, reload_guard_soon, serve_loopback
-from agent_os.runtime.sandbox import (
+from agent_os.runtime.sandbox.prepare import (
     SandboxSettings,
     guard_listeners,
     guard_settings,

@@ -8,7 +8,7 @@ from agent_os.adapters.mcp.protocol import Answer, Client
 from agent_os.core.errors import EffectError
 from agent_os.effects.mcp_pipes import ServerPipes
 from agent_os.effects.sandbox.launch import Running
-from agent_os.runtime.sandbox import Prepared
+from agent_os.runtime.sandbox.prepare import Prepared
 
 
 class SandboxedTransport:

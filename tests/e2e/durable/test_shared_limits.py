@@ -23,7 +23,7 @@ from agent_os.effects.stores.shared import HOLDER_SECONDS
 from agent_os.runtime.approvals import open_desk
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.state import State, open_state
-from agent_os.runtime.task_desk import open_tasks
+from agent_os.runtime.tasks.desk import open_tasks
 from tests.e2e.durable.limits_worker import ANA, BUDGET, RATE
 from tests.e2e.durable.worker import POLICY, lines
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent_os.core.errors import DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
-from agent_os.runtime.tasks import TaskRuntime, TaskSession
+from agent_os.runtime.tasks.runtime import TaskRuntime, TaskSession
 
 POLICY = """
 version: 1

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from agent_os.effects.sandbox.launch import Launcher
 from agent_os.guards.confine import Confinement, Limits
-from agent_os.runtime.sandbox import SandboxSettings, prepare, run_captured
+from agent_os.runtime.sandbox.prepare import SandboxSettings, prepare, run_captured
 
 ATTACK = Path(__file__).with_name("attack.py")
 MIB = 1 << 20

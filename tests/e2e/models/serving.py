@@ -11,7 +11,7 @@ from typing import Any
 
 from agent_os import Policy
 from agent_os.runtime.audit import open_audit
-from agent_os.runtime.serve import Serving, start_serving
+from agent_os.runtime.serving.start import Serving, start_serving
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from agent_os.core.errors import EffectError
 from agent_os.core.ports import Approval, Outcome, Pending
 from agent_os.effects.stores.identity import current_identity
 from agent_os.policy import Policy
-from agent_os.runtime.callers import load_callers, new_token
-from agent_os.runtime.serve import Serving, start_serving
+from agent_os.runtime.serving.callers import load_callers, new_token
+from agent_os.runtime.serving.start import Serving, start_serving
 from tests.e2e.models.serving import records, serving
 
 POLICY = """

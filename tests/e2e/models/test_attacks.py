@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from agent_os.effects.models import server
-from agent_os.runtime.serve import Serving
+from agent_os.runtime.serving.start import Serving
 from tests.e2e.models.providers import Asked, Reply, openai_reply, provider, sse
 from tests.e2e.models.serving import records, serving
 

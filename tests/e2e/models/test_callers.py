@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent_os.core.errors import EffectError
 from agent_os.effects import oidc
-from agent_os.runtime.callers import digest, load_callers, new_token
 from agent_os.runtime.metering import usage_rows
+from agent_os.runtime.serving.callers import digest, load_callers, new_token
 from tests.e2e.models.providers import openai_reply, provider
 from tests.e2e.models.serving import records, serving
 

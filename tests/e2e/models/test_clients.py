@@ -10,7 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from agent_os.runtime.serve import Serving
+from agent_os.runtime.serving.start import Serving
 from tests.e2e.models.providers import Asked, Provider, Reply, anthropic_reply, openai_reply, provider
 from tests.e2e.models.serving import records, serving
 

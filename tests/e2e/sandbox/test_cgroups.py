@@ -12,7 +12,7 @@ import pytest
 from agent_os.core.errors import EnforcementError
 from agent_os.effects.sandbox import cgroups, group
 from agent_os.guards.confine import Confinement, Limits
-from agent_os.runtime.sandbox import SandboxSettings, prepare, run_captured
+from agent_os.runtime.sandbox.prepare import SandboxSettings, prepare, run_captured
 
 pytestmark = [
     pytest.mark.kernel,

@@ -20,7 +20,7 @@ from agent_os.effects.sandbox import native
 from agent_os.effects.sandbox.launch import Launcher, ProgramError, launch
 from agent_os.guards.confine import Confinement, Limits, wire
 from agent_os.guards.confine.plan import SandboxPlan
-from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
+from agent_os.runtime.sandbox.prepare import Captured, SandboxSettings, prepare, run_captured
 
 pytestmark = pytest.mark.kernel
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ssl")

@@ -22,7 +22,7 @@ import pytest
 from agent_os import AgentOS
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.guards.confine import Confinement, Limits
-from agent_os.runtime.sandbox import Captured, SandboxSettings, prepare, run_captured
+from agent_os.runtime.sandbox.prepare import Captured, SandboxSettings, prepare, run_captured
 from tests.e2e.escape.__main__ import as_unprivileged
 
 pytestmark = pytest.mark.kernel

@@ -9,7 +9,7 @@ from typing import Any, Final
 from agent_os.adapters.langchain.session import Session as LangChainSession
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.runtime.agent import STEPS_MAX, SYSTEM
-from agent_os.runtime.task_session import TaskSession
+from agent_os.runtime.tasks.session import TaskSession
 
 ACTIONS_MAX: Final = 1_000
 Program = Callable[[TaskSession], Awaitable[Any]]

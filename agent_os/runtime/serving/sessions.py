@@ -21,8 +21,8 @@ from agent_os.runtime.gateway import ModelGateway
 
 if TYPE_CHECKING:
     from agent_os.policy import Policy
-    from agent_os.runtime.callers import Caller
     from agent_os.runtime.sdk import AgentOS
+    from agent_os.runtime.serving.callers import Caller
 
 SESSIONS_MAX: Final = 256
 """Callers with a session at once; of more, the one who called longest ago loses it (and its session pseudonyms)."""
@@ -33,18 +33,6 @@ class _Open:
     composition: Composition | None
     gateway: ModelGateway
     calls: int = 0
-
-
-class OneGateway:
-    """The gateway of a single caller who is known already: a sandbox's own connection."""
-
-    def __init__(self, gateway: ModelGateway) -> None:
-        self._gateway = gateway
-
-    @asynccontextmanager
-    async def of(self, _caller: Caller | None) -> AsyncIterator[ModelGateway]:
-        """Yield the gateway."""
-        yield self._gateway
 
 
 class Sessions:

@@ -24,7 +24,7 @@ from agent_os.core.errors import AgentOSError, EffectError
 from agent_os.core.ports import Approval
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.data import data_dir
-from agent_os.runtime.demo_agents import Agents, Step, run_agents
+from agent_os.runtime.demo.agents import Agents, Step, run_agents
 from agent_os.runtime.sdk import AgentOS
 
 ACCOUNTANT: Final = "accountant@desk.example"

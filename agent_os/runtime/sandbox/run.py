@@ -32,10 +32,10 @@ from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
 from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
-from agent_os.runtime.live_policy import LivePolicy
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
-from agent_os.runtime.sandbox import (
+from agent_os.runtime.sandbox.live import LivePolicy
+from agent_os.runtime.sandbox.prepare import (
     Prepared,
     SandboxSettings,
     guard_listeners,

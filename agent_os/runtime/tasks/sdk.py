@@ -16,9 +16,9 @@ from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import DEFAULT_QUEUE, TaskRequest
-from agent_os.runtime.task_desk import session_tasks, task_request
-from agent_os.runtime.task_handle import TaskHandle
-from agent_os.runtime.tasks import TaskRuntime
+from agent_os.runtime.tasks.desk import session_tasks, task_request
+from agent_os.runtime.tasks.handle import TaskHandle
+from agent_os.runtime.tasks.runtime import TaskRuntime
 
 if TYPE_CHECKING:
     from agent_os.runtime.compose import Composition

@@ -23,7 +23,7 @@ from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, reload_guard_soon
-from agent_os.runtime.sandbox import (
+from agent_os.runtime.sandbox.prepare import (
     Captured,
     SandboxSettings,
     guard_listeners,

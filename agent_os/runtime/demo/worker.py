@@ -1,6 +1,6 @@
 """The worker of the tour's second part: an ordinary worker of durable tasks that knows one more program, the month's close.
 
-Run as a process of its own (`python -m agent_os.runtime.demo_worker`), so that the tour can end it with `kill -9`. The
+Run as a process of its own (`python -m agent_os.runtime.demo.worker`), so that the tour can end it with `kill -9`. The
 program is deterministic: after a crash it asks for the same effects again, and what was done is not done twice.
 """
 
@@ -10,8 +10,8 @@ import asyncio
 from typing import Any, Final
 
 from agent_os.core.ports import Outcome
-from agent_os.runtime.task_session import TaskSession
-from agent_os.runtime.tasks import TaskRuntime
+from agent_os.runtime.tasks.runtime import TaskRuntime
+from agent_os.runtime.tasks.session import TaskSession
 
 PROGRAM: Final = "month-close"
 FINAL: Final = "out/final/close.md"

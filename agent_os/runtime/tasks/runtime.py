@@ -47,8 +47,8 @@ from agent_os.runtime.policies import load_policy
 from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.spawn import narrowed
 from agent_os.runtime.state import open_state
-from agent_os.runtime.task_programs import PROGRAMS, Program
-from agent_os.runtime.task_session import TaskSession
+from agent_os.runtime.tasks.programs import PROGRAMS, Program
+from agent_os.runtime.tasks.session import TaskSession
 
 WRITER: Final = "tasks"
 FILE_THREADS: Final = 16

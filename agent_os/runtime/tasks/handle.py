@@ -17,7 +17,7 @@ from agent_os.effects.durable.outcomes import steps_of
 
 if TYPE_CHECKING:
     from agent_os.runtime.loop import LoopThread
-    from agent_os.runtime.task_desk import TaskDesk
+    from agent_os.runtime.tasks.desk import TaskDesk
 
 FOLLOW_SECONDS: Final = 0.1
 """Between two looks at a task that is followed."""

@@ -26,8 +26,8 @@ from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, next_after
 from agent_os.core.task import Task, TaskRequest, TaskState
 from agent_os.runtime.approvals import open_desk
-from agent_os.runtime.demo_worker import FINAL, JOBS, PROGRAM
-from agent_os.runtime.task_desk import TaskDesk, open_tasks
+from agent_os.runtime.demo.worker import FINAL, JOBS, PROGRAM
+from agent_os.runtime.tasks.desk import TaskDesk, open_tasks
 
 START_SECONDS: Final = 60.0
 WAIT_SECONDS: Final = 60.0
@@ -137,7 +137,7 @@ def _start(environment: Mapping[str, str], state: Path) -> subprocess.Popen[str]
     """Start a worker process and wait until it works."""
     with open(state / "worker.log", "a", encoding="utf-8") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "agent_os.runtime.demo_worker"],
+            [sys.executable, "-m", "agent_os.runtime.demo.worker"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(environment),
         )  # fmt: skip
     if worker.stdout is None or not select.select([worker.stdout], [], [], START_SECONDS)[0]:

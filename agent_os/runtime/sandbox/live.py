@@ -24,7 +24,7 @@ from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.compose import Composition
 from agent_os.runtime.network import reload_guard
 from agent_os.runtime.policies import load_policy
-from agent_os.runtime.sandbox import policy_files
+from agent_os.runtime.sandbox.prepare import policy_files
 
 AT_START_ONLY: Final = frozenset({"models", "privacy", "flow", "budgets", "tools"})
 """Sections that are judged anew at once, whose engines and stores were opened with the session."""

@@ -39,7 +39,7 @@ from agent_os.runtime.compose import wire
 from agent_os.runtime.policies import load_policy, policy_names
 from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import State, open_state, state_directory
-from agent_os.runtime.tasks import TaskRuntime, open_ledger, scheduled
+from agent_os.runtime.tasks.runtime import TaskRuntime, open_ledger, scheduled
 
 FOLLOW_SECONDS: Final = 0.3
 """Between two looks at the audit of a task that is followed."""

@@ -1,0 +1,1 @@
+"""`agentos demo`: the invoice desk, then agents as processes."""

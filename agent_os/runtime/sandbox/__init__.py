@@ -1,0 +1,1 @@
+"""Sandboxes composed: preparing one, `agentos run`, programs of tools, snapshots, reload of a running one."""
