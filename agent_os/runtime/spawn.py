@@ -30,6 +30,7 @@ from agent_os.monitor import Monitor
 from agent_os.monitor.allowance import Allowance
 from agent_os.monitor.gather import Session
 from agent_os.policy.agents import role_capabilities
+from agent_os.runtime.compose import reference_tools_of
 from agent_os.runtime.tool_servers.host import Caller
 
 if TYPE_CHECKING:
@@ -106,18 +107,28 @@ def narrowed(
 
     Raises ActionError for a role that no file has.
     """
-    names = tuple(sorted(tools))
+    names, models = tuple(sorted(tools)), _models(policy)
     found = False
     for section, _, _ in policy.sections("agents"):
         role: AgentRole | None = section.roles.get(role_name, section.roles.get("*"))
         if role is None:
             continue
         found = True
-        own = role_capabilities(role, workspace=workspace, tools=names)
+        own = role_capabilities(role, workspace=workspace, tools=names, models=models)
         held = own if held is None else common(held, own)
     if not found:
         raise ActionError("no policy file has this role", field="role")
     return held or ()
+
+
+def _models(policy: Policy) -> tuple[str, ...]:
+    """Return the names that a role's globs of models are expanded over: every model and alias that the policy names."""
+    found: set[str] = set()
+    for section, _, _ in policy.sections("models"):
+        found.update(section.aliases)
+        for provider in section.providers.values():
+            found.update(name for name in (*provider.models, provider.model) if name and "*" not in name)
+    return tuple(sorted(found))
 
 
 def _capability(wanted: Mapping[str, Any]) -> Capability:
@@ -185,10 +196,10 @@ def _child_monitor(
     composition: Composition, name: str, capabilities: tuple[Capability, ...], session: Session
 ) -> tuple[Monitor, Toolbox]:
     door = _ChildDoor(composition)
-    builtin = {tool.spec.name for tool in BUILTIN_TOOLS}
-    toolbox = composition.toolbox.without(builtin)
-    register_builtin_tools(toolbox, door)
     parent = composition.monitor
+    tools = (*BUILTIN_TOOLS, *reference_tools_of(parent.policy, session.flow))
+    toolbox = composition.toolbox.without({tool.spec.name for tool in tools})
+    register_builtin_tools(toolbox, door, tools)
     ports = replace(parent.ports, registry=toolbox, effectors={**parent.ports.effectors, "tool.call": toolbox})
     monitor = parent.child(name, capabilities, session, ports=ports)
     door.monitor = monitor

@@ -12,6 +12,7 @@ import pytest
 from agent_os import AgentOS, DeniedError, EffectError, Policy
 from agent_os.core.ports import Outcome
 from agent_os.runtime.compose import needs_of
+from agent_os.runtime.spawn import narrowed
 
 POLICY = """
 version: 1
@@ -211,3 +212,48 @@ def test_a_synchronous_child_runs_in_a_thread(tmp_path: Path) -> None:
         Policy.parse(POLICY), principal="ana", workspace=tmp_path / "work", state=tmp_path / "state"
     ) as system:
         assert system.spawn("reader", "look", run) == "hello"
+
+
+REFERENCES = """
+version: 1
+filesystem_policy: {include_workdir: true}
+tools: {read_file: {allow: true}, ref_extract: {allow: true}}
+models: {providers: {far: {kind: openai, base_url: "http://127.0.0.1:9/v1", models: [m]}}}
+flow: {by_reference: true, reader: far/m}
+agents: {max_depth: 1, roles: {reader: {tools: [read_file, ref_extract], read: [inbox], models: []}}}
+"""
+
+
+async def test_a_child_reads_in_quarantine_with_its_own_rights(tmp_path: Path) -> None:
+    """`ref_extract` of a child calls the model as the child: one whose role has no model is denied; its parent may."""
+    (tmp_path / "work" / "inbox").mkdir(parents=True)
+    (tmp_path / "work" / "inbox" / "a.txt").write_text("Meet at noon.")
+
+    async def extract(session: AgentOS) -> Any:
+        given = await session.aperform({"kind": "tool.call", "tool": "read_file", "args": {"path": "inbox/a.txt"}})
+        assert isinstance(given, Outcome)
+        args = {"ref": given.value["content"].partition(" ")[0], "schema": {"type": "object", "properties": {}}}
+        return await session.aperform({"kind": "tool.call", "tool": "ref_extract", "args": args})
+
+    async def run(child: AgentOS, task: str) -> Any:
+        with pytest.raises(DeniedError) as caught:
+            await extract(child)
+        return list(caught.value.decision.rules)
+
+    async with AgentOS.open(
+        Policy.parse(REFERENCES), principal="ana", workspace=tmp_path / "work", state=tmp_path / "state"
+    ) as system:
+        assert await system.aspawn("reader", "look", run) == ["runtime.capability"]
+        outcome = await extract(system)
+        assert outcome.detail == "far: cannot be reached", "the session itself may call it"
+
+
+def test_a_roles_globs_of_models_are_expanded_over_the_policys_models() -> None:
+    """`models: [small-*]` is every model of that name that the policy has, and no other."""
+    policy = Policy.parse("""
+version: 1
+models: {providers: {far: {kind: openai, models: [small-1, small-2, large-1]}}}
+agents: {roles: {reader: {models: ["small-*"]}}}
+""")
+    (held,) = (one for one in narrowed(policy, "reader", None, workspace="/w", tools=()) if one.verb == "model.call")
+    assert held.scope == {"small-1", "small-2"}
