@@ -301,12 +301,15 @@ async def imap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 def open_box(port: int, password: str = PLACEHOLDER, *, plain: bool = False) -> Any:
-    with imaplib.IMAP4("127.0.0.1", port, timeout=15) as box:
+    box = imaplib.IMAP4("127.0.0.1", port, timeout=15)
+    try:
         if plain:
             box.authenticate("PLAIN", lambda _: b"\0agent\0" + password.encode())
         else:
             box.login("agent", password)
         return box.select("INBOX", readonly=True)
+    finally:
+        box.shutdown()  # a LOGOUT on a connection that has ended would hide what went wrong before it
 
 
 @pytest.mark.parametrize("plain", [False, True])
