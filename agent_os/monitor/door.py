@@ -42,6 +42,7 @@ Body = Callable[[Action], Awaitable[Any]]
 
 _PURE_READS: Final = frozenset({"fs.read", "fs.list", "memory.read"})
 """Reads inside the workspace need not wait for their intent to be durable (law 8)."""
+_NOTHING: Final[reserving.Amounts] = {}
 
 
 @dataclass(slots=True)
@@ -212,7 +213,8 @@ class Monitor:
         taken: reserving.Amounts | None = None
         try:
             taken = await self._reserve(judged, reference)
-            await self._spend(judged, reference, taken, discharge)
+            if discharge.grants or discharge.edit:
+                await self._spend(judged, reference, taken, discharge)
             return await self._intend(judged, reference, taken, key, discharge)
         except DeniedError:
             if store is not None:
@@ -287,6 +289,8 @@ class Monitor:
     async def _reserve(self, judged: Judged, reference: str) -> reserving.Amounts:
         """Take what the action may use, or deny."""
         action, decision, _ = judged
+        if not decision.obligations and self.session.allowance is None:
+            return _NOTHING
         wanted = reserving.amounts(decision.obligations)
         short = await reserving.take(self._ports, self.session, action, decision.obligations, reference, wanted)
         if short is not None:
