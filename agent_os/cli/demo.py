@@ -113,8 +113,6 @@ class _Screen:
             if show_files and name.endswith((".csv", ".md")):
                 for row in content.splitlines():
                     self.line(f"    {row}", "dim")
-        if tour.agents is not None and tour.agents.missing:
-            tour.skipped.append(tour.agents.missing)
         if tour.prompts:
             self.heading("What the model got to see")
             self.line(f"  in the mail:    {tour.prompts['in_the_mail']}")

@@ -109,6 +109,7 @@ def _rego(policy: Policy) -> Iterator[Need]:
 
 
 def _schedules(policy: Policy) -> Iterator[Need]:
+    """Schedules run on the base install; only their cron expressions need a part of their own."""
     if any(True for _ in policy.sections("schedules")):
-        there = importlib.util.find_spec("dbos") is not None
-        yield _need("schedules", "durable tasks", "" if there else str(MissingPartError("schedules", "durable")))
+        there = importlib.util.find_spec("croniter") is not None
+        yield _need("schedules", "cron expressions", "" if there else str(MissingPartError("croniter", "durable")))

@@ -86,7 +86,6 @@ class Agents:
     schedule: str = ""
     when: str = ""
     next_runs: list[str] = field(default_factory=list)
-    missing: str = ""
     seconds: float = 0.0
 
     def checks(self) -> list[tuple[str, bool]]:
@@ -268,8 +267,7 @@ async def _schedule(shown: Agents, desk: TaskDesk, workspace: Path, tell: Tell) 
     }
     try:
         added = await desk.add_schedule({**data, "when": NIGHTLY})
-    except MissingPartError as error:
-        shown.missing = f"cron expressions: {error.install}"
+    except MissingPartError:  # said among what an extra would add
         added = await desk.add_schedule({**data, "when": DAILY})
     shown.schedule = added.name
     shown.when = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -64,6 +65,17 @@ def test_a_key_bound_elsewhere_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_policy_of_its_own_parts_needs_nothing() -> None:
     """Rules that the base install carries out are no needs."""
     assert needed(Policy.parse("version: 1\ntools: {look: {allow: true}}\n")) == []
+
+
+def test_schedules_need_cron_expressions_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy with schedules has what it needs where croniter is; without it, cron is missing with its install line."""
+    policy = "version: 1\nschedules: {allow: [{name: nightly}]}\n"
+    assert by_part(policy)["schedules cron expressions"].state == "here"
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "croniter" else real(name, *more)
+    )
+    assert "[durable]" in by_part(policy)["schedules cron expressions"].fix
 
 
 def test_doctor_ends_with_5_when_something_is_missing(tmp_path: Path) -> None:
