@@ -38,8 +38,8 @@ def local_detector(
     have one. `names` False looks for no names at all. `more` are recognisers by name.
     """
     from agent_os.effects.detectors import addresses  # noqa: PLC0415
-    from agent_os.effects.detectors.names import KINDS as NAMES  # noqa: PLC0415
-    from agent_os.effects.detectors.names import NameFinder  # noqa: PLC0415
+    from agent_os.effects.detectors.names.finder import KINDS as NAMES  # noqa: PLC0415
+    from agent_os.effects.detectors.names.finder import NameFinder  # noqa: PLC0415
     from agent_os.effects.detectors.ner import KINDS, LanguageModel, installed_model  # noqa: PLC0415
     from agent_os.guards.privacy import fields  # noqa: PLC0415
 

@@ -12,7 +12,6 @@ whole answer would not; a tracer or callback that gets the raw prompt.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -20,14 +19,22 @@ from typing import Any, Final, cast
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field
 
+from agent_os.adapters.langchain.asked import (
+    CLIENT_TOOL_TYPES,
+    LENGTHS,
+    PROVIDER_ARGUMENTS,
+    REQUEST_ROLE,
+    length_limit,
+    rest_of_request,
+    tool_name,
+)
 from agent_os.adapters.langchain.messages import (
-    jsonable,
     message_usage,
     neutral_message,
     neutral_messages,
@@ -36,28 +43,16 @@ from agent_os.adapters.langchain.messages import (
     rewritten_messages,
 )
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
+from agent_os.adapters.langchain.streaming import AnswerStream, shown_token, whole_as_chunks
 from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
 from agent_os.core import canonical
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending
-from agent_os.guards.privacy.stream import PieceRestorer
 
 CHARS_PER_TOKEN: Final = 3
 MESSAGE_OVERHEAD_TOKENS: Final = 8
-_PROVIDER_ARGUMENTS: Final = (
-    "mcp_servers",
-    "web_search_options",
-    "container",
-    "extra_body",
-    "extra_headers",
-    "extra_query",
-)
-"""Call arguments through which a provider executes tools or is told more than the messages say."""
-REQUEST_ROLE: Final = "request"
-_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_CLIENT_TOOL_TYPES: Final = ("function", "custom")
 
 
 class GovernedModel(BaseChatModel):
@@ -162,22 +157,22 @@ class GovernedModel(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         if _recorded(self.session):
-            yield from _pieces(self._generate(messages, stop, run_manager, **kwargs))
+            yield from whole_as_chunks(self._generate(messages, stop, run_manager, **kwargs))
             return
         action = self._asked(messages, kwargs)
         admission: Admission = self.session.loop.run(self.session.monitor.admit(action))
-        flow = _Stream(self.session)
+        flow = AnswerStream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
             for chunk in call.model.stream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
                 for out in flow.feed(chunk):
                     if run_manager is not None:
-                        run_manager.on_llm_new_token(_token(out), chunk=out)
+                        run_manager.on_llm_new_token(shown_token(out), chunk=out)
                     yield out
             flow.ended = True
             for out in flow.flush():
                 if run_manager is not None:
-                    run_manager.on_llm_new_token(_token(out), chunk=out)
+                    run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
         finally:
             self.session.loop.run(self.session.monitor.settle(admission, flow.outcome()))
@@ -192,23 +187,23 @@ class GovernedModel(BaseChatModel):
         if _recorded(self.session):
             async for out in self._recorded_stream(messages, stop, kwargs):
                 if run_manager is not None:
-                    await run_manager.on_llm_new_token(_token(out), chunk=out)
+                    await run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
             return
         action = self._asked(messages, kwargs)
         admission: Admission = await self.session.loop.call(self.session.monitor.admit(action))
-        flow = _Stream(self.session)
+        flow = AnswerStream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
             async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
                 for out in flow.feed(chunk):
                     if run_manager is not None:
-                        await run_manager.on_llm_new_token(_token(out), chunk=out)
+                        await run_manager.on_llm_new_token(shown_token(out), chunk=out)
                     yield out
             flow.ended = True
             for out in flow.flush():
                 if run_manager is not None:
-                    await run_manager.on_llm_new_token(_token(out), chunk=out)
+                    await run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
         finally:
             settling = self.session.loop.call(self.session.monitor.settle(admission, flow.outcome()))
@@ -224,7 +219,7 @@ class GovernedModel(BaseChatModel):
         passed: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
 
         async def body(final: Action) -> Outcome:
-            call, flow = self._call(cast("ModelCall", final), action, messages, kwargs), _Stream(self.session)
+            call, flow = self._call(cast("ModelCall", final), action, messages, kwargs), AnswerStream(self.session)
             async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
                 for out in flow.feed(chunk):
                     passed.put_nowait(out)
@@ -246,7 +241,7 @@ class GovernedModel(BaseChatModel):
                 performed.cancel()
                 await asyncio.wait({performed})
         if not shown:
-            for whole in _pieces(result):
+            for whole in whole_as_chunks(result):
                 yield whole
 
     # ---- from a call to an action and back --------------------------------------------------------------------------
@@ -256,19 +251,19 @@ class GovernedModel(BaseChatModel):
         for given in kwargs.get("tools") or ():
             if isinstance(given, Mapping):
                 self._check_provider_tool(given)
-        for name in _PROVIDER_ARGUMENTS:
+        for name in PROVIDER_ARGUMENTS:
             if kwargs.get(name) or getattr(self.inner, name, None):
                 self._check_named(name)
-        neutral = [*_rest_of_request(kwargs), *neutral_messages(messages)]
+        neutral = [*rest_of_request(kwargs), *neutral_messages(messages)]
         provider, model = model_name(self.inner)
         size = len(canonical.json_bytes(neutral))
         return ModelCall(
             model=model,
             provider=provider,
             messages=neutral,
-            tools=tuple(_tool_name(given) for given in kwargs.get("tools") or ()),
+            tools=tuple(tool_name(given) for given in kwargs.get("tools") or ()),
             input_tokens=size // CHARS_PER_TOKEN + MESSAGE_OVERHEAD_TOKENS * len(neutral),
-            max_tokens=_max_tokens(self.inner, kwargs),
+            max_tokens=length_limit(self.inner, kwargs),
             purpose=self.purpose,
             principal=self.session.principal,
         )
@@ -286,12 +281,12 @@ class GovernedModel(BaseChatModel):
         if conversation and conversation[0].get("role") == REQUEST_ROLE:
             sent.update(conversation.pop(0)["content"])
         if final.max_tokens != asked.max_tokens:
-            sent[next((name for name in _LENGTHS if hasattr(model, name)), _LENGTHS[0])] = final.max_tokens
+            sent[next((name for name in LENGTHS if hasattr(model, name)), LENGTHS[0])] = final.max_tokens
         return _Call(model, rewritten_messages(messages, conversation), sent)
 
     def _check_provider_tool(self, given: Mapping[str, Any]) -> None:
         kind = given.get("type")
-        if kind in _CLIENT_TOOL_TYPES or (kind is None and _tool_name(given)):
+        if kind in CLIENT_TOOL_TYPES or (kind is None and tool_name(given)):
             return
         self._check_named(kind if isinstance(kind, str) else "unnamed")
 
@@ -316,88 +311,6 @@ class _Call:
     model: Any
     messages: list[BaseMessage]
     kwargs: dict[str, Any]
-
-
-class _Stream:
-    """One streamed answer: originals are put back as its chunks pass, however placeholders are cut over them.
-
-    Each text block and each tool call's arguments is a channel of its own; what a channel holds back (never more than one
-    placeholder's length) comes with the last chunk.
-    """
-
-    def __init__(self, session: Session) -> None:
-        privacy = session.monitor.session.privacy
-        self._pieces = PieceRestorer(privacy) if privacy is not None else None
-        self._whole: AIMessageChunk | None = None
-        self.ended = False
-
-    def feed(self, chunk: BaseMessage) -> list[ChatGenerationChunk]:
-        """Take one chunk of the inner model and return what may be shown now."""
-        if not isinstance(chunk, AIMessageChunk):
-            chunk = AIMessageChunk(**chunk.model_dump(exclude={"type"}))
-        self._whole = chunk if self._whole is None else self._whole + chunk
-        if self._pieces is None:
-            return [ChatGenerationChunk(message=chunk)]
-        return [ChatGenerationChunk(message=self._restored(chunk, self._pieces))]
-
-    def _restored(self, chunk: AIMessageChunk, pieces: PieceRestorer) -> AIMessageChunk:
-        extra = {key: value for key, value in chunk.additional_kwargs.items() if key != "tool_calls"}
-        return AIMessageChunk(
-            content=_restored_content(chunk.content, pieces),
-            id=chunk.id,
-            name=chunk.name,
-            additional_kwargs=extra,
-            tool_call_chunks=[
-                {**call, "args": pieces.feed(("tool", call.get("index")), call["args"] or "", json=True)}
-                for call in chunk.tool_call_chunks
-            ],
-            usage_metadata=chunk.usage_metadata,
-            response_metadata=chunk.response_metadata,
-        )
-
-    def flush(self) -> list[ChatGenerationChunk]:
-        """Return what was held back, after the last chunk."""
-        held = self._pieces.finish() if self._pieces is not None else []
-        if not held or self._whole is None:
-            return []
-        content: Any = ""
-        calls: list[Any] = []
-        for channel, text in held:
-            kind, index = channel if isinstance(channel, tuple) else ("text", None)
-            if kind == "tool":
-                calls.append({"name": None, "args": text, "id": None, "index": index, "type": "tool_call_chunk"})
-            elif index is None:
-                content = text
-            else:
-                content = [*(content or []), {"type": "text", "text": text, "index": index}]
-        return [ChatGenerationChunk(message=AIMessageChunk(content=content, tool_call_chunks=calls, id=self._whole.id))]
-
-    def outcome(self) -> Outcome:
-        """Return what the stream came to, so far."""
-        if self._whole is None:
-            return Outcome(None) if self.ended else Outcome(error="broken-off", detail="the stream gave nothing")
-        message = _message(self._whole)
-        done = Outcome(neutral_message(message), usage=message_usage(message))
-        return done if self.ended else replace(done, error="broken-off", detail="the stream ended early")
-
-
-def _restored_content(content: Any, pieces: PieceRestorer) -> Any:
-    if isinstance(content, str):
-        return pieces.feed(("text", None), content) if content else content
-    if not isinstance(content, list):
-        return content
-    blocks: list[Any] = []
-    for place, block in enumerate(content):
-        if isinstance(block, str):
-            blocks.append(pieces.feed(("text", None), block))
-        elif isinstance(block, dict) and isinstance(block.get("text"), str):
-            blocks.append({**block, "text": pieces.feed(("text", block.get("index", place)), block["text"])})
-        elif isinstance(block, dict) and isinstance(block.get("partial_json"), str):
-            text = pieces.feed(("json", block.get("index", place)), block["partial_json"], json=True)
-            blocks.append({**block, "partial_json": text})
-        else:
-            blocks.append(block)
-    return blocks
 
 
 def govern_model(
@@ -456,33 +369,6 @@ def _without_tracers(config: RunnableConfig | None) -> RunnableConfig | None:
     return cast("RunnableConfig", {**config, "callbacks": without_tracers(config["callbacks"])})
 
 
-def _tool_name(given: Any) -> str:
-    if isinstance(given, Mapping):
-        function = given.get("function")
-        name = function.get("name") if isinstance(function, Mapping) else given.get("name") or given.get("type")
-        return str(name or "")
-    return str(getattr(given, "name", None) or getattr(given, "__name__", ""))
-
-
-def _rest_of_request(kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what is sent beside the conversation (tools with their schemas, parameters) as one message in front of it.
-
-    So it is judged, scanned and rewritten like the rest. Classes and functions are no data and stay where they are.
-    """
-    said = {
-        name: jsonable(value) for name, value in sorted(kwargs.items()) if not callable(value) and value is not None
-    }
-    return [{"role": REQUEST_ROLE, "content": said}] if said else []
-
-
-def _max_tokens(inner: Any, kwargs: Mapping[str, Any]) -> int:
-    for name in _LENGTHS:
-        for value in (kwargs.get(name), getattr(inner, name, None)):
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-    return 0
-
-
 def _kept(answer: Any, kept: list[AIMessage]) -> Outcome:
     if not isinstance(answer, AIMessage):
         raise EffectError("the model answered with something else than a message")
@@ -493,26 +379,6 @@ def _kept(answer: Any, kept: list[AIMessage]) -> Outcome:
 def _recorded(session: Session) -> bool:
     """Return whether this session records answers to be replayed (a durable task's)."""
     return bool(getattr(session, "records_streams", False))
-
-
-def _pieces(result: ChatResult) -> Iterator[ChatGenerationChunk]:
-    """Yield a whole answer as one chunk."""
-    message = cast("AIMessage", result.generations[0].message)
-    calls: list[Any] = [
-        {
-            "name": call["name"],
-            "args": json.dumps(call["args"]),
-            "id": call["id"],
-            "index": index,
-            "type": "tool_call_chunk",
-        }
-        for index, call in enumerate(message.tool_calls)
-    ]
-    yield ChatGenerationChunk(
-        message=AIMessageChunk(
-            content=message.content, id=message.id, tool_call_chunks=calls, usage_metadata=message.usage_metadata
-        )
-    )
 
 
 def _result(done: Outcome | Pending, kept: Iterable[AIMessage]) -> ChatResult:
@@ -527,19 +393,3 @@ def _result(done: Outcome | Pending, kept: Iterable[AIMessage]) -> ChatResult:
         recorded = recorded_message(done.value)
         return ChatResult(generations=[ChatGeneration(message=recorded)])
     return ChatResult(generations=[ChatGeneration(message=restored_message(answers[-1], done.value))])
-
-
-def _message(chunk: AIMessageChunk) -> AIMessage:
-    return AIMessage(
-        content=chunk.content,
-        tool_calls=chunk.tool_calls,
-        invalid_tool_calls=chunk.invalid_tool_calls,
-        additional_kwargs=chunk.additional_kwargs,
-        usage_metadata=chunk.usage_metadata,
-        response_metadata=chunk.response_metadata,
-        id=chunk.id,
-    )
-
-
-def _token(chunk: ChatGenerationChunk) -> str:
-    return chunk.message.content if isinstance(chunk.message.content, str) else ""

@@ -1,0 +1,1 @@
+"""Names by word lists and the words around them: words -> organisations, places, people, nations -> finder."""
