@@ -33,11 +33,12 @@ def agent(
     json_: Annotated[bool, typer.Option("--json", help="Print each step as a line of JSON.")] = False,
 ) -> None:
     """Give the built-in agent a task under a policy (default: pack `baseline` and the model you name)."""
-    from agent_os.runtime import agent as built_in  # noqa: PLC0415
+    from agent_os.runtime.agent import run_agent  # noqa: PLC0415
+    from agent_os.runtime.agent_terms import agent_policy, default_model  # noqa: PLC0415
 
     if task == "-":
         task = sys.stdin.read()
-    named = model or built_in.default_model()
+    named = model or default_model()
     if not named:
         raise typer.BadParameter(
             "name a model: --model provider:name, $AGENTOS_MODEL or `agentos init --model` (agentos demo needs none)",
@@ -49,10 +50,10 @@ def agent(
     elif ask or (ask is None and sys.stdin.isatty() and sys.stdout.isatty()):
         approver = _at_the_terminal
     say = _json_line if json_ else _plain_line
-    built_in.run_agent(
+    run_agent(
         task,
         model=named,
-        policy=built_in.agent_policy(policy or [], named),
+        policy=agent_policy(policy or [], named),
         workspace=workspace,
         approver=approver,
         tell=say,

@@ -64,7 +64,7 @@ def init(
     json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a policy for this folder and the operator's configuration."""
-    from agent_os.runtime.agent import config_file  # noqa: PLC0415
+    from agent_os.runtime.agent_terms import config_file  # noqa: PLC0415
     from agent_os.runtime.policies import load_policy  # noqa: PLC0415
     from agent_os.runtime.state import state_directory  # noqa: PLC0415
 

@@ -40,7 +40,7 @@ def serve(
         return
     if not policy:
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
-    from agent_os.runtime.agent import local_user  # noqa: PLC0415
+    from agent_os.runtime.agent_terms import local_user  # noqa: PLC0415
     from agent_os.runtime.policies import load_policy  # noqa: PLC0415
     from agent_os.runtime.serving.start import start_serving  # noqa: PLC0415
 

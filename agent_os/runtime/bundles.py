@@ -22,7 +22,7 @@ from agent_os.effects.stores.policies import PolicyVersions
 from agent_os.policy import Policy
 from agent_os.policy.workbench.bundle import Bundle, BundleError, Verify, check_succession, pack, unpack
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
-from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policy_files import load_file, pack_file, read_policy_text
 
 KEY_BYTES: Final = 32
 MAX_BUNDLE_BYTES: Final = 32 * 2**20
@@ -33,7 +33,7 @@ def build(source: str, *, revision: int | None = None, state: Path | None = None
 
     Raises PolicyError for a policy that does not load or that names files outside its folder.
     """
-    policy = load_policy(source)
+    policy = load_file(source)
     base = Path(source).resolve().parent
     files: dict[str, bytes] = {}
     for unit in policy.layers[0].units:
@@ -96,7 +96,6 @@ def install(data: bytes, *, trust: Sequence[str] = (), state: Path | None = None
 def _parse(bundle: Bundle) -> Policy:
     """Return the policy of a bundle, read from its files alone (and the shipped packs); its digest must be as signed."""
     from agent_os.policy.reader import read  # noqa: PLC0415
-    from agent_os.runtime.policies import pack_file, read_policy_text  # noqa: PLC0415
 
     def text_of(path: str) -> str:
         if path not in bundle.files:
@@ -139,7 +138,7 @@ def current(*, state: Path | None = None) -> Policy | None:
     """Return the installed policy in force, or None if none is installed."""
     versions = PolicyVersions(_state(state) / "policies")
     version = versions.read().current
-    return None if version is None else load_policy(str(versions.path_of(version)))
+    return None if version is None else load_file(str(versions.path_of(version)))
 
 
 def roll_back(to: str | None = None, *, state: Path | None = None) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def roll_back(to: str | None = None, *, state: Path | None = None) -> dict[str, 
     wanted = to or (installed.history[-2] if len(installed.history) > 1 else None)
     if wanted is None:
         raise EffectError("there is no earlier policy to go back to")
-    candidate = load_policy(str(versions.path_of(wanted)))
+    candidate = load_file(str(versions.path_of(wanted)))
     version = versions.roll_back(to)
     rollout = plan_rollout(before, candidate) if before is not None else Rollout((), ())
     return {"version": version, "dynamic": list(rollout.dynamic), "needs_restart": list(rollout.static)}

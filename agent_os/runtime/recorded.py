@@ -17,7 +17,7 @@ from agent_os.core.facts import DEFAULTS
 from agent_os.policy.workbench.facts import parse_facts
 from agent_os.policy.workbench.learn import Seen
 from agent_os.policy.workbench.testing import expand, parse_tests
-from agent_os.runtime.policies import read_policy_text
+from agent_os.runtime.policy_files import read_policy_text
 from agent_os.runtime.workbench import lines_of, test_files, traces_of
 
 NO_PAYLOAD: Final = "arguments were not recorded (policy: audit.payloads)"

@@ -14,32 +14,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent_os.agents.builtin_tools import BUILTIN_TOOLS, register_builtin_tools
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action, AgentSpawn
 from agent_os.core.canonical import json_value
 from agent_os.core.decision import Decision, Verdict
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
+from agent_os.core.errors import AgentOSError, DeniedError, EffectError
 from agent_os.core.ports import Outcome
-from agent_os.core.principal import Capability, common
+from agent_os.core.principal import Capability
 from agent_os.monitor import Monitor
 from agent_os.monitor.allowance import Allowance
 from agent_os.monitor.gather import Session
-from agent_os.policy.agents import role_capabilities
 from agent_os.runtime.compose import reference_tools_of
+from agent_os.runtime.rights import granted, limits_of
 from agent_os.runtime.tool_servers.host import Caller
 
 if TYPE_CHECKING:
     from agent_os.policy import Policy
-    from agent_os.policy.schema.agents import AgentRole, Agents
+    from agent_os.policy.schema.agents import Agents
     from agent_os.runtime.compose import Composition
-    from agent_os.runtime.sdk import AgentOS
 
-RunChild = Callable[["AgentOS", str], Any]
+RunChild = Callable[[Any, str], Any]
 """What a sub-agent does: gets its own session and its task, returns plain JSON; synchronous or not."""
 CHILD_SECONDS_MAX: Final = 3600.0
 
@@ -51,7 +50,14 @@ class Family:
     started: int = 0
 
 
-async def run_child(parent: AgentOS, composition: Composition, action: Action, run: RunChild, family: Family) -> Any:
+class Parent(Protocol):
+    """A session as its sub-agents need it."""
+
+    def as_child(self, composition: Composition, family: Any) -> Any:
+        """Return the session of a sub-agent over its own monitor and tools."""
+
+
+async def run_child(parent: Parent, composition: Composition, action: Action, run: RunChild, family: Family) -> Any:
     """Carry out a permitted `agent.spawn`: start the child, run it, end it. Returns `{"agent", "result"}` as an Outcome."""
     if not isinstance(action, AgentSpawn):
         raise EffectError("only agent.spawn starts a sub-agent")
@@ -91,51 +97,6 @@ async def run_child(parent: AgentOS, composition: Composition, action: Action, r
     return Outcome({"agent": name, "result": json_value(value, field="result")}, usage=used)
 
 
-def granted(policy: Policy, monitor: Monitor, action: AgentSpawn, tools: Iterable[str]) -> tuple[Capability, ...]:
-    """Return what a child may do: its role in every file that has it, what the spawn asks for, what the parent holds."""
-    session = monitor.session
-    held = narrowed(policy, action.role, session.capabilities, workspace=session.workspace, tools=tools)
-    if action.capabilities is not None:
-        held = common(held, tuple(map(_capability, action.capabilities)))
-    return held
-
-
-def narrowed(
-    policy: Policy, role_name: str, held: tuple[Capability, ...] | None, *, workspace: str, tools: Iterable[str]
-) -> tuple[Capability, ...]:
-    """Return what of `held` (None: everything) a role has in every file of the policy that names it.
-
-    Raises ActionError for a role that no file has.
-    """
-    names, models = tuple(sorted(tools)), _models(policy)
-    found = False
-    for section, _, _ in policy.sections("agents"):
-        role: AgentRole | None = section.roles.get(role_name, section.roles.get("*"))
-        if role is None:
-            continue
-        found = True
-        own = role_capabilities(role, workspace=workspace, tools=names, models=models)
-        held = own if held is None else common(held, own)
-    if not found:
-        raise ActionError("no policy file has this role", field="role")
-    return held or ()
-
-
-def _models(policy: Policy) -> tuple[str, ...]:
-    """Return the names that a role's globs of models are expanded over: every model and alias that the policy names."""
-    found: set[str] = set()
-    for section, _, _ in policy.sections("models"):
-        found.update(section.aliases)
-        for provider in section.providers.values():
-            found.update(name for name in (*provider.models, provider.model) if name and "*" not in name)
-    return tuple(sorted(found))
-
-
-def _capability(wanted: Mapping[str, Any]) -> Capability:
-    scope = wanted.get("scope")
-    return Capability(str(wanted["verb"]), None if scope is None else frozenset(map(str, scope)))
-
-
 def _bounded(policy: Policy, session: Session, family: Family, sections: list[Agents]) -> None:
     """Deny past the bounds, at the moment of starting: several spawns may have been decided at once."""
     most, total = min(part.max_children for part in sections), min(part.max_total for part in sections)
@@ -146,18 +107,6 @@ def _bounded(policy: Policy, session: Session, family: Family, sections: list[Ag
         if over:
             reason = "as many sub-agents as there may be have been started"
             raise DeniedError(Decision(Verdict.DENY, (rule,), reason, policy_digest=policy.digest))
-
-
-def limits_of(sections: list[Agents], action: AgentSpawn) -> dict[str, float]:
-    """Return a child's limits by unit: the smaller of its role's and what the spawn asks for."""
-    limits = {unit: float(amount) for unit, amount in action.budgets.items()}
-    for section in sections:
-        role = section.roles.get(action.role, section.roles.get("*"))
-        if role is None or role.budgets is None:
-            continue
-        for unit, most in role.budgets.model_dump(exclude_none=True).items():
-            limits[unit] = min(float(most), limits.get(unit, float(most)))
-    return limits
 
 
 @dataclass(slots=True)
@@ -206,7 +155,7 @@ def _child_monitor(
     return monitor, toolbox
 
 
-async def _run(run: RunChild, child: AgentOS, task: str) -> Any:
+async def _run(run: RunChild, child: Any, task: str) -> Any:
     if inspect.iscoroutinefunction(run):
         return await run(child, task)
     value = await asyncio.to_thread(run, child, task)

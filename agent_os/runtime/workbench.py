@@ -20,7 +20,8 @@ from agent_os.policy import Policy
 from agent_os.policy.workbench.facts import Judge
 from agent_os.policy.workbench.replay import MakeWatcher
 from agent_os.runtime.data import data_dir
-from agent_os.runtime.policies import load_policy, read_policy_text
+from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policy_files import read_policy_text
 
 if TYPE_CHECKING:
     from agent_os.policy.workbench.testing import Report

@@ -32,14 +32,15 @@ from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys
 from agent_os.monitor import Monitor
-from agent_os.runtime.agent import default_model
+from agent_os.runtime.agent_terms import default_model
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.compose import wire
 from agent_os.runtime.policies import load_policy, policy_names
 from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import State, open_state, state_directory
-from agent_os.runtime.tasks.runtime import TaskRuntime, open_ledger, scheduled
+from agent_os.runtime.tasks.opening import open_ledger
+from agent_os.runtime.tasks.runtime import TaskRuntime, scheduled
 
 FOLLOW_SECONDS: Final = 0.3
 """Between two looks at the audit of a task that is followed."""

@@ -17,7 +17,7 @@ from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
 from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.stores.keys import Keys
-from agent_os.runtime.tasks.runtime import open_ledger
+from agent_os.runtime.tasks.opening import open_ledger
 
 
 async def message_arrived(

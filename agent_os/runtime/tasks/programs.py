@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent_os.adapters.langchain.session import Session as LangChainSession
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.runtime.agent import STEPS_MAX, SYSTEM
+from agent_os.runtime.agent_terms import STEPS_MAX, SYSTEM
 from agent_os.runtime.tasks.session import TaskSession
 
 ACTIONS_MAX: Final = 1_000

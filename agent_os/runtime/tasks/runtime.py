@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
@@ -30,23 +29,20 @@ from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
 from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
 from agent_os.effects.durable.family import Family, LedgerAllowance
-from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.outcomes import FencedOutcomes
 from agent_os.effects.durable.postgres import PostgresDatabase
-from agent_os.effects.durable.schedules import SCHEMA as SCHEDULES
 from agent_os.effects.durable.schedules import Scheduler, Schedules
-from agent_os.effects.durable.schema import SCHEMA, prepare
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.database import Database
-from agent_os.effects.stores.keys import Keys, Sealer
 from agent_os.policy import Policy, decide
 from agent_os.runtime import compose as composing
-from agent_os.runtime.agent import agent_policy
+from agent_os.runtime.agent_terms import agent_policy
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.rights import narrowed
 from agent_os.runtime.schedule_terms import terms_of
-from agent_os.runtime.spawn import narrowed
 from agent_os.runtime.state import open_state
+from agent_os.runtime.tasks.opening import open_ledger
 from agent_os.runtime.tasks.programs import PROGRAMS, Program
 from agent_os.runtime.tasks.session import TaskSession
 
@@ -328,18 +324,3 @@ async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:
     """A fence that an agent loop wrapped in an error of its own is still a fence."""
     if not isinstance(error, FencedError):
         await outcomes.check()
-
-
-def open_ledger(path: Path, keys: Keys, environment: Mapping[str, str]) -> Ledger:
-    """Return the ledger of a state directory, or the one that `AGENTOS_TASKS` names. Raises EffectError."""
-    sealer, tables = Sealer(keys, "payload"), f"{SCHEMA};{SCHEDULES}"
-    given = environment.get("AGENTOS_TASKS", "")
-    if given:
-        if not given.startswith("postgresql://"):
-            raise EffectError("AGENTOS_TASKS: must be a postgresql:// URL")
-        shared = PostgresDatabase(given, tables).open()
-        prepare(shared, shared=True)
-        return Ledger(shared, sealer, shared.now, shared=True)
-    own = Database(path / "agents.db", tables).open()
-    prepare(own, shared=False)
-    return Ledger(own, sealer, time.time)

@@ -26,7 +26,7 @@ from agent_os.core.principal import Principal
 from agent_os.core.task import Rights, Task, TaskRequest, TaskState, TaskWaits
 from agent_os.effects.durable.family import Family
 from agent_os.monitor import Monitor
-from agent_os.runtime.spawn import granted, limits_of
+from agent_os.runtime.rights import granted, limits_of
 
 BOUND: Final = "past-a-bound"
 """Outcome of a spawn that would be one child too many: `detail` names the rule."""

@@ -16,7 +16,7 @@ from agent_os.core.principal import Principal
 from agent_os.core.task import Task, TaskRequest
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.runtime.state import open_state
-from agent_os.runtime.tasks.runtime import open_ledger
+from agent_os.runtime.tasks.opening import open_ledger
 from tests.e2e.durable.worker import POLICY, lines
 
 START_SECONDS = 120

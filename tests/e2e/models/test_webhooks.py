@@ -18,7 +18,7 @@ from agent_os.core.schedule import parse_schedule
 from agent_os.effects.durable.schedules import Schedules
 from agent_os.runtime.serving.start import Serving
 from agent_os.runtime.serving.webhooks import TOLERANCE_SECONDS, signature
-from agent_os.runtime.tasks.runtime import open_ledger
+from agent_os.runtime.tasks.opening import open_ledger
 from tests.e2e.models.serving import records, serving
 
 SECRET = b"0123456789abcdef0123456789abcdef"

@@ -24,7 +24,7 @@ from agent_os.core.schedule import parse_schedule
 from agent_os.core.task import Task
 from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.stores import mailbox
-from agent_os.runtime.tasks.runtime import open_ledger
+from agent_os.runtime.tasks.opening import open_ledger
 
 POLICY = """
 version: 1

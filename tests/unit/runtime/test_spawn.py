@@ -12,7 +12,7 @@ import pytest
 from agent_os import AgentOS, DeniedError, EffectError, Policy
 from agent_os.core.ports import Outcome
 from agent_os.runtime.compose import needs_of
-from agent_os.runtime.spawn import narrowed
+from agent_os.runtime.rights import narrowed
 
 POLICY = """
 version: 1
