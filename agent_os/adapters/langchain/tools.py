@@ -258,7 +258,8 @@ class _Asked:
 def denial_text(decision: Decision) -> str:
     """Return what the model is told of a denial: rules, reason, what would be allowed; never a value."""
     rules = [rule for rule in decision.rules if rule not in decision.reason]
-    said = f"denied by policy{' (' + ', '.join(rules) + ')' if rules else ''}: {decision.reason}."
+    named = f" ({', '.join(rules)})" if rules else ""
+    said = f"denied by policy{named}: {decision.reason.removeprefix('denied by ')}."
     if decision.advice:
         said += f" Allowed instead: {decision.advice}."
     return f"{said} {ADVICE}"

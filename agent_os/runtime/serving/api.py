@@ -121,7 +121,8 @@ class Api:
                     response.stream = _while_used(response.stream, stack.pop_all())
                 return response
         except DeniedError as error:
-            return _error(protocol, 403, "permission_error", f"denied by policy: {error.decision.reason}", error)
+            reason = error.decision.reason.removeprefix("denied by ")
+            return _error(protocol, 403, "permission_error", f"denied by policy: {reason}", error)
         except ActionError as error:
             return _error(protocol, 400, "invalid_request_error", str(error))
         except UnavailableError as error:
