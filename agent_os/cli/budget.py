@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from agent_os.cli.quoting import escaped
+
 app = typer.Typer(no_args_is_help=True, help="Show what was spent and what is left.")
 BAR_CELLS: Final = 20
 CHART_CELLS: Final = 40
@@ -130,7 +132,7 @@ def _accounts_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Any
         share = min(1.0, (row["used"] + row["reserved"]) / row["limit"]) if row["limit"] else 1.0
         bar = "█" * round(share * BAR_CELLS) + "░" * (BAR_CELLS - round(share * BAR_CELLS))
         amounts = [_amount(row[column]) for column in columns[4:]]
-        table.add_row(*(escape(str(row[column])) for column in columns[:4]), *amounts, f"{bar} {share:4.0%}")
+        table.add_row(*(escape(escaped(str(row[column]))) for column in columns[:4]), *amounts, f"{bar} {share:4.0%}")
     return table
 
 
@@ -149,7 +151,7 @@ def _chart(rows: list[dict[str, Any]], by: str) -> Any:
         names = [str(row["period"]), *([str(row[by]) or "-"] if by not in ("period", "day") else [])]
         counts = [f"{row[part]:,}" for part in ("calls", "input", "output", "cached", "reasoning")]
         mark = " (estimated in part)" if row["unreported"] else ""
-        table.add_row(*map(escape, names), *counts, _amount(row["usd"]), "█" * into + "▒" * out + mark)
+        table.add_row(*(escape(escaped(name)) for name in names), *counts, _amount(row["usd"]), "█" * into + "▒" * out + mark)
     return table
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agent_os.cli.quoting import quoted
+
 app = typer.Typer(add_completion=False)
 
 
@@ -30,5 +32,5 @@ def commit(
         typer.echo(json.dumps({"left_out": [change.to_json() for change in left]}, indent=2))
         return
     for change in left:
-        typer.echo(f"left out: {change.path} ({change.withheld or 'not chosen'})")
+        typer.echo(f"left out: {quoted(change.path)} ({change.withheld or 'not chosen'})")
     typer.echo("committed")

@@ -1,11 +1,17 @@
-"""`agentos diff`: what snapshot runs changed. `commit` takes it over, `discard` throws it away."""
+"""`agentos diff`: what snapshot runs changed. `commit` takes it over, `discard` throws it away.
+
+A program that nobody trusts wrote the names and contents: a terminal gets them with escapes, a file byte for byte.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
+
+from agent_os.cli.quoting import escaped, quoted
 
 app = typer.Typer(add_completion=False)
 _SIGNS = {"added": "A", "modified": "M", "deleted": "D"}
@@ -29,8 +35,10 @@ def diff(
         return
     for change in changes:
         held = f"   [left out: {change.withheld}]" if change.withheld else ""
-        typer.echo(f"{_SIGNS[change.change]} {change.path}{'/' if change.type == 'dir' else ''}{held}")
+        leads = f" -> {quoted(change.target)}" if change.target else ""
+        typer.echo(f"{_SIGNS[change.change]} {quoted(change.path)}{'/' if change.type == 'dir' else ''}{leads}{held}")
     if patch:
-        typer.echo(patch_of(snapshot, changes), nl=False)
+        text = patch_of(snapshot, changes, quoted)
+        typer.echo(escaped(text, keep="\n\t") if sys.stdout.isatty() else text, nl=False)
     if not changes:
         typer.echo("nothing changed")

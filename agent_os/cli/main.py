@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from agent_os.cli.quoting import escaped
 from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
@@ -127,12 +128,12 @@ def fail(error: AgentOSError) -> NoReturn:
     """Print an error the way every verb does and exit with its status."""
     if isinstance(error, PolicyError):
         for problem in error.problems:
-            typer.echo(f"agentos: {problem}", err=True)
+            typer.echo(escaped(f"agentos: {problem}", keep="\n"), err=True)
         sys.exit(4)
     if isinstance(error, DeniedError):
-        typer.echo(f"agentos: denied: {error.decision.reason}", err=True)
+        typer.echo(escaped(f"agentos: denied: {error.decision.reason}"), err=True)
         if error.decision.advice:
-            typer.echo(f"         allowed instead: {error.decision.advice}", err=True)
+            typer.echo(escaped(f"         allowed instead: {error.decision.advice}"), err=True)
         sys.exit(3)
-    typer.echo(f"agentos: {error}", err=True)
+    typer.echo(escaped(f"agentos: {error}", keep="\n"), err=True)
     sys.exit(5 if isinstance(error, EnforcementError) else 1)

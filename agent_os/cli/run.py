@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agent_os.cli.quoting import escaped, quoted
 from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
 app = typer.Typer(add_completion=False)
@@ -85,7 +86,8 @@ def run(
     try:
         if plan:
             made = sandbox_run.plan_of(request)
-            typer.echo(json.dumps(made.to_json(), indent=2) if json_ else made.to_text(), nl=json_)
+            text = json.dumps(made.to_json(), indent=2) if json_ else escaped(made.to_text(), keep="\n")
+            typer.echo(text, nl=json_)
             return
         finished = sandbox_run.run(request)
     except AgentOSError as error:
@@ -94,7 +96,7 @@ def run(
         _own_failure(error, status_file)
     ended = finished.ended
     for path in finished.left_out:
-        typer.echo(f"agentos: left out: {path}", err=True)
+        typer.echo(f"agentos: left out: {quoted(path)}", err=True)
     if ended.reason:
         typer.echo(f"agentos: the run was ended: {ended.reason}", err=True)
     _status(
@@ -135,7 +137,7 @@ def _own_failure(error: AgentOSError, status_file: str) -> None:
     own = getattr(error, "exit_status", None)
     if isinstance(own, int):
         code = own
-    typer.echo(f"agentos: {error}", err=True)
+    typer.echo(escaped(f"agentos: {error}", keep="\n"), err=True)
     _status(status_file, {"status": code, "failure": kind, "reason": str(error)})
     sys.exit(code)
 

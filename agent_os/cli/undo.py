@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agent_os.cli.quoting import quoted
+
 app = typer.Typer(add_completion=False)
 
 
@@ -24,5 +26,5 @@ def undo(
         typer.echo(json.dumps({"restored": list(paths)}, indent=2))
         return
     for path in paths:
-        typer.echo(f"put back {path}")
+        typer.echo(f"put back {quoted(path)}")
     typer.echo("undone")

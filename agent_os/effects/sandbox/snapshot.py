@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,10 @@ from typing import Final, Literal
 
 from agent_os.core.errors import EffectError
 from agent_os.effects.sandbox.trees import (
+    DEPTH_MAX,
     DIRECTORY,
     copy_file,
+    discard,
     kind_of,
     lstat,
     lstat_at,
@@ -53,6 +54,8 @@ class Change:
     type: Literal["file", "dir", "link", "special"]
     size: int = 0
     withheld: str = ""
+    target: str = ""
+    """Where a link that was made leads, as it is written."""
 
     def to_json(self) -> dict[str, object]:
         """Return the printable form."""
@@ -114,6 +117,8 @@ class Snapshot:
         return tuple(sorted(found, key=lambda change: change.path))
 
     def _walk(self, relative: str) -> Iterator[Change]:
+        if relative.count("/") >= DEPTH_MAX:
+            raise EffectError(f"folders more than {DEPTH_MAX} deep: nothing of this snapshot can be taken over")
         folder = self.upper / relative if relative else self.upper
         opaque = relative and _attribute(folder, "user.overlay.opaque") == b"y"
         names = set()
@@ -135,7 +140,8 @@ class Snapshot:
                 yield from self._walk(path)
                 continue
             change: Literal["added", "modified"] = "modified" if below is not None else "added"
-            yield Change(path, change, kind, info.st_size, self._withheld(path, info))
+            target = os.readlink(entry.path) if kind == "link" else ""
+            yield Change(path, change, kind, info.st_size, self._withheld(path, info), target)
         if opaque:
             hidden = os.path.join(self.workspace, relative)
             for name in sorted(os.listdir(hidden)) if os.path.isdir(hidden) and not os.path.islink(hidden) else []:
@@ -189,7 +195,7 @@ class Snapshot:
             for change in taken:
                 below = lstat(os.path.join(self.workspace, change.path))
                 if below is not None and change.type != "dir" and below.st_mtime > since:
-                    raise EffectError(f"{change.path} was changed in the workspace as well: look at it, then --force")
+                    raise EffectError(f"{change.path!r} was changed in the workspace as well: look at it, then --force")
         root = os.open(self.workspace, DIRECTORY)
         try:
             if undo:
@@ -253,10 +259,7 @@ class Snapshot:
     def discard(self) -> None:
         """Throw the changes away."""
         if self.folder.exists():
-            work = self.folder / "work" / "work"
-            if work.is_dir():
-                work.chmod(0o700)
-            shutil.rmtree(self.folder)
+            discard(self.folder)
 
 
 def snapshots_of(state: Path, workspace: str) -> tuple[str, ...]:

@@ -1,13 +1,15 @@
 """Files and folders taken over, kept and put back by descriptor: no link is followed, no special file or set-id bit kept.
 
 What lies in a workspace after a run was written by a program nobody trusts; every step opens its parent anew, beneath the
-folder it was given.
+folder it was given. Threats: a link in the way, folders nested deeper than a stack or a path can hold, folders that their
+owner may not enter: what is kept or taken over has a bound of depth, and what is removed goes whatever its shape.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import secrets
 import stat
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +17,10 @@ from typing import Final, Literal
 from agent_os.core.errors import EffectError
 
 COPY_BYTES: Final = 1 << 20
+DEPTH_MAX: Final = 256
+"""Folders within folders that are compared, kept, taken over and put back."""
+REMOVE_ROUNDS_MAX: Final = 100_000
+"""Turns of a removal, one for each level: a program that goes on writing below must not hold it for ever."""
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Kind = Literal["file", "dir", "link", "special"]
 
@@ -65,7 +71,7 @@ def parent_of(root: int, path: str, *, make: bool = True) -> tuple[int, str]:
             os.close(here)
             if not make:
                 return -1, parts[-1]
-            raise EffectError(f"{path}: cannot be taken over: {error.strerror}") from error
+            raise EffectError(f"{path!r}: cannot be taken over: {error.strerror}") from error
         os.close(here)
         here = there
     return here, parts[-1]
@@ -78,14 +84,78 @@ def own(parent: int, name: str, owner: os.stat_result) -> None:
 
 
 def remove(parent: int, name: str) -> None:
-    """Remove an entry and all below it."""
+    """Remove an entry and all below it, however deep and whatever its permissions.
+
+    What a folder holds is moved up beside it before it goes, so that no level needs a descriptor, a path or a stack of its
+    own. Raises EffectError where something goes on being written there.
+    """
     info = lstat_at(parent, name)
     if info is None:
         return
     if not stat.S_ISDIR(info.st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    shutil.rmtree(name, dir_fd=parent)
+    top = _enter(parent, name)
+    try:
+        for _ in range(REMOVE_ROUNDS_MAX):
+            names = os.listdir(top)
+            if not names:
+                break
+            for entry in names:
+                _lift(top, entry)
+        else:
+            raise EffectError("cannot be removed: something goes on writing there")
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _lift(top: int, name: str) -> None:
+    """Remove an entry of `top`; the folders in it are moved up into `top`. What went away meanwhile is gone."""
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=top)
+            return
+        folder = _enter(top, name)
+    except FileNotFoundError:
+        return
+    try:
+        for entry in os.listdir(folder):
+            info = lstat_at(folder, entry)
+            if info is None:
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                os.close(_enter(folder, entry))
+                os.rename(entry, f".agentos-{secrets.token_hex(12)}", src_dir_fd=folder, dst_dir_fd=top)
+            else:
+                os.unlink(entry, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=top)
+
+
+def _enter(parent: int, name: str) -> int:
+    """Open a folder to remove what it holds, made accessible where its owner took that away; no link is followed."""
+    found = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        mode = stat.S_IMODE(os.fstat(found).st_mode)
+        if mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{found}", mode | 0o700)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of ours and all below it; one that is not there is gone already."""
+    parent = os.open(folder.parent, DIRECTORY)
+    try:
+        remove(parent, folder.name)
+    finally:
+        os.close(parent)
 
 
 def copy_file(source: str | Path, parent: int, name: str, *, source_parent: int | None = None) -> None:
@@ -108,14 +178,16 @@ def copy_file(source: str | Path, parent: int, name: str, *, source_parent: int 
         os.close(reading)
 
 
-def size_below(parent: int, name: str) -> int:
-    """Return the bytes of a file, or of all files below a folder."""
+def size_below(parent: int, name: str, depth: int = 0) -> int:
+    """Return the bytes of a file, or of all files below a folder. Raises EffectError past DEPTH_MAX."""
     info = lstat_at(parent, name)
     if info is None or not stat.S_ISDIR(info.st_mode):
         return info.st_size if info is not None else 0
+    if depth >= DEPTH_MAX:
+        raise EffectError(f"folders more than {DEPTH_MAX} deep")
     folder = os.open(name, DIRECTORY, dir_fd=parent)
     try:
-        return sum(size_below(folder, entry) for entry in os.listdir(folder))
+        return sum(size_below(folder, entry, depth + 1) for entry in os.listdir(folder))
     finally:
         os.close(folder)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import time
 from pathlib import Path
@@ -40,7 +39,8 @@ class UndoLog:
 
     def begin(self) -> None:
         """Forget the commit before."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            trees.discard(self.folder)
         self._before.mkdir(mode=0o700, parents=True)
         self._entries, self._bytes = [], 0
 
@@ -78,7 +78,7 @@ class UndoLog:
         if not force:
             for entry in entries:
                 if self._mark(entry["path"]) != entry["after"]:
-                    raise EffectError(f"{entry['path']} was changed since: look at it, then --force")
+                    raise EffectError(f"{entry['path']!r} was changed since: look at it, then --force")
         root = os.open(self.workspace, trees.DIRECTORY)
         try:
             for entry in sorted(entries, key=lambda one: one["path"].count("/"), reverse=True):
@@ -90,7 +90,7 @@ class UndoLog:
         finally:
             os.close(root)
         paths = tuple(sorted(entry["path"] for entry in entries))
-        shutil.rmtree(self.folder)
+        trees.discard(self.folder)
         return paths
 
     def _take_away(self, root: int, entry: dict[str, Any]) -> None:

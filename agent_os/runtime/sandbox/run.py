@@ -163,8 +163,16 @@ async def _run(request: RunRequest) -> Finished:
             ended = await _composed(request, policy, workspace, confinement)
             return Finished(ended, _taken_over(snapshot) if request.undoable else ())
         finally:
-            if request.throw_away or (request.undoable and snapshot.exists and not snapshot.changes()):
+            if request.throw_away or (request.undoable and _empty(snapshot)):
                 snapshot.discard()
+
+
+def _empty(snapshot: Snapshot) -> bool:
+    """Whether an undoable run left nothing to keep; what cannot be looked through is kept."""
+    try:
+        return snapshot.exists and not snapshot.changes()
+    except EffectError:
+        return False
 
 
 def _taken_over(snapshot: Snapshot) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent_os.core.errors import EffectError
 from agent_os.effects.sandbox.snapshot import Change, Snapshot, snapshots_of
@@ -36,18 +36,18 @@ def undo_commit(workspace: str, *, force: bool = False) -> tuple[str, ...]:
     return UndoLog(state_directory(workspace=real), real).undo(force=force)
 
 
-def patch_of(snapshot: Snapshot, changes: Sequence[Change]) -> str:
-    """Return a unified diff of the text files among some changes."""
+def patch_of(snapshot: Snapshot, changes: Sequence[Change], quoted: Callable[[str], str] = str) -> str:
+    """Return a unified diff of the text files among some changes; `quoted` writes a file's name on one line."""
     lines: list[str] = []
     for change in changes:
         if change.type != "file" or change.withheld == "a special file":
             continue
         texts = snapshot.texts(change.path)
         if texts is None:
-            lines.append(f"Binary or large file {change.path} ({change.change})\n")
+            lines.append(f"Binary or large file {quoted(change.path)} ({change.change})\n")
             continue
         before, after = (text.splitlines(keepends=True) for text in texts)
         if change.change == "deleted":
             after = []
-        lines += difflib.unified_diff(before, after, f"a/{change.path}", f"b/{change.path}")
+        lines += difflib.unified_diff(before, after, quoted(f"a/{change.path}"), quoted(f"b/{change.path}"))
     return "".join(line if line.endswith("\n") else line + "\n" for line in lines)

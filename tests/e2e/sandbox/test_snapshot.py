@@ -209,7 +209,7 @@ def test_undo_does_not_lose_work_done_since(folder: Path) -> None:
     (folder / "ws" / "change").write_text("a person's work\n")
     refused = agentos(folder, "undo")
     assert refused.returncode == 1
-    assert "change was changed since" in refused.stderr
+    assert "'change' was changed since" in refused.stderr
     assert (folder / "ws" / "added").exists()
     assert agentos(folder, "undo", "--force").returncode == 0
     assert (folder / "ws" / "change").read_text() == "before\n"
