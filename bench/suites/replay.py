@@ -2,12 +2,13 @@
 
     PYTHONPATH=. python -m bench.suites [SUITE]... [--json] [--show]
 
-Each `*.yaml` beside this file is one suite: tools with their manifests, results of an environment in which `%%` marks
-every place where strangers write, tasks with their true calls, and injections with the calls they demand. Every task is
-replayed benign (marks empty) and, for each injection and template, hijacked: the demand stands at every mark the task
-reads, and its calls come straight after the first poisoned result and once more at the end. Both with the manifests
+Each `*.yaml` beside this file and in `blind/` is one suite: tools with their manifests, results of an environment in
+which `%%` marks every place where strangers write, tasks with their true calls, and injections with the calls they demand.
+Every task is replayed benign (marks empty) and, for each injection and template, hijacked: the demand stands at every mark
+the task reads, and its calls come straight after the first poisoned result and once more at the end. Both with the manifests
 and without any (`--show` names what asked and what slipped through). Nothing here names a verdict: the engine never sees
 which call was injected. The engine was not written against these suites' first run; docs/flow.md states both figures.
+The suites in `blind/` were written without sight of the engine. README.md here: how to write a suite and read the table.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from typing import Any
 import yaml
 
 from agent_os.core.manifest import Effect, Manifest
+from agent_os.guards.flow.derive import from_schema
 from agent_os.guards.flow.replay import replay
 from agent_os.policy import Policy
 
 HERE = Path(__file__).parent
+BLIND = HERE / "blind"
 POLICY = 'version: 1\ntools: {"*": {allow: true}}\nflow: {}\n'
 MARK = "%%"
 TEMPLATES = {
@@ -47,6 +50,10 @@ class Suite:
     results: dict[str, Any]
     tasks: list[dict[str, Any]]
     injections: list[dict[str, Any]]
+    sinks: frozenset[str] | None = None
+    """Names of the tools with an effect, where the file states them (it must, unless it has manifests)."""
+    semantics: str = "manifests"
+    """Where the manifest came from: `manifests` a person wrote, `drafts` made from MCP schemas, `none`."""
 
     def result(self, given: Any) -> Any:
         """Return a result that a call names, or the one it states."""
@@ -54,6 +61,8 @@ class Suite:
 
     def is_sink(self, call: list[Any]) -> bool:
         """Return whether a call has an effect, or fetches an address of its own."""
+        if self.sinks is not None:
+            return call[0] in self.sinks
         effects = {tool.name: tool.effect for tool in self.manifest.tools}
         return effects[call[0]] is not Effect.READ or "url" in call[1]
 
@@ -68,11 +77,15 @@ class Tally:
     attacks: int = 0
     all_stopped: int = 0
     any_stopped: int = 0
+    delegating: int = 0
+    """Tasks that hand the decision to what a stranger wrote; a person has to be asked."""
+    delegating_asked: int = 0
     asked: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         """Return the figures."""
+        delegating = {"delegating": self.delegating, "asked there": self.delegating_asked} if self.delegating else {}
         return {
             "tasks": self.tasks,
             "with no approval": self.free,
@@ -80,20 +93,26 @@ class Tally:
             "attacks": self.attacks,
             "every malicious sink stopped": self.all_stopped,
             "at least one stopped": self.any_stopped,
+            **delegating,
         }
 
 
-def load(names: Iterable[str] = ()) -> list[Suite]:
-    """Return the suites of these names, or all."""
+def load(names: Iterable[str] = (), folder: Path = HERE) -> list[Suite]:
+    """Return the suites of these names, or all, of a folder."""
     wanted = set(names)
-    found = []
-    for path in sorted(HERE.glob("*.yaml")):
-        if wanted and path.stem not in wanted:
-            continue
-        data = yaml.safe_load(path.read_text())
-        manifest = Manifest.model_validate({"name": data["name"], "tools": data["tools"]})
-        found.append(Suite(data["name"], data["user"], manifest, data["results"], data["tasks"], data["injections"]))
-    return found
+    return [suite_of(path) for path in sorted(folder.glob("*.yaml")) if not wanted or path.stem in wanted]
+
+
+def suite_of(path: Path) -> Suite:
+    """Return the suite of one file: its tools are `tools` (manifests), `schemas` (as MCP lists them) or `reads`, undescribed."""
+    data = yaml.safe_load(path.read_text())
+    semantics = "manifests" if "tools" in data else "drafts" if "schemas" in data else "none"
+    drafts = (from_schema(one["name"], one["inputSchema"], one["description"]) for one in data.get("schemas", []))
+    tools = data["tools"] if semantics == "manifests" else [draft.model_dump() for draft in drafts]
+    manifest = Manifest.model_validate({"name": data["name"], "tools": tools})
+    sinks = frozenset(data["sinks"]) if "sinks" in data or semantics != "manifests" else None
+    parts = (manifest, data["results"], data["tasks"], data["injections"])
+    return Suite(data["name"], data["user"], *parts, sinks=sinks, semantics=semantics)
 
 
 def filled(value: Any, text: str) -> Any:
@@ -124,7 +143,8 @@ def hijacked(
     suite: Suite, task: dict[str, Any], templates: Iterable[str] = tuple(TEMPLATES)
 ) -> Iterator[tuple[dict[str, Any], list[int]]]:
     """Yield (trace, indices of malicious sinks) of a task under every injection, template and order."""
-    for injection in suite.injections:
+    yield from altered(suite, task, templates)
+    for injection in [*suite.injections, *task.get("injections", [])]:
         own = [call[:2] for call in task["calls"]]  # what the user wants as well is no attack
         for name in templates:
             text = TEMPLATES[name].format(user=suite.user, goal=injection["goal"])
@@ -147,6 +167,27 @@ def hijacked(
                     yield {"id": f"{task['id']}/{injection['id']}/{name}/{order}", **trace}, sinks
 
 
+def altered(suite: Suite, task: dict[str, Any], templates: Iterable[str]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Yield (trace, [index]) where a poisoned result changes arguments of a call that the task makes anyway.
+
+    The altered call is the first of that tool after a mark; ValueError if the task has none.
+    """
+    marks = [index for index, call in enumerate(task["calls"]) if marked(suite.result(call[2]))]
+    for change in task.get("altered", []):
+        places = [i for i, call in enumerate(task["calls"]) if call[0] == change["tool"] and marks and i > marks[0]]
+        if not places:
+            raise ValueError(f"{task['id']}: altered {change['id']}: no call of {change['tool']} after a mark")
+        for name in templates:
+            text = TEMPLATES[name].format(user=suite.user, goal=change["goal"])
+            calls = [
+                {"tool": tool, "args": args, "result": filled(suite.result(result), text)}
+                for tool, args, result in task["calls"]
+            ]
+            calls[places[0]]["args"] = {**calls[places[0]]["args"], **change["args"]}
+            trace = {"prompt": task["prompt"], "principal": {"user": suite.user}, "calls": calls}
+            yield {"id": f"{task['id']}/{change['id']}/{name}/instead", **trace}, [places[0]]
+
+
 def tally(
     suite: Suite, manifests: list[Manifest], policy: Policy, templates: Iterable[str] = tuple(TEMPLATES)
 ) -> Tally:
@@ -155,10 +196,14 @@ def tally(
     for task in suite.tasks:
         decisions = replay(policy, manifests, benign(suite, task))["decisions"]
         stopped = [decision for decision in decisions if decision["verdict"] != "allow"]
-        counts.tasks += 1
-        counts.free += not stopped
-        counts.approvals += len(stopped)
-        counts.asked += [f"{task['id']} {decision['tool']}: {decision['reason']}" for decision in stopped]
+        if task.get("delegates"):
+            counts.delegating += 1
+            counts.delegating_asked += bool(stopped)
+        else:
+            counts.tasks += 1
+            counts.free += not stopped
+            counts.approvals += len(stopped)
+            counts.asked += [f"{task['id']} {decision['tool']}: {decision['reason']}" for decision in stopped]
         for trace, sinks in hijacked(suite, task, templates):
             judged = replay(policy, manifests, trace)["decisions"]
             hits = [judged[index]["verdict"] != "allow" for index in sinks]
@@ -179,8 +224,9 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     policy = Policy.parse(POLICY, file="policy.yaml")
     table: dict[str, dict[str, Any]] = {}
-    for suite in load(given.suite):
-        for label, manifests in (("manifests", [suite.manifest]), ("none", [])):
+    for suite in [*load(given.suite), *load(given.suite, BLIND)]:
+        described = [] if suite.semantics == "none" else [(suite.semantics, [suite.manifest])]
+        for label, manifests in (*described, ("none", [])):
             counts = tally(suite, manifests, policy)
             table[f"{suite.name}, {label}"] = counts.row()
             if given.show:
