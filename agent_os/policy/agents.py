@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from agent_os.core import canonical
 from agent_os.core.action import Action, AgentSpawn, MessageSend
 from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
 from agent_os.core.principal import Capability
 from agent_os.policy.globs import compile_any
@@ -80,7 +82,7 @@ class AgentsSection:
         if known is None:
             known, name = self._roles.get("*", []), "*"
         for rule, role in known:
-            over = _over(action, role)
+            over = _over(action, role, facts.workspace)
             if over:
                 matches.append(Match(Verdict.DENY, rule, f"{over} is more than the role has"))
             else:
@@ -108,7 +110,7 @@ def _reserve(rule: str, role: AgentRole) -> tuple[Obligation, ...]:
     return (Obligation("log", {"role_budgets": limits}, rule),)
 
 
-def _over(action: AgentSpawn, role: AgentRole) -> str:
+def _over(action: AgentSpawn, role: AgentRole, workspace: str) -> str:
     """Return what a spawn asks for beyond its role: a budget unit or a capability; empty if nothing."""
     for unit, wanted in action.budgets.items():
         if unit not in BUDGET_UNITS or isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or wanted < 0:
@@ -121,29 +123,45 @@ def _over(action: AgentSpawn, role: AgentRole) -> str:
     if not isinstance(action.capabilities, list):
         return "capabilities"
     for index, wanted in enumerate(action.capabilities):
-        if not _within(wanted, role):
+        if not _within(wanted, role, workspace):
             return f"capabilities[{index}]"
     return ""
 
 
-def _within(wanted: Any, role: AgentRole) -> bool:
+def _within(wanted: Any, role: AgentRole, workspace: str) -> bool:
     """Return whether a capability asked for in plain JSON ({verb, scope}) lies within a role."""
     if not isinstance(wanted, Mapping) or set(wanted) - {"verb", "scope", "limits"}:
         return False
-    granted = _patterns(role).get(str(wanted.get("verb")))
-    scope = wanted.get("scope")
+    verb, scope = str(wanted.get("verb")), wanted.get("scope")
+    granted = _patterns(role).get(verb)
     if granted is None:
         return False
     if scope is None:
         return "*" in granted or "**" in granted
-    if not isinstance(scope, list):
+    if not isinstance(scope, list) or not all(isinstance(item, str) for item in scope):
         return False
-    matches = compile_any(granted)
-    folders = [pattern.rstrip("/") + "/" for pattern in granted]
-    return all(
-        isinstance(item, str) and (matches(item) or any(item.startswith(folder) for folder in folders))
-        for item in scope
-    )
+    if verb.startswith("fs."):
+        held = Capability(verb, frozenset(folder_of(path, workspace) for path in granted))
+        try:
+            return all(held.covers(verb, scope_entry(verb, item, workspace)) for item in scope)
+        except ActionError:
+            return False
+    return all(map(compile_any(granted), scope))
+
+
+def folder_of(path: str, workspace: str) -> str:
+    """Return a folder of a role as an entry of a capability's scope."""
+    return canonical.path(path, root=workspace).rstrip("/") + "/"
+
+
+def scope_entry(verb: str, entry: str, workspace: str) -> str:
+    """Return an entry of a scope in canonical form: a path for files (a folder keeps its `/`), else as it is.
+
+    Raises ActionError for what is no path: two spellings of one place must not be two rights.
+    """
+    if not verb.startswith("fs."):
+        return entry
+    return folder_of(entry, workspace) if entry.endswith("/") else canonical.path(entry, root=workspace)
 
 
 def _patterns(role: AgentRole) -> dict[str, list[str]]:
@@ -178,8 +196,6 @@ def role_capabilities(
     `tools` and `models` are the registered names; relative paths are taken against `workspace`; a host without a port
     is granted on each of `ports`.
     """
-    from agent_os.core import canonical  # noqa: PLC0415
-
     found: list[Capability] = []
     for verb, patterns in _patterns(role).items():
         if verb == "tool.call" or (verb == "model.call" and role.models is not None):
@@ -190,7 +206,7 @@ def role_capabilities(
             found.append(Capability(verb))
             continue
         elif verb.startswith("fs."):
-            scope = {canonical.path(path, root=workspace).rstrip("/") + "/" for path in patterns}
+            scope = {folder_of(path, workspace) for path in patterns}
         elif verb.startswith("net."):
             scope = {host if ":" in host else f"{host}:{port}" for host in patterns for port in ports}
         else:

@@ -13,9 +13,10 @@ from agent_os.core.action import AgentSpawn
 from agent_os.core.errors import ActionError
 from agent_os.core.principal import Capability, common
 from agent_os.monitor import Monitor
-from agent_os.policy.agents import role_capabilities
+from agent_os.policy.agents import role_capabilities, scope_entry
 
 if TYPE_CHECKING:
+    from agent_os.core.ports import Links
     from agent_os.policy import Policy
     from agent_os.policy.schema.agents import AgentRole, Agents
 
@@ -25,7 +26,8 @@ def granted(policy: Policy, monitor: Monitor, action: AgentSpawn, tools: Iterabl
     session = monitor.session
     held = narrowed(policy, action.role, session.capabilities, workspace=session.workspace, tools=tools)
     if action.capabilities is not None:
-        held = common(held, tuple(map(_capability, action.capabilities)))
+        links = monitor.ports.links
+        held = common(held, tuple(_capability(wanted, session.workspace, links) for wanted in action.capabilities))
     return held
 
 
@@ -60,9 +62,15 @@ def _models(policy: Policy) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _capability(wanted: Mapping[str, Any]) -> Capability:
-    scope = wanted.get("scope")
-    return Capability(str(wanted["verb"]), None if scope is None else frozenset(map(str, scope)))
+def _capability(wanted: Mapping[str, Any], workspace: str, links: Links | None) -> Capability:
+    """Return what a spawn asks for, files by the places their paths lead to. Raises ActionError for what is no path."""
+    verb, scope = str(wanted["verb"]), wanted.get("scope")
+    if scope is None:
+        return Capability(verb)
+    entries = [scope_entry(verb, str(entry), workspace) for entry in scope]
+    if links is not None and verb.startswith("fs."):
+        entries = [links.resolve(entry.rstrip("/")) + ("/" if entry.endswith("/") else "") for entry in entries]
+    return Capability(verb, frozenset(entries))
 
 
 def limits_of(sections: list[Agents], action: AgentSpawn) -> dict[str, float]:

@@ -27,6 +27,8 @@ from agent_os.guards.confine.protect import (
 
 HIDDEN_SCAN_ENTRIES_MAX: Final = 400_000
 HIDDEN_PATHS_MAX: Final = 256
+LINKS_MAX: Final = 40
+"""Links of one path: as many as the kernel follows (path_resolution(7))."""
 _LANDLOCK_CREATE: Final = 444
 _VERSION_FLAG: Final = 1
 _NAMESPACE_FILES: Final = {
@@ -138,9 +140,31 @@ def path_fact(path: str) -> PathFact:
             info = os.stat(path)
         except OSError:
             return PathFact("missing")
-    return PathFact(
-        kind, os.path.realpath(path), info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_nlink, target
-    )
+    real = os.path.realpath(path)
+    through = () if real == path else links_on(path)
+    return PathFact(kind, real, info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_nlink, target, through)
+
+
+def links_on(path: str) -> tuple[str, ...]:
+    """Return where the symbolic links lie that an absolute path passes through, in order, each by its real path."""
+    found: list[str] = []
+    here, rest = "", path.split("/")[::-1]
+    while rest and len(found) <= LINKS_MAX:
+        part = rest.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            here = here.rpartition("/")[0]
+            continue
+        try:
+            target = os.readlink(f"{here}/{part}")
+        except OSError:
+            here = f"{here}/{part}"
+            continue
+        found.append(f"{here}/{part}")
+        here = "" if target.startswith("/") else here
+        rest.extend(target.split("/")[::-1])
+    return tuple(found)
 
 
 def protected_below(workspace: str) -> tuple[tuple[str, ...], bool]:

@@ -73,6 +73,8 @@ class Confinement:
     sockets: tuple[str, ...] = ()
     """Unix sockets of the host that are shown inside."""
     terminal: bool = True
+    written: tuple[str, ...] = ()
+    """Further places that programs under this policy write, though this one may not: no link in them is followed."""
 
 
 def narrow(layers: Sequence[Confinement]) -> Confinement:
@@ -147,6 +149,8 @@ class PathFact:
     links: int = 1
     target: str = ""
     """The text of a symbolic link."""
+    through: tuple[str, ...] = ()
+    """Where the symbolic links lie that its resolution passes through, each by its real path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ def paths_of_interest(confinement: Confinement, workspace: str, options: RunOpti
     """Return the host paths whose facts `plan_sandbox` needs."""
     wanted = [*confinement.read_only, *confinement.read_write, *confinement.hidden, workspace, *options.read_only]
     wanted += [
+        *confinement.written,
         *confinement.sockets,
         *options.hide,
         *(options.shown or {}).values(),

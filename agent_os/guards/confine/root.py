@@ -1,7 +1,8 @@
 """The private root: which mounts, links and files a run's grants become, in the order they are made. Pure.
 
 It holds what the policy grants and nothing else; a hidden or read-only path inside a writable one is mounted over it with
-every directory in between pinned, because a mount point cannot be renamed away but its parent can.
+every directory in between pinned, because a mount point cannot be renamed away but its parent can. Threat: a program that puts
+a link where the next run's grant is looked for: no grant follows a link that lies in a place programs write.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class PrivateRoot:
             if fact.kind == "missing":
                 self.notes.append(f"{path}: does not exist here, nothing to grant")
                 continue
+            if self._planted(path):
+                continue
             real = fact.real or path
             if real != path:
                 self.links[path] = real if fact.kind != "link" or not fact.target else fact.target
@@ -116,6 +119,18 @@ class PrivateRoot:
                 self.notes.append(f"{path}: leads to a place that is never shared")
                 continue
             self.grants[real] = self.grants.get(real, False) or writable
+
+    def _planted(self, path: str) -> bool:
+        """Whether a path leads through a link that a program may have put there; noted, and not granted."""
+        conf = self.confinement
+        tops = (self.workspace, *conf.read_write, *conf.written)
+        writable = [self.host.path(top).real or top for top in tops if top not in PRIVATE_TMP]
+        for link in self.host.path(path).through:
+            # INVARIANT: a place that is granted itself is no link there, but what it leads to: only what lies below counts.
+            if any(within(link, top) and link != top for top in writable):
+                self.notes.append(f"{path}: leads through a link in a place that programs write ({link}), not shared")
+                return True
+        return False
 
     def _covering(self, path: str) -> str | None:
         """Return the nearest granted path strictly above `path`."""
@@ -165,7 +180,7 @@ class PrivateRoot:
         if "/var" in self.grants:
             own = [mount for mount in own if not mount.target.startswith("/var")]
         for path in self.confinement.sockets:
-            if self.host.path(path).kind == "socket":
+            if self.host.path(path).kind == "socket" and not self._planted(path):
                 own.append(Mount("bind", path, path, writable=True, exec=False, why="a socket the policy names"))
             else:
                 self.notes.append(f"{path}: no such socket now")

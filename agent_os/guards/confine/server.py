@@ -133,6 +133,7 @@ def server_confinement(
             sockets=(),
             terminal=False,
             limits=limits,
+            written=tuple(dict.fromkeys((*policy.written, *policy.read_write))),
         ),
         tuple(refused),
         secrets,

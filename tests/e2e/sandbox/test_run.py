@@ -56,6 +56,29 @@ def test_exit_status_streams_and_stdin(ws: Path) -> None:
     assert (done.ended.returncode, done.stdout, done.stderr) == (7, b"in\0put", b"err\n")
 
 
+def test_a_link_that_a_run_leaves_opens_nothing_in_the_next(ws: Path) -> None:
+    """ATTACK: a granted folder of the workspace is replaced by a link to a place outside; the next run does not follow it.
+
+    A folder is granted as before, and so is one that the operator links from a place no program writes.
+    """
+    outside, linked = ws.parent / "outside", ws.parent / "linked"
+    outside.mkdir()
+    (outside / "key").write_text("canary")
+    linked.symlink_to(outside)
+    (ws / "out").mkdir()
+    given = Confinement(
+        read_only=(*SYSTEM, str(ws / "data")), read_write=(str(ws / "out"),), limits=Limits(wall_seconds=60)
+    )
+    good(run(ws, "sh", "-c", "echo x > out/f", conf=given))
+    good(run(ws, "sh", "-c", f"rm -r out && ln -s {outside} out && ln -s {outside} data", conf=given))
+    assert (ws / "out").is_symlink()
+    done = run(ws, "sh", "-c", "cat out/key data/key; echo planted > out/new", conf=given)
+    assert done.stdout == b""
+    assert sorted(path.name for path in outside.iterdir()) == ["key"]
+    theirs = Confinement(read_only=(*SYSTEM, str(linked)), limits=Limits(wall_seconds=60))
+    assert good(run(ws, "cat", str(linked / "key"), conf=theirs)) == "canary"
+
+
 def test_a_signal_shows_as_a_shell_shows_it(ws: Path) -> None:
     """A program ended by a signal gives 128 + its number."""
     done = run(ws, "sh", "-c", "kill -SEGV $$")

@@ -104,6 +104,7 @@ agents:
   max_total: 200
   roles:
     reader: {{tools: ["files/*", "explorer/*"], read: [inbox]}}
+    plain: {{tools: ["explorer/look"], read: ["{workspace}/inbox"]}}
     writer: {{tools: ["files/*", "explorer/*"], read: [inbox, out], write: [out]}}
     caller: {{tools: ["explorer/*"], read: [inbox], hosts: ["{NAME}:{upstream}"], secrets: [EXPLORER_TOKEN]}}
     lead: {{tools: ["files/*", "explorer/*"], read: [inbox], may_spawn: [reader, writer]}}
@@ -170,6 +171,29 @@ async def test_a_link_to_elsewhere_is_what_it_leads_to(system: AgentOS, tmp_path
         return "denied"
 
     assert await system.aspawn("reader", "read", run) == "denied"
+
+
+async def test_no_spelling_of_a_wanted_folder_reaches_past_the_role(system: AgentOS, tmp_path: Path) -> None:
+    """ATTACK: a spawn asks for its role's folder followed by `..`, or for a link in it; the child's server sees no more for it."""
+    (tmp_path / "ws" / "inbox" / "sub").symlink_to("../ledger")
+    (tmp_path / "ws" / "inbox" / "real").mkdir()
+
+    async def run(child: AgentOS, task: str) -> Any:
+        return await look(child)
+
+    def wanted(*scope: str) -> list[dict[str, Any]]:
+        tools = {"verb": "tool.call", "scope": ["explorer/look"]}
+        return [tools, *({"verb": verb, "scope": list(scope)} for verb in ("fs.read", "fs.list"))]
+
+    inbox = str(tmp_path / "ws" / "inbox")
+    for scope in (f"{inbox}/../ledger/", "inbox/../../", f"{inbox}/../../../../../root/"):
+        with pytest.raises(DeniedError):
+            await system.aspawn("plain", "look", run, capabilities=wanted(scope))
+    linked = await system.aspawn("plain", "look", run, capabilities=wanted(f"{inbox}/sub/"))
+    assert linked["ledger"].startswith("refused")
+    assert linked["inbox"].startswith("refused")
+    narrowed = await system.aspawn("plain", "look", run, capabilities=wanted("inbox/"))
+    assert (narrowed["inbox"], narrowed["root"]) == ("inbox", ["inbox"])
 
 
 async def test_a_server_called_by_a_child_sees_what_the_child_may(system: AgentOS) -> None:

@@ -212,6 +212,15 @@ agents:
         ({"role": "researcher", "capabilities": [{"verb": "tool.call"}]}, {}, "deny"),
         ({"role": "researcher", "capabilities": "all"}, {}, "deny"),
         ({"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": ["docs/a"]}]}, {}, "allow"),
+        ({"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": ["/workspace/docs/./a/"]}]}, {}, "allow"),
+        ({"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": ["docs/../ledger/"]}]}, {}, "deny"),
+        (
+            {"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": ["/workspace/docs/../../etc/"]}]},
+            {},
+            "deny",
+        ),
+        ({"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": ["docs/\0a"]}]}, {}, "deny"),
+        ({"role": "researcher", "capabilities": [{"verb": "fs.read", "scope": [["docs/a"]]}]}, {}, "deny"),
     ],
 )
 def test_sub_agents(wire: dict[str, Any], facts: dict[str, Any], expected: str) -> None:

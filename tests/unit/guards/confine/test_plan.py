@@ -104,6 +104,27 @@ def test_a_protected_name_that_is_a_link_is_refused() -> None:
         plan(facts=replace(facts, paths=paths))
 
 
+def test_no_grant_follows_a_link_that_a_program_may_have_put_there() -> None:
+    """ATTACK: a link below the workspace or another writable place stands where a grant is looked for; it is not granted.
+
+    Links that lie elsewhere are the operator's: they are followed.
+    """
+    facts = host()
+    through = {
+        WS + "/out": PathFact("link", "/home/ana", target="/home/ana", through=(WS + "/out",)),
+        "/data/in/cache": PathFact("dir", "/home/ana", through=("/data/in",)),
+        "/srv/share": PathFact("link", "/opt/app", target="/opt/app", through=("/srv/share",)),
+    }
+    facts = replace(facts, paths={**facts.paths, **through})
+    given = Confinement(read_only=("/srv/share",), read_write=("/data", WS + "/out", "/data/in/cache"))
+    made = plan(given, facts)
+    assert "/home/ana" not in mounted(made)
+    assert "/opt/app" in mounted(made)
+    assert sum("leads through a link" in note for note in made.notes) == 2
+    narrow = Confinement(include_workdir=False, read_write=("/data/in/cache",), written=("/data",))
+    assert "/home/ana" not in mounted(plan(narrow, facts))
+
+
 def test_protect_except_lets_a_name_go() -> None:
     """A policy may name protected paths that its program may change."""
     made = mounted(plan(Confinement(protect_except=(".vscode",))))
