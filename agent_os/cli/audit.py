@@ -1,4 +1,4 @@
-"""`agentos audit`: tail, show, verify, export, checkpoint. Reads only; needs neither a policy nor a running agent."""
+"""`agentos audit`: tail, show, verify, export, ship, checkpoint. Reads only; needs neither a policy nor a running agent."""
 
 from __future__ import annotations
 
@@ -227,6 +227,33 @@ def checkpoint(writer: str | None = WRITER, root: Path | None = ROOT) -> None:
         latest = reader.latest(name)
         if latest is not None:
             sys.stdout.write(latest.line().decode())
+
+
+@app.command()
+def ship(
+    url: str = typer.Argument(help="Where to: an OpenTelemetry collector, or an endpoint that takes JSON lines."),
+    form: str = typer.Option("otlp", "--format", help="otlp (spans), ocsf or jsonl."),
+    once: bool = typer.Option(False, "--once", help="Send what is there and end."),
+    from_now: bool = typer.Option(False, "--from-now", help="The first time: leave out what was written before."),
+) -> None:
+    """Send the audit on as it grows: names, rules, usage; never a prompt, an argument or a result.
+
+    Goes on where it had arrived. Headers: `OTEL_EXPORTER_OTLP_HEADERS`, or `AGENTOS_SHIP_HEADERS` for ocsf and jsonl.
+    """
+    import logging  # noqa: PLC0415
+
+    from agent_os.runtime.shipping import Shipper  # noqa: PLC0415
+
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what failed is said below, once
+    shipper, records, sent = Shipper(url, form, from_now=from_now), 0, 0
+    try:
+        for step in shipper.drain() if once else shipper.run(lambda said: typer.echo(f"agentos: {said}", err=True)):
+            records, sent = records + step.records, sent + step.sent
+    except KeyboardInterrupt:
+        pass
+    finally:
+        shipper.close()
+    typer.echo(f"{records} records, {sent} {'spans' if form == 'otlp' else 'events'} sent to {url}")
 
 
 def _moment(text: str | None, option: str) -> float | None:

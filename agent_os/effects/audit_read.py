@@ -92,25 +92,39 @@ def tail(state: Path, writer: str | None, count: int) -> list[Mapping[str, Any]]
 class Follower:
     """What was added to the logs since the last look; `poll` is called again and again."""
 
-    def __init__(self, state: Path, writer: str | None = None) -> None:
-        self._state, self._writer = state, writer
-        self._offsets: dict[Path, int] = {}
-        for path in self._files():
-            self._offsets[path] = path.stat().st_size
+    def __init__(self, state: Path, writer: str | None = None, *, since: Mapping[str, int] | None = None) -> None:
+        """Start now, or where an earlier follower's `positions` stood: what it had not seen comes first."""
+        self._state, self._writer, self._all = state, writer, True
+        self._offsets = {path: path.stat().st_size for path in self._files()} if since is None else {}
+        self._all = since is not None
+        for name, offset in (since or {}).items():
+            self._offsets[state / "audit" / name] = offset
 
     def _files(self) -> Iterator[Path]:
         for name in [self._writer] if self._writer is not None else writers(self._state):
             directory = self._state / "audit" / name
             if directory.is_dir():
-                yield from segments_of(directory)[-2:]
+                yield from segments_of(directory)[0 if self._all else -2 :]
 
-    def poll(self) -> list[Mapping[str, Any]]:
-        """Return records that became whole since the last call, in time order."""
+    def positions(self) -> dict[str, int]:
+        """Return how far each segment that is still there was read: its path below `audit/` to a byte offset."""
+        return {
+            str(path.relative_to(self._state / "audit")): offset
+            for path, offset in self._offsets.items()
+            if path.exists()
+        }
+
+    def go_back(self, positions: Mapping[str, int]) -> None:
+        """Stand again where `positions` says, so that the records since come once more."""
+        self._offsets = {self._state / "audit" / name: offset for name, offset in positions.items()}
+
+    def poll(self, most: int | None = None) -> list[Mapping[str, Any]]:
+        """Return records that became whole since the last call, in time order; at most `most`, the rest next time."""
         fresh: list[Mapping[str, Any]] = []
         for path in self._files():
             offset = self._offsets.get(path, 0)
             for raw in read_lines(path, offset):
-                if not raw.endswith(b"\n"):
+                if not raw.endswith(b"\n") or (most is not None and len(fresh) >= most):
                     break
                 offset += len(raw)
                 line = parse_line(raw)
