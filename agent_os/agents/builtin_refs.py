@@ -74,7 +74,7 @@ def reference_tools(flow: FlowSession, reader: str = "") -> tuple[BuiltinTool, .
             found = quarantine.parse_reading(reading, _said(answer))
         except ActionError as error:
             raise EffectError(f"the reader's {error}") from None
-        handle = handles.keep(found.value, found.label, {})
+        handle = flow.keep(found.value, found.label, {})
         return {"ref": reference(handle, "", found.value)}
 
     tools = [BuiltinTool(_SELECT, ref_select), BuiltinTool(_READ, ref_read)]
@@ -105,20 +105,20 @@ def _select(flow: FlowSession, handles: Handles, args: Mapping[str, Any]) -> Any
         return {"count": select.count(rows).value}
     if do == "join":
         rows = select.join_on(rows, _rows(handles, args.get("with", "")), by)
-        return _kept(handles, rows)
+        return _kept(flow, rows)
     if do == "filter":
         if rows and wheres and asked and (len(rows) == 1 or flow.words.repeats):
             _choose(flow, rows)
-        return _kept(handles, rows)
+        return _kept(flow, rows)
     if do in ("argmin", "argmax"):
         row = (select.argmin if do == "argmin" else select.argmax)(rows, by)
         if asked and (_is_choice(flow.words, rows, row, by) or (wheres and len(rows) == 1)):
             _choose(flow, [row])
-        return _kept(handles, [row])
+        return _kept(flow, [row])
     row = select.first(rows)
     if wheres and asked and len(rows) == 1:
         _choose(flow, [row])
-    return _kept(handles, [row])
+    return _kept(flow, [row])
 
 
 def _rows(handles: Handles, ref: str) -> list[select.Row]:
@@ -133,11 +133,11 @@ def _rows(handles: Handles, ref: str) -> list[select.Row]:
     ]
 
 
-def _kept(handles: Handles, rows: Sequence[select.Row]) -> Any:
+def _kept(flow: FlowSession, rows: Sequence[select.Row]) -> Any:
     """Keep chosen rows as a result of their own; return what the model sees of them."""
     value = [{name: cell.value for name, cell in row.items()} for row in rows]
     leaves = {f"/{index}/{name}": cell.label for index, row in enumerate(rows) for name, cell in row.items()}
-    handle = handles.keep(value, Label.join_all(leaves.values()), leaves)
+    handle = flow.keep(value, Label.join_all(leaves.values()), leaves)
     return {"ref": handle, "rows": [shown_row(handle, index, row) for index, row in enumerate(rows)]}
 
 

@@ -88,7 +88,8 @@ class TaskMonitor(Monitor):
     async def _task_remember(self, key: str, digest: str, refused: Approval) -> Outcome:
         """Record a person's no as the outcome of its effect, so that no later run asks again."""
         why = "nobody answered in time" if refused.state == "expired" else "a person denied this"
-        outcome = Outcome(error=REFUSED, detail=why + (f": {refused.answer}" if refused.answer else ""))
+        said = why + (f": {refused.answer}" if refused.answer else "")
+        outcome = Outcome(error=REFUSED, detail=said, memo={})  # nothing was done, nothing was read
         outcomes = self.ports.outcomes
         if outcomes is not None and await outcomes.claim(key, digest) is None:
             await outcomes.record(key, outcome)

@@ -63,6 +63,10 @@ class Outcome:
     usage: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     """What the agent must know beside the value: that a person changed its arguments, and which."""
+    memo: Mapping[str, Any] | None = None
+    """What the flow guard must know when this outcome is returned again without its effect, as plain JSON; kept with the
+    outcome and nobody else's to read. None: nothing is known of it; empty: there is nothing to know.
+    """
 
     @property
     def ok(self) -> bool:
@@ -448,6 +452,14 @@ class FlowGuard(Protocol):
 
     def observe(self, action: Action, outcome: Outcome) -> Outcome:
         """Take the outcome of an action that was carried out; return it with its labels, per JSON leaf."""
+        ...
+
+    def recall(self, action: Action, outcome: Outcome) -> None:
+        """Take a recorded outcome that is returned again without its effect: what was read then has been read."""
+        ...
+
+    def begin_handles(self, number: int) -> None:
+        """Number what is handed out by reference from here on, so that another session's handles mean nothing here."""
         ...
 
     def resolve(self, action: Action) -> Action:

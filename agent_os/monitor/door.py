@@ -70,6 +70,8 @@ class Monitor:
         self._children: weakref.WeakSet[Monitor] = weakref.WeakSet()
         self._run, self._count = ports.ids.new("act"), 0
         self._keyed = Shared()
+        self._seen: set[str] = set()
+        """Keys whose outcomes this session's guards have taken."""
         self.session = session
 
     # ---- what the session is ----------------------------------------------------------------------------------------
@@ -150,12 +152,21 @@ class Monitor:
         if key and self._ports.outcomes is not None:
             known = await self._ports.outcomes.recall(key)
             if known is not None:
-                return known
+                return self._again(action, key, known)
         admitted = await self._admit(action, key=key, stated=stated)
-        if not isinstance(admitted, Admission):
+        if isinstance(admitted, Outcome):
+            return self._again(action, key, admitted)
+        if isinstance(admitted, Pending):
             return admitted
         outcome = await self._execute(admitted, body)
         return await self._close(admitted, outcome)
+
+    def _again(self, given: Given, key: str, known: Outcome) -> Outcome:
+        """Return a recorded outcome; a session that has not seen it learns what was read then."""
+        if key not in self._seen:
+            self._seen.add(key)
+            outcomes.recalled(self.session, canonical_action(given, self.session, self._ports.links), known)
+        return replace(known, memo=None)
 
     async def admit(self, action: Given, *, stated: Mapping[str, Any] | None = None, key: str = "") -> Admission:
         """Open the door for an effect that streams; its holder calls `settle` once (core/ports.py: Door)."""
@@ -413,13 +424,14 @@ class Monitor:
         if flight.note:
             outcome = replace(outcome, note=flight.note)
         if flight.key and ports.outcomes is not None:
+            self._seen.add(flight.key)
             await outcomes.keep(ports.outcomes, flight.key, outcome)
         if ports.payloads is not None:
             await ports.payloads.put(reference + ".out", outcomes.kept(outcome))
         done = record.finished(reference, outcome, now=ports.clock.now(), size=outcomes.size(outcome.value))
         with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
             ports.audit.append(done)
-        return outcome
+        return outcome if outcome.memo is None else replace(outcome, memo=None)
 
 
 # ---- small pure parts -----------------------------------------------------------------------------------------------

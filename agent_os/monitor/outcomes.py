@@ -5,6 +5,7 @@ Threat: a result that no guard could read and that passes as trusted. What canno
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +32,20 @@ def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
         return replace(outcome, label=UNTRUSTED, leaves=())
 
 
+def recalled(session: Session, action: Action, outcome: Outcome) -> None:
+    """Let a session's flow guard take an outcome that is returned without its effect; one that cannot, trusts nothing."""
+    if session.flow is not None:
+        with suppress(Exception):  # the guard has distrusted everything by then
+            session.flow.recall(action, outcome)
+
+
 async def keep(store: OutcomeStore, key: str, outcome: Outcome) -> None:
     """Record the outcome of a key; one whose value cannot be stored is recorded as done without it, never as not done."""
     try:
         await store.record(key, outcome)
     except ActionError as error:
         await store.record(
-            key, replace(outcome, value=None, leaves=(), error="not-kept", detail=f"it was done: {error}")
+            key, replace(outcome, value=None, leaves=(), memo=None, error="not-kept", detail=f"it was done: {error}")
         )
 
 
@@ -47,9 +55,10 @@ def size(value: Any) -> int:
 
 
 def kept(outcome: Outcome) -> dict[str, Any]:
-    """Return what the payload store keeps of an outcome."""
+    """Return what the payload store keeps of an outcome: where the caller got handles, what they stand for."""
+    given = (outcome.memo or {}).get("value", outcome.value)
     try:
-        value = canonical.json_value(outcome.value)
+        value = canonical.json_value(given)
     except ActionError:
-        value = {"$type": type(outcome.value).__name__}
+        value = {"$type": type(given).__name__}
     return {"value": value, "error": outcome.error}

@@ -18,6 +18,7 @@ from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.task import INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
 from agent_os.effects.durable.rows import INSERT, SELECT, SELECT_BRIEF, Cipher, Rows
+from agent_os.effects.durable.schema import FORGET_HELD
 
 T = TypeVar("T")
 READY_MAX: Final = 100_000
@@ -170,6 +171,8 @@ class Ledger:
             ).rowcount  # fmt: skip
             if written != 1:
                 return False
+            if state is TaskState.DONE:
+                session.execute(FORGET_HELD, (task.id,))
             if state is TaskState.WAITING_CHILDREN:
                 self._wake_waiting(session, task.id)
             elif state.ended:

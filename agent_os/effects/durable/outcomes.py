@@ -16,6 +16,7 @@ from agent_os.core.ports import Outcome
 from agent_os.core.task import FencedError, Task, TaskStep, TaskStopped
 from agent_os.effects.durable.dispatch import EACH, Limit, limits_of
 from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.schema import HELD
 from agent_os.effects.stores.outcomes import KEY_CHARS_MAX, outcome_bytes, outcome_of
 
 TURN_SECONDS: Final = 0.05
@@ -140,6 +141,8 @@ class FencedOutcomes:
     async def record(self, key: str, outcome: Outcome) -> None:
         """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten."""
         sealed = self._ledger.cipher.seal(outcome_bytes(outcome), b"outcome " + key.encode()).hex()
+        if outcome.memo and ("value" in outcome.memo or "held" in outcome.memo):
+            sealed = HELD + sealed
         task, token = self._task.id, self._task.token
         if self._known is not None:
             self._known[key] = sealed
@@ -165,7 +168,8 @@ class FencedOutcomes:
         )
 
     def _open(self, key: str, sealed: str) -> Outcome:
-        return outcome_of(self._ledger.cipher.open(bytes.fromhex(sealed), b"outcome " + key.encode()), key)
+        plain = sealed.removeprefix(HELD)
+        return outcome_of(self._ledger.cipher.open(bytes.fromhex(plain), b"outcome " + key.encode()), key)
 
 
 async def steps_of(ledger: Ledger, task_id: str, after: float = 0.0) -> Sequence[TaskStep]:

@@ -62,6 +62,11 @@ ADDED: Final = {
 }
 """Columns that tables of format 1 do not have."""
 
+HELD: Final = "h:"
+"""How the stored value of an outcome begins that holds what a handle stands for (`flow.by_reference`)."""
+FORGET_HELD: Final = "UPDATE agentos_outcome SET value='-' WHERE task=? AND substr(value, 1, 2)='h:'"
+"""What a task that is done leaves behind of such values: nothing but that they were there."""
+
 INDEXES: Final = """
 CREATE INDEX IF NOT EXISTS agentos_task_next ON agentos_task(queue, state, tenant, priority, created);
 CREATE INDEX IF NOT EXISTS agentos_task_state ON agentos_task(state, queue);

@@ -134,6 +134,7 @@ def outcome_bytes(outcome: Outcome) -> bytes:
             "detail": outcome.detail,
             "usage": dict(outcome.usage),
             **({"note": outcome.note} if outcome.note else {}),
+            **({"memo": _to_json(outcome.memo)} if outcome.memo is not None else {}),
         }
     )
     if len(data) > VALUE_BYTES_MAX:
@@ -153,6 +154,7 @@ def outcome_of(stored: bytes, key: str) -> Outcome:
             detail=data["detail"],
             usage=data["usage"],
             note=data.get("note", ""),
+            memo=_from_json(data["memo"]) if "memo" in data else None,
         )
     except (KeyError, ValueError, TypeError):
         raise IntegrityError(f"stored outcome of key {key} cannot be read") from None

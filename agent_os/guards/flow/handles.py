@@ -62,13 +62,23 @@ class Handles:
         self._held: OrderedDict[int, Held] = OrderedDict()
         self._count = 0
 
-    def keep(self, value: Any, label: Label, leaves: Mapping[str, Label]) -> str:
-        """Keep a result; return its handle."""
-        self._count += 1
-        self._held[self._count] = Held(value, label, leaves)
+    def begin(self, number: int) -> None:
+        """Let the handles of this session begin after a number, so that those of another one mean nothing here."""
+        self._count = max(self._count, number)
+
+    def keep(self, value: Any, label: Label, leaves: Mapping[str, Label], number: int = 0) -> str:
+        """Keep a result, under the number it had before if it had one; return its handle."""
+        self._count = max(self._count, number) if number else self._count + 1
+        number = number or self._count
+        self._held[number] = Held(value, label, leaves)
         while len(self._held) > HANDLES_MAX:
             self._held.popitem(last=False)
-        return f"ref:{self._count}"
+        return f"ref:{number}"
+
+    def held(self, handle: str) -> tuple[int, Held]:
+        """Return the number and the value of a handle that `keep` has just given out."""
+        number = int(handle.removeprefix("ref:"))
+        return number, self._held[number]
 
     def get(self, handle: str) -> tuple[Any, Label, Held, str]:
         """Return the value of a handle, its label, the result it is part of and where. Raises ActionError."""

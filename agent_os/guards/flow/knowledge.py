@@ -49,6 +49,18 @@ class _Taking:
 
 
 @dataclass(slots=True)
+class Taken:
+    """What taking a result gave: the join of its labels, its leaves, and what made it trusted beyond its manifest."""
+
+    label: Label = TRUSTED
+    leaves: list[leaves.Leaf] = field(default_factory=list)
+    listed: bool = False
+    """It came from a reference list, whose values vouch."""
+    own: list[str] = field(default_factory=list)
+    """Pointers of texts that are the user's own."""
+
+
+@dataclass(slots=True)
 class Knowledge:
     """Grows only. Built by `FlowSession`."""
 
@@ -100,21 +112,23 @@ class Knowledge:
 
     def take(
         self, tool: str, args: Mapping[str, Any], result: Any, spec: ToolSpec | None = None, *,
-        failed: bool = False, performed: bool = True, unread: bool = False,
-    ) -> tuple[Label, list[leaves.Leaf]]:  # fmt: skip
-        """Take a result; return the join of its labels, and its leaves.
+        failed: bool = False, performed: bool = True, unread: bool = False, again: Mapping[str, Any] | None = None,
+    ) -> Taken:  # fmt: skip
+        """Take a result; return the join of its labels, its leaves, and what vouches for it.
 
         `performed` false: the call was stopped and its result stands in a recorded trace only; it then vouches for
         nothing, and what is untrusted in it counts as read all the same. `unread`: the model gets its untrusted parts by
-        handle only, so they taint values and have not spoken.
+        handle only, so they taint values and have not spoken. `again`: the memo of a recorded result; only what was
+        the user's own or listed then is so now.
         """
         spec = spec or self.spec(tool)
         self.calls += 1
         source = f"{kinds.source_of(tool, args)}#{self.calls}"
         if isinstance(result, bytes):
             result = result.decode("utf-8", "replace")
-        if performed and not failed:
-            self._learn_reference(tool, args, spec, result)
+        taken = Taken()
+        if performed and not failed and (again is None or again.get("listed")):
+            taken.listed = self._learn_reference(tool, args, spec, result)
         if spec.derived and derive.carries_content(spec.name, args, result):
             spec = derive.opaque(spec.name, spec.effect)
             value = result
@@ -125,8 +139,7 @@ class Knowledge:
             self.done[spec.name] += 1
         keyed, keys = self._keyed(spec, args)
         objects = kind_of(spec)
-        found: list[leaves.Leaf] = []
-        label = TRUSTED
+        found, label, own = taken.leaves, TRUSTED, frozenset(again.get("own", ()) if again else ())
         echoes = {normal.strict(scalar_text(item)) for _, _, item in scalars(args)} if creates else set()
         taking = _Taking(source, creates, performed and not failed, echoes, unread=unread)
         for leaf in leaves.walk(value, spec, self.calls, source):
@@ -140,6 +153,10 @@ class Knowledge:
                 continue
             found.append(leaf)
             label = label.join(leaf.label) if label is not leaf.label else label
+            if leaf.pointer in own and isinstance(leaf.value, str):
+                self.own_texts.add(hash(leaf.value))
+            if self.own_texts and isinstance(leaf.value, str) and hash(leaf.value) in self.own_texts:
+                taken.own.append(leaf.pointer)
             kind = objects
             if leaf.result is not None and leaf.result.handle:
                 kind = named_kind(leaf.name) or objects
@@ -152,21 +169,26 @@ class Knowledge:
             self._describe(spec, args, found, creates)
         if not unread:
             self.context = self.context.join(label)
-        return label, found
+        taken.label = label
+        return taken
 
-    def _learn_reference(self, tool: str, args: Mapping[str, Any], spec: ToolSpec, result: Any) -> None:
-        """Take a result that comes from a reference list of the policy; one that is so as a whole is trusted text."""
+    def _learn_reference(self, tool: str, args: Mapping[str, Any], spec: ToolSpec, result: Any) -> bool:
+        """Take a result that comes from a reference list of the policy, and return whether it does; one that is so as a
+        whole is trusted text.
+        """
         if spec.effect is not Effect.READ:
-            return
+            return False
         path = next((value for _, name, value in scalars(args) if self._is_path(spec, name, value)), None)
         if path in self.written:
-            return
+            return False
         sources = [kinds.source_of(tool, args)]
         if path is not None:
             sources.append("file:" + str(path).removeprefix(self.workspace + "/"))
-        for source in sources:
-            if self.references.knows(source) and self.references.learn(source, result):
+        listed = [source for source in sources if self.references.knows(source)]
+        for source in listed:
+            if self.references.learn(source, result):
                 self.own_texts.update(hash(item) for _, _, item in scalars({"": result}) if isinstance(item, str))
+        return bool(listed)
 
     def _is_path(self, spec: ToolSpec, name: str, value: Any) -> bool:
         if not isinstance(value, str) or not value:

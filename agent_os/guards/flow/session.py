@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core.action import Action, ToolCall
+from agent_os.core.errors import ActionError
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Integrity, Label
 from agent_os.core.manifest import Effect, ToolSpec
@@ -25,14 +26,15 @@ from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Handles, shown
 from agent_os.guards.flow.judge import Judgement, judge
 from agent_os.guards.flow.kept import Kept, trusted
-from agent_os.guards.flow.knowledge import Knowledge, scalars
+from agent_os.guards.flow.knowledge import Knowledge, Taken, scalars
+from agent_os.guards.flow.memo import Call, held_form, held_of, read_again
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References, spelling
 
 READS_HANDLES: Final = frozenset({"ref_read", "ref_select", "ref_extract"})
 """Tools that take handles as they are (agents/builtin_refs.py)."""
-_INSIDE: Final[ContextVar[Knowledge | None]] = ContextVar("agentos_flow_inside", default=None)
-"""Whose tool is running here; lost across threads without a context, where reading then counts as the model's."""
+_INSIDE: Final[ContextVar[Call | None]] = ContextVar("agentos_flow_inside", default=None)
+"""The tool's run that this is a part of; lost across threads without a context, where reading then counts as the model's."""
 
 
 class FlowSession:
@@ -59,6 +61,7 @@ class FlowSession:
         self._trusted_paths = trusted_paths
         self._kept = Kept(labels, principal)
         self.handles: Handles | None = Handles() if by_reference else None
+        self._runs: dict[int, Call] = {}
 
     @property
     def context(self) -> Label:
@@ -79,7 +82,23 @@ class FlowSession:
         If that fails, everything but the prompt counts as tainted from here on (fail closed), and the error is raised.
         """
         try:
-            return self._observe(action, outcome)
+            return self._observe(action, outcome, self._runs.pop(id(action), None))
+        except Exception:
+            self.distrust()
+            raise
+
+    def recall(self, action: Action, outcome: Outcome) -> None:
+        """Take an outcome that an earlier run recorded: what was read then has been read, and its handles are known again.
+
+        Without a memo nobody knows what it was: everything but the prompt counts as tainted.
+        """
+        memo = outcome.memo
+        if memo is None:
+            self.distrust()
+        if not memo:
+            return
+        try:
+            self._observe(action, replace(outcome, value=memo.get("value", outcome.value)), None, memo)
         except Exception:
             self.distrust()
             raise
@@ -88,46 +107,84 @@ class FlowSession:
         """Let everything but the prompt count as tainted from here on: what was read elsewhere is not known here."""
         self._known.read_untrusted = self._known.taint.saturated = True
 
-    def _observe(self, action: Action, outcome: Outcome) -> Outcome:
+    def _observe(
+        self, action: Action, outcome: Outcome, call: Call | None, again: Mapping[str, Any] | None = None
+    ) -> Outcome:
         tool, args, spec = kinds.call_of(action, self._known.spec)
         if self.handles is not None and tool in READS_HANDLES - {"ref_read"} and outcome.ok:
-            return replace(
-                outcome, label=TRUSTED, leaves=()
-            )  # handles, and what the runtime chose among trusted fields
+            self._restore(self.handles, again or {})
+            memo = {"taken": True, **(call.memo() if call is not None else {})}
+            # handles, and what the runtime chose among trusted fields
+            return replace(outcome, label=TRUSTED, leaves=(), memo=memo)
         if tool == "model.call":  # the model's words stand on what it has read, and that is known already
-            return replace(outcome, label=self._known.context, leaves=())
+            return replace(outcome, label=self._known.context, leaves=(), memo={})
         handles = self.handles if outcome.ok and tool not in READS_HANDLES else None
-        inside = handles is not None and not isinstance(action, ToolCall) and _INSIDE.get() is self._known
-        kept = self._kept_label(tool, args, outcome)
-        if outcome.ok and self._own_text(tool, args, kept):
+        within = _INSIDE.get() if not isinstance(action, ToolCall) else None
+        within = within if within is not None and within.known is self._known else None
+        kept = self._kept_label(tool, args, outcome, again)
+        if outcome.ok and (again.get("whole", False) if again is not None else self._own_text(tool, args, kept)):
             for text in _texts(outcome.value):
                 self._known.own_texts.add(hash(text))
             label = replace(TRUSTED, sources=(kinds.source_of(tool, args),))
-            return replace(outcome, label=label if kept is None else label.join(kept), leaves=())
+            label = label if kept is None else label.join(kept)
+            return replace(outcome, label=label, leaves=(), memo=_memo(whole=True, kept=kept))
+        if again is not None and outcome.ok:
+            read_again(self._known, again.get("reads", ()), _texts(outcome.value))
         result = outcome.value if outcome.ok else outcome.detail
-        by_handle = inside or (handles is not None and isinstance(action, ToolCall) and spec.effect is Effect.READ)
-        label, found = self._known.take(tool, args, result, spec, failed=not outcome.ok, unread=by_handle)
+        reads = handles is not None and isinstance(action, ToolCall) and spec.effect is Effect.READ
+        by_handle = reads or (handles is not None and within is not None)
+        taken = self._known.take(tool, args, result, spec, failed=not outcome.ok, unread=by_handle, again=again)
+        label = taken.label
         if kept is not None:
             label = label.join(kept)
             self._known.guard(_texts(outcome.value), kept)
         if outcome.ok:
-            self._remember(tool, args)
-        if by_handle and not inside and handles is not None and label.integrity is Integrity.UNTRUSTED:
-            return self._by_handle(handles, outcome, label, found, spec)
-        leaves_kept = tuple((leaf.pointer, leaf.label) for leaf in found if leaf.label != label)
-        return replace(outcome, label=label, leaves=leaves_kept)
+            self._remember(tool, args, again=again is not None)
+        if within is not None:
+            path = str(args.get("path", ""))
+            within.read("file:" + path.removeprefix(self._known.workspace + "/"), path, kept, taken.listed)
+        memo = _memo(listed=taken.listed, own=taken.own, kept=kept) | (call.memo() if call is not None else {})
+        if reads and handles is not None and label.integrity is Integrity.UNTRUSTED:
+            return self._by_handle(handles, outcome, replace(taken, label=label), spec, memo, again)
+        leaves_kept = tuple((leaf.pointer, leaf.label) for leaf in taken.leaves if leaf.label != label)
+        return replace(outcome, label=label, leaves=leaves_kept, memo=memo)
 
     def _by_handle(
-        self, handles: Handles, outcome: Outcome, label: Label, found: list[leaves.Leaf], spec: ToolSpec
-    ) -> Outcome:
+        self, handles: Handles, outcome: Outcome, taken: Taken, spec: ToolSpec, memo: Mapping[str, Any],
+        again: Mapping[str, Any] | None,
+    ) -> Outcome:  # fmt: skip
         """Return an outcome whose untrusted parts are handles: what the model sees has not spoken to it."""
         value = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
         structured = leaves.structured(value, bool(spec.results))
-        if spec.derived or not any(leaf.pointer for leaf in found):
+        if spec.derived or not any(leaf.pointer for leaf in taken.leaves):
             structured = value
-        handle = handles.keep(structured, label, {leaf.pointer: leaf.label for leaf in found})
-        seen, seen_label = shown(structured, handle, found, drafted=spec.derived)
-        return replace(outcome, value=seen, label=seen_label, leaves=())
+        number = int(again.get("handle", 0)) if again is not None else 0
+        handle = handles.keep(structured, taken.label, {leaf.pointer: leaf.label for leaf in taken.leaves}, number)
+        seen, seen_label = shown(structured, handle, taken.leaves, drafted=spec.derived)
+        memo = {**memo, "value": outcome.value, "handle": handles.held(handle)[0]}
+        return replace(outcome, value=seen, label=seen_label, leaves=(), memo=memo)
+
+    def _restore(self, handles: Handles, again: Mapping[str, Any]) -> None:
+        """Keep again what a recalled reference tool handed out, and let what it chose vouch."""
+        for form in again.get("held", ()):
+            number, held = held_of(form)
+            handles.keep(held.value, held.label, held.leaves, number)
+        self._known.chosen.update(again.get("chosen", ()))
+
+    def keep(self, value: Any, label: Label, held_leaves: Mapping[str, Label]) -> str:
+        """Keep a value that a reference tool made; return its handle. Raises ActionError in a session without handles."""
+        if self.handles is None:
+            raise ActionError("this session has no handles", field="ref")
+        handle = self.handles.keep(value, label, held_leaves)
+        call = _INSIDE.get()
+        if call is not None and call.known is self._known:
+            call.held.append(held_form(*self.handles.held(handle)))
+        return handle
+
+    def begin_handles(self, number: int) -> None:
+        """Let handles of this session begin after a number: those of another session mean nothing here."""
+        if self.handles is not None:
+            self.handles.begin(number)
 
     def resolve(self, action: Action) -> Action:
         """Return a tool call with the handles among its arguments filled in. Raises ActionError for an unknown one."""
@@ -143,7 +200,10 @@ class FlowSession:
     @contextlib.contextmanager
     def inside(self, action: Action) -> Iterator[None]:
         """Mark what happens in here as a tool's own doing: what it reads reaches the model through its result alone."""
-        token = _INSIDE.set(self._known if isinstance(action, ToolCall) else None)
+        call = Call(self._known) if isinstance(action, ToolCall) else None
+        if call is not None:
+            self._runs[id(action)] = call
+        token = _INSIDE.set(call)
         try:
             yield
         finally:
@@ -151,7 +211,11 @@ class FlowSession:
 
     def choose(self, record: Mapping[str, Any]) -> None:
         """Let the trusted values of a record that the runtime chose as the prompt asked vouch for an authority."""
-        self._known.chosen.update(spelling(scalar_text(value)) for value in record.values() if value not in (None, ""))
+        chosen = [spelling(scalar_text(value)) for value in record.values() if value not in (None, "")]
+        self._known.chosen.update(chosen)
+        call = _INSIDE.get()
+        if call is not None and call.known is self._known:
+            call.chosen.extend(chosen)
 
     @property
     def words(self) -> Prompt:
@@ -175,7 +239,8 @@ class FlowSession:
         self, tool: str, args: Mapping[str, Any], result: Any, *, failed: bool = False, performed: bool = True
     ) -> tuple[Label, list[leaves.Leaf]]:
         """Take the result of a tool call; `performed` false: it was stopped, and vouches for nothing."""
-        return self._known.take(tool, args, result, failed=failed, performed=performed)
+        taken = self._known.take(tool, args, result, failed=failed, performed=performed)
+        return taken.label, taken.leaves
 
     def child(self, task: str = "") -> FlowSession:
         """Return the guard of a sub-agent.
@@ -187,8 +252,12 @@ class FlowSession:
         other._known, other._kept, other.handles = self._known, self._kept, self.handles
         return other
 
-    def _kept_label(self, tool: str, args: Mapping[str, Any], outcome: Outcome) -> Label | None:
-        """Return the label that an earlier write left on what was read."""
+    def _kept_label(
+        self, tool: str, args: Mapping[str, Any], outcome: Outcome, again: Mapping[str, Any] | None
+    ) -> Label | None:
+        """Return the label that an earlier write left on what was read, or that it had when it was read first."""
+        if again is not None:
+            return Label.from_json(again["kept"]) if "kept" in again else None
         if not outcome.ok:
             return None
         if tool == "memory.read":
@@ -210,10 +279,16 @@ class FlowSession:
             return False
         return any(path == known or path.startswith(known.rstrip("/") + "/") for known in self._trusted_paths)
 
-    def _remember(self, tool: str, args: Mapping[str, Any]) -> None:
-        """Keep the label of what was written: a memory keeps it for ever, a file has lost its trust."""
+    def _remember(self, tool: str, args: Mapping[str, Any], *, again: bool) -> None:
+        """Keep the label of what was written: a memory keeps it for ever, a file has lost its trust.
+
+        What is recalled was kept when it was written; only this session must hear of it.
+        """
         path = str(args.get("path", ""))
-        if tool == "memory.write":
+        if again:
+            if tool in ("fs.write", "fs.delete") and self._known.read_untrusted:
+                self._known.written.add(path)
+        elif tool == "memory.write":
             value = args.get("value")
             self._kept.remembered(str(args.get("key", "")), value, self._known.label_of(value))
         elif tool == "fs.delete":
@@ -247,3 +322,19 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, bytes):
         return [value.decode("utf-8", "replace")]
     return [item for _, _, item in scalars({"": value}) if isinstance(item, str)]
+
+
+def _memo(
+    *, whole: bool = False, listed: bool = False, own: list[str] | None = None, kept: Label | None = None
+) -> dict[str, Any]:
+    """Return what a recorded outcome says of itself: what made it more, or less, than its manifest says."""
+    said: dict[str, Any] = {"taken": True}
+    if whole:
+        said["whole"] = True
+    if listed:
+        said["listed"] = True
+    if own:
+        said["own"] = own
+    if kept is not None:
+        said["kept"] = kept.to_json()
+    return said

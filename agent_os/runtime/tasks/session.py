@@ -10,6 +10,7 @@ Threats: a fork bomb; a child whose parent is over; two equal spawns that swap t
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,9 @@ from agent_os.effects.durable.family import Family
 from agent_os.monitor import Monitor
 from agent_os.runtime.rights import granted, limits_of
 
+HANDLES_APART: Final = 10_000
+HANDLE_RANGES: Final = 90_000
+"""A child's handles begin in a range of its own: one that its parent wrote into its text means nothing to it."""
 BOUND: Final = "past-a-bound"
 """Outcome of a spawn that would be one child too many: `detail` names the rule."""
 
@@ -190,6 +194,7 @@ class TaskSession:
                 flow.prompt(text)
             if knowledge["tainted"]:
                 flow.distrust()
+            flow.begin_handles(HANDLES_APART * (1 + zlib.crc32(self.task.id.encode()) % HANDLE_RANGES))
 
     async def gather(self, *children: Child | str) -> list[ChildResult]:
         """Return how children ended, in the order asked for; while one is open this run ends and its task waits.

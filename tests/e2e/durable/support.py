@@ -26,6 +26,9 @@ START_SECONDS = 120
 class Site:
     """A state directory, a workspace with a policy, and the workers started here."""
 
+    worker = "tests.e2e.durable.worker"
+    """The module that a worker process runs."""
+
     def __init__(self, root: Path, tasks: str = "") -> None:
         self.state, self.work, self.tasks = root / "state", root / "work", tasks
         self.work.mkdir()
@@ -47,7 +50,7 @@ class Site:
     def start(self, lease: float = 2.0, *extra: str) -> subprocess.Popen[str]:
         """Start a worker process and wait until it works."""
         worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.durable.worker", str(self.state), str(lease), *extra],
+            [sys.executable, "-m", self.worker, str(self.state), str(lease), *extra],
             stdout=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
         self.workers.append(worker)

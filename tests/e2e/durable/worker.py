@@ -278,18 +278,19 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-def runtime(state: Path, lease: float, concurrency: int | None = None, tasks: str = "") -> TaskRuntime:
+def runtime(
+    state: Path, lease: float, concurrency: int | None = None, tasks: str = "", programs: Mapping[str, Any] = PROGRAMS
+) -> TaskRuntime:
     """Return a worker on a state directory."""
     environment = {**os.environ, "AGENTOS_STATE": str(state), "AGENTOS_TASKS": tasks}
-    return TaskRuntime(environment=environment, programs=PROGRAMS, lease_seconds=lease, concurrency=concurrency)
+    return TaskRuntime(environment=environment, programs=programs, lease_seconds=lease, concurrency=concurrency)
 
 
-async def main() -> None:
+async def main(programs: Mapping[str, Any] = PROGRAMS) -> None:
     """Work until killed or fenced."""
     concurrency = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    worker = await runtime(
-        Path(sys.argv[1]), float(sys.argv[2]), concurrency, os.environ.get("AGENTOS_TASKS", "")
-    ).open()
+    tasks = os.environ.get("AGENTOS_TASKS", "")
+    worker = await runtime(Path(sys.argv[1]), float(sys.argv[2]), concurrency, tasks, programs).open()
     print("ready", worker.engine.worker, flush=True)
     await worker.engine.fenced.wait()
     print("fenced", flush=True)

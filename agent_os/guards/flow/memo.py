@@ -1,0 +1,67 @@
+"""What a session must know again when a recorded outcome is returned without its effect: written down, and read back. Pure.
+
+A durable task that begins again gets the outcomes of its earlier runs, and its guard is a new one. Each outcome therefore
+carries a memo (`Outcome.memo`, sealed with the outcome): that its text was the user's own, that a list vouched, what label a
+file had when it was read, and the value behind a handle under the number the model knows it by. Threat: a task that is
+killed, or parked on purpose, and forgets that it read untrusted text; a memo may only ever repeat what was so then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent_os.core.label import Label
+from agent_os.guards.flow.handles import Held
+from agent_os.guards.flow.knowledge import Knowledge
+
+INNER_READS_MAX: Final = 1000
+"""Reads inside one tool call whose labels are written down; of a tool that reads more, nothing vouches when it is recalled."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One run of a tool: whose it is, what was read inside it, and what it handed out by handle or chose."""
+
+    known: Knowledge
+    reads: list[dict[str, Any]] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+
+    def read(self, source: str, path: str, label: Label | None, listed: bool) -> None:
+        """Write down a read whose label is not what the tool's result alone would say."""
+        if (label is not None or listed) and len(self.reads) <= INNER_READS_MAX:
+            kept = label.to_json() if label is not None else None
+            self.reads.append({"source": source, "path": path, "kept": kept, "listed": listed})
+
+    def memo(self) -> dict[str, Any]:
+        """Return what of the run the memo of its outcome says."""
+        said = {"reads": self.reads, "held": self.held, "chosen": self.chosen}
+        return {name: value for name, value in said.items() if value}
+
+
+def held_form(handle: int, held: Held) -> dict[str, Any]:
+    """Return a held value as a memo has it."""
+    leaves = [[pointer, label.to_json()] for pointer, label in held.leaves.items()]
+    return {"handle": handle, "value": held.value, "label": held.label.to_json(), "leaves": leaves}
+
+
+def held_of(form: Mapping[str, Any]) -> tuple[int, Held]:
+    """Return a held value and its number from a memo. Raises KeyError, ValueError, TypeError for what is none."""
+    leaves = {str(pointer): Label.from_json(label) for pointer, label in form["leaves"]}
+    return int(form["handle"]), Held(form["value"], Label.from_json(form["label"]), leaves)
+
+
+def read_again(known: Knowledge, reads: Iterable[Mapping[str, Any]], texts: list[str]) -> None:
+    """Take what was read inside a recalled tool call: labels of files, and lists that vouched; `texts` is what it returned."""
+    said = list(reads)
+    for read in said[:INNER_READS_MAX]:
+        if read["kept"] is not None:
+            if read["path"]:
+                known.written.add(read["path"])
+            known.guard(texts, Label.from_json(read["kept"]))
+        elif read["listed"] and len(said) <= INNER_READS_MAX:
+            for text in texts:
+                if known.references.learn(read["source"], text):
+                    known.own_texts.add(hash(text))
