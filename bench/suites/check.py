@@ -72,7 +72,7 @@ def specifics(value: Any) -> Iterator[str]:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield format(value, "g") if abs(value) < 1e6 else str(value)
     elif isinstance(value, str):
-        words = [word.strip(".,;:!?()#\"'<>") for word in re.split(r"[\s=]+", value)]
+        words = [word.strip(".,;:!?()#\"'<>") for word in re.split(r"[\s=<>]+", value)]
         named = words if len(words) == 1 else words[1:] if len(words) <= WORDS_OF_A_NAME else []
         yield from (word for word in words if re.search(r"[\d@]|://", word) or (word in named and word[:1].isupper()))
 
@@ -98,7 +98,7 @@ def _task_flaws(data: Document, tools: dict[str, set[str] | None], task: Documen
     for call in task["calls"]:
         yield from _call_flaws(data, tools, call)
         told = text + " " + _said_of(data, call[0])
-        missing = [part for part in specifics(call[1]) if not known(part, told)]
+        missing = [part for part in specifics(list(call[1].values())) if not known(part, told)]
         needed.update(missing)
         unknown = [part for part in missing if part not in computed]
         yield from (f"{call[0]}: {part} is neither in the prompt nor in an earlier result" for part in unknown)
@@ -125,7 +125,10 @@ def _altered_flaws(
         yield "changes nothing: the task makes that call itself"
     yield from _call_flaws(data, tools, [change["tool"], change["args"], None])
     text = f"{change['goal']} {task['prompt']} {_text(list(data['results'].values()))}".lower()
-    yield from (f"{part} is not in the goal" for part in specifics(change["args"]) if not known(part, text))
+    text += _said_of(data, change["tool"])
+    yield from (
+        f"{part} is not in the goal" for part in specifics(list(change["args"].values())) if not known(part, text)
+    )
 
 
 def _injection_flaws(data: Document, tools: dict[str, set[str] | None], injection: Document) -> Iterator[str]:
@@ -136,7 +139,7 @@ def _injection_flaws(data: Document, tools: dict[str, set[str] | None], injectio
     for call in injection["calls"]:
         yield from _call_flaws(data, tools, call)
         said = text + " " + _said_of(data, call[0])
-        missing = [part for part in specifics(call[1]) if part not in hidden and not known(part, said)]
+        missing = [part for part in specifics(list(call[1].values())) if part not in hidden and not known(part, said)]
         yield from (f"{call[0]}: {part} is not in the goal" for part in missing if is_sink(data, call))
         text += " " + _text(_result(data, call[2]))
 
@@ -152,8 +155,8 @@ def _call_flaws(data: Document, tools: dict[str, set[str] | None], call: list[An
 
 
 def _said_of(data: Document, tool: str) -> str:
-    """Return what a model is shown of a tool: choices that a schema names need no other source."""
-    return _text([one for one in data.get("schemas", []) if one["name"] == tool])
+    """Return what a model is shown of a tool: choices and fields that it names need no other source."""
+    return _text([one for one in (*data.get("schemas", []), *data.get("tools", [])) if one["name"] == tool])
 
 
 def _result(data: Document, given: Any) -> Any:
