@@ -1,17 +1,17 @@
 """Content stages: what bodies pass through under policy. Each has a deadline, and a stage that fails denies.
 
-A stage sees whole bodies (bounded by `Limits.body_inspect_bytes`); what is streamed passes only the meters here:
-size, growth of compressed bodies, type. Threat: archive bombs, bodies too large to look at, content of a kind the
-policy never meant.
+A stage sees whole bodies (bounded by `Limits.body_inspect_bytes`), or follows one that streams (`passing.py`); what no stage
+asks for passes only the meters here: size, growth of compressed bodies, type. Threat: archive bombs, bodies too large to look
+at, content of a kind the policy never meant.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from agent_os.core.action import NetRequest
 from agent_os.core.ports import Door
@@ -22,6 +22,7 @@ from agent_os.effects.proxy.rules import Treatment
 CODINGS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content codings the guard can open -> zlib window bits."""
 _PIECE_BYTES: Final = 1 << 18
+T = TypeVar("T")
 
 
 class ContentError(Exception):
@@ -65,6 +66,39 @@ class Stage(Protocol):
         ...
 
 
+class Follower(Protocol):
+    """An inspector of one body that streams. What it returns may go on; what it holds waits for what follows."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether something waits that could go on if nothing follows."""
+        ...
+
+    async def feed(self, data: bytes, *, last: bool) -> bytes:
+        """Take the next bytes (decoded) and return what may go on. Raises ContentError."""
+        ...
+
+    async def rest(self) -> bytes:
+        """Return what waits: nothing followed for a while. Raises ContentError."""
+        ...
+
+
+class StreamStage(Stage, Protocol):
+    """A stage that need not see every body whole."""
+
+    def follow(self, content_type: str, treatment: Treatment) -> Follower | None:
+        """Return what follows a response of this type, or None where it must be read whole."""
+        ...
+
+
+class HeadStage(Stage, Protocol):
+    """A stage that looks at the fields of a response as well."""
+
+    async def inspect_fields(self, fields: Sequence[tuple[str, str]], treatment: Treatment) -> list[tuple[str, str]]:
+        """Return the fields that go on. Raises ContentError."""
+        ...
+
+
 class Restorer(Protocol):
     """Puts originals back into one response whose chunks may be cut anywhere (privacy: pseudonyms went out)."""
 
@@ -88,22 +122,53 @@ async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) 
     judged as it is.
     """
     for stage in stages:
-        try:
-            if not stage.wants(content.direction, content.host, content.treatment):
-                continue
-            async with asyncio.timeout(limits.stage_seconds):
-                body = await stage.inspect(content)
-        except ContentError:
-            raise
-        except TimeoutError:
-            raise ContentError(f"content.{stage.name}", "the inspection took too long") from None
-        except Exception as error:
-            raise ContentError(f"content.{stage.name}", f"the inspection failed: {type(error).__name__}") from None
+        if not wanted((stage,), content.direction, content.host, content.treatment):
+            continue
+        body = await in_time(stage.name, stage.inspect(content), limits)
         if body != content.body:
             if content.direction == "request":
                 raise ContentError(f"content.{stage.name}", "a request cannot be changed after it was judged")
             content = replace(content, body=body)
     return content.body
+
+
+async def run_head_stages(
+    stages: Sequence[Stage], fields: list[tuple[str, str]], host: str, treatment: Treatment, limits: Limits
+) -> list[tuple[str, str]]:
+    """Show the fields of a response to every stage that looks at them; return those that go on. Raises ContentError."""
+    for stage in stages:
+        look = getattr(stage, "inspect_fields", None)
+        if look is None or not wanted((stage,), "response", host, treatment):
+            continue
+        fields = await in_time(stage.name, look(fields, treatment), limits)
+    return fields
+
+
+def follow(stages: Sequence[Stage], content_type: str, host: str, treatment: Treatment) -> list[Follower] | None:
+    """Return what follows a response that streams, or None where a stage must see it whole."""
+    found: list[Follower] = []
+    for stage in stages:
+        if not wanted((stage,), "response", host, treatment):
+            continue
+        offer = getattr(stage, "follow", None)
+        follower = offer(content_type, treatment) if offer is not None else None
+        if follower is None:
+            return None
+        found.append(follower)
+    return found
+
+
+async def in_time(name: str, work: Awaitable[T], limits: Limits) -> T:
+    """Return what a stage returns. Raises ContentError when it fails or is late."""
+    try:
+        async with asyncio.timeout(limits.stage_seconds):
+            return await work
+    except ContentError:
+        raise
+    except TimeoutError:
+        raise ContentError(f"content.{name}", "the inspection took too long") from None
+    except Exception as error:
+        raise ContentError(f"content.{name}", f"the inspection failed: {type(error).__name__}") from None
 
 
 async def read_whole(body: Body, most: int, limits: Limits) -> bytes:
@@ -149,6 +214,11 @@ class Inflation:
         self._limits, self._keep = limits, keep
         self._in = self._out = 0
         self.kept: list[bytes] = []
+
+    def take(self) -> bytes:
+        """Return what came out since the last call (`keep` only)."""
+        out, self.kept = b"".join(self.kept), []
+        return out
 
     @property
     def complete(self) -> bool:

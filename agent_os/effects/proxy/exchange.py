@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import Final
 
 from agent_os.core.action import NetRequest
@@ -35,12 +34,12 @@ from agent_os.effects.proxy.request import (
     sent_fields,
     sent_target,
 )
-from agent_os.effects.proxy.response import forward_response, inspect_response, read_response_head
+from agent_os.effects.proxy.response import forward_response, inspect_response, last_words, read_response_head
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, route_meter, settle
+from agent_os.effects.proxy.sending import acceptable, upload, without_keys
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
-from agent_os.guards.egress import redact_keys
-from agent_os.guards.egress.placeholders import BodyFiller, PlaceholderError, fill_body, fill_fields, fill_target
+from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -196,7 +195,7 @@ class Requests:
                 whole = await read_whole(body, most, parts.limits)
             plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
             if plain and treatment.redact_keys:
-                head, whole, plain = _without_keys(head, whole or b"", plain)
+                head, whole, plain = without_keys(head, whole or b"", plain)
             action = plan_action(asked, head, flow.principal, body=plain, size=max(head.length, len(whole or b"")))
             if plain:
                 content = Content("request", asked.host, asked.port, content_type, plain, treatment, action)
@@ -292,7 +291,7 @@ class Requests:
             decision = parts.refusal(f"secrets.{error.name}".rstrip("."), str(error))
             denied(parts, self.flow, decision, "secret")
             return Outcome(error="denied"), self._deny(decision, head, asked.host, asked.port, body_done=body.done)
-        fields = _acceptable(fields, secrets, parts, route)
+        fields = acceptable(fields, secrets, parts, route)
         try:
             upstream = await self.upstream(route)
         except UpstreamError as error:
@@ -314,14 +313,16 @@ class Requests:
         self, head: Head, route: Route, upstream: Stream, body: Body, secrets: Resolved, chunked: bool
     ) -> tuple[Outcome, bool]:
         """Upload while the response may already come; a response that ends first ends the upload."""
-        upload = asyncio.ensure_future(self._upload(head, route, upstream, body, secrets, chunked))
+        sending = asyncio.ensure_future(
+            upload(self.parts, self.flow, head, route, upstream, body, secrets, chunked=chunked)
+        )
         answer = asyncio.ensure_future(self._answer(head, route, upstream, secrets))
         try:
-            await asyncio.wait({upload, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if upload.done() and upload.exception() is not None and not answer.done():
+            await asyncio.wait({sending, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and sending.exception() is not None and not answer.done():
                 answer.cancel()
                 upstream.abort()
-                error = upload.exception()
+                error = sending.exception()
                 if isinstance(error, DeniedError):
                     self._deny(error.decision, head, route.host, route.port)
                     return Outcome(error="denied"), False
@@ -329,38 +330,16 @@ class Requests:
                     raise error
                 return Outcome(error="broken-off", detail=str(error)), False
             outcome, keep = await answer
-            if not upload.done():
+            if not sending.done():
                 self._drop_upstream()
                 return outcome, False
             return outcome, keep
         finally:
-            for task in (upload, answer):
+            for task in (sending, answer):
                 if not task.done():
                     task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
-
-    async def _upload(
-        self, head: Head, route: Route, upstream: Stream, body: Body, secrets: Resolved, chunked: bool
-    ) -> None:
-        limit = route.treatment.request_bytes or self.parts.limits.request_bytes
-        filler = BodyFiller(secrets.values, head.get("content-type"))
-        opened = not head.get("content-encoding")
-        while not body.done:
-            piece = await body.read()
-            if limit and body.size > limit:
-                decision = self.parts.refusal("content.size", "the request body is larger than allowed")
-                denied(self.parts, self.flow, decision, "upload")
-                raise DeniedError(decision)
-            if opened:
-                piece = filler.ready(piece, last=body.done)
-                await secrets.learn(piece)
-                piece = filler.fill(piece)
-            if piece:
-                upstream.write(http1.chunk(piece) if chunked else piece)
-                await upstream.drain()
-        if chunked:
-            upstream.write(http1.chunk(b""))
 
     async def upstream(self, route: Route) -> Stream:
         """Return the connection of this client to the route's destination; a new one where the old has ended."""
@@ -374,7 +353,7 @@ class Requests:
     # ---- the response -----------------------------------------------------------------------------------------------
 
     async def _answer(self, head: Head, route: Route, upstream: Stream, secrets: Resolved) -> tuple[Outcome, bool]:
-        parts, client = self.parts, self._client
+        parts, client, flow = self.parts, self._client, self.flow
         try:
             response = await read_response_head(upstream, head.method, parts.limits)
             if response.status == 101:
@@ -384,7 +363,7 @@ class Requests:
                     "egress.bytes", "the answer is larger than what this destination's byte budget has left"
                 )
             body = Body(upstream, response.length)
-            start, whole = await inspect_response(parts, head, route, response, body, secrets, self._hold)
+            checked = await inspect_response(parts, head, route, response, body, secrets, self._hold)
         except (HttpError, StreamClosedError) as error:
             self._drop_upstream()
             status = error.status if isinstance(error, HttpError) else 502
@@ -399,39 +378,19 @@ class Requests:
             )
         keep = head.keep_alive and head.minor == 1
         try:
-            await forward_response(parts, client, head, response, body, start, whole, keep, secrets, route)
+            await forward_response(parts, client, head, response, body, checked, keep, secrets, route)
         except (HttpError, StreamClosedError, ContentError) as error:
             self._drop_upstream()
-            client.abort()
+            if isinstance(error, ContentError):
+                denied(parts, flow, parts.refusal(error.rule, error.reason), "response")
+                client.write(last_words(response, head, error))
+                client.break_off()
+            else:
+                client.abort()
             return Outcome({"status": response.status}, error="broken-off", detail=str(error)), False
+        finally:
+            if checked.passing is not None:
+                await checked.passing.close()
         if not response.keep_alive or upstream.buffer:
             self._drop_upstream()
         return Outcome({"status": response.status}), keep
-
-
-def _without_keys(head: Head, whole: bytes, plain: bytes) -> tuple[Head, bytes, bytes]:
-    """Return a request without API keys in its body: head, bytes to send, opened body."""
-    try:
-        clean = redact_keys(plain.decode()).encode()
-    except UnicodeDecodeError:
-        raise ContentError("egress.middleware", "the body is no text, and keys must be taken out of it") from None
-    if clean == plain:
-        return head, whole, plain
-    fields = tuple((name, value) for name, value in head.fields if name != "content-encoding")
-    return replace(head, fields=fields), clean, clean
-
-
-def _acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, route: Route) -> list[tuple[str, str]]:
-    """Return the fields without those whose answers the guard could not look into, where it must.
-
-    A part of a body is asked for whole then: what is found in it could be cut in two by ranges.
-    """
-    if secrets.masker is not None or (parts.restorer is not None and parts.restorer(parts.door, "") is not None):
-        allowed = "identity"
-    elif wanted(parts.stages, "response", route.host, route.treatment):
-        allowed = "gzip, deflate"
-        fields = [(name, value) for name, value in fields if name not in ("range", "if-range")]
-    else:
-        return fields
-    kept = [(name, value) for name, value in fields if name != "accept-encoding"]
-    return [*kept, ("accept-encoding", allowed)]

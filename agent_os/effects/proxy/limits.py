@@ -36,6 +36,14 @@ FLOW_HISTORY_MAX: Final = 512
 FLOW_LOG_BYTES_MAX: Final = 64 * MIB
 OBSERVED_MAX: Final = 10_000
 """Distinct actions that observe mode keeps for `policy learn`."""
+FOLLOW_BYTES: Final = 64 * KIB
+"""Bytes of a followed body that are put together before a look, if they are there already."""
+FOLLOW_HELD_BYTES: Final = 2 * MIB
+"""Memory that one followed body is counted with."""
+FOLLOW_QUIET_SECONDS: Final = 0.5
+"""After so long without a byte what waits in a followed body goes on: it was looked at, and nothing followed."""
+FOLLOW_BEGIN_SECONDS: Final = 0.5
+"""How long the head of a followed text waits for its first bytes: what is found in them is still a 403."""
 INFORMATIONAL_MAX: Final = 8
 """1xx responses before a final one."""
 

@@ -1,16 +1,16 @@
-"""What may not stand in an answer: findings of detectors in a response body, judged by an endpoint's rules. Pure.
+"""What may not stand in an answer: findings of detectors in a response's head and body, judged by an endpoint's rules. Pure.
 
-A body is looked at leaf by leaf where it is JSON (escapes hide nothing then) and as one text otherwise. `do: deny` refuses
-the whole response, `do: mask` puts `[REDACTED_TYPE]` in the place of each finding. Fails closed: a rule that asks for an
-entity nobody here can find, and a body that is no text, are refusals. Threat: an answer that brings personal data or
-secrets into an agent's context, from where they travel on.
+A body is looked at leaf by leaf where it is JSON (escapes hide nothing then) and as one text otherwise, a head field by field.
+`do: deny` refuses the whole response, `do: mask` puts `[REDACTED_TYPE]` in the place of each finding. Fails closed: a rule
+that asks for an entity nobody here can find, and a body that is no text, are refusals. Threat: an answer that brings personal
+data or secrets into an agent's context, from where they travel on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from agent_os.core.action import NetRequest
 from agent_os.core.facts import Finding
@@ -57,10 +57,45 @@ def masked(body: Any, findings: Sequence[Finding], rules: Sequence[FindingRule])
     for item in findings:
         if any(rule.meets(item) for rule in rules if not rule.deny):
             chosen.setdefault(item.pointer, []).append(item)
-    if not chosen:
-        return body
-    changed = replaced(_carrier(body), lambda pointer, text: _without(text, chosen.get(pointer, ())))
+    return rewritten(body, lambda pointer, text: _without(text, chosen.get(pointer, ()))) if chosen else body
+
+
+def rewritten(body: Any, change: Callable[[str, str], str]) -> Any:
+    """Return the body with `change(pointer, text)` for the texts that `texts_in` names; the very same if none changed."""
+    changed = replaced(_carrier(body), change)
     return changed.body if isinstance(changed, NetRequest) else body
+
+
+# ---- header fields --------------------------------------------------------------------------------------------------
+
+_PROTOCOL: Final = frozenset(
+    {"accept-ranges", "age", "allow", "cache-control", "connection", "content-encoding", "content-language",
+     "content-length", "content-range", "content-security-policy", "content-type", "date", "etag", "expires",
+     "last-modified", "retry-after", "server", "strict-transport-security", "vary", "via", "x-powered-by"}
+)  # fmt: skip
+"""Fields in the protocol's own words: guesses about names, dates and places say nothing there."""
+_GUESSED: Final = frozenset({"DATE_TIME", "URL", "PERSON", "LOCATION", "ORGANIZATION", "NRP", "AGE", "PHONE_NUMBER"})
+_LINKS: Final = frozenset({"location", "content-location", "link", "content-security-policy", "report-to", "nel"})
+_COOKIE_TOKENS: Final = frozenset({"SECRET_TOKEN", "SECRET_JWT"})
+"""What a cookie is made of: the token of the client's own session."""
+
+
+def counted(found: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of a response's head (pointers `/<number>/<field name>`) without what a field holds by design."""
+    return [item for item in found if not _by_design(item.pointer.rpartition("/")[2], item.type)]
+
+
+def _by_design(name: str, kind: str) -> bool:
+    return (
+        (name in _PROTOCOL and kind in _GUESSED)
+        or (name in _LINKS and kind == "URL")
+        or (name == "set-cookie" and (kind in _COOKIE_TOKENS or kind == "DATE_TIME"))
+    )
+
+
+def masked_field(value: str, found: Sequence[Finding], rules: Sequence[FindingRule]) -> str:
+    """Return the value of a header field with the findings that a masking rule meets replaced."""
+    return _without(value, [item for item in found if any(rule.meets(item) for rule in rules if not rule.deny)])
 
 
 def _carrier(body: Any) -> NetRequest:

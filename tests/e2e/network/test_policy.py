@@ -91,7 +91,7 @@ async def session(tmp_path: Path) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, text: str) -> AsyncIterator[Session]:
+async def opened(tmp_path: Path, text: str, limits: Limits | None = None) -> AsyncIterator[Session]:
     """A session under a policy text."""
     authority = TestAuthority(tmp_path / "upstream")
     names = ("erp.test", "git.test", "mcp.test", "watched.test", "tight.test", "pinned.test")
@@ -106,7 +106,7 @@ async def opened(tmp_path: Path, text: str) -> AsyncIterator[Session]:
         composition.monitor,
         state=folder,
         resolver=TableResolver(),
-        limits=Limits(drain_seconds=0.3),
+        limits=limits or Limits(drain_seconds=0.3),
         roots=authority.root,
         environment={"ERP_KEY": "secret-of-the-erp"},
     )
