@@ -138,7 +138,7 @@ class AuditSink(Protocol):
 class BudgetStore(Protocol):
     """Reservations against budgets, atomic across every process that shares the store."""
 
-    def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]: ...
+    async def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]: ...
 
     async def reserve(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> bool:
         """Reserve all amounts (budget -> unit -> amount) or none; False when one does not fit."""

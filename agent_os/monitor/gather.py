@@ -17,7 +17,7 @@ from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
 from agent_os.core.label import TRUSTED, Label
 from agent_os.core.ports import AgentAllowance, FlowGuard, PrivacyRouter
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor.wiring import DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
+from agent_os.monitor.wiring import BUDGET_TIMEOUT_S, DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def gather(
         addresses = await _resolve(ports, action)
     budgets: tuple[BudgetLeft, ...] | None = ()
     if needs.budgets:
-        budgets = _budgets(ports, needs.budgets)
+        budgets = await _budgets(ports, needs.budgets)
     return Facts(
         now=now,
         workspace=session.workspace,
@@ -141,10 +141,11 @@ async def _verdicts(ports: Ports, action: Action) -> tuple[ExternalVerdict, ...]
         return (ExternalVerdict("rego", error=f"the engine failed: {type(error).__name__}"),)
 
 
-def _budgets(ports: Ports, names: tuple[str, ...]) -> tuple[BudgetLeft, ...] | None:
+async def _budgets(ports: Ports, names: tuple[str, ...]) -> tuple[BudgetLeft, ...] | None:
     if ports.budgets is None:
         return None
     try:
-        return ports.budgets.left(names)
+        async with asyncio.timeout(BUDGET_TIMEOUT_S):
+            return await ports.budgets.left(names)
     except Exception:  # an unreadable budget is a missing fact
         return None

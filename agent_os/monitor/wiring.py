@@ -31,6 +31,7 @@ from agent_os.monitor.rates import Rates
 
 DETECT_TIMEOUT_S: Final = 10.0
 RESOLVE_TIMEOUT_S: Final = 5.0
+BUDGET_TIMEOUT_S: Final = 5.0
 REGO_TIMEOUT_S: Final = 2.0
 EXECUTE_TIMEOUT_S: Final = 600.0
 REWRITE_ROUNDS_MAX: Final = 4

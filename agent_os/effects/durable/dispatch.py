@@ -68,7 +68,7 @@ class Limits:
 
     async def list(self) -> Sequence[Limit]:
         """Return every limit that was set."""
-        found = await self._ledger.storage.run(limits_of)
+        found = await self._ledger.storage.look(limits_of)
         return [found[key] for key in sorted(found)]
 
 

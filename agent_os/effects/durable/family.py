@@ -27,10 +27,8 @@ class Family:
     async def live(self) -> int:
         """Return how many children are not over."""
         sql = f"SELECT count(*) FROM agentos_task WHERE parent=? AND state IN ({marks(_OPEN)})"  # noqa: S608
-        count: int = await self._ledger.storage.run(
-            lambda session: session.execute(sql, (self._task.id, *_OPEN)).fetchone()[0]
-        )
-        return count
+        ((count,),) = await self._ledger.rows_of(sql, self._task.id, *_OPEN)
+        return int(count)
 
     async def start(self, request: TaskRequest, *, children_max: int, total_max: int) -> str:
         """Store a child (once, however often it is asked for); returns an empty string, or the bound that it is past.
@@ -83,7 +81,7 @@ class LedgerAllowance:
     async def left(self) -> Mapping[str, float]:
         """Return what is left by unit, the smallest along the chain; a unit without a limit is not there."""
         sql = f"SELECT unit, most, used FROM agentos_allowance WHERE task IN ({marks(self._chain)})"  # noqa: S608
-        rows = await self._ledger.storage.run(lambda session: session.execute(sql, self._chain).fetchall())
+        rows = await self._ledger.rows_of(sql, *self._chain)
         left: dict[str, float] = {}
         for unit, most, used in rows:
             left[unit] = min(left.get(unit, float("inf")), max(0.0, most - used))

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from agent_os.core.task import WorkerView
 from agent_os.effects.durable.ledger import Ledger
+
+_LIVE: Final = (
+    "SELECT id, host, pid, started, beat, state, queues FROM agentos_worker WHERE state='live' ORDER BY started"
+)
 
 
 class Leases:
@@ -89,10 +93,5 @@ class Leases:
 
     async def live(self) -> Sequence[WorkerView]:
         """Return every worker that was not declared dead."""
-        rows = await self._ledger.storage.run(
-            lambda session: session.execute(
-                "SELECT id, host, pid, started, beat, state, queues FROM agentos_worker WHERE state='live'"
-                " ORDER BY started"
-            ).fetchall()
-        )
+        rows = await self._ledger.rows_of(_LIVE)
         return [WorkerView(*row[:6], queues=tuple(json.loads(row[6]))) for row in rows]  # type: ignore[misc]

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.task import INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
 from agent_os.effects.durable.rows import INSERT, SELECT, SELECT_BRIEF, Cipher, Rows
 from agent_os.effects.durable.schema import FORGET_HELD
+from agent_os.effects.stores.database import Storage
 
-T = TypeVar("T")
 READY_MAX: Final = 100_000
 """Ready tasks of one queue; beyond it `submit` refuses (back-pressure)."""
 COUNT_SECONDS: Final = 1.0
@@ -32,16 +32,9 @@ REASON_CHARS_MAX: Final = 2_000
 Running = list[tuple[str, str]]
 """(task, worker) of tasks that run."""
 Ids = list[str]
+_WAITING: Final = "SELECT id, approval FROM agentos_task WHERE state='waiting'"
+_WANTED: Final = "SELECT id, wanted FROM agentos_task WHERE worker=? AND state='running' AND wanted<>''"
 _OPEN: Final = "('" + "','".join(OPEN_STATES) + "')"
-
-
-class Storage(Protocol):
-    """`stores.database.Database` or `durable.postgres.PostgresDatabase`."""
-
-    async def run(self, work: Callable[[Any], T]) -> T: ...
-    def run_sync(self, work: Callable[[Any], T]) -> T: ...
-    def read(self, work: Callable[[Any], T]) -> T: ...
-    def close(self) -> None: ...
 
 
 class Ledger:
@@ -51,6 +44,16 @@ class Ledger:
         self.storage, self.cipher, self.now, self.shared = storage, cipher, now, shared
         self.rows = Rows(cipher)
         self._room: dict[str, tuple[float, int]] = {}
+
+    async def rows_of(self, sql: str, *values: Any) -> list[Any]:
+        """Return the rows of one SELECT, read outside of any transaction."""
+        found: list[Any] = await self.storage.look(lambda session: session.execute(sql, values).fetchall())
+        return found
+
+    async def write(self, sql: str, *values: Any) -> int:
+        """Run one statement as a transaction of its own; returns how many rows it changed."""
+        changed: int = await self.storage.run(lambda session: session.execute(sql, values).rowcount)
+        return changed
 
     # ---- tasks -----------------------------------------------------------------------------------------------------
 
@@ -103,14 +106,10 @@ class Ledger:
 
     async def get_all(self, ids: Sequence[str]) -> Sequence[Task]:
         """Return those of some tasks that exist."""
-
-        def work(session: Any) -> list[Any]:
-            found: list[Any] = []
-            for part in chunks(ids):
-                found += session.execute(SELECT + f"WHERE id IN ({marks(part)})", tuple(part)).fetchall()
-            return found
-
-        return [self.rows.shown(row) for row in await self.storage.run(work)]
+        found: list[Any] = []
+        for part in chunks(ids):
+            found += await self.rows_of(SELECT + f"WHERE id IN ({marks(part)})", *part)
+        return [self.rows.shown(row) for row in found]
 
     async def list(
         self,
@@ -139,7 +138,7 @@ class Ledger:
             where.append("substr(id, 1, ?)=?")
             values.extend((len(beginning), beginning))
         sql = (SELECT_BRIEF if brief else SELECT) + "WHERE " + " AND ".join(where) + " ORDER BY created DESC LIMIT ?"
-        rows = await self.storage.run(lambda session: session.execute(sql, (*values, limit)).fetchall())
+        rows = await self.rows_of(sql, *values, limit)
         return [self.rows.brief(row) if brief else self.rows.shown(row) for row in rows]
 
     # ---- ends ------------------------------------------------------------------------------------------------------
@@ -326,19 +325,11 @@ class Ledger:
 
     async def waiting(self) -> Sequence[tuple[str, str]]:
         """Return (task, approval) of the tasks that wait for a person."""
-        rows = await self.storage.run(
-            lambda session: session.execute("SELECT id, approval FROM agentos_task WHERE state='waiting'").fetchall()
-        )
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1]) for row in await self.rows_of(_WAITING)]
 
     async def wanted_of(self, worker: str) -> Sequence[tuple[str, str]]:
         """Return (task, wanted) of a worker's running tasks that somebody wants stopped."""
-        rows = await self.storage.run(
-            lambda session: session.execute(
-                "SELECT id, wanted FROM agentos_task WHERE worker=? AND state='running' AND wanted<>''", (worker,)
-            ).fetchall()
-        )
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1]) for row in await self.rows_of(_WANTED, worker)]
 
     # ---- fencing ---------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class FencedOutcomes:
         """Return the recorded outcome of a key, or None."""
         if self._known is None:
             sql = "SELECT key, value FROM agentos_outcome WHERE task=? AND value<>''"
-            rows = await self._ledger.storage.run(lambda session: session.execute(sql, (self._task.id,)).fetchall())
+            rows = await self._ledger.rows_of(sql, self._task.id)
             self._known = {row[0]: row[1] for row in rows}
         return self._open(key, self._known[key]) if key in self._known else None
 
@@ -159,13 +159,8 @@ class FencedOutcomes:
     async def release(self, key: str) -> None:
         """Give back a claim of this run under which nothing was done."""
         task, token = self._task.id, self._task.token
-        await self._ledger.storage.run(
-            lambda session: (
-                session.execute(
-                    "DELETE FROM agentos_outcome WHERE key=? AND task=? AND token=? AND value=''", (key, task, token)
-                ).rowcount
-            )
-        )
+        sql = "DELETE FROM agentos_outcome WHERE key=? AND task=? AND token=? AND value=''"
+        await self._ledger.write(sql, key, task, token)
 
     def _open(self, key: str, sealed: str) -> Outcome:
         plain = sealed.removeprefix(HELD)
@@ -175,5 +170,5 @@ class FencedOutcomes:
 async def steps_of(ledger: Ledger, task_id: str, after: float = 0.0) -> Sequence[TaskStep]:
     """Return what a task has begun since a time, oldest first, and whether it has an outcome. No values."""
     sql = "SELECT key, what, at, value<>'' FROM agentos_outcome WHERE task=? AND at>=? ORDER BY at, key"
-    rows = await ledger.storage.run(lambda session: session.execute(sql, (task_id, after)).fetchall())
+    rows = await ledger.rows_of(sql, task_id, after)
     return [TaskStep(key=row[0], what=row[1], at=row[2], done=bool(row[3])) for row in rows]

@@ -34,6 +34,7 @@ TICK_SECONDS: Final = 1.0
 SLEEP_SECONDS_MAX: Final = 30.0
 """A clock that was set forward is noticed within this time."""
 NEVER: Final = 9e15
+_SELECT: Final = "SELECT name, spec, paused, next, note FROM agentos_schedule "
 _log = logging.getLogger("agent_os.durable")
 
 
@@ -99,8 +100,8 @@ class Schedules:
 
     async def of_topic(self, topic: str) -> Sequence[Schedule]:
         """Return the schedules that wait for a topic and are not paused."""
-        sql = "SELECT name, spec, paused, next, note FROM agentos_schedule WHERE topic=? AND paused=0 ORDER BY name"
-        rows = await self._ledger.storage.run(lambda session: session.execute(sql, (topic,)).fetchall())
+        sql = _SELECT + "WHERE topic=? AND paused=0 ORDER BY name"
+        rows = await self._ledger.rows_of(sql, topic)
         return [self._schedule(row) for row in rows]
 
     async def start(self, schedule: Schedule, run_id: str, event: Mapping[str, Any] | None = None) -> Sequence[Task]:
@@ -131,17 +132,17 @@ class Schedules:
     async def seen(self, name: str) -> Mapping[str, str]:
         """Return which files a schedule has seen, by name with their time of change."""
         sql = "SELECT seen FROM agentos_schedule WHERE name=?"
-        row = await self._ledger.storage.run(lambda session: session.execute(sql, (name,)).fetchone())
-        if row is None or not row[0]:
+        rows = await self._ledger.rows_of(sql, name)
+        if not rows or not rows[0][0]:
             return {}
-        found: dict[str, str] = self._ledger.rows.open(row[0], "seen", name)
+        found: dict[str, str] = self._ledger.rows.open(rows[0][0], "seen", name)
         return found
 
     async def set_seen(self, name: str, found: Mapping[str, str]) -> None:
         """Note which files a schedule has seen."""
         sealed = self.seal_seen(name, found)
         sql = "UPDATE agentos_schedule SET seen=? WHERE name=?"
-        await self._ledger.storage.run(lambda session: session.execute(sql, (sealed, name)).rowcount)
+        await self._ledger.write(sql, sealed, name)
 
     def seal_seen(self, name: str, found: Mapping[str, str]) -> str:
         """Return what `seen` reads, sealed for this schedule."""
@@ -149,23 +150,15 @@ class Schedules:
 
     async def list(self) -> Sequence[Schedule]:
         """Return every schedule by name."""
-        rows = await self._ledger.storage.run(
-            lambda session: session.execute(
-                "SELECT name, spec, paused, next, note FROM agentos_schedule ORDER BY name"
-            ).fetchall()
-        )
+        rows = await self._ledger.rows_of(_SELECT + "ORDER BY name")
         return [self._schedule(row) for row in rows]
 
     async def get(self, name: str) -> Schedule:
         """Return a schedule. Raises ActionError when there is none of that name."""
-        row = await self._ledger.storage.run(
-            lambda session: session.execute(
-                "SELECT name, spec, paused, next, note FROM agentos_schedule WHERE name=?", (name,)
-            ).fetchone()
-        )
-        if row is None:
+        rows = await self._ledger.rows_of(_SELECT + "WHERE name=?", name)
+        if not rows:
             raise ActionError(f"no schedule is called {name!r}", field="name")
-        return self._schedule(row)
+        return self._schedule(rows[0])
 
     async def pause(self, name: str, paused: bool) -> Schedule:
         """Pause a schedule, or let it go on from now: what was due meanwhile is not made up for."""
@@ -174,53 +167,31 @@ class Schedules:
         if not paused:
             due = next_after(schedule.trigger, self._ledger.now(), schedule.created) or 0.0
         starts = due + schedule.delay(due) if due else NEVER
-        await self._ledger.storage.run(
-            lambda session: (
-                session.execute(
-                    "UPDATE agentos_schedule SET paused=?, next=?, starts=? WHERE name=?",
-                    (int(paused), due, starts, name),
-                ).rowcount
-            )
-        )
+        sql = "UPDATE agentos_schedule SET paused=?, next=?, starts=? WHERE name=?"
+        await self._ledger.write(sql, int(paused), due, starts, name)
         return replace(schedule, paused=paused, next_due=due)
 
     async def remove(self, name: str) -> None:
         """Remove a schedule; runs that were started go on. Raises ActionError when there is none of that name."""
-        removed: int = await self._ledger.storage.run(
-            lambda session: session.execute("DELETE FROM agentos_schedule WHERE name=?", (name,)).rowcount
-        )
-        if removed != 1:
+        if await self._ledger.write("DELETE FROM agentos_schedule WHERE name=?", name) != 1:
             raise ActionError(f"no schedule is called {name!r}", field="name")
 
     async def due(self) -> Sequence[Schedule]:
         """Return the schedules that are to start something now."""
-        rows = await self._ledger.storage.run(
-            lambda session: session.execute(
-                "SELECT name, spec, paused, next, note FROM agentos_schedule WHERE paused=0 AND starts<=?"
-                " ORDER BY starts LIMIT 200",
-                (self._ledger.now(),),
-            ).fetchall()
-        )
+        sql = _SELECT + "WHERE paused=0 AND starts<=? ORDER BY starts LIMIT 200"
+        rows = await self._ledger.rows_of(sql, self._ledger.now())
         return [self._schedule(row) for row in rows]
 
     async def next_start(self) -> float:
         """Return when the next run is to be started, far in the future if never."""
-        row = await self._ledger.storage.run(
-            lambda session: session.execute("SELECT min(starts) FROM agentos_schedule WHERE paused=0").fetchone()
-        )
-        return float(row[0]) if row[0] is not None else NEVER
+        ((starts,),) = await self._ledger.rows_of("SELECT min(starts) FROM agentos_schedule WHERE paused=0")
+        return float(starts) if starts is not None else NEVER
 
     async def move_on(self, schedule: Schedule, due: float | None, note: str) -> None:
         """Set the next due time, unless somebody else has moved the schedule on already."""
         starts = due + schedule.delay(due) if due else NEVER
-        await self._ledger.storage.run(
-            lambda session: (
-                session.execute(
-                    "UPDATE agentos_schedule SET next=?, starts=?, note=? WHERE name=? AND next=?",
-                    (due or 0.0, starts, note, schedule.name, schedule.next_due),
-                ).rowcount
-            )
-        )
+        sql = "UPDATE agentos_schedule SET next=?, starts=?, note=? WHERE name=? AND next=?"
+        await self._ledger.write(sql, due or 0.0, starts, note, schedule.name, schedule.next_due)
 
     def _seal(self, schedule: Schedule) -> str:
         plain = json.dumps(schedule.to_json()).encode()

@@ -7,7 +7,9 @@ deploy may roll through the workers one by one.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from agent_os.effects.stores.database import Storage
 
 FORMAT: Final = 2
 """What this version writes. 1: tasks of before there were children (read as roots without limits)."""
@@ -81,11 +83,7 @@ CREATE INDEX IF NOT EXISTS agentos_schedule_topic ON agentos_schedule(topic, pau
 """
 
 
-class _Storage(Protocol):
-    def run_sync(self, work: Any) -> Any: ...
-
-
-def prepare(storage: _Storage, *, shared: bool) -> None:
+def prepare(storage: Storage, *, shared: bool) -> None:
     """Add what older tables lack, then the indexes; `shared` says PostgreSQL. Idempotent. Raises EffectError."""
 
     def work(session: Any) -> None:

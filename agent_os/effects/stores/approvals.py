@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
@@ -21,38 +21,18 @@ from agent_os.core.errors import ActionError
 from agent_os.core.grant import Grant
 from agent_os.core.ports import Answer, Approval, StandingGrant
 from agent_os.core.scope import LASTING, WIDTHS, Scope, narrowest
-from agent_os.core.who import names_one_of
 from agent_os.effects.stores import standing
+from agent_os.effects.stores.asks import COLUMNS, GRANT, SELECT, grant_of, plain, refusal_of, texts
 from agent_os.effects.stores.database import Storage
 from agent_os.effects.stores.keys import Sealer
 
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS ask(
-  id TEXT PRIMARY KEY, tenant TEXT NOT NULL, action_digest TEXT NOT NULL, policy_digest TEXT NOT NULL,
-  rules TEXT NOT NULL, reason TEXT NOT NULL, requested_at REAL NOT NULL, expires_at REAL NOT NULL, state TEXT NOT NULL,
-  needed INTEGER NOT NULL, requester TEXT NOT NULL, separate INTEGER NOT NULL, approvers TEXT NOT NULL,
-  shown BLOB NOT NULL, edited BLOB, spent_by TEXT NOT NULL, decided_at REAL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ask_digest ON ask(action_digest, policy_digest, state);
-CREATE INDEX IF NOT EXISTS ask_state ON ask(state, tenant, requested_at);
-CREATE TABLE IF NOT EXISTS ask_answer(
-  ask TEXT NOT NULL REFERENCES ask(id) ON DELETE CASCADE, approver TEXT NOT NULL, approve INTEGER NOT NULL,
-  at REAL NOT NULL, said BLOB NOT NULL, PRIMARY KEY(ask, approver)
-) WITHOUT ROWID
-"""
 WAITING_MAX: Final = 100_000
 NOTE_CHARS_MAX: Final = 4_000
 EDIT_BYTES_MAX: Final = 1 << 20
 KEEP_SECONDS: Final = 90 * 86_400.0
 """How long answered, used and expired asks stay readable; the audit keeps its own record."""
 STATES: Final = ("waiting", "approved", "edited", "denied", "expired", "used")
-_COLUMNS: Final = (
-    "id, tenant, action_digest, policy_digest, rules, reason, requested_at, expires_at, state, needed, requester,"
-    " separate, approvers, shown, edited"
-)
-_SELECT: Final = "SELECT " + _COLUMNS + " FROM ask "  # noqa: S608
 _SHOWN: Final = ("action", "preview", "agent", "session", "offers", "scopes", "rules_digest")
-_GRANT: Final = "grt_"
 
 
 class Approvals:
@@ -82,9 +62,9 @@ class Approvals:
     def _request(self, connection: Any, approval: Approval, shown: bytes) -> Approval:
         asked = self._at(approval.requested_at)
         self._expire(connection, asked)
-        rules = _texts(sorted(approval.rules))
+        rules = texts(sorted(approval.rules))
         row = connection.execute(
-            _SELECT + "WHERE state='waiting' AND action_digest=? AND policy_digest=? AND rules=?",
+            SELECT + "WHERE state='waiting' AND action_digest=? AND policy_digest=? AND rules=?",
             (approval.action_digest, approval.policy_digest, rules),
         ).fetchone()
         if row is not None:
@@ -93,10 +73,10 @@ class Approvals:
         values = (
             approval.id, approval.tenant, approval.action_digest, approval.policy_digest, rules, approval.reason, asked,
             asked + (approval.expires_at - approval.requested_at), approval.needed, approval.requester,
-            int(approval.separate), _texts(approval.approvers), shown,
+            int(approval.separate), texts(approval.approvers), shown,
         )  # fmt: skip
         connection.execute(
-            "INSERT INTO ask(" + _COLUMNS + ", spent_by) VALUES(?,?,?,?,?,?,?,?,'waiting',?,?,?,?,?,NULL,'')", values
+            "INSERT INTO ask(" + COLUMNS + ", spent_by) VALUES(?,?,?,?,?,?,?,?,'waiting',?,?,?,?,?,NULL,'')", values
         )
         return self._approval(connection, self._row(connection, approval.id))
 
@@ -130,7 +110,7 @@ class Approvals:
 
         def work(connection: Any) -> Sequence[Approval]:
             self._expire(connection, self._now())
-            rows = connection.execute(_SELECT + where + " ORDER BY requested_at, id", tuple(chosen.values())).fetchall()
+            rows = connection.execute(SELECT + where + " ORDER BY requested_at, id", tuple(chosen.values())).fetchall()
             return [self._approval(connection, row) for row in rows]
 
         return await self._database.run(work)
@@ -158,7 +138,7 @@ class Approvals:
             raise ActionError("an approver is a person", field="approver")
         if answer.lasting not in LASTING or answer.width not in WIDTHS:
             raise ActionError("is no answer", field="lasting", hint=f"{', '.join(LASTING)}; {', '.join(WIDTHS)}")
-        if answer.arguments is not None and len(json_bytes(_plain(answer.arguments))) > EDIT_BYTES_MAX:
+        if answer.arguments is not None and len(json_bytes(plain(answer.arguments))) > EDIT_BYTES_MAX:
             raise ActionError(f"more than {EDIT_BYTES_MAX} bytes", field="arguments")
         found = await self._database.run(
             lambda connection: self._answer(connection, approval_id, answer, self._at(now))
@@ -174,7 +154,7 @@ class Approvals:
         if row is None:
             return f"no ask has the id {approval_id}"
         approval = self._approval(connection, row)
-        refusal = _refusal(approval, answer)
+        refusal = refusal_of(approval, answer)
         if refusal:
             return refusal
         said = {"note": answer.note[:NOTE_CHARS_MAX], "lasting": answer.lasting, "width": answer.width}
@@ -194,6 +174,7 @@ class Approvals:
             state = "approved" if given >= approval.needed else "waiting"
         connection.execute("UPDATE ask SET state=?, decided_at=? WHERE id=?", (state, now, approval_id))
         answered = self._approval(connection, self._row(connection, approval_id))
+        self._tell(connection)
         if state == "approved":
             self._make_standing(connection, answered, now)
         return answered
@@ -219,7 +200,7 @@ class Approvals:
 
         def work(connection: Any) -> tuple[Grant, ...]:
             rows = self._live(connection, "approved", action_digest, policy_digest, now)
-            return tuple(_grant(self._approval(connection, row)) for row in rows)
+            return tuple(grant_of(self._approval(connection, row)) for row in rows)
 
         return await self._database.run(work)
 
@@ -234,7 +215,7 @@ class Approvals:
 
     def _live(self, connection: Any, state: str, action_digest: str, policy_digest: str, now: float) -> Sequence[Any]:
         rows: Sequence[Any] = connection.execute(
-            _SELECT + "WHERE action_digest=? AND policy_digest=? AND state=? AND expires_at>? ORDER BY requested_at",
+            SELECT + "WHERE action_digest=? AND policy_digest=? AND state=? AND expires_at>? ORDER BY requested_at",
             (action_digest, policy_digest, state, self._at(now)),
         ).fetchall()
         return rows
@@ -273,10 +254,10 @@ class Approvals:
     def _spend(self, connection: Any, grant: str, now: float, by: str) -> bool:
         if grant.startswith(standing.PREFIX):
             return standing.use(connection, grant, now)
-        state = "approved" if grant.startswith(_GRANT) else "edited"
+        state = "approved" if grant.startswith(GRANT) else "edited"
         changed: int = connection.execute(
             "UPDATE ask SET state='used', spent_by=? WHERE id=? AND state=? AND expires_at>?",
-            (by, grant.removeprefix(_GRANT), state, now),
+            (by, grant.removeprefix(GRANT), state, now),
         ).rowcount
         return changed == 1
 
@@ -289,7 +270,7 @@ class Approvals:
                     connection.execute(
                         "UPDATE ask SET state=CASE WHEN edited IS NULL THEN 'approved' ELSE 'edited' END, spent_by=''"
                         " WHERE id=? AND state='used' AND spent_by=?",
-                        (grant.removeprefix(_GRANT), by),
+                        (grant.removeprefix(GRANT), by),
                     )
 
         await self._database.run(work)
@@ -307,16 +288,21 @@ class Approvals:
 
     # ---- rows ------------------------------------------------------------------------------------------------------
 
+    def _tell(self, connection: Any) -> None:
+        """Wake the workers whose tasks wait for an answer; SQLite's file tells by itself (durable/changes.py)."""
+        if self._shared:
+            connection.notify()
+
     def _expire(self, connection: Any, now: float) -> None:
-        connection.execute(
-            "UPDATE ask SET state='expired' WHERE state IN ('waiting','approved','edited') AND expires_at<=?", (now,)
-        )
+        sql = "UPDATE ask SET state='expired' WHERE state IN ('waiting','approved','edited') AND expires_at<=?"
+        if connection.execute(sql, (now,)).rowcount:
+            self._tell(connection)
         connection.execute(
             "DELETE FROM ask WHERE state IN ('denied','expired','used') AND expires_at<?", (now - KEEP_SECONDS,)
         )
 
     def _row(self, connection: Any, approval_id: str) -> Any:
-        return connection.execute(_SELECT + "WHERE id=?", (approval_id,)).fetchone()
+        return connection.execute(SELECT + "WHERE id=?", (approval_id,)).fetchone()
 
     def _approval(self, connection: Any, row: Any) -> Approval:
         answers = connection.execute(
@@ -353,7 +339,7 @@ class Approvals:
         )
 
     def _seal(self, context: str, value: Any) -> bytes:
-        return self._sealer.seal(json_bytes(_plain(value)), context.encode())
+        return self._sealer.seal(json_bytes(plain(value)), context.encode())
 
     def _open(self, context: str, sealed: bytes) -> Any:
         return json.loads(self._sealer.open(bytes(sealed), context.encode()))
@@ -361,47 +347,3 @@ class Approvals:
 
 class _SpentError(Exception):
     """One of several grants is no longer there: the whole transaction is undone."""
-
-
-def _refusal(approval: Approval, answer: Answer) -> str:
-    """Return why an answer does not count, or an empty string."""
-    if approval.state != "waiting":
-        return "it expired unanswered" if approval.state == "expired" else f"it was answered before: {approval.state}"
-    if answer.approver in approval.approvals:
-        return "one person answers once"
-    if answer.approve and approval.separate and answer.approver == approval.requester:
-        return "the policy wants another person than the one who asked"
-    if approval.approvers and not names_one_of(approval.approvers, answer.approver, answer.groups):
-        return "not among those who may answer: " + ", ".join(approval.approvers)
-    if answer.arguments is not None and not (answer.approve and "edit" in approval.offers):
-        return "the policy does not let an approver change the arguments"
-    if answer.lasting != "once" and (answer.lasting not in approval.offers or answer.arguments is not None):
-        return f"an answer for {answer.lasting} is not offered here"
-    if answer.lasting != "once" and answer.width not in approval.scopes:
-        return f"a scope {answer.width!r} is not offered here"
-    return ""
-
-
-def _grant(approval: Approval) -> Grant:
-    return Grant(
-        id=_GRANT + approval.id,
-        rules=approval.rules,
-        action_digest=approval.action_digest,
-        policy_digest=approval.policy_digest,
-        expires_at=approval.expires_at,
-        approver=approval.approvals[-1],
-        approvers=approval.approvals,
-    )
-
-
-def _texts(values: Sequence[str]) -> str:
-    return json.dumps(list(values), ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Return mappings as plain objects, so that frozen ones can be written too."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

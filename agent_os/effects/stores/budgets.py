@@ -183,7 +183,7 @@ class BudgetView:
                 raise ActionError(f"no budget is called {name!r}", field="budget")
         return budget, budget.account(self._principal, self._store.now(), run=self._run, stated=stated)
 
-    def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]:
+    async def left(self, budgets: Sequence[str]) -> tuple[BudgetLeft, ...]:
         """Return what is left of each budget by unit, reservations counted as used. Raises ActionError, EffectError."""
         found = [(name, *self._find(name)) for name in budgets]
 
@@ -197,7 +197,7 @@ class BudgetView:
                 answers.append(BudgetLeft(name, left))
             return tuple(answers)
 
-        return self._store.database.read(read)
+        return await self._store.database.look(read)
 
     async def reserve(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> bool:
         """Reserve all amounts (budget -> unit -> amount) or none; units without a limit are not counted.

@@ -33,6 +33,7 @@ class Storage(Protocol):
     """`Database`, or `durable.postgres.PostgresDatabase` where several machines share one."""
 
     async def run(self, work: Callable[[Any], T]) -> T: ...
+    async def look(self, work: Callable[[Any], T]) -> T: ...
     def run_sync(self, work: Callable[[Any], T]) -> T: ...
     def read(self, work: Callable[[Any], T]) -> T: ...
     def close(self) -> None: ...
@@ -134,6 +135,10 @@ class Database:
                 return work(self._reader)
             except sqlite3.Error as error:
                 raise EffectError(f"database cannot be read: {error}: {self.path.name}") from None
+
+    async def look(self, work: Work[T]) -> T:
+        """The same, for who may have a database elsewhere: a file is read here and now, with no thread between."""
+        return self.read(work)
 
     def _put(self, job: _Job[Any]) -> None:
         if self._thread is None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, IntegrityError
-from agent_os.effects.stores.approvals import _plain
+from agent_os.effects.stores.asks import plain
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.keys import Sealer
 
@@ -43,7 +43,7 @@ class SqlitePayloads:
 
     async def put(self, reference: str, payload: Mapping[str, Any]) -> None:
         """Store a payload under a reference; a second one replaces it. Raises ActionError for no JSON or too much."""
-        data = json_bytes(_plain(payload))
+        data = json_bytes(plain(payload))
         if len(data) > PAYLOAD_BYTES_MAX:
             raise ActionError(f"a payload of more than {PAYLOAD_BYTES_MAX} bytes is not stored", field="payload")
         sealed = self._sealer.seal(zlib.compress(data, 1), b"payload " + reference.encode())

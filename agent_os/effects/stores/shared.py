@@ -20,7 +20,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.principal import Principal
 from agent_os.core.rate import limit_of, subject
 from agent_os.effects.durable.postgres import PostgresDatabase
-from agent_os.effects.stores import approvals, budgets, holders, mailbox, standing
+from agent_os.effects.stores import asks, budgets, holders, mailbox, standing
 from agent_os.effects.stores.database import Storage
 
 SPACE: Final = "agentos_state"
@@ -45,7 +45,7 @@ def open_counters(url: str) -> PostgresDatabase:
 
 def open_asks(url: str) -> PostgresDatabase:
     """Open the database of asks and lasting grants. Raises EffectError, MissingPartError."""
-    schema = ";".join((portable(approvals.SCHEMA), portable(standing.SCHEMA)))
+    schema = ";".join((portable(asks.SCHEMA), portable(standing.SCHEMA)))
     return PostgresDatabase(url, schema, space=SPACE, lock=ASKS_LOCK).open()
 
 

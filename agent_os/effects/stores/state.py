@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_os.effects.stores import approvals, budgets, holders, labels, mailbox, outcomes, payloads, standing, vault
+from agent_os.effects.stores import asks, budgets, holders, labels, mailbox, outcomes, payloads, standing, vault
 from agent_os.effects.stores.approvals import Approvals
 from agent_os.effects.stores.budgets import Budgets
 from agent_os.effects.stores.database import Database, Storage
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = ";".join(
     (
-        holders.SCHEMA, budgets.SCHEMA, approvals.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
+        holders.SCHEMA, budgets.SCHEMA, asks.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
         labels.SCHEMA,
     )
 )  # fmt: skip
@@ -74,16 +74,16 @@ class StateDatabase:
         try:
             holder = database.run_sync(holders.register)
             sealer = Sealer(keys, "payload")
-            asks, counters = Approvals(database, sealer, now=now), Budgets(database, holder, now=now)
+            people, counters = Approvals(database, sealer, now=now), Budgets(database, holder, now=now)
             if shared:
                 limits = _open_shared(shared)
-                asks = Approvals(limits.asks, sealer, now=limits.asks.now, shared=True)
+                people = Approvals(limits.asks, sealer, now=limits.asks.now, shared=True)
                 counters = Budgets(limits.counters, limits.holder, holders=limits.holders, now=limits.counters.now)
             counters.database.run_sync(counters.sweep)
             return StateDatabase(
                 database,
                 holder,
-                asks,
+                people,
                 counters,
                 SqliteOutcomes(database, sealer, holder, now=now),
                 Vault(database, Sealer(keys, "vault"), now=now),

@@ -114,7 +114,7 @@ class TaskRuntime:
         self._queues, self._lease, self._concurrency = tuple(queues), lease_seconds, concurrency
         self._programs: dict[str, Program] = {**PROGRAMS, **(programs or {})}
         self._ids = RandomIds()
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
         self._threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="task-files")
         self._policies: dict[tuple[tuple[str, ...], str], tuple[float, Policy]] = {}
 
@@ -153,13 +153,16 @@ class TaskRuntime:
         self.scheduler = Scheduler(self.schedules, self.ledger, self.engine.wake)
         loop = asyncio.get_running_loop()
         self._loops = [asyncio.create_task(self.scheduler.run())]
-        files = [self.state.stores.database]  # where people's answers are written
-        storage = self.ledger.storage
-        if isinstance(storage, PostgresDatabase):
-            self._listener = Listener(storage.connect, lambda: _calm(loop, self._wake))
-            self._listener.start()
-        elif isinstance(storage, Database):
-            files.append(storage)
+        files, servers = [self.state.stores.database], {}  # where tasks and people's answers are written
+        limits = self.state.stores.shared
+        for storage in (self.ledger.storage, limits.asks if limits is not None else None):
+            if isinstance(storage, PostgresDatabase):
+                servers[storage.url] = storage
+            elif isinstance(storage, Database):
+                files.append(storage)
+        self._listeners = [Listener(each.connect, lambda: _calm(loop, self._wake)) for each in servers.values()]
+        for listener in self._listeners:
+            listener.start()
         self._loops.append(asyncio.create_task(watch_files(files, self._wake)))
 
     def _wake(self) -> None:
@@ -171,8 +174,8 @@ class TaskRuntime:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        if self._listener is not None:
-            await asyncio.to_thread(self._listener.stop)
+        for listener in self._listeners:
+            await asyncio.to_thread(listener.stop)
         await self.engine.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.ledger.storage.close()

@@ -121,7 +121,7 @@ def test_a_budget_is_never_overspent_by_machines_at_once(machines: Machines) -> 
     assert sum(taken) == 25, taken
 
     async def left(state: State) -> Any:
-        return state.stores.budgets.view(BUDGET, ANA).left(["user/year"])
+        return await state.stores.budgets.view(BUDGET, ANA).left(["user/year"])
 
     (budget,) = fill(machines, left)
     assert budget.left == {"usd": 10.0 - 25 * 0.25, "calls": 0.0}

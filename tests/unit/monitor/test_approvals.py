@@ -329,7 +329,7 @@ async def test_one_approval_is_one_effect_under_a_race(open_desk: Open) -> None:
     assert len(desk.calls) == 1
     budgets = desk.system.monitor.ports.budgets
     assert budgets is not None
-    (left,) = budgets.left(["calls"])
+    (left,) = await budgets.left(["calls"])
     assert left.left["calls"] == 19
 
 
