@@ -4,21 +4,28 @@ A server is a dict of functions. `tool` describes one; `serve` answers until std
 by name, returns plain JSON, and raises ToolError to tell the caller what went wrong.
 """
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 VERSION = "2025-06-18"
-TOOLS = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
+TOOLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
 
 
 class ToolError(Exception):
     """What the caller is told."""
 
 
-def tool(description, properties, required=()):
+def tool(
+    description: str, properties: Mapping[str, Any], required: Sequence[str] = ()
+) -> Callable[[Function], Function]:
     """Decorate a function as a tool; `properties` is its JSON Schema's."""
 
-    def take(function):
+    def take(function: Function) -> Function:
         schema = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
         TOOLS[function.__name__] = (
             function,
@@ -29,11 +36,12 @@ def tool(description, properties, required=()):
     return take
 
 
-def answer(message):
+def answer(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the answer to one message, or None for a notification."""
     number, method, params = message.get("id"), message.get("method"), message.get("params") or {}
     if number is None:
         return None
+    result: dict[str, Any]
     if method == "initialize":
         result = {
             "protocolVersion": VERSION,
@@ -51,7 +59,7 @@ def answer(message):
     return {"jsonrpc": "2.0", "id": number, "result": result}
 
 
-def call(params):
+def call(params: Mapping[str, Any]) -> dict[str, Any]:
     """Run one tool; every failure is a result that says so."""
     name, arguments = params.get("name"), params.get("arguments") or {}
     if name not in TOOLS:
@@ -72,12 +80,12 @@ def call(params):
     return {"content": [{"type": "text", "text": json.dumps(value, ensure_ascii=False)}], "structuredContent": value}
 
 
-def failure(text):
+def failure(text: str) -> dict[str, Any]:
     """Return a result that says what went wrong."""
     return {"content": [{"type": "text", "text": text}], "isError": True}
 
 
-def serve():
+def serve() -> None:
     """Answer line by line until stdin ends."""
     out = sys.stdout.buffer
     for line in sys.stdin.buffer:

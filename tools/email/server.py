@@ -4,6 +4,8 @@ They are the only hosts this server may reach, and must be endpoints of the poli
 `login: smtp` or `login: imap` the egress guard logs in with the secret, which is never in here.
 """
 
+from __future__ import annotations
+
 import email
 import email.message
 import email.policy
@@ -12,6 +14,8 @@ import os
 import smtplib
 import ssl
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from serving import ToolError, serve, tool
@@ -20,7 +24,8 @@ TEXT_MAX = 100_000
 ADDRESS = {"type": "string", "pattern": "^[^@\\s,;<>]+@[^@\\s,;<>]+$", "maxLength": 320}
 
 
-def setting(name, default=None):
+def setting(name: str, default: str | None = None) -> str:
+    """Return a variable of this server's. Raises ToolError where the operator has not set it."""
     value = os.environ.get(name, default)
     if value is None:
         raise ToolError(f"{name} is not set for this tool server")
@@ -30,7 +35,7 @@ def setting(name, default=None):
 @tool("Send a plain-text mail.",
       {"recipients": {"type": "array", "items": ADDRESS, "minItems": 1, "maxItems": 50}, "subject": {"type": "string", "maxLength": 500},
        "body": {"type": "string", "maxLength": 1_000_000}}, ["recipients", "subject", "body"])  # fmt: skip
-def send_email(recipients, subject, body):
+def send_email(recipients: Sequence[str], subject: str, body: str) -> dict[str, Any]:
     if any(char in subject for char in "\r\n"):
         raise ToolError("the subject must be one line")
     message = email.message.EmailMessage(policy=email.policy.SMTP)
@@ -38,7 +43,9 @@ def send_email(recipients, subject, body):
     message.set_content(body)
     port = int(setting("SMTP_PORT", "587"))
     context = ssl.create_default_context()
+    refused: dict[str, Any]
     try:
+        server: smtplib.SMTP
         if port == 465:
             server = smtplib.SMTP_SSL(setting("SMTP_HOST"), port, timeout=30, context=context)
         else:
@@ -61,9 +68,11 @@ def send_email(recipients, subject, body):
     return {"sent": len(recipients) - len(refused), "refused": sorted(refused)}
 
 
-def mailbox():
+def mailbox() -> imaplib.IMAP4:
+    """Return the mailbox, logged in. Raises ToolError saying what the server said."""
     port = int(setting("IMAP_PORT", "993"))
     context = ssl.create_default_context()
+    box: imaplib.IMAP4
     try:
         if port == 993:
             box = imaplib.IMAP4_SSL(setting("IMAP_HOST"), port, timeout=30, ssl_context=context)
@@ -79,13 +88,13 @@ def mailbox():
 
 @tool("List the newest mails of a folder: id, from, subject, date.",
       {"folder": {"type": "string", "pattern": "^[A-Za-z0-9._/ -]+$", "maxLength": 200}, "limit": {"type": "integer", "minimum": 1, "maximum": 200}})  # fmt: skip
-def list_emails(folder="INBOX", limit=20):
+def list_emails(folder: str = "INBOX", limit: int = 20) -> dict[str, Any]:
     box = mailbox()
     try:
         status, _ = box.select(f'"{folder}"', readonly=True)
         if status != "OK":
             raise ToolError(f"no folder {folder}")
-        ids = box.uid("search", None, "ALL")[1][0].split()[-limit:]
+        ids = box.uid("search", "ALL")[1][0].split()[-limit:]
         mails = []
         for number in reversed(ids):
             head = box.uid("fetch", number, "(BODY.PEEK[HEADER.FIELDS (FROM SUBJECT DATE)])")[1][0][1]
@@ -108,7 +117,7 @@ def list_emails(folder="INBOX", limit=20):
     {"id": {"type": "string", "pattern": "^[0-9]+$"}, "folder": {"type": "string", "pattern": "^[A-Za-z0-9._/ -]+$"}},
     ["id"],
 )
-def read_email(id, folder="INBOX"):
+def read_email(id: str, folder: str = "INBOX") -> dict[str, Any]:
     box = mailbox()
     try:
         status, _ = box.select(f'"{folder}"', readonly=True)

@@ -1,8 +1,12 @@
 """Files of the workspace for an agent: read, list, find, search, write. The sandbox is what keeps it in the workspace."""
 
+from __future__ import annotations
+
 import fnmatch
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from serving import ToolError, serve, tool
@@ -16,7 +20,7 @@ PATH = {"type": "string", "minLength": 1, "maxLength": 4096}
 @tool("Read a text file, or a part of it by line numbers.",
       {"path": PATH, "first_line": {"type": "integer", "minimum": 1}, "lines": {"type": "integer", "minimum": 1, "maximum": 20000}},
       ["path"])  # fmt: skip
-def read_file(path, first_line=1, lines=2000):
+def read_file(path: str, first_line: int = 1, lines: int = 2000) -> dict[str, Any]:
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read(BYTES_MAX)
     parts = text.splitlines(keepends=True)
@@ -29,8 +33,8 @@ def read_file(path, first_line=1, lines=2000):
 
 
 @tool("List a folder.", {"path": PATH})
-def list_folder(path="."):
-    found = []
+def list_folder(path: str = ".") -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda e: e.name)[:ENTRIES_MAX]:
             kind = "folder" if entry.is_dir(follow_symlinks=False) else "link" if entry.is_symlink() else "file"
@@ -38,7 +42,8 @@ def list_folder(path="."):
     return {"entries": found}
 
 
-def walk(path):
+def walk(path: str) -> Iterator[str]:
+    """Yield the files below a folder, in order, without those that tools keep for themselves."""
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(f for f in folders if f not in (".git", "node_modules", "__pycache__"))
         for name in sorted(files):
@@ -46,8 +51,8 @@ def walk(path):
 
 
 @tool("Find files by a glob on their path.", {"glob": {"type": "string", "minLength": 1}, "path": PATH}, ["glob"])
-def find_files(glob, path="."):
-    found = []
+def find_files(glob: str, path: str = ".") -> dict[str, Any]:
+    found: list[str] = []
     for name in walk(path):
         if fnmatch.fnmatch(name, glob) or fnmatch.fnmatch(os.path.basename(name), glob):
             found.append(name)
@@ -61,8 +66,8 @@ def find_files(glob, path="."):
     {"text": {"type": "string", "minLength": 1}, "path": PATH},
     ["text"],
 )
-def search_text(text, path="."):
-    found = []
+def search_text(text: str, path: str = ".") -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
     for name in walk(path):
         try:
             with open(name, "rb") as file:
@@ -80,7 +85,7 @@ def search_text(text, path="."):
 
 
 @tool("Write a text file, whole.", {"path": PATH, "text": {"type": "string", "maxLength": 5_000_000}}, ["path", "text"])
-def write_file(path, text):
+def write_file(path: str, text: str) -> dict[str, Any]:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -89,7 +94,7 @@ def write_file(path, text):
 
 @tool("Replace one exact occurrence of a text in a file.",
       {"path": PATH, "old": {"type": "string", "minLength": 1}, "new": {"type": "string"}}, ["path", "old", "new"])  # fmt: skip
-def replace_text(path, old, new):
+def replace_text(path: str, old: str, new: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         text = file.read()
     if text.count(old) != 1:

@@ -5,9 +5,13 @@ in (an endpoint with `login: postgres`). A statement is refused unless its parse
 changing rows), and calls no function that reaches files, other servers, sessions or settings.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from serving import ToolError
 
@@ -21,7 +25,8 @@ FUNCTIONS_DENIED = re.compile(
 )
 
 
-def libraries():
+def libraries() -> tuple[Any, Any]:
+    """Return parser and driver. Raises ToolError with the line that installs them."""
     try:
         import pg8000.core
         import sqlglot
@@ -30,7 +35,7 @@ def libraries():
     return sqlglot, pg8000.core
 
 
-def check(sql, *, writable):
+def check(sql: str, *, writable: bool) -> str:
     """Return the one statement of a text as it will be sent. Raises ToolError naming what is not allowed."""
     sqlglot, _ = libraries()
     exp = sqlglot.exp
@@ -56,19 +61,20 @@ def check(sql, *, writable):
         name = called(exp, node)
         if name and FUNCTIONS_DENIED.fullmatch(name):
             raise ToolError(f"the function {name} is not allowed here")
-    return tree.sql(dialect="postgres")  # what was judged is what is sent, whatever else the text could have meant
+    return str(tree.sql(dialect="postgres"))  # what was judged is what is sent, whatever else the text could have meant
 
 
-def called(exp, node):
+def called(exp: Any, node: Any) -> str:
     """Return the name a node calls, in lower case; empty if it calls nothing."""
     if isinstance(node, exp.Anonymous):
         return str(node.this).strip('"').lower()
     if isinstance(node, exp.Func):
-        return node.sql_name().lower()
+        return str(node.sql_name()).lower()
     return ""
 
 
-def connect():
+def connect() -> Any:
+    """Return a connection. Raises ToolError saying why there is none."""
     _, core = libraries()
     values = {name: os.environ.get(name, "") for name in ("PGHOST", "PGUSER", "PGPASSWORD")}
     if not values["PGHOST"] or not values["PGUSER"]:
@@ -87,13 +93,13 @@ def connect():
         raise ToolError(f"no connection: {said(error)}") from None
 
 
-def said(error):
+def said(error: BaseException) -> str:
     """Return what a server says went wrong."""
     first = error.args[0] if error.args else ""
     return str(first.get("M", first) if isinstance(first, dict) else first)[:500]
 
 
-def run(sql, parameters=(), *, writable=False):
+def run(sql: str, parameters: Sequence[Any] = (), *, writable: bool = False) -> dict[str, Any]:
     """Run one checked statement in a transaction of its own; values go as parameters ($1, $2)."""
     statement = check(sql, writable=writable)
     _, core = libraries()
@@ -122,7 +128,7 @@ def run(sql, parameters=(), *, writable=False):
     }
 
 
-def cell(value):
+def cell(value: Any) -> Any:
     """Return a value as JSON: numbers and truth as they are, everything else as text."""
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -139,9 +145,9 @@ COLUMNS = """SELECT table_name, column_name, data_type FROM information_schema.c
  WHERE table_schema = $1 ORDER BY table_name, ordinal_position"""
 
 
-def tables(schema):
+def tables(schema: str) -> dict[str, Any]:
     """Return the tables of a schema with their columns."""
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for table, column, kind in run(COLUMNS, [schema])["rows"]:
         found.setdefault(table, []).append({"name": column, "type": kind})
     return {"tables": [{"name": name, "columns": columns} for name, columns in found.items()]}

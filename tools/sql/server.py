@@ -4,9 +4,14 @@ The database is opened read-only, and its authorizer callback, which the parser 
 reading and nothing else: no ATTACH, no PRAGMA that writes, no loading of extensions.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
 
 sys.path.insert(0, "/run/agentos/packages")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -24,11 +29,13 @@ FUNCTIONS_DENIED = {"load_extension", "writefile", "readfile", "edit", "fts3_tok
 PRAGMAS = {"table_info", "table_list", "index_list", "index_info", "foreign_key_list"}
 
 
-def writable():
+def writable() -> bool:
+    """Return whether the operator lets this server write."""
     return os.environ.get("SQL_WRITE") == "1"
 
 
-def judge(action, first, second, _database, _trigger):
+def judge(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
+    """Say what a part of a statement may do; SQLite's parser asks for each."""
     if action in READING or (action in WRITING and writable()):
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION and str(second).lower() not in FUNCTIONS_DENIED:
@@ -38,18 +45,17 @@ def judge(action, first, second, _database, _trigger):
     return sqlite3.SQLITE_DENY
 
 
-def connect(path):
+def connect(path: str) -> sqlite3.Connection:
+    """Return a database whose statements are judged and bounded in steps."""
     if not os.path.isfile(path):
         raise ToolError("no such database file")
     mode = "rw" if writable() else "ro"
-    from urllib.parse import quote
-
     database = sqlite3.connect(
         f"file:{quote(os.path.abspath(path))}?mode={mode}", uri=True, timeout=10, isolation_level=None
     )
     steps = [0]
 
-    def tick():
+    def tick() -> bool:
         steps[0] += 10_000
         return steps[0] > STEPS_MAX
 
@@ -59,7 +65,7 @@ def connect(path):
 
 
 @tool("List the tables of a SQLite database with their columns.", {"path": PATH}, ["path"])
-def tables(path):
+def tables(path: str) -> dict[str, Any]:
     database = connect(path)
     try:
         names = [
@@ -81,7 +87,7 @@ def tables(path):
 @tool("Run one SQL statement on a SQLite database; values go into parameters, never into the text.",
       {"path": PATH, "sql": {"type": "string", "minLength": 1, "maxLength": 100_000},
        "parameters": {"type": "array", "items": {"type": ["string", "number", "null"]}, "maxItems": 1000}}, ["path", "sql"])  # fmt: skip
-def query(path, sql, parameters=()):
+def query(path: str, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
     database = connect(path)
     try:
         cursor = database.execute(sql, tuple(parameters))
@@ -105,14 +111,14 @@ def query(path, sql, parameters=()):
 
 @tool("List the tables of the PostgreSQL database with their columns.",
       {"schema": {"type": "string", "minLength": 1, "maxLength": 63}})  # fmt: skip
-def pg_tables(schema="public"):
+def pg_tables(schema: str = "public") -> dict[str, Any]:
     return postgres.tables(schema)
 
 
 @tool("Run one SQL statement on the PostgreSQL database; values go into parameters ($1, $2), never into the text.",
       {"sql": {"type": "string", "minLength": 1, "maxLength": 100_000},
        "parameters": {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "maxItems": 1000}}, ["sql"])  # fmt: skip
-def pg_query(sql, parameters=()):
+def pg_query(sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
     return postgres.run(sql, parameters, writable=writable())
 
 

@@ -1,11 +1,14 @@
 """A web page as readable text, fetched through the egress guard: which hosts and paths is the policy's to say."""
 
+from __future__ import annotations
+
 import html.parser
 import os
 import re
 import sys
 import urllib.error
 import urllib.request
+from typing import Any
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from serving import ToolError, serve, tool
@@ -36,14 +39,17 @@ BLOCKS = {
 class Reader(html.parser.HTMLParser):
     """Collects the visible text, the title and the links of a page."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.parts, self.title, self.links, self.hidden, self.in_title = [], "", [], 0, False
+        self.parts: list[str] = []
+        self.links: list[str] = []
+        self.title, self.hidden, self.in_title = "", 0, False
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Take the beginning of an element."""
         if tag in HIDDEN and tag != "head":
             self.hidden += 1
-        values = dict(attributes)
+        values = {name: value or "" for name, value in attributes}
         if tag == "title":
             self.in_title = True
         if tag in BLOCKS:
@@ -55,7 +61,8 @@ class Reader(html.parser.HTMLParser):
         if tag == "img" and values.get("alt") and not self.hidden:
             self.parts.append(f"[{values['alt'][:200]}]")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
+        """Take the end of an element."""
         if tag in HIDDEN and tag != "head":
             self.hidden = max(0, self.hidden - 1)
         if tag == "title":
@@ -63,14 +70,16 @@ class Reader(html.parser.HTMLParser):
         if tag in BLOCKS:
             self.parts.append("\n")
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
+        """Take text."""
         if self.in_title:
             self.title += data
         elif not self.hidden:
             self.parts.append(data)
 
 
-def readable(source):
+def readable(source: str) -> tuple[str, str, list[str]]:
+    """Return title, text and links of a page."""
     reader = Reader()
     reader.feed(source)
     text = re.sub(r"[ \t\r\f\v]+", " ", "".join(reader.parts))
@@ -80,7 +89,7 @@ def readable(source):
 
 @tool("Fetch a web page and return its readable text, title and links.",
       {"url": {"type": "string", "pattern": "^https?://", "maxLength": 8192}}, ["url"])  # fmt: skip
-def fetch(url):
+def fetch(url: str) -> dict[str, Any]:
     if not url.lower().startswith(("http://", "https://")):
         raise ToolError("only http and https")
     request = urllib.request.Request(
@@ -103,7 +112,8 @@ def fetch(url):
         text = data[:BYTES_MAX].decode(charset, errors="replace")
     except LookupError:
         text = data[:BYTES_MAX].decode("utf-8", errors="replace")
-    title, links = "", []
+    title = ""
+    links: list[str] = []
     if "html" in kind:
         title, text, links = readable(text)
     return {"url": final, "status": status, "type": kind, "title": title, "text": text[:TEXT_MAX], "links": links,
