@@ -446,6 +446,11 @@ class FlowGuard(Protocol):
         """Take a message of the user: trusted text. The effects it asks for are the scope of the session."""
         ...
 
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The messages of the user, oldest first."""
+        ...
+
     def untrusted(self, text: str, source: str) -> None:
         """Take text that reaches the model beside the results of actions (a memory, a tool's description, a file name)."""
         ...

@@ -118,7 +118,8 @@ class Monitor:
             for wanted in capabilities:
                 if not any(own.contains(wanted) for own in held):
                     raise ActionError("asks for more than its parent holds", field=f"capabilities.{wanted.verb}")
-        base = session or Session(self.principal, self.session.workspace, self.session.flow, self.session.privacy)
+        flow = self.session.flow.child("") if self.session.flow is not None else None
+        base = session or Session(self.principal, self.session.workspace, flow, self.session.privacy)
         base.principal = self.principal.child(agent)
         base.capabilities = capabilities
         child = Monitor(self._policy, ports or self._ports, base, needs=self._needs, approval_s=self._approval_s)

@@ -215,7 +215,12 @@ class AgentOS:
         return await self.loop.call(self.monitor.perform(action, key=key, body=body))
 
     def prompt(self, text: str) -> None:
-        """Tell the session what the user asked: trusted text, from which the scope of effects is taken."""
+        """Tell the session what the user asked: trusted text, from which the scope of effects is taken.
+
+        In a sub-agent's session it changes nothing: what a sub-agent is told are its parent's words.
+        """
+        if self.monitor.principal.parents:
+            return
         if self.monitor.session.flow is not None:
             self.monitor.session.flow.prompt(text)
         payloads = self.monitor.ports.payloads

@@ -54,7 +54,9 @@ SPECS: Final[Mapping[str, ToolSpec]] = {
         ToolSpec(
             name="task.schedule", effect=Effect.EXECUTE, verbs=("schedule", "create", "add", "set"),
             objects=("schedule", "task", "job", "reminder"),
-            arguments=_arguments(name=(_P, "name"), when=(_P, "date"), task=(_A, "text"), role=(_S, "name")),
+            arguments=_arguments(
+                name=(_P, "name"), when=(_P, "date"), task=(_A, "text"), role=(_S, "name"), operation=(_S, "name")
+            ),
         ),
         ToolSpec(
             name="secret.use", effect=Effect.READ,
@@ -65,7 +67,12 @@ SPECS: Final[Mapping[str, ToolSpec]] = {
             name="memory.write", effect=Effect.WRITE_OWN, verbs=("remember", "save", "store", "note", "write", "memorize"),
             objects=("memory",), arguments=_arguments(key=(_P, "name"), value=(_P, "text")),
         ),
-        ToolSpec(name="agent.spawn", effect=Effect.READ, arguments=_arguments(role=(_S, "name"), task=(_P, "text"))),
+        ToolSpec(
+            name="agent.spawn", effect=Effect.READ,
+            arguments=_arguments(
+                role=(_S, "name"), task=(_P, "text"), capabilities=(_S, "any"), budgets=(_S, "number")
+            ),
+        ),
         ToolSpec(name="model.call", effect=Effect.READ, arguments=_arguments(messages=(_P, "text"))),
     )
 }  # fmt: skip

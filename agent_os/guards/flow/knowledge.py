@@ -72,7 +72,7 @@ class Knowledge:
     secrets: SecretIndex = field(default_factory=SecretIndex)
     evidence: Evidence = field(init=False)
     context: Label = TRUSTED
-    last_prompt: str = ""
+    prompts: list[str] = field(default_factory=list)
     calls: int = 0
     done: Counter[str] = field(default_factory=Counter)
     """Effects carried out, by tool."""
@@ -95,9 +95,9 @@ class Knowledge:
 
     def prompt(self, text: str) -> None:
         """Take a message of the user; it may widen the scope, nothing else may. The same message twice is one message."""
-        if text == self.last_prompt:
+        if self.prompts and text == self.prompts[-1]:
             return
-        self.last_prompt = text
+        self.prompts.append(text)
         self.words.extend(text)
         self.scope.extend(text)
         self.words.directs = tuple(request.direct for request in self.scope.requests if request.direct)

@@ -62,6 +62,7 @@ class FlowSession:
         self._kept = Kept(labels, principal)
         self.handles: Handles | None = Handles() if by_reference else None
         self._runs: dict[int, Call] = {}
+        self._told_by_parent = False
 
     @property
     def context(self) -> Label:
@@ -69,8 +70,16 @@ class FlowSession:
         return self._known.context
 
     def prompt(self, text: str) -> None:
-        """Take a message of the user; it may widen the scope, nothing else may."""
-        self._known.prompt(text)
+        """Take a message of the user; it may widen the scope, nothing else may. In a sub-agent's session nothing does:
+        whoever says it there, its parent told it.
+        """
+        if not self._told_by_parent:
+            self._known.prompt(text)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The messages of the user, oldest first."""
+        return tuple(self._known.prompts)
 
     def untrusted(self, text: str, source: str) -> None:
         """Take untrusted text that reaches the model beside results: descriptions, memories, names of files."""
@@ -250,6 +259,7 @@ class FlowSession:
         """
         other = FlowSession(trusted_paths=self._trusted_paths)
         other._known, other._kept, other.handles = self._known, self._kept, self.handles
+        other._told_by_parent = True
         return other
 
     def _kept_label(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -234,6 +235,8 @@ class TaskRuntime:
         session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace, family)
         if task.rights.knowledge is not None:
             session.know(task.rights.knowledge)
+        if task.input.get("event") is not None:  # whatever program it starts: what an event says vouches for nothing
+            session.untrusted(json.dumps(task.input["event"], ensure_ascii=False, sort_keys=True), "event")
         return session
 
     async def _within(self, task: Task, session: TaskSession, program: Program) -> Any:

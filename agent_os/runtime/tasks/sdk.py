@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.schedule import Schedule, parse_trigger
-from agent_os.core.task import DEFAULT_QUEUE, TaskRequest
+from agent_os.core.task import DEFAULT_QUEUE, ROOT, Rights, TaskRequest
 from agent_os.runtime.tasks.desk import session_tasks, task_request
 from agent_os.runtime.tasks.handle import TaskHandle
 from agent_os.runtime.tasks.runtime import TaskRuntime
+from agent_os.runtime.tasks.session import has_read
 
 if TYPE_CHECKING:
     from agent_os.runtime.compose import Composition
@@ -93,6 +94,7 @@ class SessionTasks:
             principal=self._monitor.principal,
             priority=options.get("priority", 100),
             deadline=time.time() + within if within else 0.0,
+            rights=self._rights(),
             id=options.get("id", ""),
         )
         return self.handle((await self._desk.submit(request)).id)
@@ -105,6 +107,16 @@ class SessionTasks:
         when = parse_trigger(when).to_json()
         data = {"name": name, "when": when, **parts, "policies": list(parts["policies"]), **terms}
         return await self._desk.store_schedule(data, self._monitor)
+
+    def _rights(self) -> Rights:
+        """Return what the task begins with: after untrusted text was read here, its text is no user's word any more.
+
+        Who submits text of the user's own says so first with `prompt`.
+        """
+        flow = self._monitor.session.flow
+        if flow is None or not has_read(flow):
+            return ROOT
+        return Rights(knowledge={"prompts": list(flow.prompts), "tainted": True})
 
     def _refuse_child(self, does: str) -> None:
         if self._monitor.session.capabilities is not None or self._monitor.principal.parents:

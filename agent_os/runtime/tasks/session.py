@@ -22,7 +22,7 @@ from agent_os.core.canonical import json_bytes
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import DeniedError, EffectError
 from agent_os.core.label import Integrity
-from agent_os.core.ports import Outcome, Pending
+from agent_os.core.ports import FlowGuard, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.core.task import Rights, Task, TaskRequest, TaskState, TaskWaits
 from agent_os.effects.durable.family import Family
@@ -82,10 +82,11 @@ class TaskSession:
 
     def prompt(self, text: str) -> None:
         """Tell the session what was asked. Of a root task that is trusted text, from which the scope of effects is taken;
-        what a child is told are its parent's words, and widen nothing.
+        what a child is told are its parent's words, and what was submitted by a session that had read untrusted text are
+        that session's: they widen nothing.
         """
         flow = self.monitor.session.flow
-        if not self.task.parent:
+        if self.task.rights.knowledge is None:
             self.prompts.append(text)
             if flow is not None:
                 flow.prompt(text)
@@ -181,9 +182,7 @@ class TaskSession:
 
     def _knowledge(self) -> Mapping[str, Any]:
         """Return what a child's information flow begins with: the user's words, and whether anything else was read."""
-        flow = self.monitor.session.flow
-        tainted = flow is not None and flow.context.integrity is Integrity.UNTRUSTED
-        return {"prompts": list(self.prompts), "tainted": tainted}
+        return {"prompts": list(self.prompts), "tainted": has_read(self.monitor.session.flow)}
 
     def know(self, knowledge: Mapping[str, Any]) -> None:
         """Take what the parent knew, at the start of a child's run."""
@@ -218,6 +217,11 @@ class TaskSession:
         if not found.ok:
             raise EffectError(f"the sub-agent {found.agent} is {found.state.value}: {found.error}")
         return found.value
+
+
+def has_read(flow: FlowGuard | None) -> bool:
+    """Return whether a session has read anything that an attacker could have written."""
+    return flow is not None and flow.context.integrity is Integrity.UNTRUSTED
 
 
 __all__ = ["Child", "ChildResult", "Monitor", "TaskSession"]

@@ -127,7 +127,29 @@ async def child(session: TaskSession) -> Any:
     return await call(session, "pay", iban=THEIRS)
 
 
-PROGRAMS = {"forgets": forgets, "holds": holds, "lists": lists, "parent": parent, "child": child}
+async def pays(session: TaskSession) -> Any:
+    """Takes its own text for what it was asked, and pays whom it names."""
+    tools(session)
+    session.prompt(session.task.input["task"])
+    return await call(session, "pay", iban=session.task.input["iban"])
+
+
+async def obeys(session: TaskSession) -> Any:
+    """Was started by an event and pays whom the event names, without telling its session of the event."""
+    tools(session)
+    session.prompt("Pay what the event is about.")
+    return await call(session, "pay", iban=session.task.input["event"]["payload"]["iban"])
+
+
+PROGRAMS = {
+    "pays": pays,
+    "obeys": obeys,
+    "forgets": forgets,
+    "holds": holds,
+    "lists": lists,
+    "parent": parent,
+    "child": child,
+}
 
 
 if __name__ == "__main__":
