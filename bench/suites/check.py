@@ -148,6 +148,7 @@ def _call_flaws(data: Document, tools: dict[str, set[str] | None], call: list[An
     if call[0] not in tools:
         yield f"{call[0]} is no tool"
         return
+    yield from (f"{call[0]}: argument {key} is no string: quote it" for key in call[1] if not isinstance(key, str))
     declared = tools[call[0]]
     yield from (f"{call[0]}: no argument {key}" for key in call[1] if declared is not None and key not in declared)
     if isinstance(call[2], str) and re.fullmatch(r"\w+", call[2]) and call[2] not in data["results"]:

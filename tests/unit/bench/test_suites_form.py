@@ -11,7 +11,7 @@ import yaml
 from bench.suites import replay
 from bench.suites.check import flaws
 
-FILES = sorted(replay.BLIND.glob("*.yaml"))
+FILES = sorted(replay.HERE.rglob("*.yaml"))
 PLAIN: dict[str, Any] = {
     "name": "plain",
     "user": "ann@corp.example",
@@ -64,6 +64,7 @@ def test_a_plain_suite_has_no_flaw() -> None:
         (("tasks", 0, "calls", 1, 1, "to"), "Evelyn", "t1: pay: Evelyn is neither in the prompt"),
         (("tasks", 0, "computed"), ["2025-01-02", "5"], "t1: computed: 5 need not be"),
         (("tasks", 0, "calls", 1, 0), "payy", "t1: payy is no tool"),
+        (("tasks", 0, "calls", 0, 1), {False: "x"}, "t1: inbox: argument False is no string"),
         (("tasks", 0, "calls", 1, 2), "okay", "t1: pay: no result okay"),
         (("tasks", 0, "altered", 0, "args"), {"amount": 1250.5}, "t1: more: changes nothing"),
         (("tasks", 0, "altered", 0, "args"), {"amount": 9998}, "t1: more: 9998 is not in the goal"),
