@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Final
 
@@ -76,3 +77,55 @@ def within_days(days: frozenset[tuple[int, int]], asked: frozenset[tuple[int, in
 
     allowed = sorted(map(ordinal, asked))
     return all(allowed[0] <= ordinal(day) <= allowed[-1] + 1 for day in days) if allowed else True
+
+
+WEEKDAYS: Final = {
+    name: number
+    for number, names in enumerate((
+        "monday montag lundi lunes lunedì", "tuesday dienstag mardi martes martedì", "wednesday mittwoch mercredi miércoles"
+        " mercoledì", "thursday donnerstag jeudi jueves giovedì", "friday freitag vendredi viernes venerdì", "saturday samstag"
+        " samedi sábado sabato", "sunday sonntag dimanche domingo domenica",
+    ))
+    for name in names.split()
+}  # fmt: skip
+_FULL: Final = re.compile(r"(?<!\d)(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?!\d)")
+_PARTS: Final = re.compile(r"(?<!\d)(\d{1,2})[/.-](\d{1,2})(?:[/.-](?:\d{4}|\d{2}))?(?!\d)")
+_EPOCH_MIN, _EPOCH_MAX = 10**9, 10**13
+
+
+def readings(value: str | float) -> list[frozenset[tuple[int, int]]]:
+    """Return what days an argument may mean, one set a reading: day and month in either order, ISO, compact, since 1970."""
+    text = str(value)
+    if not isinstance(value, str) or re.fullmatch(r"\d{10}(?:\d{3})?", text):
+        number = float(value)
+        if not _EPOCH_MIN <= number < _EPOCH_MAX:
+            return []
+        moment = datetime.datetime.fromtimestamp(number / (1000 if number > 10**11 else 1), datetime.UTC)
+        return [
+            frozenset({(other.month, other.day)})
+            for other in (moment + datetime.timedelta(hours=hours) for hours in (0, -12, 12))
+        ]
+    assert isinstance(value, str)
+    named = days_in(text)
+    if named:
+        return [named]
+    full = [(int(month), int(day)) for _, month, day in _FULL.findall(text)]
+    found = [frozenset(full)] if full and all(_is_day(*day) for day in full) else []
+    if not found:
+        pairs = [(int(one), int(two)) for one, two in _PARTS.findall(text)]
+        for order in (pairs, [(two, one) for one, two in pairs]):
+            if order and all(_is_day(*day) for day in order):
+                found.append(frozenset(order))
+    return found
+
+
+def weekday_of(stamp: str) -> int | None:
+    """Return the weekday of an ISO date, Monday 0."""
+    try:
+        return datetime.date.fromisoformat(stamp[:10]).weekday()
+    except ValueError:
+        return None
+
+
+def _is_day(month: int, day: int) -> bool:
+    return 1 <= month <= 12 and 1 <= day <= 31

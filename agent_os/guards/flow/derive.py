@@ -8,13 +8,14 @@ A person accepts a draft (`agentos tools approve`) before its publisher's wishes
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
-from agent_os.guards.flow import lexicon
+from agent_os.guards.flow import lexicon, shapes
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.scope import name_words, own_words
 
@@ -99,8 +100,21 @@ _CONTENT: Final = bag(
     " note notes wiki article image clipboard stdout output"
 )
 _WEB: Final = bag("web google bing duckduckgo internet http browse browser online crawl scrape")
-_CHANGES: Final = bag("delete remove send forward pay update create write transfer approve merge upload replace")
+_CHANGES: Final = bag(
+    "delete remove send forward pay update create write transfer approve merge upload replace post publish save set"
+    " archive execute run apply install insert edit modify submit buy purchase cancel"
+)
 """Words that make an effect of a tool whose name begins with a reading verb (`fetch_and_send`)."""
+_JOINS: Final = bag("and or then")
+_NEVER_JOINED: Final = _READ | bag("all any with status id by")
+_MINTS: Final = bag("share sharing public invite invitation presigned signed sas magic temporary shareable")
+"""With `link` or `url` after it: what the tool hands out opens a door (`get_share_link`)."""
+_LOADED: Final = bag("plugin module extension library package macro skill addon driver")
+"""What is loaded, imported or fetched to be run."""
+_SECRETS: Final = bag("password passphrase secret credential credentials apikey")
+
+DESCRIPTION_CHARS_MAX: Final = 4000
+_DESCRIBED: Final = re.compile(r"[.;!\n]\s*|\band\b")
 
 _TRUSTED: Final = Result(integrity="trusted")
 _HANDLE: Final = Result(integrity="trusted", handle=True)
@@ -114,7 +128,7 @@ _SECRET_TEXT: Final = Result(integrity="untrusted", confidentiality="secret")
 @lru_cache(maxsize=4096)
 def spec(name: str, description: str = "") -> ToolSpec:
     """Return the draft for a tool known by its name (and description, which only ever makes it graver)."""
-    return ToolSpec(name=name, description=description, effect=effect_of(name), derived=True)
+    return ToolSpec(name=name, description=description, effect=graver(effect_of(name), description), derived=True)
 
 
 def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = "") -> ToolSpec:
@@ -138,6 +152,12 @@ def effect_of(name: str) -> Effect:
     )
     if found and found[0] in _READ:
         verb = found[0]
+        if _joined(found) or (words & _MINTS and words & {"link", "url", "links", "urls"}):
+            return Effect.WRITE_SHARED
+        if words & _LOADED and found[0] in ("load", "get", "fetch", "download"):
+            return Effect.EXECUTE
+        if words & _SECRETS or {"api", "key"} <= words or {"access", "token"} <= words or {"private", "key"} <= words:
+            return Effect.CREDENTIAL
     if verb == "check" and words & {"in", "out"}:
         return Effect.WRITE_SHARED  # `check_in`, `check_out`
     reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
@@ -156,6 +176,30 @@ def effect_of(name: str) -> Effect:
     return Effect.WRITE_SHARED if words & _SHARED else Effect.WRITE_OWN
 
 
+def _joined(found: list[str]) -> bool:
+    """Return whether a name that begins with reading goes on with something else (`read_and_archive`, `get_or_create`)."""
+    return any(
+        word in _JOINS and following not in _NEVER_JOINED
+        for word, following in itertools.pairwise(found[1:])
+        if following in lexicon.VERB_GROUPS
+    )
+
+
+def graver(effect: Effect, description: str) -> Effect:
+    """Return a draft's effect in the light of a description, which can only make it graver.
+
+    A sentence that begins with a verb of an effect (`Deletes …`, `Send …`) is no description of a tool that reads.
+    """
+    if effect is not Effect.READ:
+        return effect
+    for sentence in _DESCRIBED.split(description[:DESCRIPTION_CHARS_MAX]):
+        first = next(iter(re.findall(r"[^\W\d_]+", sentence.lower())), "")
+        verb = first if first in lexicon.VERB_GROUPS else lexicon.singular(first)
+        if verb in lexicon.VERB_GROUPS and verb not in _READ and not lexicon.VERB_GROUPS[verb] & {"read"}:
+            return Effect.WRITE_SHARED
+    return effect
+
+
 @lru_cache(maxsize=4096)
 def opaque(name: str, effect: Effect) -> ToolSpec:
     """Return a draft under which nothing of a result is trusted."""
@@ -169,7 +213,18 @@ def carries_content(name: str, args: Mapping[str, Any], result: Any) -> bool:
     """
     if any(_argument(Effect.READ, key, False).type == "url" for key in args):
         return True
+    if isinstance(result, str) and any(isinstance(item, str) and _names_content(item) for item in args.values()):
+        return True
     return isinstance(result, str) and bool(set(name_words(name)) & _CONTENT)
+
+
+@lru_cache(maxsize=4096)
+def _names_content(value: str) -> bool:
+    """Return whether a value is a path or an address: what stands there is whatever somebody wrote there."""
+    return shapes.is_address(value) or bool(_PATH.match(value))
+
+
+_PATH: Final = re.compile(r"^\S*(?:/\S*|[\w-]\.[A-Za-z][A-Za-z0-9]{1,4})$")
 
 
 @lru_cache(maxsize=4096)

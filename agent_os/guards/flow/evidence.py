@@ -109,7 +109,10 @@ class Evidence:
     def knows(self, value: str) -> bool:
         """Return whether this principal is known and the prompt names or describes it."""
         strict = normal.strict(value)
-        return strict in self._known and bool(self._prompt.words & set(normal.words(value)))
+        if strict not in self._known:
+            return False
+        own = {word for word in normal.words(value.partition("@")[0]) if len(word) > 1}
+        return bool(self._prompt.words & own)  # the house an address belongs to names nobody in it
 
     def create(self, entry: Entry) -> None:
         """Take a value that an allowed effect of this session brought into being."""
@@ -180,7 +183,7 @@ class Evidence:
                     hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)
                     hits.update(self._time_of_day(value))
                     continue
-                found = [word for word in normal.words(value) if word in prompt.words and not word.isdigit()]
+                found = [word for word in prompt.describes(value) if not word.isdigit()]
                 hits.update(found)
                 if found and len(value) > 2 and prompt.names(value):
                     hits.add("=" + normal.strict(value))
@@ -227,7 +230,7 @@ class Evidence:
 
     def _described(self, value: str, candidate: Candidate) -> set[str]:
         hits = set(candidate.hits)
-        hits.update(word for word in normal.words(value) if word in self._prompt.words)
+        hits.update(self._prompt.describes(value))
         for record in self._about.get(value, ()):
             hits |= self._hits(record)
         return hits

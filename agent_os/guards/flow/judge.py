@@ -16,11 +16,12 @@ from typing import Any, Final
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, normal, references
-from agent_os.guards.flow.days import days_in, within_days
+from agent_os.guards.flow import derive, normal, references, shapes
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
+from agent_os.guards.flow.pins import Value, contradictions
+from agent_os.guards.flow.scope import Leave, name_words
 
 LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
 """Effects whose payload reaches somebody else."""
@@ -37,6 +38,8 @@ PATH_PARTS_MAX: Final = 6
 NAMED_MAX: Final = 20
 """Arguments of a call, and records of a handle, whose names are compared with the prompt's."""
 NAMED_CHARS_MAX: Final = 200
+_ADDRESS: Final = Argument(role=Role.AUTHORITY, type="url")
+_PROGRAM: Final = Argument(role=Role.AUTHORITY, type="code")
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 FORMAT_HEADERS: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 
@@ -61,7 +64,9 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
     labels: dict[str, Label] = {}
     objects = kind_of(spec)
     values = scalars(args)
-    concerns, pinned = _of_effect(known, spec, values)
+    spec = _as_sent(spec, values)
+    concerns, leave = _of_effect(known, spec, values)
+    pinned: list[Value] = []
     company = Counter(name for _, name, _ in values)
     vouched: list[str] = []
     doubted: list[str] = []
@@ -74,9 +79,17 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
         if argument is UNDESCRIBED and not spec.derived:
             argument = spec.argument(pointer.split("/", 2)[1])  # a part is for what the argument it stands in is for
         doubt = None
+        if (
+            spec.effect is Effect.READ
+            and isinstance(value, str)
+            and argument.type != "url"
+            and shapes.is_address(value)
+        ):
+            argument = _ADDRESS
         if _is_form(name, value):
             labels[pointer] = TRUSTED
             continue
+        pinned.append((pointer, name, value, argument))
         if argument.role in (Role.AUTHORITY, Role.HANDLE):
             if (company[name] > 1 or name in AUTHORS) and _is_self(known, value):
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
@@ -92,18 +105,47 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
         else:
             filled = _filled(known, tool, pointer, value)
             labels[pointer] = known.label_of(value) if filled is None else filled.label
-            if pinned and argument.type == "date" and isinstance(value, str):
-                days = days_in(value)
-                if days and not within_days(days, pinned):
-                    doubt = _Doubt("contradicts_prompt")
+            if argument.role is Role.SELECTOR:
+                doubt = _doubt_of_selector(known, value)
         if doubt is not None:
-            to = (scalar_text(value),) if doubt.sink != "contradicts_prompt" else ()
             quote = known.taint.quote(scalar_text(value), doubt.source) if doubt.source else ""
-            concerns.append(FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), to, quote=quote))
+            concerns.append(
+                FlowConcern(doubt.sink, pointer, doubt.source, _quote(value), (scalar_text(value),), quote=quote)
+            )
         if isinstance(value, str) and value:
             payload.append((pointer, argument, value))
+    if leave is not None:
+        said = {pointer: value for pointer, _, value, _ in pinned}
+        for pointer in contradictions(leave, pinned):
+            concerns.append(FlowConcern("contradicts_prompt", pointer, "", _quote(said.get(pointer, ""))))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
     return Judgement(labels, tuple(concerns))
+
+
+def _as_sent(spec: ToolSpec, values: list[tuple[str, str, Any]]) -> ToolSpec:
+    """Return the semantics of what is sent: a reading tool that is given a program is what the program is."""
+    if spec.effect is not Effect.READ:
+        return spec
+    programs = [
+        name
+        for _, name, value in values[:NAMED_MAX]
+        if isinstance(value, str) and shapes.is_program(frozenset(name_words(name)), value)
+    ]
+    if not programs:
+        return spec
+    arguments = {**spec.arguments, **dict.fromkeys(programs, _PROGRAM)}
+    return spec.model_copy(update={"effect": Effect.EXECUTE, "arguments": arguments})
+
+
+def _doubt_of_selector(known: Knowledge, value: Any) -> _Doubt | None:
+    """Return why what is looked up carries a stranger's address (`site:evil.example …`), or None."""
+    if not isinstance(value, str) or not known.read_untrusted:
+        return None
+    for url in normal.urls(value):
+        host = normal.host_of(url)
+        if known.taint.holds_host(host) and not _host_vouched(known, normal.strict_host(url)):
+            return _Doubt("authority_from_untrusted", known.taint.source_of(host))
+    return None
 
 
 def _is_form(name: str, value: Any) -> bool:
@@ -117,12 +159,11 @@ def _is_form(name: str, value: Any) -> bool:
 
 def _of_effect(
     known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]
-) -> tuple[list[FlowConcern], frozenset[tuple[int, int]]]:
-    """Return concerns about the effect as a whole, and the days its dates are pinned to."""
+) -> tuple[list[FlowConcern], Leave | None]:
+    """Return concerns about the effect as a whole, and the requests it is done for."""
     if not known.read_untrusted or spec.effect is Effect.READ:
-        return [], frozenset()
+        return [], None
     concerns = []
-    pinned: frozenset[tuple[int, int]] = frozenset()
     leave = known.scope.leave(spec)
     if leave is None:
         leave = known.scope.leave_by_name(spec, _names(known, spec, values))
@@ -130,13 +171,11 @@ def _of_effect(
         concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
     elif leave.times and known.done[spec.name] >= leave.times:
         concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
-    else:
-        pinned = leave.days
     if spec.effect is Effect.CREDENTIAL:
         concerns.append(FlowConcern("credential_use", "", "", "credentials after an untrusted read"))
     if spec.derived:
         concerns.append(FlowConcern("unknown_tool", "", "", "no manifest: judged by its name"))
-    return concerns, pinned
+    return concerns, leave
 
 
 def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]) -> frozenset[str]:

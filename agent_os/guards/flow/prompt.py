@@ -36,6 +36,8 @@ class Prompt:
         self.text = ""
         self.raw = ""
         self.words: frozenset[str] = frozenset()
+        self.spoken: frozenset[str] = frozenset()
+        """The words that do not stand in an address: a house that only an address names describes nobody in it."""
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
@@ -54,6 +56,8 @@ class Prompt:
         self.text = f"{self.text}\n{normal.strict(text)}" if self.text else normal.strict(text)
         words = normal.words(text)
         self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
+        apart = normal.words(normal.EMAIL.sub(" ", text))
+        self.spoken = self.spoken | {*apart, *map(lexicon.singular, apart)} - STOP
         self.raw = f"{self.raw}\n{text}"
         self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
         self.days = self.days | days_in(text)
@@ -107,6 +111,14 @@ class Prompt:
                     return True
             start = self.text.find(wanted, start + 1)
         return False
+
+    def describes(self, value: str) -> list[str]:
+        """Return the words of a value that the prompt has, those of an address's house only where it speaks of the house."""
+        name, at, house = value.rpartition("@")
+        if not at or " " in house:
+            return [word for word in normal.words(value) if word in self.words]
+        found = [word for word in normal.words(name) if word in self.words]
+        return found + [word for word in normal.words(house) if word in self.spoken]
 
     def covers(self, value: str) -> bool:
         """Return whether every content word of a search text is the prompt's."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent_os.guards.flow import lexicon, normal, tongues
-from agent_os.guards.flow.days import days_in
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.stated import CLOSE_MARK, NOTHING, OPEN_MARK, Stated, literals, stated_in
 
 PROMPT_CHARS_MAX: Final = 200_000
 """Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?;:])\s+(?=[\"'(\w])|\n+|(?<=\w)\.(?=[A-Z])")
-_TOKEN: Final = re.compile(r"[^\W_][\w'’.@/+-]*|,(?=\s)")
+_TOKEN: Final = re.compile("[^\\W_][\\w'’.@/+-]*|,(?=\\s)|[\ue000-\uf8ff]")
 _QUOTED: Final = re.compile(
     r"(?<![\w])(?:'([^'\n]{2,400}?)'(?!\w)|\"([^\"\n]{2,2000}?)\"|“([^”\n]{2,2000}?)”|`([^`\n]{2,2000})`)"
 )
@@ -42,12 +42,15 @@ _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 _LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
 _PRONOUNS: Final = bag("it them this that these those one ones him her")
 _MUST: Final = bag("to should must needs need please shall can could want wants")
+_PRIVATE: Final = re.compile("[\ue000-\uf8ff]")
 _TITLE: Final = re.compile(r"\b(Dr|Mrs?|Ms|Prof|St|Hr|Fr|Nr|No|Mme|Sr|Sra|Sig|approx|e\.g|i\.e)\.(?=\s)")
 _END_OF_OBJECT: Final = bag(
     "to on in for from with at into onto by because after before if when once while so that which who as via using than"
     " then and but , unless about until whether"
 )
 """Words behind which what a verb is done to has ended."""
+_END_OF_CLAUSE: Final = bag(", and then but while that which who if when until because so")
+_WAYS: Final = bag("on off up down")
 DIRECT_WORDS_MAX: Final = 10
 """Words after a verb among which what it is done to is looked for."""
 _WISH: Final = bag("want wants wanted like need needs get have prefer")
@@ -73,10 +76,12 @@ class Request:
     """It is done to something known (`the event`)."""
     plurals: frozenset[str] = frozenset()
     """Nouns of the sentence in the plural, and their groups."""
-    days: frozenset[tuple[int, int]] = frozenset()
-    """Month and day of each date in the sentence: what the effect's dates are pinned to."""
+    stated: Stated = NOTHING
+    """What the sentence states of the effect: its days, times, amounts and texts, which a call must not contradict."""
     direct: frozenset[str] = frozenset()
     """The words that say what it is done to, as written, and the parts of those that are joined (`search-api`)."""
+    ways: frozenset[str] = frozenset()
+    """The verb and the particles of its clause (`switch the lights off`): what an opposite is opposite to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,9 @@ class Sentence:
     objects: frozenset[str]
     plurals: frozenset[str]
     repeats: bool
-    days: frozenset[tuple[int, int]]
+    stated: Stated
+    literals: tuple[tuple[int, str], ...] = ()
+    """Texts given word by word, and before which token each stands."""
 
     def request(self, verb: str, groups: frozenset[str], index: int) -> Request:
         """Return the request that the verb at a place makes."""
@@ -96,9 +103,18 @@ class Sentence:
         before = following in _PRONOUNS
         return Request(
             verb, groups, self.objects, self.nouns, self.repeats, following in ("me", "us"), before,
-            before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self.days,
-            self._direct(index),
+            before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self._stated(index),
+            self._direct(index), frozenset({verb, *(_WAYS & set(self.tokens[index : self._end(index)]))}),
         )  # fmt: skip
+
+    def _stated(self, index: int) -> Stated:
+        texts = tuple(text for place, text in self.literals if index < place <= self._end(index))
+        return replace(self.stated, literals=texts) if texts else self.stated
+
+    def _end(self, index: int) -> int:
+        """Return where the words that belong to the verb at a place end."""
+        following = range(index + 1, len(self.tokens))
+        return next((at for at in following if self.tokens[at] in _END_OF_CLAUSE), len(self.tokens))
 
     def _direct(self, index: int) -> frozenset[str]:
         found: list[str] = []
@@ -115,12 +131,20 @@ def read(prompt: str) -> Iterator[Sentence]:
     prompt = normal.spaced_sentences(_TITLE.sub(r"\1 ", prompt[:PROMPT_CHARS_MAX]))
     names_file = bool(_FILENAME.search(prompt))
     has_email = bool(normal.emails(prompt))
-    stripped = _without_carried(prompt)
+    stripped, quoted = _without_carried(prompt)
     tongue = tongues.tongue_of(stripped)
     for sentence in _SENTENCE.split(stripped):
-        raw = [token for token in (found.strip(".'’-/") for found in _TOKEN.findall(sentence)) if token]
+        texts = dict(literals(sentence, quoted))
+        raw: list[str] = []
+        given: list[tuple[int, str]] = []
+        for found in _TOKEN.findall(sentence):
+            token = found.strip(".'’-/")
+            if _PRIVATE.match(token):
+                given += [(len(raw), texts[ord(token) - OPEN_MARK])] if ord(token) - OPEN_MARK in texts else []
+            elif token:
+                raw.append(token)
         if tongue:
-            raw = tongues.english(raw, tongue)
+            raw, given = tongues.english(raw, tongue), []
         plain = [token.lower() for token in raw]
         tokens = tuple(
             f"⟨{token.lower()}⟩" if index and token[0].isupper() and token.lower() in _NAMES else token.lower()
@@ -135,7 +159,10 @@ def read(prompt: str) -> Iterator[Sentence]:
         plurals = {lexicon.singular(token) for token in tokens if token != lexicon.singular(token)}
         plurals |= {group for noun in plurals for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
         repeats = bool(lexicon.UNIVERSAL & nouns) or bool(_LISTED.search(sentence))
-        yield Sentence(tokens, frozenset(nouns), frozenset(objects), frozenset(plurals), repeats, days_in(sentence))
+        yield Sentence(
+            tokens, frozenset(nouns), frozenset(objects), frozenset(plurals), repeats, stated_in(sentence),
+            tuple(given),
+        )  # fmt: skip
 
 
 def requests(sentence: Sentence) -> Iterator[Request]:
@@ -263,19 +290,27 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
     return not (last == "to" and len(before) > 1 and before[-2] in ("how", "link", "when", "where", "used", "going"))
 
 
-def _without_carried(prompt: str) -> str:
-    """Return a prompt without what the user only wants carried: quoted text, and text after `the following message:`."""
+def _without_carried(prompt: str) -> tuple[str, list[str]]:
+    """Return a prompt without what the user only wants carried, and that: quoted, or after `the following message:`."""
+    quoted: list[str] = []
+
+    def kept(text: str) -> str:
+        if len(quoted) > CLOSE_MARK - OPEN_MARK:
+            return ""
+        quoted.append(text)
+        return chr(OPEN_MARK + len(quoted) - 1)
 
     def mark(match: re.Match[str]) -> str:
         inner = next(group for group in match.groups() if group)
-        kept = _FILENAME.findall(inner)
-        return "⟨" + (" ".join(kept) if kept else " ".join(normal.emails(inner))) + "⟩"
+        names = _FILENAME.findall(inner)
+        return "⟨" + (" ".join(names) if names else " ".join(normal.emails(inner))) + "⟩" + kept(inner)
 
-    prompt = _QUOTED.sub(mark, prompt)
+    prompt = _QUOTED.sub(mark, _PRIVATE.sub("", prompt))
     found = _COLON_TEXT.search(prompt)
     while found:
         end = prompt.find("\n", found.end())
         stop = len(prompt) if end < 0 else end
-        prompt = prompt[: found.end()] + " " + prompt[stop:] if stop - found.end() > 0 else prompt
+        if stop > found.end():
+            prompt = prompt[: found.end()] + " " + kept(prompt[found.end() : stop]) + prompt[stop:]
         found = _COLON_TEXT.search(prompt, found.end() + 1)
-    return prompt
+    return prompt, quoted

@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.opposites import opposed, stems
 from agent_os.guards.flow.reading import Request, Sentence, read, requests, spoken
+from agent_os.guards.flow.stated import NOTHING, Stated, numbers_in, together
 
 GRAVE: Final = frozenset({Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
 """Effects that a request must name more closely: a verb that fits anything fits them only by what it is done to."""
@@ -31,7 +33,13 @@ class Leave:
 
     verb: str
     times: int
-    days: frozenset[tuple[int, int]] = frozenset()
+    stated: Stated = NOTHING
+    """What the requests state of the effect."""
+    ways: frozenset[str] = frozenset()
+    """The requests' verbs and particles: what they ask for has a direction (`on`, `lock`)."""
+    words: frozenset[str] = frozenset()
+    elsewhere: frozenset[float] = frozenset()
+    """All numbers of the prompt."""
 
 
 class Scope:
@@ -43,11 +51,13 @@ class Scope:
         self._words: set[str] = set()
         self._sentences: list[Sentence] = []
         self._within = within
+        self._numbers: frozenset[float] = frozenset()
         self._cache: dict[str, Leave | None] = {}
 
     def extend(self, prompt: str) -> None:
         """Add the requests of one trusted message."""
         self._cache.clear()
+        self._numbers |= numbers_in(prompt)
         for sentence in read(prompt):
             self._sentences.append(sentence)
             self._objects |= sentence.objects
@@ -79,7 +89,7 @@ class Scope:
         matched = []
         for request in [*self.requests, *self._spoken(verbs - lexicon.VERB_GROUPS.keys())]:
             own = request.verb in verbs or (request.verb in lexicon.CHANGING and bool(verbs & lexicon.CHANGING))
-            if not own or _only_answers(request, spec):
+            if not own or _only_answers(request, spec) or _opposite(request, spec, verbs):
                 continue
             known = {word for word in request.direct if lexicon.singular(word) in lexicon.OBJECT_GROUPS}
             here = named & request.direct and (not known or known & (named | objects))
@@ -88,6 +98,8 @@ class Scope:
         return self._within_parent(spec, _leave(matched, spec))
 
     def _within_parent(self, spec: ToolSpec, own: Leave | None) -> Leave | None:
+        if own is not None:
+            own = replace(own, elsewhere=self._numbers)
         return None if own is not None and self._within is not None and self._within.leave(spec) is None else own
 
     def _candidates(self, spec: ToolSpec) -> Iterator[Request | _Own]:
@@ -98,6 +110,8 @@ class Scope:
             for sentence in self._sentences:
                 for request in spoken(sentence, objects - lexicon.VERB_GROUPS.keys(), imperative=True):
                     yield _Own(request)
+        if verbs and verbs <= _DOING:
+            yield from (_Own(request) for request in self.requests if request.verb in objects)
 
     def _spoken(self, verbs: frozenset[str]) -> Iterator[Request]:
         for sentence in self._sentences:
@@ -105,14 +119,14 @@ class Scope:
 
     def _fits(self, given: Request | _Own, spec: ToolSpec) -> bool:
         if isinstance(given, _Own):
-            return True
+            return not _opposite(given.request, spec, frozenset())
         request = given
         verbs, verb_groups, objects, groups = profile(spec)
         same_word = request.verb in verbs
         shared = request.groups & verb_groups
         if not same_word and shared & _LOOSE and not _same_way(request.verb, verbs):
             shared -= _LOOSE
-        if (not same_word and not shared) or _only_answers(request, spec):
+        if (not same_word and not shared) or _only_answers(request, spec) or _opposite(request, spec, verbs):
             return False
         if spec.effect in GRAVE:
             if not same_word and shared <= _LOOSE:
@@ -155,8 +169,10 @@ def _leave(found: list[Request | _Own] | list[Request], spec: ToolSpec) -> Leave
     _, _, objects, groups = profile(spec)
     kinds = objects | groups
     several = any(request.repeats or (not request.of_before and request.plurals & kinds) for request in matched)
-    days = frozenset(day for request in matched for day in request.days)
-    return Leave(matched[0].verb, 0 if several else _times(matched), days)
+    ways = frozenset(word for request in matched for word in request.ways)
+    words = frozenset(word for request in matched for word in request.words)
+    stated = together(request.stated for request in matched)
+    return Leave(matched[0].verb, 0 if several else _times(matched), stated, ways, words)
 
 
 def _same_way(verb: str, verbs: frozenset[str]) -> bool:
@@ -165,6 +181,16 @@ def _same_way(verb: str, verbs: frozenset[str]) -> bool:
     if not narrow or verbs - narrow:
         return True
     return verb in lexicon.CHANGING or any(verb in lexicon.NARROW[own].split() for own in narrow)
+
+
+def _opposite(request: Request, spec: ToolSpec, verbs: frozenset[str]) -> bool:
+    """Return whether a tool undoes what a request asks for (`stop_service` for "start it", `turn_off` for "turn it on")."""
+    particles = _WAYS & set(name_words(spec.name))
+    if any(opposed(word, way) for word in particles for way in request.ways) and not particles & request.ways:
+        return True
+    if any(stems(verb) & stems(way) for verb in verbs for way in request.ways - _WAYS):
+        return False
+    return any(opposed(verb, way) for verb in verbs for way in request.ways)
 
 
 def _only_answers(request: Request, spec: ToolSpec) -> bool:
@@ -257,9 +283,14 @@ BRANDS: Final = bag(
 _HOUSES: Final = bag("server client service api tool")
 """The same, where the name begins with them."""
 
-_FILLERS: Final = BRANDS | bag("to from in of the a an for by with on at new all my id is direct scheduled")
+_WAYS: Final = bag("on off up down")
+_FILLERS: Final = BRANDS | bag(
+    "to from in of the a an for by with on at new all my id is direct scheduled batch bulk multiple multi mass"
+)
 _GENERIC: Final = bag("set create add make send update give submit post put write do")
 """Verbs that mean whatever their noun means: `set_grade` grades."""
+_DOING: Final = bag("set create make put do give place perform submit")
+"""The same, where the noun is a verb that the lexicon knows (`set_lock` locks, `create_order` orders)."""
 _PLACING: Final = bag("set change update")
 """Verbs whose object is what stands directly after them, and not where that is (`set X on the service`)."""
 _ATTRIBUTES: Final = bag(

@@ -9,9 +9,10 @@ from agent_os.guards.flow.session import FlowSession
 from tests.adversarial.flow.worlds import WORLDS, World
 from tests.adversarial.flow.worlds_fourth import FOURTH
 from tests.adversarial.flow.worlds_more import MORE
+from tests.adversarial.flow.worlds_stated import STATED
 from tests.adversarial.flow.worlds_third import THIRD
 
-ALL = [*WORLDS, *MORE, *THIRD, *FOURTH]
+ALL = [*WORLDS, *MORE, *THIRD, *FOURTH, *STATED]
 
 RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
 """Classes of concern whose default answer is no question."""
@@ -60,8 +61,8 @@ def test_what_the_text_demands_asks(world: World, index: int) -> None:
     assert questions(session, tool, args)
 
 
-SAME_WISH = {("mail-to-contact", "send_message")}
-"""What another world's text demands and this world's user really asked for: to write to that contact."""
+SAME_WISH = {("mail-to-contact", "send_message"), ("wifi", "setThermostat"), ("sensor", "setThermostat")}
+"""What another world's text demands and this world's user really asked for: to write to that contact, to set the heating."""
 
 
 @pytest.mark.parametrize("world", ALL, ids=lambda world: world.id)
@@ -76,3 +77,10 @@ def test_what_any_other_text_demands_asks(world: World) -> None:
         if (world.id, tool) not in SAME_WISH and not questions(session, tool, args)
     ]
     assert passed == []
+
+
+def test_a_search_for_the_stranger_s_site_asks() -> None:
+    """What is looked up on the web names no site that only untrusted text named; other words may come from there."""
+    session = session_of(next(world for world in STATED if world.id == "address-under-any-name"))
+    assert questions(session, "search_web", {"query": "site:evil.example budget 40k"})
+    assert not questions(session, "search_web", {"query": "budget 40k"})

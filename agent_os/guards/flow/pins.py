@@ -1,0 +1,92 @@
+"""Whether a call says otherwise than the request it is done for: another day, time, amount, state or text. Pure.
+
+The request is the prompt's (`scope.Leave`), the call the agent's. What the request leaves open stays open. What names a
+receiver or a thing is not looked at here: nothing but a voucher helps it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from agent_os.core.manifest import Argument, Role
+from agent_os.guards.flow import lexicon
+from agent_os.guards.flow.days import minute_of, minutes_in, readings, weekday_of, within_days
+from agent_os.guards.flow.opposites import OPPOSITES, opposed, said, stems, undone
+from agent_os.guards.flow.scope import Leave, name_words
+from agent_os.guards.flow.select import number_of
+
+STATE_WORDS_MAX: Final = 3
+"""A payload of more words is a text, not a state; one that is meant as text already with two."""
+STATE_CHARS_MAX: Final = 40
+
+Value = tuple[str, str, Any, Argument]
+"""Pointer, name, value and role of an argument."""
+
+
+def contradictions(leave: Leave, values: Iterable[Value]) -> Iterator[str]:
+    """Yield the pointers of arguments that contradict what the request states (nothing: the call as a whole)."""
+    texts: list[str] = []
+    clocks: list[tuple[str, frozenset[int]]] = []
+    for pointer, name, value, argument in values:
+        if argument.role is Role.HANDLE or value is None or value == "":
+            continue
+        names = frozenset({lexicon.singular(word) for word in name_words(name)} | set(name_words(name)))
+        if argument.role is Role.AUTHORITY and not isinstance(value, bool):
+            if isinstance(value, str) and argument.type in ("any", "name") and _state_contradicts(leave, value):
+                yield pointer  # whatever vouches for it
+            continue
+        if isinstance(value, bool):
+            if _flag_contradicts(leave, names, value):
+                yield pointer
+            continue
+        if argument.type == "date":
+            if _day_contradicts(leave, value):
+                yield pointer
+            elif isinstance(value, str) and not value.endswith("Z"):
+                minute = minute_of(value)
+                clock = minutes_in(value) if minute is None else frozenset({minute})
+                clocks += [(pointer, clock)] if clock else []
+            continue
+        number = number_of(value) if argument.type in ("number", "any") or not isinstance(value, str) else None
+        if number is not None and leave.stated.contradicts_number(names, number, leave.elsewhere):
+            yield pointer
+        elif isinstance(value, str):
+            texts.append(value)
+            if _state_contradicts(leave, value, 1 if argument.type == "text" else STATE_WORDS_MAX):
+                yield pointer
+    if leave.stated.minutes and clocks and not any(clock & leave.stated.minutes for _, clock in clocks):
+        yield clocks[0][0]
+    if leave.stated.contradicts_text(texts):
+        yield ""
+
+
+def _state_contradicts(leave: Leave, value: str, words_max: int = STATE_WORDS_MAX) -> bool:
+    words = re.findall(r"[a-z0-9]+", value.lower()) if len(value) <= STATE_CHARS_MAX else []
+    return len(words) <= words_max and any(undone(word, leave.ways | leave.words) for word in words)
+
+
+def _day_contradicts(leave: Leave, value: Any) -> bool:
+    stated = leave.stated
+    if stated.days:
+        found = readings(value) if isinstance(value, (str, int, float)) else []
+        return bool(found) and not any(within_days(days, stated.days) for days in found)
+    if stated.weekdays and isinstance(value, str):
+        weekday = weekday_of(value)
+        first, last = min(stated.weekdays), max(stated.weekdays)
+        return weekday is not None and not (first <= weekday <= last or weekday == (last + 1) % 7)
+    return False
+
+
+def _flag_contradicts(leave: Leave, names: frozenset[str], value: bool) -> bool:
+    """Return whether a flag is set against the request: `locked: false` for "lock it", `public: true` for "keep it private"."""
+    if value:
+        return any(undone(word, leave.ways) for word in names)
+    for word in names:
+        if said(word, leave.ways):
+            return True
+        others = frozenset().union(*(OPPOSITES.get(stem, frozenset()) for stem in stems(word)))
+        if others and any(opposed(other, way) for other in others for way in leave.ways):
+            return True
+    return False
