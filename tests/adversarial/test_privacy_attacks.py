@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,8 +16,9 @@ from agent_os.core.errors import EffectError
 from agent_os.core.facts import DEFAULTS, Finding
 from agent_os.core.principal import Principal
 from agent_os.effects.detectors import detector as detectors
-from agent_os.guards.privacy.pseudonyms import PseudonymBook
+from agent_os.guards.privacy.pseudonyms import REALISTIC_CHARS_MAX, PseudonymBook
 from agent_os.guards.privacy.restore import StreamRestorer
+from agent_os.guards.privacy.rewrite import rewrite_text
 from agent_os.guards.privacy.router import SessionRouter
 from agent_os.policy import Policy
 from agent_os.runtime.privacy import local_detector, router_for
@@ -182,3 +185,65 @@ def test_half_a_stream_shows_no_half_placeholder_as_original() -> None:
     restorer = StreamRestorer(book)
     assert restorer.feed("x " + real[:-3]) == "x "
     assert restorer.finish() == real[:-3]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many Python functions (each resumption of a generator too) some work enters: time, but exact."""
+    count = 0
+
+    def seen(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def entities(count: int, *, looks: bool = False) -> tuple[str, list[tuple[Finding, str]]]:
+    """Return a text of so many addresses, each beside a look-alike of a placeholder if wanted, and what is found in it."""
+    parts, chosen, at = [], [], 0
+    for index in range(count):
+        address = f"a{index}@b.co"
+        chosen.append((Finding("EMAIL_ADDRESS", at, at + len(address), 1.0), "pseudonymise"))
+        parts.append(f"{address} [PERSON_{index}_0123abcd] " if looks else f"{address} ")
+        at += len(parts[-1])
+    return "".join(parts), chosen
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["plain", "beside look-alikes"])
+@pytest.mark.parametrize("realistic", [False, True], ids=["placeholders", "realistic"])
+def test_the_work_of_replacing_grows_with_the_text_and_not_with_its_square(looks: bool, realistic: bool) -> None:
+    """ATTACK: thousands of tiny entities in one prompt held the loop of every tenant for a minute; all come back exactly."""
+
+    def work(count: int) -> int:
+        text, chosen = entities(count, looks=looks)
+        book = PseudonymBook(b"k" * 32, realistic=realistic)
+        kept: list[str] = []
+        spent = calls_of(lambda: kept.append(rewrite_text(text, chosen, book)))
+        assert "@b.co" not in kept[0]
+        restored: list[str] = []
+
+        def restore() -> None:
+            restorer = StreamRestorer(book)
+            pieces = [kept[0][at : at + 400] for at in range(0, len(kept[0]), 400)]
+            restored.extend([*map(restorer.feed, pieces), restorer.finish()])
+
+        spent += calls_of(restore)
+        assert "".join(restored) == text
+        return spent
+
+    assert work(2_000) < 5 * work(500)
+
+
+def test_stand_ins_of_a_long_text_are_placeholders() -> None:
+    """Looking for each stand-in in the whole text is only done where the text is short."""
+    text, chosen = entities(8_000)
+    assert len(text) > REALISTIC_CHARS_MAX
+    book = PseudonymBook(b"k" * 32, realistic=True)
+    assert rewrite_text(text, chosen, book).startswith("[EMAIL_ADDRESS_1_")
+    assert rewrite_text("a@b.co", [(Finding("EMAIL_ADDRESS", 0, 6, 1.0), "pseudonymise")], book).endswith(".example")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,8 @@ from agent_os.guards.privacy import surrogates
 PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9_]{0,47}_[0-9]{1,7}_[0-9a-f]{8}\]")
 PLACEHOLDER_CHARS_MAX: Final = 1 + 48 + 1 + 7 + 1 + 8 + 1
 BOOK_ENTRIES_MAX: Final = 200_000
+REALISTIC_CHARS_MAX: Final = 65_536
+"""The longest text in which stand-ins are looked for before one is issued; in a longer one placeholders are."""
 LITERAL: Final = "LITERAL"
 _TITLES: Final = frozenset(
     "mr mrs ms miss mx dr prof sir madam lady lord herr frau fr hr m mme mlle monsieur madame mademoiselle sr sra srta se\u00f1or se\u00f1ora don "
@@ -86,7 +88,7 @@ class PseudonymBook:
             raise EffectError(f"a scope holds at most {BOOK_ENTRIES_MAX} pseudonyms")
         number = self._number(kind, original)
         text = ""
-        if self.realistic and kind != LITERAL:
+        if self.realistic and kind != LITERAL and len(avoid) <= REALISTIC_CHARS_MAX:
             for attempt in range(surrogates.ATTEMPTS_MAX):
                 seed = self._mac(f"{kind}|{number}|{attempt}")
                 text = surrogates.surrogate(kind, original, number, seed, spelling=self._mac(f"{kind}|{original}"))
@@ -109,7 +111,7 @@ class PseudonymBook:
         return entry.original if entry is not None else None
 
     @property
-    def surrogates(self) -> Iterable[str]:
+    def surrogates(self) -> Collection[str]:
         """The issued pseudonyms that are not placeholders."""
         return self._surrogates
 

@@ -7,10 +7,12 @@ this scope (another session's, or made up) comes out as it went in.
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from agent_os.guards.privacy.pseudonyms import PLACEHOLDER, PLACEHOLDER_CHARS_MAX
 
@@ -27,8 +29,8 @@ class Book(Protocol):
         ...
 
     @property
-    def surrogates(self) -> Iterable[str]:
-        """The issued pseudonyms that are not placeholders."""
+    def surrogates(self) -> Collection[str]:
+        """The issued pseudonyms that are not placeholders; none is empty."""
         ...
 
 
@@ -39,11 +41,62 @@ def restore_text(text: str, book: Book, *, escape: Escape = "none") -> str:
     """
     if "[" in text:
         text = PLACEHOLDER.sub(lambda match: _put(match.group(), book, escape), text)
-    known = list(book.surrogates)
-    if known:
-        pattern = re.compile("|".join(re.escape(item) for item in sorted(known, key=len, reverse=True)))
-        text = pattern.sub(lambda match: _put(match.group(), book, escape), text)
-    return text
+    known = _known(book)
+    return known.put(text, book, escape) if known is not None else text
+
+
+class _Known:
+    """The surrogates of a book, so that a text is looked through once however many there are."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = frozenset(texts)
+        self.longest = max(map(len, self.texts))
+        self._sorted = sorted(self.texts)
+        lengths: dict[str, set[int]] = {}
+        for text in self.texts:
+            lengths.setdefault(text[:2], set()).add(len(text))
+        self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        self._first = re.compile("[" + "".join(re.escape(char) for char in {text[0] for text in self.texts}) + "]")
+
+    def put(self, text: str, book: Book, escape: Escape) -> str:
+        """Return a text with every surrogate replaced: the first that begins, the longest of those."""
+        out, edge = [], 0
+        for start, end in self.places(text):
+            out += [text[edge:start], _put(text[start:end], book, escape)]
+            edge = end
+        return "".join([*out, text[edge:]]) if out else text
+
+    def places(self, text: str) -> Iterable[tuple[int, int]]:
+        """Yield where surrogates stand, without overlaps."""
+        at = 0
+        while (found := self._first.search(text, at)) is not None:
+            start = at = found.start()
+            for length in self._lengths.get(text[start : start + 2], ()):
+                if text[start : start + length] in self.texts:
+                    at = start + length
+                    yield start, at
+                    break
+            else:
+                at = start + 1
+
+    def begins(self, tail: str) -> bool:
+        """Whether a surrogate begins with this and is longer."""
+        place = bisect.bisect_right(self._sorted, tail)
+        return place < len(self._sorted) and self._sorted[place].startswith(tail)
+
+
+_KNOWN: WeakKeyDictionary[Book, tuple[int, _Known]] = WeakKeyDictionary()
+"""The last look at each book. A book only grows: the number of its surrogates says whether the look still holds."""
+
+
+def _known(book: Book) -> _Known | None:
+    count = len(book.surrogates)
+    if not count:
+        return None
+    held = _KNOWN.get(book)
+    if held is None or held[0] != count:
+        held = _KNOWN[book] = (count, _Known(book.surrogates))
+    return held[1]
 
 
 def _put(pseudonym: str, book: Book, escape: Escape) -> str:
@@ -98,21 +151,12 @@ class StreamRestorer:
         opened = text.rfind("[", max(0, len(text) - PLACEHOLDER_CHARS_MAX))
         if opened >= 0 and _PARTIAL.match(text, opened):
             cut = opened
-        known = list(self._book.surrogates)
-        if known:
-            longest = max(map(len, known))
-            for start in range(max(0, len(text) - longest + 1), cut):
-                tail = text[start:]
-                if any(item.startswith(tail) and item != tail for item in known):
+        known = _known(self._book)
+        if known is not None:
+            for start in range(max(0, len(text) - known.longest + 1), cut):
+                if known.begins(text[start:]):
                     # a complete pseudonym that ends inside the tail must not be cut in two
-                    return self._whole(text, start, known)
-        return cut
-
-    def _whole(self, text: str, cut: int, known: list[str]) -> int:
-        pattern = re.compile("|".join(re.escape(item) for item in sorted(known, key=len, reverse=True)))
-        for match in pattern.finditer(text):
-            if match.start() < cut < match.end():
-                return match.start()
+                    return next((first for first, last in known.places(text) if first < start < last), start)
         return cut
 
 
@@ -140,6 +184,7 @@ class _Latin:
 
     def __init__(self, book: Book, escape: Escape = "none") -> None:
         self._book, self._escape = book, escape
+        self._recoded: list[str] = []
 
     def original(self, pseudonym: str) -> str | None:
         """Return the original of a pseudonym as bytes in Latin-1."""
@@ -150,9 +195,11 @@ class _Latin:
         return text.encode("utf-8", "surrogatepass").decode("latin-1")
 
     @property
-    def surrogates(self) -> list[str]:
+    def surrogates(self) -> Collection[str]:
         """Return the surrogates as bytes in Latin-1."""
-        return [item.encode().decode("latin-1") for item in self._book.surrogates]
+        if len(self._recoded) != len(self._book.surrogates):
+            self._recoded = [item.encode().decode("latin-1") for item in self._book.surrogates]
+        return self._recoded
 
 
 def _recoded(text: str) -> str:

@@ -8,6 +8,7 @@ placeholder (put behind one of its own).
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -100,7 +101,7 @@ def rewrite_text(text: str, chosen: Sequence[tuple[Finding, str]], book: Pseudon
     That holds for real placeholders of this book too: someone else may have planted one, and it must come back as the
     text it was, not as what it stands for.
     """
-    what = {(item.start, item.end): do for item, do in chosen}
+    redacted = _united([(item.start, item.end) for item, do in chosen if do == REDACT])
     spans = [item for item, _ in chosen]
     if shield and "[" in text:
         spans = _shielded(text, spans)
@@ -113,7 +114,7 @@ def rewrite_text(text: str, chosen: Sequence[tuple[Finding, str]], book: Pseudon
         out.append(text[edge : item.start])
         if item.type == LITERAL:
             out.append(book.pseudonym(LITERAL, original))
-        elif what.get((item.start, item.end)) == REDACT or _redacted(item, chosen):
+        elif _touched(redacted, item):  # resolution may have grown or cut the span: any of it decides
             out.append(f"[REDACTED_{item.type}]")
         else:
             out.append(book.pseudonym(item.type, original, avoid=text))
@@ -122,27 +123,34 @@ def rewrite_text(text: str, chosen: Sequence[tuple[Finding, str]], book: Pseudon
     return "".join(out)
 
 
-def _redacted(item: Finding, chosen: Sequence[tuple[Finding, str]]) -> bool:
-    """Whether any finding under this span (which resolution may have grown or cut) must be redacted."""
-    return any(do == REDACT and other.start < item.end and item.start < other.end for other, do in chosen)
+def _touched(ranges: list[tuple[int, int]], item: Finding) -> bool:
+    """Whether a span overlaps one of some disjoint ranges, in order."""
+    before = bisect.bisect_left(ranges, item.end, key=_first) - 1
+    return before >= 0 and item.start < ranges[before][1]
 
 
 def _shielded(text: str, spans: list[Finding]) -> list[Finding]:
     """Add a LITERAL span for every look-alike, grown over the findings that overlap it."""
-    literals: list[tuple[int, int]] = []
-    for match in PLACEHOLDER.finditer(text):
-        literals.append(match.span())
+    literals = [match.span() for match in PLACEHOLDER.finditer(text)]
     if not literals:
         return spans
-    result = []
+    result, grown = [], list(literals)
     for item in spans:
-        clash = next(((start, end) for start, end in literals if item.start < end and start < item.end), None)
-        if clash is None:
+        first = bisect.bisect_right(literals, item.start, key=_last)
+        if first < len(literals) and literals[first][0] < item.end:
+            grown.append((min(item.start, literals[first][0]), max(item.end, literals[first][1])))
+        else:
             result.append(item)
-            continue
-        literals[literals.index(clash)] = (min(item.start, clash[0]), max(item.end, clash[1]))
-    result.extend(Finding(LITERAL, start, end, 9.0) for start, end in _united(literals))
+    result.extend(Finding(LITERAL, start, end, 9.0) for start, end in _united(grown))
     return result
+
+
+def _first(place: tuple[int, int]) -> int:
+    return place[0]
+
+
+def _last(place: tuple[int, int]) -> int:
+    return place[1]
 
 
 def _united(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
