@@ -1,7 +1,7 @@
 """Calls to model providers by plain httpx: one permitted `model.call`, one HTTP request.
 
 A retry or another provider is another action, so neither happens here. Keys come from a source of the operator's, go into
-one header and are never in an outcome, an error or a log. Threats: a provider that redirects, answers garbage, half a
+one header and are never in an outcome, an error or a log, whatever the provider writes back. Threats: a provider that redirects, answers garbage, half a
 stream, one byte a minute or without end; a header smuggled in a model's name; an environment proxy.
 """
 
@@ -25,6 +25,7 @@ from agent_os.core.label import UNTRUSTED
 from agent_os.core.ports import Outcome, Permit
 from agent_os.effects.models.local import LocalModels
 from agent_os.guards.models import anthropic, openai
+from agent_os.guards.models.echo import EchoWatch, without
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, request_of
 
 ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -164,7 +165,9 @@ class Providers:
                     whole.add(delta)
                     yield delta
             return
-        async with self._response(endpoint, "answer", body) as response:
+        key = await self._secret(endpoint)
+        echo = EchoWatch(key)
+        async with self._response(endpoint, "answer", body, key) as response:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise EffectError("the provider did not answer with a stream")
             async for name, data in _events(response):
@@ -172,8 +175,12 @@ class Providers:
                     if delta.kind == "tool":
                         number = numbers.setdefault(delta.index, len(numbers))
                         delta = Delta("tool", delta.text, number, delta.id, delta.name)
-                    whole.add(delta)
-                    yield delta
+                    for shown in echo.feed(delta):
+                        whole.add(shown)
+                        yield shown
+            for shown in echo.finish():
+                whole.add(shown)
+                yield shown
         if not whole.finished:
             raise EffectError("the stream ended before the answer did")
 
@@ -197,22 +204,27 @@ class Providers:
         return endpoint
 
     async def _json(self, endpoint: Endpoint, what: str, body: Mapping[str, Any]) -> Any:
-        async with self._response(endpoint, what, body) as response:
+        key = await self._secret(endpoint)
+        async with self._response(endpoint, what, body, key) as response:
             content = bytearray()
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > ANSWER_BYTES_MAX:
                     raise EffectError(f"the provider's answer is larger than {ANSWER_BYTES_MAX} bytes")
         try:
-            return json.loads(content)
+            answer = json.loads(content)
+            # a key stands in JSON as it is, or with characters written as escapes
+            return without(answer, key) if key and (key.encode() in content or b"\\" in content) else answer
         except (ValueError, RecursionError):
             raise EffectError("the provider's answer is no JSON") from None
 
     @asynccontextmanager
-    async def _response(self, endpoint: Endpoint, what: str, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _response(
+        self, endpoint: Endpoint, what: str, body: Mapping[str, Any], key: str
+    ) -> AsyncIterator[httpx.Response]:
         """Send one request and yield a successful response. Raises UnavailableError or EffectError otherwise."""
         self._check_breaker(endpoint.name)
-        headers = await self._headers(endpoint)
+        headers = _headers(endpoint, key)
         try:
             async with (
                 asyncio.timeout(endpoint.timeout_s),
@@ -246,29 +258,19 @@ class Providers:
             )
         raise RefusedError(f"{endpoint.name}: status {status}")
 
-    async def _headers(self, endpoint: Endpoint) -> dict[str, str]:
-        headers = {name.lower(): value for name, value in endpoint.headers.items() if name.lower() not in _OURS}
-        headers["content-type"] = "application/json"
-        headers["accept-encoding"] = "identity"
-        if endpoint.secret:
-            url = httpx.URL(endpoint.base_url)
-            key = await self._key(endpoint.secret, url.host, url.port or {"https": 443}.get(url.scheme, 80))
-            if key is None:
-                raise RefusedError(
-                    f"{endpoint.name}: there is no secret {endpoint.secret!r}: agentos secret set {endpoint.secret}"
-                )
-            if not key.isascii() or not key.isprintable():
-                raise RefusedError(f"{endpoint.name}: the secret {endpoint.secret!r} holds characters no header may")
-            match endpoint.kind:
-                case "anthropic":
-                    headers["x-api-key"] = key
-                case "azure":
-                    headers["api-key"] = key
-                case _:
-                    headers["authorization"] = f"Bearer {key}"
-        if endpoint.protocol == "anthropic":
-            headers["anthropic-version"] = anthropic.VERSION
-        return headers
+    async def _secret(self, endpoint: Endpoint) -> str:
+        """Return the key of an endpoint; empty where it needs none. Raises RefusedError where there is none to be had."""
+        if not endpoint.secret:
+            return ""
+        url = httpx.URL(endpoint.base_url)
+        key = await self._key(endpoint.secret, url.host, url.port or {"https": 443}.get(url.scheme, 80))
+        if not key:
+            raise RefusedError(
+                f"{endpoint.name}: there is no secret {endpoint.secret!r}: agentos secret set {endpoint.secret}"
+            )
+        if not key.isascii() or not key.isprintable():
+            raise RefusedError(f"{endpoint.name}: the secret {endpoint.secret!r} holds characters no header may")
+        return key
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -317,6 +319,23 @@ class _Pool:
 
     client: httpx.AsyncClient
     calls: int = 0
+
+
+def _headers(endpoint: Endpoint, key: str) -> dict[str, str]:
+    headers = {name.lower(): value for name, value in endpoint.headers.items() if name.lower() not in _OURS}
+    headers["content-type"] = "application/json"
+    headers["accept-encoding"] = "identity"
+    if key:
+        match endpoint.kind:
+            case "anthropic":
+                headers["x-api-key"] = key
+            case "azure":
+                headers["api-key"] = key
+            case _:
+                headers["authorization"] = f"Bearer {key}"
+    if endpoint.protocol == "anthropic":
+        headers["anthropic-version"] = anthropic.VERSION
+    return headers
 
 
 def _request(action: ModelCall) -> Request:

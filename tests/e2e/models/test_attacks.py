@@ -483,6 +483,39 @@ def test_callers_that_send_a_byte_now_and_then_are_cut_off(tmp_path: Path, monke
         assert len(near.asked) == 2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_writes_its_key_back_does_not_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """ATTACK: an answer, and the arguments of a tool call, that hold the headers of the request; what else they say arrives whole."""
+    key = "nearkey-" + "q" * 24
+    monkeypatch.setenv("NEAR_KEY", key)
+    policy = ONE.replace("retries: {retries}", "retries: {retries}, secret: NEAR_KEY")
+
+    def echoing(asked: Asked) -> Reply:
+        said = f"nearkey- near nearkey-{asked.headers['authorization']}, {asked.headers['authorization']} ends near"
+        return openai_reply(said, asked, calls=[("send", {"text": asked.headers["authorization"]})])
+
+    with provider(echoing) as near, serving(tmp_path, policy.format(url=near.url, retries=0, more="")) as served:
+        tools = [{"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}]
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": tools, "stream": stream}
+        answer = post(served, body).text
+        assert near.asked[0].headers["authorization"] == f"Bearer {key}"
+    if stream:
+        events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: {")]
+        deltas = [choice["delta"] for event in events for choice in event["choices"]]
+        text = "".join(delta.get("content") or "" for delta in deltas)
+        calls = [call["function"].get("arguments", "") for delta in deltas for call in delta.get("tool_calls", ())]
+        arguments = "".join(calls)
+    else:
+        message = json.loads(answer)["choices"][0]["message"]
+        text, arguments = message["content"], message["tool_calls"][0]["function"]["arguments"]
+    cut = "Bearer [REDACTED_SECRET]"
+    assert text == f"nearkey- near nearkey-{cut}, {cut} ends near"
+    assert json.loads(arguments) == {"text": cut}
+    assert key not in answer
+
+
 def test_an_agent_that_asks_for_the_key_does_not_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
