@@ -479,6 +479,10 @@ class FlowGuard(Protocol):
         """Return labels of the arguments by RFC 6901 pointer, the join of the context, and FlowConcern values."""
         ...
 
+    def answer(self, text: str) -> tuple[Any, ...]:
+        """Return the FlowConcern values of what the agent says to its user."""
+        ...
+
     def child(self, task: str) -> FlowGuard:
         """Return the guard of a sub-agent: it knows what this one knows, and its scope lies within this one's."""
         ...

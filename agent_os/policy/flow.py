@@ -39,10 +39,20 @@ ADVICE: Final = {
     "secrets_to_named": "leave the guarded value out",
     "personal_to_untrusted": "leave the personal data out",
     "untrusted_url": "leave the web address out, or name it in the task",
+    "untrusted_image": "leave the image or frame out, or name its address in the task",
+    "answer_url": "leave the web address out, or name it in the task",
+    "autorun_write": "name the file in the task, or write what does not run by itself",
+    "code_write": "have a person look at the code",
+    "policy_write": "leave policies and agents' instructions to people",
+    "invite_write": "name the words of the invitation in the task",
+    "schedule_write": "name in the task what is to run",
+    "code_from_untrusted": "name the command in the task",
+    "memory_poisoning": "remember what the task says, not what was read",
 }
 TRUSTED_KINDS: Final = ("file", "tool", "host", "memory", "data")
 """How the sources of reference lists begin."""
-_BY_ADDRESS: Final = frozenset({"authority_from_untrusted", "authority_of_unknown_origin", "untrusted_url"})
+_LINKS: Final = frozenset({"untrusted_url", "untrusted_image", "answer_url"})
+_BY_ADDRESS: Final = _LINKS | {"authority_from_untrusted", "authority_of_unknown_origin"}
 _DOMAIN: Final = re.compile(
     r"(?:[a-z][a-z0-9+.-]*://)?(?:[^@/\s]*@)?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::\d+)?(?:[/?#].*)?"
 )
@@ -169,7 +179,7 @@ def _trusted_principals(patterns: Sequence[str]) -> Excuse | None:
     matches = compile_any(patterns, crossing=True, fold=True)
     return lambda concern: (
         concern.sink in _BY_ADDRESS
-        and concern.sink != "untrusted_url"
+        and concern.sink not in _LINKS
         and bool(concern.to)
         and all(map(matches, concern.to))
     )

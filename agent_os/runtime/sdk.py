@@ -230,6 +230,12 @@ class AgentOS:
             stored = payloads.put(reference, {"prompt": "\n".join(self._prompts)})
             asyncio.run_coroutine_threadsafe(_stored(stored), self.loop.loop)
 
+    def answer(self, text: str) -> str:
+        """Return what the agent says to its user, with the addresses taken out that the policy does not let through."""
+        from agent_os.monitor.shown import shown  # noqa: PLC0415 - only sessions that render answers pay for it
+
+        return self.loop.run(shown(self.monitor, text))
+
     # ---- sub-agents -------------------------------------------------------------------------------------------------
 
     def spawn(

@@ -44,6 +44,7 @@ from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import Answer as PersonsAnswer
 from agent_os.core.ports import Outcome, Pending
 from agent_os.monitor.asking import answer as record_answer
+from agent_os.monitor.shown import shown
 
 ANSWERS_MAX: Final = 8
 """Times one call may be paused for a person in one run of its node."""
@@ -88,13 +89,39 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Hide forbidden tools, and govern a model that nobody wrapped."""
-        return handler(self._governed(request))
+        response = handler(self._governed(request))
+        return self._session.loop.run(self._shown(response)) if self._says(response) else response
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Hide forbidden tools, and govern a model that nobody wrapped."""
-        return await handler(self._governed(request))
+        response = await handler(self._governed(request))
+        return await self._session.loop.call(self._shown(response)) if self._says(response) else response
+
+    def _says(self, response: ModelResponse[Any]) -> bool:
+        """Return whether a model's response holds text that a guard must look at before it is shown."""
+        watched = self._session.monitor.session.flow is not None
+        return watched and any(message.type == "ai" and message.text for message in response.result)
+
+    async def _shown(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
+        """Return a response whose text is as the user may be shown it."""
+        for place, message in enumerate(response.result):
+            if message.type == "ai":
+                content = await self._rendered(message.content)
+                if content != message.content:
+                    response.result[place] = message.model_copy(update={"content": content})
+        return response
+
+    async def _rendered(self, content: Any) -> Any:
+        if isinstance(content, str):
+            return await shown(self._session.monitor, content)
+        done = []
+        for block in content:
+            text = block.get("text") if isinstance(block, dict) else block
+            said = await shown(self._session.monitor, text) if isinstance(text, str) else text
+            done.append(block if said == text else {**block, "text": said} if isinstance(block, dict) else said)
+        return done
 
     def _governed(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         shown = [tool for tool in request.tools if not isinstance(tool, BaseTool) or self._offered(tool)]

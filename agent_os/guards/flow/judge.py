@@ -16,7 +16,7 @@ from typing import Any, Final
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, normal, references, shapes
+from agent_os.guards.flow import derive, normal, places, references, shapes
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
@@ -119,6 +119,7 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
         for pointer in contradictions(leave, pinned):
             concerns.append(FlowConcern("contradicts_prompt", pointer, "", _quote(said.get(pointer, ""))))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
+    concerns += places.concerns_of(known, spec, values, payload, labels, leaves=spec.effect in LEAVING)
     return Judgement(labels, tuple(concerns))
 
 

@@ -12,9 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent_os.core.facts import FlowConcern
 from agent_os.core.label import Label
+from agent_os.core.manifest import Effect, Role, ToolSpec
+from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Held
-from agent_os.guards.flow.knowledge import Knowledge
+from agent_os.guards.flow.knowledge import Knowledge, scalars
+from agent_os.guards.flow.sinks import is_memory
+
+GRAVITY: Final = (
+    Effect.READ, Effect.WRITE_OWN, Effect.WRITE_SHARED, Effect.SEND, Effect.PAY, Effect.EXECUTE, Effect.CREDENTIAL
+)  # fmt: skip
+"""Effects from harmless to grave: having asked for one is having asked for those before it."""
 
 INNER_READS_MAX: Final = 1000
 """Reads inside one tool call whose labels are written down; of a tool that reads more, nothing vouches when it is recalled."""
@@ -22,9 +31,11 @@ INNER_READS_MAX: Final = 1000
 
 @dataclass(slots=True)
 class Call:
-    """One run of a tool: whose it is, what was read inside it, and what it handed out by handle or chose."""
+    """One run of a tool: whose it is and what was judged of it, what was read inside it, what it handed out or chose."""
 
     known: Knowledge
+    args: Mapping[str, Any]
+    spec: ToolSpec
     reads: list[dict[str, Any]] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
@@ -34,6 +45,34 @@ class Call:
         if (label is not None or listed) and len(self.reads) <= INNER_READS_MAX:
             kept = label.to_json() if label is not None else None
             self.reads.append({"source": source, "path": path, "kept": kept, "listed": listed})
+
+    def covers(self, inner: ToolSpec) -> bool:
+        """Return whether judging the call has judged an inner effect of this kind as well: it is no graver."""
+        return GRAVITY.index(inner.effect) <= GRAVITY.index(self.spec.effect)
+
+    def unsettled(
+        self, concerns: tuple[FlowConcern, ...], args: Mapping[str, Any], inner: ToolSpec
+    ) -> tuple[FlowConcern, ...]:
+        """Return the concerns of an inner effect that judging the call has not settled: nobody is asked twice for one thing.
+
+        Settled is an effect no graver than the call's, and a value that stands among the call's own arguments as more than a
+        selector. What a tool adds of itself is judged like anything else.
+        """
+        if not self.covers(inner):
+            return concerns
+        settled = {
+            scalar_text(value)
+            for _, name, value in scalars(self.args)
+            if self.known.argument(self.spec, name, value).role is not Role.SELECTOR
+        }
+        inside = {pointer: scalar_text(value) for pointer, _, value in scalars(args)}
+        remembers = is_memory(self.spec)
+        return tuple(
+            concern
+            for concern in concerns
+            if (concern.argument and inside.get(concern.argument, "") not in settled)
+            or (concern.sink == "memory_poisoning" and not remembers)
+        )
 
     def memo(self) -> dict[str, Any]:
         """Return what of the run the memo of its outcome says."""

@@ -28,6 +28,7 @@ from agent_os.guards.flow.judge import Judgement, judge
 from agent_os.guards.flow.kept import Kept, trusted
 from agent_os.guards.flow.knowledge import Knowledge, Taken, scalars
 from agent_os.guards.flow.memo import Call, held_form, held_of, read_again
+from agent_os.guards.flow.places import answer_concerns
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References, spelling
 
@@ -209,9 +210,9 @@ class FlowSession:
     @contextlib.contextmanager
     def inside(self, action: Action) -> Iterator[None]:
         """Mark what happens in here as a tool's own doing: what it reads reaches the model through its result alone."""
-        call = Call(self._known) if isinstance(action, ToolCall) else None
-        if call is not None:
-            self._runs[id(action)] = call
+        call = None
+        if isinstance(action, ToolCall):
+            call = self._runs[id(action)] = Call(self._known, action.args, self._known.spec(action.target))
         token = _INSIDE.set(call)
         try:
             yield
@@ -238,7 +239,14 @@ class FlowSession:
         concerns = judgement.concerns
         if tool == "memory.write" and judgement.labels.get("/value", TRUSTED).integrity is Integrity.UNTRUSTED:
             concerns = (*concerns, FlowConcern("memory_poisoning", "/value", "", "untrusted text is remembered"))
+        call = _INSIDE.get() if not isinstance(action, ToolCall) else None
+        if call is not None and call.known is self._known and concerns:
+            concerns = call.unsettled(concerns, args, spec)
         return judgement.labels, self._known.context, concerns
+
+    def answer(self, text: str) -> tuple[FlowConcern, ...]:
+        """Return the concerns of what the agent says to its user. Changes nothing."""
+        return tuple(answer_concerns(self._known, text))
 
     def judge(self, tool: str, args: Mapping[str, Any]) -> Judgement:
         """Judge a tool call from what was taken before it. Changes nothing."""

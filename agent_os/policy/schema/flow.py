@@ -56,8 +56,28 @@ class Flow(Part):
     secrets_to_named: Answer = Field(default="ask", description="Secret data to a recipient the prompt names.")
     personal_to_untrusted: Answer = Field(default="ask", description="Personal data to someone who may not read it.")
     untrusted_url: Answer = Field(default="ask", description="A URL, link or image that came from untrusted text.")
+    untrusted_image: Answer = Field(
+        default="ask",
+        description="An image, frame or style that loads by itself from an address the prompt does not have, in what is sent, "
+        "shared or written as a page. In the agent's answer `ask` and `deny` take the address out.",
+    )
+    answer_url: Answer = Field(
+        default="warn",
+        description="A link in the agent's answer that the prompt does not have; `ask` and `deny` take it out.",
+    )
     shared_write: Answer = Field(default="warn", description="Untrusted text into what others will take for trusted.")
+    invite_write: Answer = Field(default="warn", description="Untrusted text into other people's calendars.")
     code_from_untrusted: Answer = Field(default="ask", description="Code or commands from untrusted text.")
+    code_write: Answer = Field(default="warn", description="Untrusted text into a file of code.")
+    autorun_write: Answer = Field(
+        default="ask",
+        description="Untrusted text into a file that runs by itself and that the prompt does not name: git hooks, CI, build "
+        "files, start-up files, cron.",
+    )
+    policy_write: Answer = Field(
+        default="ask", description="Untrusted text into a policy, a tool manifest or the instructions of agents."
+    )
+    schedule_write: Answer = Field(default="ask", description="Untrusted text into what runs later.")
     memory_poisoning: Answer = Field(default="warn", description="Untrusted text remembered for later.")
     credential_use: Answer = Field(
         default="off", description="Any change of credentials after an untrusted read, even one the prompt asks for."
@@ -101,8 +121,15 @@ SINKS = (
     "secrets_to_named",
     "personal_to_untrusted",
     "untrusted_url",
+    "untrusted_image",
+    "answer_url",
     "shared_write",
+    "invite_write",
     "code_from_untrusted",
+    "code_write",
+    "autorun_write",
+    "policy_write",
+    "schedule_write",
     "memory_poisoning",
     "credential_use",
     "unknown_tool",
