@@ -16,10 +16,11 @@ from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pending
-from agent_os.core.task import TaskParked
+from agent_os.core.task import HELD, TaskParked, TaskStopped
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body
 from agent_os.monitor.naming import canonical_action
+from agent_os.monitor.stopping import stopped
 
 REPEATABLE: Final = "r:"
 """Prefix of keys whose effect may be done again when it was interrupted."""
@@ -102,6 +103,12 @@ class TaskMonitor(Monitor):
         if self._task_fence is not None:
             await self._task_fence()
         return await super().admit(action, stated=stated, key=key)
+
+    def _go_on(self, action: Action, reference: str) -> None:
+        """Stand still where a person halted or quarantined this agent: the task keeps what it has, and waits."""
+        stop = stopped(self.ports, self.session, self.policy)
+        if stop is not None:
+            raise TaskStopped(HELD, stop.reason)
 
     def _scoped(self, key: str) -> str:
         """Return the key as it is: it names the task, and a task has one principal for good."""

@@ -1,72 +1,183 @@
-"""`agentos ps`: the tree of tasks that are not done, and the workers that run them."""
+"""`agentos ps`: the tree of agents at work (tasks that are not done), what is stopped, and the processes that run them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import shutil
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from agent_os.cli.columns import Cell, columns
 from agent_os.cli.task import with_desk
 
 if TYPE_CHECKING:
-    from agent_os.core.task import Task, WorkerView
+    from agent_os.core.stop import Stops
+    from agent_os.core.task import Task
     from agent_os.runtime.tasks.desk import TaskDesk
 
 WATCH_SECONDS: Final = 1.0
 SHOWN_MAX: Final = 100_000
+COLOURS: Final = {
+    "running": "green", "ready": "blue", "waiting for a person": "yellow", "waiting for children": "cyan",
+    "suspended": "magenta", "held": "magenta", "failed": "red", "dead letter": "red", "killed": "red", "done": "bright_black",
+}  # fmt: skip
+WORDS: Final = {"waiting": "waiting for a person", "waiting-children": "waiting for children", "dead": "dead letter"}
+"""States of tasks as people read them."""
 
 
 def ps(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Ended ones too.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every second, until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Live: again every second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show running agents as a tree."""
+    """Show agents at work as a tree: each task with its children, its state, and what it waits for.
+
+    A dead letter is shown with --all; `agentos task show ID` has the whole of one, `agentos kill ID` ends it with all below.
+    """
+
+    async def work(desk: TaskDesk) -> None:
+        while True:
+            found = await _look(desk, everything=everything, whole=as_json)
+            if as_json:
+                typer.echo(json.dumps(found.wire()))
+            else:
+                _print(found.lines(), live=watch)
+            if not watch:
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+
+    try:
+        with_desk(work)
+    except KeyboardInterrupt:
+        return
+
+
+class _Found:
+    """What one look showed."""
+
+    def __init__(self, tasks: list[Task], workers: list[Any], stops: Stops, sessions: list[tuple[int, str]]) -> None:
+        self.tasks, self.workers, self.stops, self.sessions = tasks, workers, stops, sessions
+
+    def wire(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        workers = [
+            {"id": each.id, "host": each.host, "pid": each.pid, "queues": list(each.queues)} for each in self.workers
+        ]
+        return {
+            "tasks": [task.to_json() for task in self.tasks],
+            "workers": workers,
+            "stops": [stop.to_json() for stop in self.stops.all],
+            "sessions": [{"pid": pid, "command": command} for pid, command in self.sessions],
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        from agent_os.cli.stops import stop_lines  # noqa: PLC0415
+
+        lines = [typer.style(line, fg="red", bold=True) for line in stop_lines(self.stops.all)]
+        lines += tree(self.tasks, self.stops) if self.tasks else ["no agent is at work"]
+        states = Counter(word(task, self.stops) for task in self.tasks)
+        counted = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        lines += [
+            "",
+            f"{len(self.tasks)} task{'' if len(self.tasks) == 1 else 's'}" + (f": {counted}" if counted else ""),
+        ]
+        where = ", ".join(f"{each.host}:{each.pid} ({' '.join(each.queues)})" for each in self.workers)
+        lines.append(f"workers: {where or 'none (one starts with the next task)'}")
+        if self.sessions:
+            lines.append("other agents on this state: " + ", ".join(f"{pid} ({what})" for pid, what in self.sessions))
+        return lines
+
+
+async def _look(desk: TaskDesk, *, everything: bool, whole: bool) -> _Found:
     from agent_os.core.task import TaskState  # noqa: PLC0415
+    from agent_os.runtime.stopping import read_stops, sessions_of  # noqa: PLC0415
 
     states = () if everything else tuple(state for state in TaskState if not state.ended)
-
-    async def work(desk: TaskDesk) -> tuple[list[Task], list[WorkerView]]:
-        return list(await desk.ledger.list(states, limit=SHOWN_MAX, brief=not as_json)), list(await desk.workers())
-
-    while True:
-        tasks, workers = with_desk(work)
-        if as_json:
-            shown = [
-                {"id": each.id, "host": each.host, "pid": each.pid, "queues": list(each.queues)} for each in workers
-            ]
-            typer.echo(json.dumps({"tasks": [task.to_json() for task in tasks], "workers": shown}))
-        else:
-            if watch:
-                typer.echo("\x1b[2J\x1b[H", nl=False)
-            for line in tree(tasks):
-                typer.echo(line)
-            running = ", ".join(f"{each.host}:{each.pid}" for each in workers) or "none"
-            typer.echo(f"{len(tasks)} tasks; workers: {running}")
-        if not watch:
-            return
-        time.sleep(WATCH_SECONDS)
+    tasks = list(await desk.ledger.list(states, limit=SHOWN_MAX, brief=not whole))
+    workers = list(await desk.workers())
+    here = {each.pid for each in workers} | {os.getpid()}
+    return _Found(tasks, workers, read_stops(desk.environment), sessions_of(desk.path, here))
 
 
-def tree(tasks: list[Task]) -> list[str]:
-    """Return a line a task, children indented below their parent, oldest first."""
+def _print(lines: list[str], *, live: bool) -> None:
+    if live and sys.stdout.isatty():
+        height = shutil.get_terminal_size().lines - 1
+        if len(lines) > height:
+            lines = [*lines[: height - 1], f"… {len(lines) - height + 1} more lines"]
+        typer.echo("\x1b[H\x1b[J" + "\n".join(lines))
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+def tree(tasks: list[Task], stops: Stops | None = None) -> list[str]:
+    """Return a heading and a line a task, children below their parent, oldest first."""
     known = {task.id for task in tasks}
     below: dict[str, list[Task]] = {}
     for task in sorted(tasks, key=lambda each: (each.created, each.id)):
         below.setdefault(task.parent if task.parent in known else "", []).append(task)
-    lines: list[str] = []
-    level = [(task, 0) for task in reversed(below.get("", []))]
+    now, rows = time.time(), list[list[Cell]]()
+    roots = below.get("", [])
+    level: list[tuple[Task, str, str]] = [(task, "", "") for task in reversed(roots)]
     while level:
-        task, depth = level.pop()
-        age = f"{max(0.0, time.time() - task.created):.0f}s"
-        user = _printable(task.principal.user)
-        agent = "" if task.principal.agent == "main" else f"  {_printable(task.principal.agent)}"
-        lines.append(f"{'  ' * depth}{task.id}  {task.state.value}  {task.program}{agent}  {user}  {age}")
-        level.extend((child, depth + 1) for child in reversed(below.get(task.id, [])))
-    return lines
+        task, before, under = level.pop()
+        state = word(task, stops)
+        agent = task.principal.agent if task.principal.agent != "main" else task.program
+        user = (
+            task.principal.user
+            if task.principal.tenant == "default"
+            else f"{task.principal.tenant}/{task.principal.user}"
+        )
+        rows.append(
+            [before + task.id, agent, (state, COLOURS.get(state, "")), user, age(now - task.created), note(task, stops)]
+        )
+        children = below.get(task.id, [])
+        for place in reversed(range(len(children))):
+            last = place == len(children) - 1
+            level.append((children[place], under + ("└─ " if last else "├─ "), under + ("   " if last else "│  ")))
+    return columns(("TASK", "AGENT", "STATE", "FOR", "AGE", "NOTE"), rows)
 
 
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)
+def word(task: Task, stops: Stops | None = None) -> str:
+    """Return a task's state as people read it."""
+    if task.wanted == "held" or (task.state.value == "ready" and _stop(task, stops) is not None):
+        return "held"
+    return WORDS.get(task.state.value, task.state.value)
+
+
+def note(task: Task, stops: Stops | None = None) -> str:
+    """Return what a person would ask next: what it waits for, why it ended or stands still."""
+    state = task.state.value
+    if state == "waiting":
+        return f"agentos approvals show {task.approval}"
+    if state == "waiting-children":
+        return f"{len(task.waits)} child{'' if len(task.waits) == 1 else 'ren'}"
+    if state == "ready":
+        stop = _stop(task, stops)
+        return stop.said if stop is not None else task.reason
+    if task.wanted in ("kill", "suspend"):
+        return f"{task.wanted} was asked for"
+    return "" if state in (task.reason, "done") else task.reason
+
+
+def age(seconds: float) -> str:
+    """Return how long something has been there, short: 12s, 4m, 3h, 2d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def _stop(task: Task, stops: Stops | None) -> Any:
+    from dataclasses import replace  # noqa: PLC0415
+
+    if not stops:
+        return None
+    return stops.holding(replace(task.principal, session=task.id), task.lineage)

@@ -201,6 +201,10 @@ class TaskParked(BaseException):
         super().__init__(f"waits for approval {approval}")
 
 
+HELD: Final = "held"
+"""What is wanted of a task whose agent was halted or quarantined: to stand still until a person releases it."""
+
+
 class TaskWaits(BaseException):
     """The task waits for children: its program ends here and is run again once all of these have ended."""
 
@@ -210,11 +214,11 @@ class TaskWaits(BaseException):
 
 
 class TaskStopped(BaseException):
-    """The task was suspended or killed: its program ends before its next effect."""
+    """The task was suspended, killed, or `held` by a halt or quarantine: its program ends before its next effect."""
 
-    def __init__(self, wanted: str) -> None:
-        self.wanted = wanted
-        super().__init__(f"{wanted} was asked for")
+    def __init__(self, wanted: str, reason: str = "") -> None:
+        self.wanted, self.reason = wanted, reason
+        super().__init__(reason or f"{wanted} was asked for")
 
 
 class FencedError(EffectError):

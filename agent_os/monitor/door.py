@@ -34,6 +34,7 @@ from agent_os.monitor.judging import Judged, judge, refusal
 from agent_os.monitor.naming import canonical_action, identified
 from agent_os.monitor.reach import beyond
 from agent_os.monitor.sharing import Given, Shared
+from agent_os.monitor.stopping import stopped
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, Ports
 from agent_os.policy import Policy
 
@@ -186,6 +187,9 @@ class Monitor:
         """Return what would be decided now, rewrites carried out in thought; nothing is recorded, asked or reserved."""
         if self.session.ended:
             return self._refusal("runtime.agent-ended", "this agent is over")
+        stop = stopped(self._ports, self.session, self._policy)
+        if stop is not None:
+            return stop
         named = identified(canonical_action(action, self.session, self._ports.links), self.session, self._ports)
         if named is None:
             return self._refusal("runtime.tool-not-registered", "the registry knows no tool of this name")
@@ -205,6 +209,7 @@ class Monitor:
         action = self._named(given, reference)
         if self.session.ended:
             self._deny(action, self._refusal("runtime.agent-ended", "this agent is over"), reference)
+        self._go_on(action, reference)
         self._within_reach(action, reference)
         judged = await self._judge(action, stated)
         if judged.decision.verdict is not Verdict.ALLOW:
@@ -215,6 +220,7 @@ class Monitor:
             if isinstance(settled, Pending):
                 return settled
             judged, discharge = settled
+            self._go_on(judged.action, reference)  # a person may have been waited for
         if judged.decision.verdict is not Verdict.ALLOW:
             self._deny(judged.action, judged.decision, reference)
         store = self._ports.outcomes if key else None
@@ -257,6 +263,12 @@ class Monitor:
             why = "the registry knows no tool of this name"
             self._deny(action, self._refusal("runtime.tool-not-registered", why), reference)
         return named
+
+    def _go_on(self, action: Action, reference: str) -> None:
+        """Deny whatever is done by an agent that a person halted or quarantined."""
+        stop = stopped(self._ports, self.session, self._policy)
+        if stop is not None:
+            self._deny(action, stop, reference)
 
     def _within_reach(self, action: Action, reference: str) -> None:
         """Deny a sub-agent's call of a tool server that names what the sub-agent holds no right to."""

@@ -47,6 +47,8 @@ class Session:
     """Live children."""
     allowance: AgentAllowance | None = None
     """What this agent may use of its own; None for an agent nobody limited."""
+    lineage: tuple[str, ...] = ()
+    """The tasks above this one's, the root first."""
     ended: bool = False
     """The agent is over (done, failed or killed): nothing it left behind may act any more."""
 

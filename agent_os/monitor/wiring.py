@@ -27,6 +27,7 @@ from agent_os.core.ports import (
     Resolver,
     ToolRegistry,
 )
+from agent_os.core.stop import StopStore
 from agent_os.monitor.rates import Rates
 
 DETECT_TIMEOUT_S: Final = 10.0
@@ -62,4 +63,6 @@ class Ports:
     outcomes: OutcomeStore | None = None
     payloads: PayloadStore | None = None
     rates: RateStore = field(default_factory=Rates)
+    stops: StopStore | None = None
+    """Halts and quarantines; None only where no state is open (tests, `policy decide`)."""
     execute_timeout_s: float = EXECUTE_TIMEOUT_S

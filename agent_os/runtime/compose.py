@@ -183,11 +183,13 @@ def wire(
     effectors["model.call"] = models
     memory = Memory(state.stores.vault)
     effectors.update(dict.fromkeys(memory.kinds, memory))
-    programs = SandboxPrograms(policy, workspace, state.path, principal, vault=state.stores.vault)
-    effectors.update(dict.fromkeys(programs.kinds, programs))
-    post = Post(
-        state.stores.boxes(state.keys, post_keys(state.keys)), SystemClock(), state.path, state.keys, state.environment
+    programs = SandboxPrograms(
+        policy, workspace, state.path, principal, vault=state.stores.vault, stops=state.stores.stops
     )
+    effectors.update(dict.fromkeys(programs.kinds, programs))
+    stops = state.stores.stops
+    boxes = state.stores.boxes(state.keys, post_keys(state.keys))
+    post = Post(boxes, SystemClock(), state.path, state.keys, state.environment, stops.current)
     effectors.update(dict.fromkeys(post.kinds, post))
     door = _Door(workspace, carried, post)
     budgets = tuple(_budgets(policy))
@@ -210,6 +212,7 @@ def wire(
         outcomes=state.stores.outcomes,
         payloads=state.stores.payloads,
         rates=shared.rates if shared is not None else _RATES.setdefault(state.path, Rates()),
+        stops=stops,
     )
     session = Session(
         principal,

@@ -9,7 +9,7 @@ made of the permit's key), a schedule of somebody else that a message would star
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from agent_os.core.label import TRUSTED, Confidentiality
 from agent_os.core.mail import BODY_BYTES_MAX, BOX, RECIPIENTS_MAX, Mail, box_of, own_box, sign
 from agent_os.core.ports import Clock, Outcome, Permit
 from agent_os.core.principal import Principal
+from agent_os.core.stop import NONE, Stops
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.mailbox import Mailboxes
 
@@ -32,8 +33,17 @@ class Post:
 
     kinds = frozenset({"message.send"})
 
-    def __init__(self, boxes: Mailboxes, clock: Clock, path: Path, keys: Keys, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        boxes: Mailboxes,
+        clock: Clock,
+        path: Path,
+        keys: Keys,
+        environment: Mapping[str, str],
+        stopped: Callable[[], Stops] = lambda: NONE,
+    ) -> None:
         self._boxes, self._clock, self._path, self._keys, self._env = boxes, clock, path, keys, dict(environment)
+        self._stopped = stopped
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Deliver one message to every recipient. Raises EffectError for another channel, a full box or a secret."""
@@ -72,7 +82,7 @@ class Post:
         if not self._env.get("AGENTOS_TASKS") and not (self._path / "agents.db").exists():
             return
         said: dict[str, Any] = {"id": mail.id, "from": mail.shown()["from"], "body": mail.body}
-        await message_arrived(self._path, self._keys, self._env, mail.sender, name, said)
+        await message_arrived(self._path, self._keys, self._env, mail.sender, name, said, stopped=self._stopped)
 
 
 def post_keys(keys: Keys) -> list[bytes]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, EffectError
-from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Approver, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
+from agent_os.runtime.guarded import guarded, value_of
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy, policy_names
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
     from agent_os.core.schedule import Schedule
     from agent_os.runtime.compose import Composition
+    from agent_os.runtime.stopping import SessionStops
     from agent_os.runtime.tasks.handle import TaskHandle
     from agent_os.runtime.tasks.runtime import TaskRuntime
     from agent_os.runtime.tasks.sdk import ScheduleOptions, SessionTasks, TaskOptions
@@ -195,6 +196,13 @@ class AgentOS:
         """Absolute path that relative paths are taken against."""
         return str(self._workspace)
 
+    @property
+    def stops(self) -> SessionStops:
+        """Halting, quarantining and releasing agents; for the application alone."""
+        from agent_os.runtime.stopping import SessionStops  # noqa: PLC0415 - only who stops agents pays for it
+
+        return SessionStops(self.monitor, self.state, self.loop)
+
     # ---- the door ---------------------------------------------------------------------------------------------------
 
     def perform(self, action: Action | Mapping[str, Any], *, key: str = "") -> Outcome | Pending:
@@ -286,7 +294,7 @@ class AgentOS:
         async def start(action: Action) -> Any:
             return await run_child(self, composition, action, run, self._family)
 
-        return _value(await self.monitor.perform(wire, body=start))["result"]
+        return value_of(await self.monitor.perform(wire, body=start))["result"]
 
     def as_child(self, composition: Composition, family: Any) -> AgentOS:
         """Return the session of a sub-agent over its own monitor and tools; its parent closes what both share."""
@@ -377,54 +385,10 @@ class AgentOS:
         Arguments must be plain JSON. Without `spec` every argument is authority and the effect is the worst case. The
         wrapped function raises DeniedError instead of running, EffectError while it waits for a person.
         """
-        if function is None:
-            return functools.partial(self.guarded, spec=spec)
-        from agent_os.agents.toolbox import code_of  # noqa: PLC0415
-
-        signature = inspect.signature(function)
-        semantics = spec or ToolSpec(
-            name=function.__name__,
-            description=inspect.getdoc(function) or "",
-            effect=Effect.EXECUTE,
-            arguments={name: Argument(role=Role.AUTHORITY) for name in signature.parameters},
-        )
-
-        async def run(args: Mapping[str, Any]) -> Any:
-            if inspect.iscoroutinefunction(function):
-                return await function(**args)
-            return await asyncio.to_thread(function, **args)
-
-        self.toolbox.register(semantics, run, code=code_of(function))
-
-        def call_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return {"kind": "tool.call", "tool": semantics.name, "args": dict(bound.arguments)}
-
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def governed_async(*args: Any, **kwargs: Any) -> Any:
-                return _value(await self.aperform(call_of(args, kwargs)))
-
-            return governed_async
-
-        @functools.wraps(function)
-        def governed(*args: Any, **kwargs: Any) -> Any:
-            return _value(self.perform(call_of(args, kwargs)))
-
-        return governed
+        return functools.partial(self.guarded, spec=spec) if function is None else guarded(self, function, spec)
 
 
 async def _stored(payload: Awaitable[None]) -> None:
     """Store a payload; without it a trace says that it cannot be evaluated, and nothing else is lost."""
     with contextlib.suppress(AgentOSError):
         await payload
-
-
-def _value(outcome: Outcome | Pending) -> Any:
-    if isinstance(outcome, Pending):
-        raise EffectError(f"waits for approval {outcome.approval_id}")
-    if not outcome.ok:
-        raise EffectError(outcome.detail or outcome.error)
-    return outcome.value

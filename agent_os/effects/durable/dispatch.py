@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError, AgentOSError
+from agent_os.core.stop import NONE, Stops
 from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskState
 from agent_os.effects.durable.ledger import Ledger, marks
 from agent_os.effects.durable.rows import SELECT, UNREADABLE
@@ -84,9 +85,12 @@ class Dispatch:
     def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str]) -> None:
         self._ledger, self._worker, self._queues = ledger, worker, tuple(queues)
 
-    async def take(self, most: int) -> Sequence[Task]:
-        """Start up to `most` tasks for this worker: each has a new token. Raises FencedError, EffectError."""
-        rows, tasks = await self._ledger.storage.run(lambda session: self._take(session, most)), []
+    async def take(self, most: int, stops: Stops = NONE) -> Sequence[Task]:
+        """Start up to `most` tasks for this worker: each has a new token; none of an agent that is stopped.
+
+        Raises FencedError, EffectError.
+        """
+        rows, tasks = await self._ledger.storage.run(lambda session: self._take(session, most, stops)), []
         for row in rows:
             try:
                 tasks.append(self._ledger.rows.task(row))
@@ -100,15 +104,17 @@ class Dispatch:
 
         await self._ledger.storage.run(work)
 
-    def _take(self, session: Any, most: int) -> list[Any]:
+    def _take(self, session: Any, most: int, stops: Stops) -> list[Any]:
         alive = session.execute("SELECT state FROM agentos_worker WHERE id=?", (self._worker,)).fetchone()
         if alive is None or alive[0] != "live":
             raise FencedError("this worker lost its lease")
         chosen: list[str] = []
+        if stops.halted() is not None:
+            return []
         for queue in self._queues:
             if len(chosen) < most and self._any_ready(session, queue):
                 self._lock(session, queue)
-                chosen += _Turn(self._ledger, session, queue).choose(most - len(chosen))
+                chosen += _Turn(self._ledger, session, queue, stops).choose(most - len(chosen))
         if not chosen:
             return []
         session.execute(
@@ -136,8 +142,8 @@ class Dispatch:
 class _Turn:
     """One choice from one queue, within a transaction that holds the queue."""
 
-    def __init__(self, ledger: Ledger, session: Any, queue: str) -> None:
-        self._ledger, self._session, self._queue = ledger, session, queue
+    def __init__(self, ledger: Ledger, session: Any, queue: str, stops: Stops) -> None:
+        self._ledger, self._session, self._queue, self._stops = ledger, session, queue, stops
         self._limits, self._now = limits_of(session), ledger.now()
         self._running: Counter[tuple[str, str]] = Counter()
         self._chosen: list[str] = []
@@ -155,7 +161,8 @@ class _Turn:
         tenants = self._tenants()
         while tenants and len(self._chosen) < most and self._room("queue", self._queue):
             tenant = min(tenants, key=lambda each: (self._running["tenant", each], served.get(each, 0.0), each))
-            found = self._next(tenant, most) if self._room("tenant", tenant) else None
+            held = self._stops.halted(tenant) is not None or tenant in self._stops.names("tenant", tenant)
+            found = self._next(tenant, most) if self._room("tenant", tenant) and not held else None
             if found is None:
                 tenants.remove(tenant)
                 continue
@@ -200,17 +207,20 @@ class _Turn:
     def _look(self, tenant: str, most: int) -> list[tuple[str, str]]:
         """Read a tenant's next tasks, passing over agents that have no room; ends what is too late."""
         full = [name for scope, name in self._running if scope == "agent" and not self._room("agent", name)]
-        beyond = "".join(
-            f" AND {column} NOT IN ({marks(values)})"
-            for column, values in (("agent", full), ("id", self._chosen))
-            if values
+        agents, roles = (self._stops.names(scope, tenant) for scope in ("agent", "role"))  # others: when they run
+        left_out = (
+            ("agent IN", full),
+            ("id IN", self._chosen),
+            ("parent='' AND agent IN", agents),
+            ("parent<>'' AND agent IN", roles),
         )
+        beyond = "".join(f" AND NOT ({which} ({marks(values)}))" for which, values in left_out if values)
         sql = (
             "SELECT id, agent, deadline, attempts, parent FROM agentos_task WHERE queue=? AND state='ready' AND tenant=?"  # noqa: S608
             f" AND format<=?{beyond} ORDER BY priority, created LIMIT ?"
         )
         found: list[tuple[str, str]] = []
-        values = (self._queue, tenant, FORMAT, *full, *self._chosen, most)
+        values = (self._queue, tenant, FORMAT, *full, *self._chosen, *agents, *roles, most)
         for task_id, agent, deadline, attempts, parent in self._session.execute(sql, values).fetchall():
             if deadline and self._now > deadline:
                 why = "its deadline passed before it could start"

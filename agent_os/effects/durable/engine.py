@@ -17,12 +17,15 @@ import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from agent_os.core.errors import AgentOSError, EffectError
+from agent_os.core.stop import NONE, Stops
 from agent_os.core.task import (
     DEFAULT_QUEUE,
+    HELD,
     FencedError,
     Task,
     TaskParked,
@@ -70,7 +73,9 @@ class DurableEngine:
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         concurrency: int = CONCURRENCY,
         lease_seconds: float = LEASE_SECONDS,
+        stopped: Callable[[], Stops] = lambda: NONE,
     ) -> None:
+        self._stopped = stopped
         self._ledger, self._program, self._answered, self._lock_path = ledger, program, answered, lock
         self._queues, self._concurrency, self._lease = tuple(queues), concurrency, lease_seconds
         self.worker = f"wrk_{secrets.token_hex(8)}"
@@ -169,7 +174,7 @@ class DurableEngine:
             self._work.clear()
             try:
                 while (room := self._concurrency - len(self._running)) > 0:
-                    tasks = await self._dispatch.take(room)
+                    tasks = await self._dispatch.take(room, self._stopped())
                     for task in tasks:
                         self._start(task)
                     if not tasks:
@@ -270,6 +275,7 @@ class DurableEngine:
                 if news or loop.time() - looked > ANSWERS_SECONDS:
                     looked = loop.time()
                     await self._wake_answered()
+                    await self._wake_released()
             except EffectError as error:
                 _log.error("watch: %s", error)
             with contextlib.suppress(TimeoutError):
@@ -283,6 +289,14 @@ class DurableEngine:
             if approval in answered:
                 with contextlib.suppress(AgentOSError):  # somebody else was faster
                     await self.resume(task_id)
+
+    async def _wake_released(self) -> None:
+        """Let go on what stood still for a halt or quarantine that was lifted."""
+        stops = self._stopped()
+        for task in await self._ledger.held():
+            if stops.holding(replace(task.principal, session=task.id), task.lineage) is None:
+                with contextlib.suppress(AgentOSError):  # somebody else was faster
+                    await self.resume(task.id)
 
     async def _recover(self) -> None:
         """Declare workers dead whose lease ran out; what they ran is ready again then."""
@@ -323,6 +337,8 @@ def _outcome(runner: asyncio.Task[Any], ending: str) -> tuple[TaskState | None, 
         return TaskState.WAITING_CHILDREN, {"waits": error.children, "reason": str(error)}
     if isinstance(error, FencedError) or (isinstance(error, TaskStopped) and error.wanted == "fenced"):
         return None, {}
+    if isinstance(error, TaskStopped) and error.wanted == HELD:
+        return TaskState.SUSPENDED, {"reason": str(error), "wanted": HELD}
     if isinstance(error, TaskStopped):
         states = {"kill": TaskState.KILLED, "suspend": TaskState.SUSPENDED}
         return states.get(error.wanted, TaskState.READY), {"reason": "" if error.wanted == "handover" else error.wanted}

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.core.task import INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
+from agent_os.core.task import HELD, INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
 from agent_os.effects.durable.rows import INSERT, SELECT, SELECT_BRIEF, Cipher, Rows
 from agent_os.effects.durable.schema import FORGET_HELD
 from agent_os.effects.stores.database import Storage
@@ -152,6 +152,7 @@ class Ledger:
         result: Any = None,
         approval: str = "",
         waits: Sequence[str] = (),
+        wanted: str = "",
     ) -> bool:
         """Write how a run ended; False (and nothing written) when the token is no longer the task's.
 
@@ -164,8 +165,8 @@ class Ledger:
             self.hold(session, task.parent)
             written = session.execute(
                 "UPDATE agentos_task SET state=?, reason=?, result=?, approval=?, waits=?, ended=?, worker='',"
-                " wanted='', token=token+1 WHERE id=? AND token=? AND state='running'",
-                (state.value, reason[:REASON_CHARS_MAX], sealed, approval, json.dumps(list(waits)), ended,
+                " wanted=?, token=token+1 WHERE id=? AND token=? AND state='running'",
+                (state.value, reason[:REASON_CHARS_MAX], sealed, approval, json.dumps(list(waits)), ended, wanted,
                  task.id, task.token),
             ).rowcount  # fmt: skip
             if written != 1:
@@ -326,6 +327,11 @@ class Ledger:
     async def waiting(self) -> Sequence[tuple[str, str]]:
         """Return (task, approval) of the tasks that wait for a person."""
         return [(row[0], row[1]) for row in await self.rows_of(_WAITING)]
+
+    async def held(self) -> Sequence[Task]:
+        """Return the tasks that stand still because their agent was halted or quarantined; brief ones."""
+        sql = SELECT_BRIEF + "WHERE state='suspended' AND wanted=?"
+        return [self.rows.brief(row) for row in await self.rows_of(sql, HELD)]
 
     async def wanted_of(self, worker: str) -> Sequence[tuple[str, str]]:
         """Return (task, wanted) of a worker's running tasks that somebody wants stopped."""

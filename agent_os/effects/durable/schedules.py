@@ -14,8 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError
+from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, due_runs, next_after, parse_schedule
+from agent_os.core.stop import NONE, Stop, Stops
 from agent_os.core.task import OPEN_STATES, ROOT, Rights, Task, TaskRequest
 from agent_os.effects.durable.appearing import LOOK_SECONDS, FileWatch, entries, topic_of
 from agent_os.effects.durable.ledger import Ledger
@@ -33,6 +36,8 @@ TICK_SECONDS: Final = 1.0
 """After a failure, until the next try."""
 SLEEP_SECONDS_MAX: Final = 30.0
 """A clock that was set forward is noticed within this time."""
+HELD_SECONDS: Final = 5.0
+"""A schedule whose owner is halted or quarantined is looked at again after this; what it missed is missed by its own rule."""
 NEVER: Final = 9e15
 _SELECT: Final = "SELECT name, spec, paused, next, note FROM agentos_schedule "
 _log = logging.getLogger("agent_os.durable")
@@ -49,9 +54,12 @@ async def _own_limits(schedule: Schedule) -> Mapping[str, float]:
 class Schedules:
     """The schedules of one ledger."""
 
-    def __init__(self, ledger: Ledger, limits: LimitsOf | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, limits: LimitsOf | None = None, stopped: Callable[[], Stops] = lambda: NONE
+    ) -> None:
         self._ledger = ledger
         self._limits = limits or _own_limits
+        self._stopped = stopped
 
     async def add(self, schedule: Schedule, *, active_max: int = 0) -> Schedule:
         """Store a new schedule.
@@ -105,7 +113,13 @@ class Schedules:
         return [self._schedule(row) for row in rows]
 
     async def start(self, schedule: Schedule, run_id: str, event: Mapping[str, Any] | None = None) -> Sequence[Task]:
-        """Start one run of a schedule as its `overlap` says: the task, or none when it is left out."""
+        """Start one run of a schedule as its `overlap` says: the task, or none when it is left out.
+
+        Raises DeniedError while its runs are halted or quarantined.
+        """
+        stop = self.stop_of(schedule)
+        if stop is not None:
+            raise DeniedError(Decision(Verdict.DENY, (stop.rule,), stop.said, advice=stop.advice))
         if schedule.overlap != "queue":
             running = await self._ledger.list(OPEN_STATES, schedule=schedule.name, brief=True)
             open_runs = [task for task in running if task.id != run_id and not task.parent]
@@ -119,7 +133,7 @@ class Schedules:
             id=run_id,
             program=schedule.program,
             input=given,
-            principal=replace(schedule.owner, agent=f"schedule:{schedule.name}"),
+            principal=runs_as(schedule),
             workspace=schedule.workspace,
             policies=schedule.policies,
             queue=schedule.queue,
@@ -128,6 +142,17 @@ class Schedules:
         )
         task, _ = await self._ledger.add(request, run_id)
         return [task]
+
+    def stop_of(self, schedule: Schedule) -> Stop | None:
+        """Return the stop that holds a schedule's runs, or None. Raises EffectError when nobody can say."""
+        return self._stopped().holding(runs_as(schedule))
+
+    async def postpone(self, schedule: Schedule, note: str) -> None:
+        """Look at a due schedule again later; when it is due stays as it is."""
+        later = self._ledger.now() + HELD_SECONDS
+        sql = "UPDATE agentos_schedule SET starts=?, note=? WHERE name=? AND next=?"
+        values = (later, note, schedule.name, schedule.next_due)
+        await self._ledger.write(sql, *values)
 
     async def seen(self, name: str) -> Mapping[str, str]:
         """Return which files a schedule has seen, by name with their time of change."""
@@ -202,6 +227,11 @@ class Schedules:
         return parse_schedule({**spec, "paused": bool(row[2]), "next": row[3]})
 
 
+def runs_as(schedule: Schedule) -> Principal:
+    """Return on whose behalf a schedule's runs act: its owner, as an agent of the schedule's name."""
+    return replace(schedule.owner, agent=f"schedule:{schedule.name}")
+
+
 class Scheduler:
     """The loop of one worker that starts what is due, and what a file that appeared starts."""
 
@@ -239,6 +269,10 @@ class Scheduler:
 
     async def fire(self, schedule: Schedule) -> list[Task]:
         """Start the runs of a schedule that are due, as its `missed` and `overlap` say, and move it on."""
+        stop = self._schedules.stop_of(schedule)
+        if stop is not None:
+            await self._schedules.postpone(schedule, f"held: {stop.said}")
+            return []
         times, following, missed = due_runs(schedule, self._ledger.now())
         notes = [f"{missed} missed" if missed else ""]
         started: list[Task] = []

@@ -12,6 +12,7 @@ import time
 from typing import Any, Final
 
 ANCESTORS_MAX: Final = 256
+COMMAND_BYTES_MAX: Final = 4_096
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS holder(
   id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started TEXT NOT NULL, boot TEXT NOT NULL, at REAL NOT NULL
@@ -61,6 +62,18 @@ def pids(connection: Any) -> set[int]:
     here = boot()
     rows = connection.execute("SELECT pid, started, boot FROM holder").fetchall()
     return {pid for pid, start, booted in rows if booted == here and started(pid) == start}
+
+
+def command(pid: int) -> str:
+    """Return what a process of this machine was started as, short; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(COMMAND_BYTES_MAX).decode("utf-8", "replace").split("\0")
+    except OSError:
+        return ""
+    if words[1:3] == ["-m", "agent_os"]:
+        words = ["agentos", *words[3:]]
+    return " ".join(os.path.basename(word) if place == 0 else word for place, word in enumerate(words) if word)[:60]
 
 
 def leave(connection: Any, holder: str) -> None:

@@ -1,7 +1,7 @@
 """`state.db`: one file for budgets, approvals, outcomes and the vault, opened together; limits may stand in a PostgreSQL.
 
-With a `shared` URL the budgets, the rates and the asks with their grants are those of that database, for every machine that
-names it; outcomes, the vault and payloads stay this machine's.
+With a `shared` URL the stops, the budgets, the rates and the asks with their grants are those of that database, for every
+machine that names it; outcomes, the vault and payloads stay this machine's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from agent_os.effects.stores.labels import SqliteLabels
 from agent_os.effects.stores.mailbox import Mailboxes
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
+from agent_os.effects.stores.stops import FileStops, SharedStops
 from agent_os.effects.stores.vault import Vault
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class StateDatabase:
     outcomes: SqliteOutcomes
     vault: Vault
     labels: SqliteLabels
+    stops: FileStops | SharedStops
     payloads: SqlitePayloads | None = None
     shared: SharedLimits | None = None
     _payload_database: Database | None = None
@@ -80,6 +82,7 @@ class StateDatabase:
                 people = Approvals(limits.asks, sealer, now=limits.asks.now, shared=True)
                 counters = Budgets(limits.counters, limits.holder, holders=limits.holders, now=limits.counters.now)
             counters.database.run_sync(counters.sweep)
+            stops = (FileStops(directory) if limits is None else SharedStops(limits.counters)).open()
             return StateDatabase(
                 database,
                 holder,
@@ -88,6 +91,7 @@ class StateDatabase:
                 SqliteOutcomes(database, sealer, holder, now=now),
                 Vault(database, Sealer(keys, "vault"), now=now),
                 SqliteLabels(database),
+                stops,
                 shared=limits,
             )
         except BaseException:
@@ -115,6 +119,7 @@ class StateDatabase:
             self.budgets.settle_fully(connection, self.budgets.holder)
             holders.leave(connection, self.budgets.holder)
 
+        self.stops.close()
         try:
             self.budgets.database.run_sync(leave)
         finally:

@@ -17,12 +17,14 @@ from agent_os.core.errors import AgentOSError, EffectError, EnforcementError
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.ports import Door, Outcome, Permit
 from agent_os.core.principal import Principal
+from agent_os.core.stop import StopStore
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, ProgramError
 from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, reload_guard_soon
+from agent_os.runtime.sandbox.ending import unless_ended
 from agent_os.runtime.sandbox.prepare import (
     Captured,
     SandboxSettings,
@@ -45,10 +47,17 @@ class SandboxPrograms:
     """Implements core.ports.Effector for `process.exec`. Bind it to its monitor before the first start."""
 
     def __init__(
-        self, policy: Policy, workspace: str, state: Path, principal: Principal, *, vault: SecretVault | None = None
+        self,
+        policy: Policy,
+        workspace: str,
+        state: Path,
+        principal: Principal,
+        *,
+        vault: SecretVault | None = None,
+        stops: StopStore | None = None,
     ) -> None:
         self._policy, self._workspace, self._state, self._principal = policy, workspace, state, principal
-        self._vault = vault
+        self._vault, self._stops = vault, stops
         self._confinement: Confinement | None = None
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
@@ -73,7 +82,7 @@ class SandboxPrograms:
         if not isinstance(action, ProcessExec):
             raise EffectError(f"not a program: {action.kind}")
         async with self._slots:
-            captured = await self._run(action, _seconds(permit))
+            captured = await unless_ended(self._run(action, _seconds(permit)), self._stops, action.principal)
         ended = captured.ended
         value = {
             "status": ended.returncode,

@@ -30,10 +30,12 @@ from agent_os.guards.confine import Confinement, SandboxPlan
 from agent_os.guards.confine.build import network_plan
 from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
+from agent_os.monitor.stopping import stopped
 from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.sandbox.ending import StoppedError, unless_ended
 from agent_os.runtime.sandbox.live import LivePolicy
 from agent_os.runtime.sandbox.prepare import (
     Prepared,
@@ -218,7 +220,7 @@ async def _supervised(
         listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None
         live = LivePolicy(request.policies or (DEFAULT_POLICY,), session, guard, prepared.plan, _tell)
         try:
-            ended = await run_interactive(
+            program = run_interactive(
                 prepared,
                 request.argv,
                 terminal=_terminal(request, prepared),
@@ -226,6 +228,10 @@ async def _supervised(
                 launcher=launcher,
                 on_reload=live.ask,
             )
+            ended = await unless_ended(program, session.state.stores.stops, monitor.principal)
+        except StoppedError as error:
+            await start.settle(Outcome(error="stopped", detail=str(error)))
+            raise
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))
             raise
@@ -308,7 +314,8 @@ async def _admitted(monitor: Monitor, state: State, policy: Policy, plan: Sandbo
         action,
         Facts(now=ports.clock.now(), workspace=plan.workspace, findings=(), flow=(), budgets=(), rates={}),
     )
-    if verdict.verdict is Verdict.DENY and not verdict.rules and not verdict.errored:
+    person = verdict.verdict is Verdict.DENY and not verdict.rules and not verdict.errored
+    if person and stopped(ports, monitor.session, policy) is None:
         chosen = replace(verdict, verdict=Verdict.ALLOW, rules=("runtime.started-by-the-person",))
         reference = ports.ids.new("run")
         said = describe(action, ports.keyed_digest)

@@ -25,6 +25,7 @@ from agent_os.policy.globs import compile_any
 from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.serving.approvals import ApprovalApi
 from agent_os.runtime.serving.callers import Caller, Callers
+from agent_os.runtime.serving.stops import StopApi
 from agent_os.runtime.serving.webhooks import HookApi
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Api:
         approvals: ApprovalApi | None = None,
         metrics: Metrics | None = None,
         hooks: HookApi | None = None,
+        stops: StopApi | None = None,
     ) -> None:
         self._gateways, self._callers, self._approvals, self._metrics = gateways, callers, approvals, metrics
-        self._hooks = hooks
+        self._hooks, self._stops = hooks, stops
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it."""
@@ -103,6 +105,8 @@ class Api:
     async def _handle(self, request: HttpRequest) -> HttpResponse:
         if self._approvals is not None and self._approvals.serves(request.path):
             return await self._approvals.handle(request)
+        if self._stops is not None and self._stops.serves(request.path):
+            return await self._stops.handle(request)
         if self._hooks is not None and self._hooks.serves(request.path):
             return await self._hooks.handle(request)
         protocol = anthropic if request.path.startswith("/v1/messages") else openai

@@ -12,9 +12,8 @@ that reads or answers another's asks (they do not exist for it), an answer given
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -24,27 +23,14 @@ from agent_os.core.scope import LASTING, WIDTHS
 from agent_os.effects.models.server import HttpRequest, HttpResponse
 from agent_os.monitor import asking
 from agent_os.monitor.wiring import Ports
+from agent_os.runtime.serving.people import People, Person, error_response, json_body, json_response
 
 if TYPE_CHECKING:
     from agent_os.effects.stores.approvals import Approvals
 
 ROOT: Final = "/v1/approvals"
 LISTED_MAX: Final = 1_000
-BODY_BYTES_MAX: Final = 2 << 20
 _FIELDS: Final = {"approve": {"note", "for", "scope", "arguments"}, "deny": {"reason"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody who may answer: as a credential says, never as a request does."""
-
-    user: str
-    tenant: str = "default"
-    groups: frozenset[str] = frozenset()
-
-
-People = Callable[[Mapping[str, str]], Awaitable[Person | None]]
-"""Returns the person that a request's headers (lower-case names) authenticate, or None."""
 
 
 class ApprovalApi:
@@ -63,9 +49,9 @@ class ApprovalApi:
         try:
             person = await self._people(request.headers)
         except AgentOSError as error:  # nobody can tell who calls: nobody answers
-            return _error(503, "api_error", str(error))
+            return error_response(503, "api_error", str(error))
         if person is None:
-            return _error(401, "authentication_error", "show an approver's token: the key of an agent is none")
+            return error_response(401, "authentication_error", "show an approver's token: the key of an agent is none")
         words = [word for word in request.path[len(ROOT) :].split("/") if word]
         try:
             if request.method == "GET":
@@ -73,29 +59,29 @@ class ApprovalApi:
             if request.method == "POST":
                 return await self._write(person, words, request)
         except ActionError as error:
-            return _error(400, "invalid_request_error", str(error))
+            return error_response(400, "invalid_request_error", str(error))
         except IntegrityError:
             raise
         except AgentOSError as error:
-            return _error(503, "api_error", str(error))
-        return _error(405, "invalid_request_error", "GET and POST only")
+            return error_response(503, "api_error", str(error))
+        return error_response(405, "invalid_request_error", "GET and POST only")
 
     async def _read(self, person: Person, words: list[str], query: str) -> HttpResponse:
         if not words:
             state = parse_qs(query).get("state", ["waiting"])[0]
             found = await self._store.list(None if state == "all" else state, tenant=person.tenant)
             data = [shown(each) for each in found[:LISTED_MAX]]
-            return _json(200, {"object": "list", "data": data, "has_more": len(found) > LISTED_MAX})
+            return json_response(200, {"object": "list", "data": data, "has_more": len(found) > LISTED_MAX})
         if words == ["standing"]:
             grants = await self._store.list_standing(person.tenant)
-            return _json(200, {"object": "list", "data": [_standing(each) for each in grants[:LISTED_MAX]]})
+            return json_response(200, {"object": "list", "data": [_standing(each) for each in grants[:LISTED_MAX]]})
         if len(words) == 1:
             approval = await self._find(person, words[0])
-            return _missing() if approval is None else _json(200, shown(approval))
+            return _missing() if approval is None else json_response(200, shown(approval))
         return _missing()
 
     async def _write(self, person: Person, words: list[str], request: HttpRequest) -> HttpResponse:
-        body = _body(request)
+        body = json_body(request)
         if isinstance(body, HttpResponse):
             return body
         match words:
@@ -110,18 +96,18 @@ class ApprovalApi:
 
     async def _answer(self, approval: Approval, answer: Answer) -> HttpResponse:
         try:
-            return _json(200, shown(await asking.answer(self._ports, approval, answer)))
+            return json_response(200, shown(await asking.answer(self._ports, approval, answer)))
         except ActionError as error:
             now = await self._store.get(approval.id)
             over = now is None or now.state != "waiting"
-            return _error(409 if over else 403, "conflict_error" if over else "permission_error", str(error))
+            return error_response(409 if over else 403, "conflict_error" if over else "permission_error", str(error))
 
     async def _revoke(self, person: Person, grant: str) -> HttpResponse:
         if grant not in {each.grant.id for each in await self._store.list_standing(person.tenant)}:
             return _missing()
         record = {"type": "approval.revoked", "time": self._ports.clock.now(), "grant": grant, "user": person.user}
         await self._ports.audit.append({**record, "tenant": person.tenant})
-        return _json(200, {"id": grant, "revoked": await self._store.revoke_standing(grant)})
+        return json_response(200, {"id": grant, "revoked": await self._store.revoke_standing(grant)})
 
     async def _find(self, person: Person, approval_id: str) -> Approval | None:
         found = await self._store.get(approval_id)
@@ -172,28 +158,5 @@ def _answer(verb: str, body: Mapping[str, Any], person: Person) -> Answer:
     )
 
 
-def _body(request: HttpRequest) -> dict[str, Any] | HttpResponse:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        return _error(415, "invalid_request_error", "a body of content-type application/json is needed")
-    if len(request.body) > BODY_BYTES_MAX:
-        return _error(413, "invalid_request_error", f"more than {BODY_BYTES_MAX} bytes")
-    try:
-        body = json.loads(request.body or b"{}")
-    except (ValueError, RecursionError):
-        raise ActionError("is no JSON", field="body") from None
-    if not isinstance(body, dict):
-        raise ActionError("must be an object", field="body")
-    return body
-
-
 def _missing() -> HttpResponse:
-    return _error(404, "not_found_error", "there is no such approval")
-
-
-def _json(status: int, body: Any) -> HttpResponse:
-    return HttpResponse(status, json.dumps(body, ensure_ascii=False, default=list).encode())
-
-
-def _error(status: int, kind: str, message: str) -> HttpResponse:
-    return _json(status, {"error": {"type": kind, "message": message, "code": kind, "param": None}})
+    return error_response(404, "not_found_error", "there is no such approval")

@@ -19,9 +19,11 @@ from agent_os.policy import Policy
 from agent_os.runtime.budget import account_rows
 from agent_os.runtime.sdk import AgentOS
 from agent_os.runtime.serving.api import Api, declared_hosts
-from agent_os.runtime.serving.approvals import ApprovalApi, People, Person
+from agent_os.runtime.serving.approvals import ApprovalApi
 from agent_os.runtime.serving.callers import Callers, same
+from agent_os.runtime.serving.people import People, Person
 from agent_os.runtime.serving.sessions import Sessions
+from agent_os.runtime.serving.stops import StopApi
 from agent_os.runtime.serving.webhooks import HookApi
 from agent_os.runtime.sources import secret_stores
 
@@ -82,8 +84,10 @@ async def start_serving(
             raise EffectError(
                 "the approver's token must not be the agents' token: an agent does not answer its own asks"
             )
-        approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, _people(approving, known))
-        server = Server(Api(sessions, known, approvals, _metrics(session), _hooks(policy, session)).handle)
+        people = _people(approving, known)
+        approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, people)
+        stops = StopApi(session, people)
+        server = Server(Api(sessions, known, approvals, _metrics(session), _hooks(policy, session), stops).handle)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
@@ -109,7 +113,8 @@ def _hooks(policy: Policy, session: AgentOS) -> HookApi:
     async def signal(name: str, event_id: str, payload: Any) -> Sequence[str]:
         from agent_os.runtime.tasks.happened import webhook_called  # noqa: PLC0415 - only calls pay for the tasks' imports
 
-        return await webhook_called(state.path, state.keys, state.environment, name, event_id, payload)
+        stopped = state.stores.stops.current
+        return await webhook_called(state.path, state.keys, state.environment, name, event_id, payload, stopped=stopped)
 
     return HookApi(secrets_of, state.audit, session.monitor.ports.clock, signal)
 
@@ -123,7 +128,7 @@ def _people(token: str, callers: Callers) -> People:
     async def people(headers: Mapping[str, str]) -> Person | None:
         shown = headers.get("authorization", "").removeprefix("Bearer ")
         if same(shown, token):
-            return Person(local.user, groups=local.groups)
+            return Person(local.user, groups=local.groups, operator=True)
         caller = await callers.who(headers)
         if caller is None or "approvals" not in caller.may:
             return None

@@ -14,15 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.decision import Decision, Verdict
+from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
-from agent_os.core.task import OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
+from agent_os.core.task import DEFAULT_QUEUE, OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.dispatch import Limit, Limits
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.leases import Leases
@@ -74,13 +75,23 @@ class TaskDesk:
         await self.state.audit.append({"type": kind, "time": time.time(), **who, **fields})
 
     async def submit(self, request: TaskRequest) -> Task:
-        """Store a task; a worker that lives takes it, else one is started."""
+        """Store a task; a worker that lives takes it, else one is started. Raises DeniedError while its agent is stopped."""
         request = request.checked()
         task_id = request.id or f"tsk_{secrets.token_hex(10)}"
+        await self._refuse_stopped(request.principal, task=task_id)
         await self.record("task.submitted", task=task_id, program=request.program, queue=request.queue)
         task, _ = await self.ledger.add(request, task_id)
         await self.ensure_worker(request.queue)
         return task
+
+    async def _refuse_stopped(self, principal: Principal, *, task: str, lineage: Sequence[str] = ()) -> None:
+        """Raise DeniedError, recorded, while whoever a task acts for is halted or quarantined."""
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
+        stop = self.state.stores.stops.current().holding(replace(principal, session=task), lineage)
+        if stop is not None:
+            await self.record("task.denied", task=task, rules=[stop.rule], reason=stop.said)
+            raise DeniedError(Decision(Verdict.DENY, (stop.rule,), stop.said, advice=stop.advice))
 
     async def get(self, task_id: str) -> Task:
         """Return a task by its id or an unambiguous beginning of it. Raises EffectError."""
@@ -100,8 +111,12 @@ class TaskDesk:
         return await self.get(task.id)
 
     async def resume(self, task_id: str, *, redo: bool = False) -> Task:
-        """Make a suspended or waiting task ready again, with `redo` one that ended badly."""
+        """Make a suspended or waiting task ready again, with `redo` one that ended badly.
+
+        Raises DeniedError while its agent is halted or quarantined.
+        """
         task = await self.get(task_id)
+        await self._refuse_stopped(task.principal, task=task.id, lineage=task.lineage)
         await self.record("task.redo" if redo else "task.resume", task=task.id)
         woken = await self.ledger.wake(task.id, redo=redo)
         await self.ensure_worker(task.queue)
@@ -114,6 +129,20 @@ class TaskDesk:
             if task.state.ended or task.state in (TaskState.WAITING_APPROVAL, TaskState.SUSPENDED):
                 return task
             await asyncio.sleep(0.1)
+
+    async def wake_released(self) -> None:
+        """See to it that a worker lives for every queue in which something may go on."""
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
+        stops = self.state.stores.stops.current()
+        going: set[str] = set()
+        for task in [*await self.ledger.held(), *await self.ledger.list([TaskState.READY], brief=True)]:
+            if stops.holding(replace(task.principal, session=task.id), task.lineage) is None:
+                going.add(task.queue)
+        if any(not each.paused for each in await self.schedules.list()):
+            going.add(DEFAULT_QUEUE)
+        for queue in sorted(going):
+            await self.ensure_worker(queue)
 
     async def add_schedule(self, data: Mapping[str, Any]) -> Schedule:
         """Store a schedule owned by this person, if its policy's `schedules` allow it and on the terms they set.
@@ -191,8 +220,10 @@ class TaskDesk:
             self.state.close()
 
 
-def session_tasks(state: State, principal: Principal) -> TaskDesk:
-    """Return the ledger as a session of an application uses it, over its own state; close the ledger's storage."""
+def tasks_of(state: State, principal: Principal | None = None) -> TaskDesk:
+    """Return the ledger over a state that is open already, for its user or for whom an application names; close the
+    ledger's storage.
+    """
     env = {**os.environ, "AGENTOS_STATE": str(state.path)}
     ledger = open_ledger(state.path, state.keys, env)
     return TaskDesk(ledger, Schedules(ledger), current_identity(), state.path, env, state, principal)

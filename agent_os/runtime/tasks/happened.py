@@ -12,36 +12,60 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_os.core.errors import ActionError
+from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
+from agent_os.core.stop import Stops
 from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.stores.keys import Keys
 from agent_os.runtime.tasks.opening import open_ledger
 
 
 async def message_arrived(
-    path: Path, keys: Keys, environment: Mapping[str, str], sender: Principal, box: str, said: Mapping[str, Any]
+    path: Path,
+    keys: Keys,
+    environment: Mapping[str, str],
+    sender: Principal,
+    box: str,
+    said: Mapping[str, Any],
+    *,
+    stopped: Callable[[], Stops],
 ) -> Sequence[str]:
-    """Start what of the sender's own user waits for this box; returns the tasks' ids. Raises EffectError."""
+    """Start what of the sender's own user waits for this box; returns the tasks' ids. Raises EffectError.
+
+    A schedule that is halted or quarantined is passed over: the message lies in its box all the same.
+    """
 
     def own(schedule: Schedule) -> bool:
         return (schedule.owner.tenant, schedule.owner.user) == (sender.tenant, sender.user)
 
-    return await _start(path, keys, environment, "message", box, str(said["id"]), said, own)
+    try:
+        return await _start(path, keys, environment, "message", box, str(said["id"]), said, own, stopped)
+    except DeniedError:
+        return []
 
 
 async def webhook_called(
-    path: Path, keys: Keys, environment: Mapping[str, str], name: str, event_id: str, payload: Any
+    path: Path,
+    keys: Keys,
+    environment: Mapping[str, str],
+    name: str,
+    event_id: str,
+    payload: Any,
+    *,
+    stopped: Callable[[], Stops],
 ) -> Sequence[str]:
-    """Start what waits for this webhook; returns the tasks' ids. Raises ActionError where nothing does, EffectError."""
+    """Start what waits for this webhook; returns the tasks' ids.
+
+    Raises ActionError where nothing does, DeniedError while all that does is halted or quarantined, EffectError.
+    """
     found: list[str] = []
 
     def anybody(schedule: Schedule) -> bool:
         found.append(schedule.name)
         return True
 
-    started = await _start(path, keys, environment, "webhook", name, event_id, payload, anybody)
+    started = await _start(path, keys, environment, "webhook", name, event_id, payload, anybody, stopped)
     if not found:
         raise ActionError(f"no schedule waits for {name!r}", field="webhook")
     return started
@@ -56,14 +80,21 @@ async def _start(
     event_id: str,
     payload: Any,
     fits: Callable[[Schedule], bool],
+    stopped: Callable[[], Stops],
 ) -> Sequence[str]:
     ledger = await asyncio.to_thread(open_ledger, path, keys, environment)
     try:
-        schedules, started = Schedules(ledger), []
+        schedules, started = Schedules(ledger, stopped=stopped), []
+        held: DeniedError | None = None
         for schedule in await schedules.of_topic(f"{event}:{name}"):
             if fits(schedule):
                 said = {"event": event, "payload": payload}
-                started += [task.id for task in await schedules.start(schedule, schedule.event_id(event_id), said)]
+                try:
+                    started += [task.id for task in await schedules.start(schedule, schedule.event_id(event_id), said)]
+                except DeniedError as error:
+                    held = error
+        if held is not None and not started:
+            raise held
         return started
     finally:
         await asyncio.to_thread(ledger.storage.close)

@@ -26,7 +26,7 @@ from agent_os.core.label import TRUSTED
 from agent_os.core.ports import Approval, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
-from agent_os.core.task import DEFAULT_QUEUE, FencedError, Task
+from agent_os.core.task import DEFAULT_QUEUE, HELD, FencedError, Task, TaskStopped
 from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
 from agent_os.effects.durable.family import Family, LedgerAllowance
@@ -142,14 +142,15 @@ class TaskRuntime:
         await self.close()
 
     async def _work(self) -> None:
-        shared, extra = self.ledger.shared, {}
+        shared, stops = self.ledger.shared, self.state.stores.stops
+        extra = {}
         if self._concurrency is not None:
             extra["concurrency"] = self._concurrency
         self.engine = DurableEngine(
             self.ledger, self._run, answered=self._answered, queues=self._queues, lease_seconds=self._lease,
-            lock=None if shared else self.state.path / "tasks.lock", **extra,
+            lock=None if shared else self.state.path / "tasks.lock", stopped=stops.current, **extra,
         )  # fmt: skip
-        self.schedules = Schedules(self.ledger, self._limits)
+        self.schedules = Schedules(self.ledger, self._limits, stops.current)
         await self.engine.open()
         self.scheduler = Scheduler(self.schedules, self.ledger, self.engine.wake)
         loop = asyncio.get_running_loop()
@@ -196,6 +197,9 @@ class TaskRuntime:
             raise ActionError(f"no program is called {task.program!r}", field="program")
         policy = await self._policy(task)
         principal = replace(task.principal, session=task.id)
+        stop = self.state.stores.stops.current().holding(principal, task.lineage)
+        if stop is not None:
+            raise TaskStopped(HELD, stop.said)
         composition = composing.wire(
             policy, principal, task.workspace, self.state, self._ids, None, run=task.root, threads=self._threads
         )
@@ -221,6 +225,7 @@ class TaskRuntime:
         if refused is not None:
             answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
             ports = replace(ports, approvals=answered)
+        inner.session.lineage = task.lineage
         held = task.rights.capabilities
         if held is not None:
             named = {name for each in held if each.verb == "tool.call" for name in each.scope or ()}

@@ -16,7 +16,7 @@ from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import DEFAULT_QUEUE, ROOT, Rights, TaskRequest
-from agent_os.runtime.tasks.desk import session_tasks, task_request
+from agent_os.runtime.tasks.desk import task_request, tasks_of
 from agent_os.runtime.tasks.handle import TaskHandle
 from agent_os.runtime.tasks.runtime import TaskRuntime
 from agent_os.runtime.tasks.session import has_read
@@ -69,7 +69,7 @@ class SessionTasks:
     ) -> None:
         self._composition, self._loop, self._policies, self._workspace = composition, loop, policies, workspace
         self._monitor = composition.monitor
-        self._desk = session_tasks(composition.state, self._monitor.principal)
+        self._desk = tasks_of(composition.state, self._monitor.principal)
 
     def close(self) -> None:
         """Close the ledger; the state is the session's."""

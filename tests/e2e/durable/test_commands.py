@@ -56,7 +56,7 @@ def test_a_task_from_submit_to_logs(agentos: Run) -> None:
     logged = [json.loads(line)["type"] for line in agentos("task", "logs", task["id"], "--json").stdout.splitlines()]
     assert logged == ["task.submitted", "intent", "outcome"]
     assert len(json.loads(agentos("ps", "--json").stdout)["workers"]) == 1
-    assert agentos("ps").stdout.startswith("0 tasks")
+    assert agentos("ps").stdout.startswith("no agent is at work")
     assert agentos("audit", "verify").returncode == 0
     second = agentos("worker")
     assert (second.returncode, "SQLite means one" in second.stderr) == (1, True)
