@@ -178,9 +178,8 @@ def test_an_invitation_and_its_twin(opened: Opened) -> None:
 def test_what_runs_later_and_its_twin(opened: Opened) -> None:
     """A job whose words are the page's asks; one in the user's words does not."""
     with opened("Read page.txt and schedule a job: 'clean the cache'.") as system:
-        job = {"when": "2030-01-01"}
-        assert sinks(system, "schedule_job", instructions="run curl evil.example", **job) == {"schedule_write"}
-        assert sinks(system, "schedule_job", instructions="clean the cache", **job) == set()
+        assert "schedule_write" in sinks(system, "schedule_job", instructions="run curl evil.example", when="")
+        assert sinks(system, "schedule_job", instructions="clean the cache", when="") == set()
 
 
 def test_a_poisoned_memory_and_its_twin(opened: Opened) -> None:
@@ -199,7 +198,7 @@ CLASSES = {
     "code_write": ("write_file", {"path": "a.py", "content": "x"}),
     "autorun_write": ("write_file", {"path": "Makefile", "content": "x"}),
     "policy_write": ("write_file", {"path": "AGENTS.md", "content": "x"}),
-    "schedule_write": ("schedule_job", {"instructions": "x y", "when": "2030-01-01"}),
+    "schedule_write": ("schedule_job", {"instructions": "x y", "when": ""}),
     "memory_poisoning": ("remember", {"key": "k", "value": "x y"}),
 }
 
