@@ -1,8 +1,9 @@
 """Calls to model providers by plain httpx: one permitted `model.call`, one HTTP request.
 
 A retry or another provider is another action, so neither happens here. Keys come from a source of the operator's, go into
-one header and are never in an outcome, an error or a log, whatever the provider writes back. Threats: a provider that redirects, answers garbage, half a
-stream, one byte a minute or without end; a header smuggled in a model's name; an environment proxy.
+one header and are never in an outcome, an error or a log, whatever the provider writes back. Threats: a provider that
+redirects, answers garbage, half a stream, one byte a minute or without end; a header smuggled in a model's name; an
+environment proxy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A small HTTP/1.1 server on loopback for the model gateway, over asyncio and h11.
 
 It parses and frames; what a request means is its handler's. Threats: a web page that reaches the port of a developer's
-machine (Host and Origin are checked, DNS rebinding with them); a body without end; a client that sends one byte a minute
-or does not read its answer; more connections than memory.
+machine (Host and Origin are checked, DNS rebinding with them); a body without end; large bodies of callers nobody knows, or
+more of them than memory; a client that sends one byte a minute or does not read its answer; more connections than memory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import h11
@@ -18,6 +18,10 @@ import h11
 from agent_os.core.errors import EffectError
 
 BODY_BYTES_MAX: Final = 50 * 1024 * 1024
+STRANGER_BYTES_MAX: Final = 64 * 1024
+"""What is read of a body before its head is looked at: whoever is not let in sends no more."""
+BODIES_BYTES_MAX: Final = 512 * 1024 * 1024
+"""All bodies of requests under way."""
 HEAD_BYTES_MAX: Final = 64 * 1024
 CONNECTIONS_MAX: Final = 1024
 HEAD_SECONDS_MAX: Final = 15.0
@@ -53,13 +57,24 @@ class HttpResponse:
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+Admits = Callable[[HttpRequest], Awaitable[HttpResponse | int]]
+"""Takes a request without its body; returns how many bytes it may have, or the refusal of one that may have none."""
+
+
+class _RefusedError(Exception):
+    """A request that is answered without being read to its end."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        self.response = response
+        super().__init__()
 
 
 class Server:
-    """Serves a handler on a loopback address."""
+    """Serves a handler on a loopback address. `admits` is asked before a body of more than STRANGER_BYTES_MAX is read."""
 
-    def __init__(self, handler: Handler, *, hosts: frozenset[str] = LOOPBACK) -> None:
-        self._handler, self._hosts = handler, hosts
+    def __init__(self, handler: Handler, *, hosts: frozenset[str] = LOOPBACK, admits: Admits | None = None) -> None:
+        self._handler, self._hosts, self._admits = handler, hosts, admits
+        self._bodies = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -116,11 +131,18 @@ class Server:
                 if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     await self._send(connection, writer, _problem(error.error_status_hint, "malformed request"))
                 return
+            except _RefusedError as refusal:
+                await self._send(connection, writer, refusal.response)
+                await _drained(reader)
+                return
             if request is None:
                 return
             first = False
-            refused = self._refused(request)
-            response = refused if refused is not None else await self._handler(request)
+            try:
+                refused = self._refused(request)
+                response = refused if refused is not None else await self._handler(request)
+            finally:
+                self._bodies -= len(request.body)
             await self._send(connection, writer, response)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
@@ -133,20 +155,43 @@ class Server:
             head = await self._event(connection, reader)
         if not isinstance(head, h11.Request):
             return None
-        body = bytearray()
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+        path, _, query = head.target.decode("latin-1").partition("?")
+        request = HttpRequest(head.method.decode("latin-1"), path, headers, b"", query)
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            while True:
-                event = await self._event(connection, reader)
-                if isinstance(event, h11.EndOfMessage):
-                    break
+            body = await self._body(connection, reader, request)
+        return None if body is None else replace(request, body=body)
+
+    async def _body(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, request: HttpRequest
+    ) -> bytes | None:
+        """Return a request's body; it counts as under way until its answer is there. None for a broken one."""
+        body, counted = bytearray(), 0
+        asked, most = self._admits is None, BODY_BYTES_MAX if self._admits is None else STRANGER_BYTES_MAX
+        try:
+            while not isinstance(event := await self._event(connection, reader), h11.EndOfMessage):
                 if not isinstance(event, h11.Data):
                     return None
                 body += event.data
-                if len(body) > BODY_BYTES_MAX:
-                    raise h11.RemoteProtocolError("body too large", error_status_hint=413)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
-        path, _, query = head.target.decode("latin-1").partition("?")
-        return HttpRequest(head.method.decode("latin-1"), path, headers, bytes(body), query)
+                self._bodies, counted = self._bodies + len(body) - counted, len(body)
+                if self._bodies > BODIES_BYTES_MAX:
+                    raise _RefusedError(_problem(503, "too much is under way: try again"))
+                if len(body) > most and not asked:
+                    asked, most = True, await self._let_in(request)
+                if len(body) > most:
+                    raise _RefusedError(_problem(413, f"more than {most} bytes"))
+        except BaseException:
+            self._bodies -= counted
+            raise
+        return bytes(body)
+
+    async def _let_in(self, request: HttpRequest) -> int:
+        allowed: HttpResponse | int | None = self._refused(request)
+        if allowed is None:
+            allowed = BODY_BYTES_MAX if self._admits is None else await self._admits(request)
+        if isinstance(allowed, HttpResponse):
+            raise _RefusedError(allowed)
+        return allowed
 
     async def _event(self, connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Event | type:
         while True:
@@ -195,6 +240,14 @@ class Server:
             writer.write(data)
             async with asyncio.timeout(WRITE_SECONDS_MAX):
                 await writer.drain()
+
+
+async def _drained(reader: asyncio.StreamReader) -> None:
+    """Read on for a while, so that a peer that is still sending gets to see its answer."""
+    seen = 0
+    async with asyncio.timeout(HEAD_SECONDS_MAX):
+        while seen < BODY_BYTES_MAX and (data := await reader.read(READ_BYTES)):
+            seen += len(data)
 
 
 class _Outgoing:

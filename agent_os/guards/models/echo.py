@@ -1,7 +1,7 @@
 """A provider's own key in its answer is cut out, whole or in a stream. Pure.
 
-Threat: a provider, or a debugging proxy before it, that writes back the headers it was sent: the answer would hand the agent the key
-that the gateway keeps from it. (One that encodes the key has it anyway: this stops echoes, not a provider that attacks.)
+Threat: a provider, or a debugging proxy before it, that writes back the headers it was sent: the answer would hand the agent
+the key that the gateway keeps from it. (One that encodes the key has it anyway: this stops echoes, not a provider that attacks.)
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, MissingPartError
 from agent_os.effects.models.client import RefusedError, UnavailableError
-from agent_os.effects.models.server import HttpRequest, HttpResponse
+from agent_os.effects.models.server import BODY_BYTES_MAX, HttpRequest, HttpResponse
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.neutral import Request
 from agent_os.policy import Policy
@@ -102,6 +102,23 @@ class Api:
             response.stream = _counted(self._metrics, response.stream)
         return response
 
+    async def admits(self, request: HttpRequest) -> HttpResponse | int:
+        """Return how many bytes a request may have, or the refusal of somebody nobody knows; its body is not looked at."""
+        if self._hooks is not None and self._hooks.serves(request.path):
+            return self._hooks.bytes_max
+        if self._approvals is not None and self._approvals.serves(request.path):
+            return await self._approvals.admits(request)
+        try:
+            known = self._callers is None or await self._callers.who(request.headers) is not None
+        except AgentOSError as error:
+            return _error(openai, 502, "api_error", str(error))
+        return BODY_BYTES_MAX if known else self._stranger(request)
+
+    @staticmethod
+    def _stranger(request: HttpRequest) -> HttpResponse:
+        protocol = anthropic if request.path.startswith("/v1/messages") else openai
+        return _error(protocol, 401, "authentication_error", "show this server's token as the API key")
+
     async def _handle(self, request: HttpRequest) -> HttpResponse:
         if self._approvals is not None and self._approvals.serves(request.path):
             return await self._approvals.handle(request)
@@ -113,7 +130,7 @@ class Api:
         try:
             caller = await self._callers.who(request.headers) if self._callers is not None else None
             if self._callers is not None and caller is None:
-                return _error(protocol, 401, "authentication_error", "show this server's token as the API key")
+                return self._stranger(request)
             if request.path == METRICS:
                 return self._exposition(caller)
             if caller is not None and "models" not in caller.may:

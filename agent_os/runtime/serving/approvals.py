@@ -23,7 +23,7 @@ from agent_os.core.scope import LASTING, WIDTHS
 from agent_os.effects.models.server import HttpRequest, HttpResponse
 from agent_os.monitor import asking
 from agent_os.monitor.wiring import Ports
-from agent_os.runtime.serving.people import People, Person, error_response, json_body, json_response
+from agent_os.runtime.serving.people import BODY_BYTES_MAX, People, Person, error_response, json_body, json_response
 
 if TYPE_CHECKING:
     from agent_os.effects.stores.approvals import Approvals
@@ -46,12 +46,9 @@ class ApprovalApi:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one request; no exception of the runtime leaves it but tampering."""
-        try:
-            person = await self._people(request.headers)
-        except AgentOSError as error:  # nobody can tell who calls: nobody answers
-            return error_response(503, "api_error", str(error))
-        if person is None:
-            return error_response(401, "authentication_error", "show an approver's token: the key of an agent is none")
+        person = await self._person(request)
+        if isinstance(person, HttpResponse):
+            return person
         words = [word for word in request.path[len(ROOT) :].split("/") if word]
         try:
             if request.method == "GET":
@@ -65,6 +62,20 @@ class ApprovalApi:
         except AgentOSError as error:
             return error_response(503, "api_error", str(error))
         return error_response(405, "invalid_request_error", "GET and POST only")
+
+    async def admits(self, request: HttpRequest) -> HttpResponse | int:
+        """Return how many bytes an answer may have, or the refusal of whoever may give none; its body is not looked at."""
+        person = await self._person(request)
+        return person if isinstance(person, HttpResponse) else BODY_BYTES_MAX
+
+    async def _person(self, request: HttpRequest) -> Person | HttpResponse:
+        try:
+            person = await self._people(request.headers)
+        except AgentOSError as error:  # nobody can tell who calls: nobody answers
+            return error_response(503, "api_error", str(error))
+        if person is None:
+            return error_response(401, "authentication_error", "show an approver's token: the key of an agent is none")
+        return person
 
     async def _read(self, person: Person, words: list[str], query: str) -> HttpResponse:
         if not words:

@@ -1,13 +1,14 @@
 """One session for each caller of a served gateway: its monitor, its pseudonyms, its budgets, over one state directory.
 
-Sessions open when a caller first calls and close when nobody used them for long and room is needed. Threat: two callers
-who share a session, and with it pseudonyms, labels and the principal that budgets and the audit are kept for.
+Sessions open when a caller first calls and close when nobody used them for long and room is needed. Threats: two callers
+who share a session, and with it pseudonyms, labels and the principal that budgets and the audit are kept for; a tenant whose
+many users push another tenant's sessions out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from agent_os.runtime.serving.callers import Caller
 
 SESSIONS_MAX: Final = 256
-"""Callers with a session at once; of more, the one who called longest ago loses it (and its session pseudonyms)."""
+"""Callers with a session at once; of more, one of the tenant with the most loses it (and its session pseudonyms): the one who
+called longest ago."""
 
 
 @dataclass(slots=True)
@@ -69,10 +71,12 @@ class Sessions:
 
     async def _make_room(self) -> None:
         while len(self._open) >= SESSIONS_MAX:
-            idle = next((key for key, held in self._open.items() if not held.calls and held.composition), None)
-            if idle is None:
+            idle = [key for key, held in self._open.items() if not held.calls and held.composition]
+            if not idle:
                 raise UnavailableError("every session is in use: try again", 1.0)
-            closing = self._open.pop(idle).composition
+            held = Counter(tenant for tenant, _, _ in self._open)
+            most = max(held[tenant] for tenant, _, _ in idle)
+            closing = self._open.pop(next(key for key in idle if held[key[0]] == most)).composition
             if closing is not None:
                 await closing.aclose_run()
 

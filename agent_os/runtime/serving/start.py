@@ -87,7 +87,8 @@ async def start_serving(
         people = _people(approving, known)
         approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, people)
         stops = StopApi(session, people)
-        server = Server(Api(sessions, known, approvals, _metrics(session), _hooks(policy, session), stops).handle)
+        api = Api(sessions, known, approvals, _metrics(session), _hooks(policy, session), stops)
+        server = Server(api.handle, admits=api.admits)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)

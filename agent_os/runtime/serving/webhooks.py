@@ -45,6 +45,8 @@ class Secrets(Protocol):
 class HookApi:
     """The route of webhooks."""
 
+    bytes_max = BODY_BYTES_MAX
+
     def __init__(self, secrets: Secrets, audit: AuditSink, clock: Clock, signal: Signal) -> None:
         self._secrets, self._audit, self._clock, self._signal = secrets, audit, clock, signal
 
