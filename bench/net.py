@@ -26,6 +26,13 @@ from pathlib import Path
 from typing import Any
 
 GUARD_CORE, LOAD_CORE = 1, 0
+GUARDS = (
+    ("asyncio", "disk", "always"),
+    ("asyncio", "memory", "always"),
+    ("asyncio", "memory", "never"),
+    ("uvloop", "memory", "always"),
+)
+"""Its loop, where its audit is, and whether it has its carrier (compiled) or does all in Python."""
 MITMDUMP = os.environ.get("MITMDUMP", "mitmdump")
 
 
@@ -78,16 +85,17 @@ class Proxy:
 
     name: str
     port: int
-    pid: int
+    pids: list[int]
+    """Its processes."""
     host: str = "127.0.0.1"
     """The destination's name as this proxy is asked for it."""
     ca: str = ""
     decide_us: float = 0.0
 
     def cpu_us(self) -> float:
-        """Processor time used so far, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+        """Processor time used so far, all processes and threads."""
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
+        return sum(int(each[11]) + int(each[12]) for each in fields) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def peers(stack: ExitStack, folder: Path) -> list[Proxy]:
@@ -96,7 +104,7 @@ def peers(stack: ExitStack, folder: Path) -> list[Proxy]:
 
     def start(name: str, port: int, *argv: str) -> None:
         child, _ = stack.enter_context(process("taskset", "-c", str(GUARD_CORE), *argv, first_line=False))
-        found.append(Proxy(name, port, child.pid))
+        found.append(Proxy(name, port, [child.pid]))
 
     squid, tiny, mitm = shutil.which("squid"), shutil.which("tinyproxy"), shutil.which(MITMDUMP)
     if squid:
@@ -153,9 +161,9 @@ class Row:
     def show(self, unit: str, direct: Row) -> None:
         """Print the line; `direct` is the same without a proxy."""
         if not self.rate:
-            print(f"  {self.name:<34} failed: {self.failed[:80]!r}", flush=True)
+            print(f"  {self.name:<44} failed: {self.failed[:80]!r}", flush=True)
             return
-        words = f"  {self.name:<34} {self.rate:9.0f} {unit} {self.rate / direct.rate:6.2f} of direct"
+        words = f"  {self.name:<44} {self.rate:9.0f} {unit} {self.rate / direct.rate:6.2f} of direct"
         if self.tested is not None:
             words += f"  cpu {self.cpu_us:6.0f} us each"
         if self.p50_us != float("inf"):
@@ -196,8 +204,8 @@ def main() -> int:
         plain = int(stack.enter_context(process(*server))[1])
         secure = int(stack.enter_context(process(*server, "--certificate", leaf))[1])
         guards = [
-            start_guard(stack, folder, kind, place, plain, secure, root)
-            for kind, place in (("asyncio", "disk"), ("asyncio", "memory"), ("uvloop", "memory"))
+            start_guard(stack, folder, kind, place, carry, plain, secure, root)
+            for kind, place, carry in GUARDS
             if kind == "asyncio" or importlib.util.find_spec("uvloop")
         ]
         others = peers(stack, folder)
@@ -206,7 +214,7 @@ def main() -> int:
 
 
 def start_guard(
-    stack: ExitStack, folder: Path, kind: str, place: str, plain: int, secure: int, root: str
+    stack: ExitStack, folder: Path, kind: str, place: str, carry: str, plain: int, secure: int, root: str
 ) -> tuple[Proxy, int]:
     """Start a guard; return it and the port of its listener that identifies peers.
 
@@ -215,14 +223,14 @@ def start_guard(
     if place == "memory":
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-net-", dir="/dev/shm")))
     else:
-        state = folder / f"{kind}-{place}"
+        state = folder / f"{kind}-{place}-{carry}"
         state.mkdir()
     argv = [sys.executable, "-m", "bench.net_guard", "--folder", str(state), "--plain", str(plain), "--tls", str(secure),
-            "--roots", root, "--core", str(GUARD_CORE), *(["--uvloop"] if kind == "uvloop" else [])]  # fmt: skip
-    child, line = stack.enter_context(process(*argv))
+            "--roots", root, "--core", str(GUARD_CORE), "--carry", carry, *(["--uvloop"] if kind == "uvloop" else [])]  # fmt: skip
+    _, line = stack.enter_context(process(*argv))
     said = json.loads(line)
-    name = f"guard, {kind}, audit on {place}"
-    return Proxy(name, said["plain"], child.pid, "pass.test", said["ca"], said["decide_us"]), said["identified"]
+    name = f"guard, {kind}, audit on {place}" + ("" if carry == "always" else ", no carrier")
+    return Proxy(name, said["plain"], said["pids"], "pass.test", said["ca"], said["decide_us"]), said["identified"]
 
 
 def measure(
@@ -269,8 +277,8 @@ def measure(
                 str(proxy.port), "--host", "pass.test", "--port", str(plain)]  # fmt: skip
         with process(*argv) as (child, _):
             time.sleep(1.5)
-            status = Path(f"/proc/{proxy.pid}/status").read_text()
-            resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
+            status = [Path(f"/proc/{pid}/status").read_text() for pid in proxy.pids]
+            resident = sum(int(each.split("VmRSS:")[1].split()[0]) for each in status) / 1024
             said = json.loads(child.communicate("\n", timeout=20)[0].splitlines()[-1])
             print(f"2,000 connections held, {proxy.name}: {resident:.0f} MB resident, {said['lost']} lost")
 

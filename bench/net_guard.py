@@ -49,8 +49,9 @@ async def serve(options: argparse.Namespace) -> None:
     parsed = Policy.parse(policy(options.plain, options.tls, options.rules))
     composition = await compose(parsed, Principal(user="bench"), str(folder / "workspace"), state=folder / "state")
     guard = await open_guard(
-        parsed, composition.monitor, state=folder / "state", resolver=Loopback(), roots=Path(options.roots)
-    )
+        parsed, composition.monitor, state=folder / "state", resolver=Loopback(), roots=Path(options.roots),
+        environment={"AGENTOS_CARRIER": options.carry},
+    )  # fmt: skip
     ports: dict[str, Any] = {}
     for name, identity in (
         ("plain", ListenerIdentity(composition.monitor.principal, executables=False)),
@@ -62,7 +63,7 @@ async def serve(options: argparse.Namespace) -> None:
     assert guard.parts is not None
     ports["ca"] = str(guard.parts.authority.certificate_path)
     ports["decide_us"] = _decide_us(parsed, options.tls)
-    ports["pid"] = os.getpid()
+    ports["pids"] = [pid for pid in (os.getpid(), guard.carrier_pid) if pid]
     gc.freeze()  # as `agentos run` does
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--rules", type=int, default=1000)
     parser.add_argument("--roots", required=True)
     parser.add_argument("--core", type=int, default=-1)
+    parser.add_argument("--carry", default="always", choices=["always", "never"])
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
     if options.core >= 0:

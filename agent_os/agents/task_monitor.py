@@ -9,7 +9,7 @@ say they are idempotent may be repeated if they were interrupted; nothing else i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.action import Action, AgentSpawn, ToolCall
@@ -109,6 +109,14 @@ class TaskMonitor(Monitor):
         stop = stopped(self.ports, self.session, self.policy)
         if stop is not None:
             raise TaskStopped(HELD, stop.reason)
+
+    async def admit_alike(
+        self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
+    ) -> Sequence[Admission] | None:
+        """Open the door for several effects that stream, behind the fence."""
+        if self._task_fence is not None:
+            await self._task_fence()
+        return await super().admit_alike(action, stated=stated, count=count)
 
     def _scoped(self, key: str) -> str:
         """Return the key as it is: it names the task, and a task has one principal for good."""

@@ -521,6 +521,15 @@ class Door(Protocol):
         """
         ...
 
+    async def admit_alike(
+        self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
+    ) -> Sequence[Admission] | None:
+        """Admit `count` times the same action of this moment, where that is plain; None: admit each by itself.
+
+        Nothing was recorded, or it was closed again, when the answer is None.
+        """
+        ...
+
     async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
         """Return what would be decided now: nothing is recorded, asked, reserved or done."""
         ...

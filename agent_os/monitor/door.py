@@ -12,9 +12,8 @@ not an `Admission` leaves a record and raises or parks; an exception inside a gu
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
@@ -22,16 +21,15 @@ from typing import Any, Final, NoReturn
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
-from agent_os.core.facts import Facts
-from agent_os.core.label import UNTRUSTED, Label
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor import outcomes, record, reserving
+from agent_os.monitor import alike, outcomes, record, reserving
 from agent_os.monitor.discharge import Discharge, Passage, answered
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.judging import Judged, judge, refusal
 from agent_os.monitor.naming import canonical_action, identified
+from agent_os.monitor.permits import mint
 from agent_os.monitor.reach import beyond
 from agent_os.monitor.sharing import Given, Shared
 from agent_os.monitor.stopping import stopped
@@ -182,6 +180,28 @@ class Monitor:
                 )
             )
         raise EffectError("this idempotency key was used: its outcome is recorded")
+
+    async def admit_alike(
+        self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
+    ) -> Sequence[Admission] | None:
+        """Admit `count` times the same plain action of this moment, judged once; None: each is to be admitted by itself.
+
+        Raises ActionError for a malformed one. See `alike`.
+        """
+        ports = self._ports
+        if not alike.may_share(action, self._needs, ports, self.session):
+            return None
+        if stopped(ports, self.session, self._policy) is not None:
+            return None
+        judged = await self._judge(canonical_action(action, self.session, ports.links), stated)
+        if not alike.plain(judged):
+            return None
+        references = [self._reference() for _ in range(count)]
+        if not await alike.intend(ports, judged, references):
+            return None
+        permits = mint(ports, self.session, judged, references)
+        self._flights.update((reference, _Flight(reference, _NOTHING, "")) for reference in references)
+        return [Admission(judged.action, judged.decision, permit) for permit in permits]
 
     async def consider(self, action: Given, *, stated: Mapping[str, Any] | None = None) -> Decision:
         """Return what would be decided now, rewrites carried out in thought; nothing is recorded, asked or reserved."""
@@ -355,15 +375,7 @@ class Monitor:
             await discharge.unspend()
             denial = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
             raise DeniedError(denial) from error
-        permit = Permit(
-            nonce=reference,
-            action_digest=action.digest,
-            facts_digest=_facts_digest(facts),
-            idempotency_key=key or reference,
-            resolved_ips=facts.resolved_ips or (),
-            deadline=ports.clock.monotonic() + ports.execute_timeout_s,
-            label=_carried(self.session, action, facts),
-        )
+        (permit,) = mint(ports, self.session, judged, (reference,), key)
         self._flights[reference] = _Flight(reference, taken, key, discharge.note())
         return Admission(action, decision, permit)
 
@@ -432,8 +444,10 @@ class Monitor:
         if flight is None:
             raise IntegrityError("an action was settled twice")
         ports, action, reference = self._ports, admission.action, flight.reference
-        await reserving.settle(ports, self.session, action, reference, flight.taken, outcome)
-        outcome = outcomes.received(self.session, action, outcome)
+        session = self.session
+        if flight.taken or session.allowance is not None:
+            await reserving.settle(ports, session, action, reference, flight.taken, outcome)
+        outcome = outcomes.received(session, action, outcome)
         if flight.note:
             outcome = replace(outcome, note=flight.note)
         if flight.key and ports.outcomes is not None:
@@ -445,20 +459,3 @@ class Monitor:
         with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
             ports.audit.append(done)
         return outcome if outcome.memo is None else replace(outcome, memo=None)
-
-
-# ---- small pure parts -----------------------------------------------------------------------------------------------
-
-
-def _carried(session: Session, action: Action, facts: Facts) -> Label:
-    """Return the label of what a message carries: as trusted as what was read before it, as guarded as its body."""
-    if action.kind != "message.send" or session.flow is None or facts.labels is None or facts.context is None:
-        return UNTRUSTED
-    body = Label.join_all(label for pointer, label in facts.labels.items() if pointer.startswith("/body"))
-    return replace(body, integrity=min(body.integrity, facts.context.integrity))
-
-
-def _facts_digest(facts: Facts) -> str:
-    """Return what binds a permit to the facts that an effect depends on: time, addresses, program."""
-    form = repr((facts.now, facts.workspace, facts.resolved_ips, facts.executable, facts.depth))
-    return hashlib.sha256(form.encode()).hexdigest()

@@ -20,6 +20,7 @@ from agent_os.effects.models.client import Providers
 from agent_os.effects.models.local import LocalModels
 from agent_os.effects.proxy import EgressGuard, Limits, Listener, ListenerIdentity, Treatment
 from agent_os.effects.proxy.content import Stage
+from agent_os.effects.proxy.guard import CARRIER_VARIABLE
 from agent_os.effects.proxy.parts import Inference
 from agent_os.effects.proxy.request import is_json
 from agent_os.effects.proxy.upstream import CorporateProxy
@@ -242,6 +243,7 @@ async def open_guard(
         restorer=_restorer,
         inference=_inference(policy, models) if models is not None else None,
         roots=roots,
+        carry=env.get(CARRIER_VARIABLE, ""),
     )
     if models is not None:
         guard.on_stop.append(models.aclose)

@@ -226,7 +226,7 @@ class Requests:
         limit = route.treatment.request_bytes or self.parts.limits.request_bytes
         if limit and head.length > limit:
             raise ContentError("content.size", "the request body is larger than allowed", 413)
-        meter = route_meter(self.parts, self.flow, route)
+        meter = route_meter(self.parts, self.flow.principal, route)
         if meter is not None and not meter.left:
             raise ContentError("egress.bytes", "the byte budget of this destination is spent", 429)
 

@@ -13,10 +13,10 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent_os.core.action import NetConnect, NetRequest
 from agent_os.core.canonical.addresses import ip_classes
@@ -27,6 +27,43 @@ from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.stream import Stream
 
 _numbers = itertools.count(1)
+_plainly = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return _plainly(row).encode() + b"\n"
+
+
+try:
+    import orjson
+except ImportError:
+    _encode = _line
+else:
+
+    def _encode(row: Mapping[str, Any]) -> bytes:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class Moving(Protocol):
+    """What moves a flow's bytes in another process."""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Bytes up and down so far."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """What the flow is, as its row says it."""
+        ...
+
+    def moved(self) -> bool:
+        """Return whether a byte passed since this was asked last."""
+        ...
+
+    def cut(self) -> None:
+        """End it at once."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -38,8 +75,12 @@ class Flow:
     label: str
     client: Stream
     started: float
+    known: tuple[str, int, tuple[str, ...]] | None = None
+    """Host, port and what the host resolved to, where that was asked for this connection already."""
     number: int = field(default_factory=lambda: next(_numbers))
     upstream: Stream | None = None
+    carried: Moving | None = None
+    """Set while the carrier has the sockets; `client` is a stream that does nothing then."""
     peer: Peer | None = None
     host: str = ""
     port: int = 0
@@ -70,21 +111,34 @@ class Flow:
     @property
     def up(self) -> int:
         """Bytes sent upstream so far."""
+        if self.carried is not None:
+            return self.carried.counts[0]
         return self.earlier_up + (self.upstream.sent if self.upstream is not None else 0)
 
     @property
     def down(self) -> int:
         """Bytes received from upstream so far."""
+        if self.carried is not None:
+            return self.carried.counts[1]
         return self.earlier_down + (self.upstream.received if self.upstream is not None else 0)
+
+    def usage(self, now: float) -> dict[str, float]:
+        """Return what an outcome says was used: bytes both ways, and seconds.
+
+        Whole numbers are integers: the audit's canonical form writes both the same, and integers much faster.
+        """
+        seconds = round(now - self.started, 3)
+        return {"bytes": self.up + self.down, "seconds": seconds if seconds % 1 else int(seconds)}
 
     def to_json(self, now: float) -> dict[str, Any]:
         """Return one row of the live table."""
         program = self.peer.executable.path if self.peer is not None and self.peer.executable is not None else ""
+        mode = self.mode if self.carried is None else self.carried.mode
         return {
             "flow": self.number, "door": self.door, "agent": self.principal.agent, "user": self.principal.user,
             "session": self.principal.session, "sandbox": self.label, "program": program,
             "pid": self.peer.pid if self.peer is not None else 0, "host": self.host, "port": self.port,
-            "address": self.connected, "mode": self.mode, "verdict": self.verdict, "rules": list(self.rules),
+            "address": self.connected, "mode": mode, "verdict": self.verdict, "rules": list(self.rules),
             "requests": self.requests, "denied": self.denied, "last": self.last,
             "bytes_up": self.up, "bytes_down": self.down,
             "seconds": round(now - self.started, 3), "ended": self.ended, "reason": self.reason,
@@ -105,7 +159,8 @@ class FlowTable:
         self._written = 0
         self._observed: set[str] = set()
         self._file: Any = None
-        self._day = ""
+        self._day = self._moment = ""
+        self._second = -1
 
     def open(self, flow: Flow) -> None:
         """Enter a flow."""
@@ -209,16 +264,19 @@ class FlowTable:
     def _log(self, row: dict[str, Any]) -> None:
         if self._folder is None:
             return
-        moment = dt.datetime.fromtimestamp(self._now(), dt.UTC)
-        day = moment.strftime("%Y-%m-%d")
+        now = self._now()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._moment = dt.datetime.fromtimestamp(self._second, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        day = self._moment[:10]
         try:
             if self._file is None or day != self._day:
                 self._reopen(day)
             if self._written > FLOW_LOG_BYTES_MAX:
                 self.counts["log_errors"] += 1
                 return
-            line = json.dumps({"time": moment.isoformat(timespec="milliseconds"), **row}, separators=(",", ":")) + "\n"
-            self._file.write(line.encode())
+            line = _encode({"time": f"{self._moment}.{int(now % 1 * 1000):03d}+00:00", **row})
+            self._file.write(line)
             self._written += len(line)
         except OSError:
             self.counts["log_errors"] += 1
@@ -255,7 +313,9 @@ def end_flow(flow: Flow, why: str) -> None:
     if flow.ending:
         return
     flow.ending, flow.ended = True, why
-    if flow.task is not None:
+    if flow.carried is not None:
+        flow.carried.cut()
+    elif flow.task is not None:
         flow.task.cancel()
 
 

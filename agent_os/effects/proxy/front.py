@@ -12,6 +12,7 @@ import base64
 import binascii
 import contextlib
 import hmac
+from collections.abc import Awaitable
 
 from agent_os.core import canonical
 from agent_os.core.decision import Decision
@@ -24,7 +25,7 @@ from agent_os.effects.proxy.http1 import HttpError
 from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity, NotHashedError
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
-from agent_os.effects.proxy.route import open_route
+from agent_os.effects.proxy.route import Route, open_route
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.tunnel import run_tunnel
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -35,21 +36,34 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str) -> None:
     """Serve one accepted connection to its end. Never raises for what a peer does."""
+    await _to_its_end(parts, flow, _serve(parts, flow, identity, names, kind))
+
+
+async def go_on(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> None:
+    """Serve a tunnel that stands, and of which the client's first bytes are here, to its end."""
+    await _to_its_end(parts, flow, run_tunnel(parts, flow, route, lambda: None, upstream))
+
+
+async def _serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str) -> None:
+    flow.deadline = parts.clock.monotonic() + parts.limits.handshake_seconds
+    flow.on_deadline = "nothing asked in time"
+    if kind != "transparent" and not flow.client.buffer and not await flow.client.more():
+        return
+    if not await _identified(parts, flow, identity):
+        return
+    if kind == "transparent":
+        await _transparent(parts, flow, names)
+    elif kind == "socks":
+        await _socks(parts, flow, identity, names)
+    elif kind == "policy":
+        await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
+    else:
+        await _proxy(parts, flow, identity, names)
+
+
+async def _to_its_end(parts: Parts, flow: Flow, work: Awaitable[None]) -> None:
     try:
-        flow.deadline = parts.clock.monotonic() + parts.limits.handshake_seconds
-        flow.on_deadline = "nothing asked in time"
-        if kind != "transparent" and not flow.client.buffer and not await flow.client.more():
-            return
-        if not await _identified(parts, flow, identity):
-            return
-        if kind == "transparent":
-            await _transparent(parts, flow, names)
-        elif kind == "socks":
-            await _socks(parts, flow, identity, names)
-        elif kind == "policy":
-            await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
-        else:
-            await _proxy(parts, flow, identity, names)
+        await work
     except (StreamClosedError, UpstreamError, EffectError) as error:
         flow.ended = flow.ended or str(error)
     except (DeniedError, HttpError, HelloError, ActionError) as error:
@@ -96,14 +110,15 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         if raw is None:
             return
         head = http1.parse_request(raw)
-        if identity.token and not _authorised(head, identity.token):
+        if identity.token and not authorised(head, identity.token):
             extra = 'proxy-authenticate: Basic realm="agentos"\r\n'
             client.write(answers.respond(407, {"title": "proxy token needed"}, extra=extra))
             return
         if head.method != "CONNECT":
             await serve_requests(parts, flow, scheme="http", route=None, first=raw)
             return
-        host, port = _connect_target(head, names)
+        host, port = connect_target(head)
+        host = names.name(host) or host
     except HttpError as error:
         parts.flows.note("refused", flow, reason=str(error), status=error.status)
         client.write(answers.problem(error.status, "refused by the egress guard", str(error)))
@@ -132,7 +147,7 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         client.write(answers.problem(502, "upstream unreachable", str(error), reason=reason))
 
 
-def _connect_target(head: http1.Head, names: SyntheticNames) -> tuple[str, int]:
+def connect_target(head: http1.Head) -> tuple[str, int]:
     """Return host and port of a CONNECT whose Host field agrees. Raises HttpError."""
     try:
         host, port = canonical.split_authority(head.target, field="target")
@@ -144,10 +159,11 @@ def _connect_target(head: http1.Head, names: SyntheticNames) -> tuple[str, int]:
                 raise HttpError("the Host field and the CONNECT target name different hosts")
     except ActionError as error:
         raise HttpError(str(error)) from None
-    return names.name(host) or host, port
+    return host, port
 
 
-def _authorised(head: http1.Head, token: str) -> bool:
+def authorised(head: http1.Head, token: str) -> bool:
+    """Return whether a head carries the token of a listener as its proxy password."""
     scheme, _, encoded = head.get("proxy-authorization").partition(" ")
     try:
         given = base64.b64decode(encoded, validate=True).partition(b":")[2]

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,25 +20,28 @@ from weakref import WeakKeyDictionary
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
+from agent_os.effects.proxy.carriage import Carriage, Known
+from agent_os.effects.proxy.carried import Served
 from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
+from agent_os.effects.proxy.dns import DnsUdp, serve_dns
 from agent_os.effects.proxy.flows import Flow, FlowTable, end_flow
 from agent_os.effects.proxy.front import refuse_connection, serve
 from agent_os.effects.proxy.identity import Identities, ListenerIdentity
-from agent_os.effects.proxy.inference import MODEL_VARIABLES, serves_inference
-from agent_os.effects.proxy.limits import DNS_MESSAGE_BYTES_MAX, DNS_TCP_QUERIES_MAX, Limits
-from agent_os.effects.proxy.names import SyntheticNames, answer_query
+from agent_os.effects.proxy.inference import MODEL_VARIABLES
+from agent_os.effects.proxy.limits import Limits
+from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Inference, Parts
 from agent_os.effects.proxy.rules import EgressRules
-from agent_os.effects.proxy.stream import Stream, StreamClosedError
+from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.proxy.wire import Accepting
 
+CARRIER_VARIABLE: Final = "AGENTOS_CARRIER"
+"""Variable of the guard's environment that is its `carry`."""
 SWEEP_SECONDS: Final = 0.5
-DATAGRAMS_PER_TURN_MAX: Final = 64
 RECHECKS_AT_ONCE_MAX: Final = 64
 """Connections judged side by side after a policy reload (an engine may be asked for each)."""
-_IP_PKTINFO: Final = 8  # linux/in.h; the socket module has no name for it
 KINDS: Final = frozenset({"proxy", "socks", "transparent", "tcp", "dns-udp", "dns-tcp", "policy", "control"})
 _BUNDLE_VARIABLES: Final = (
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
@@ -67,12 +70,17 @@ class EgressGuard:
         self, *, door: Door, resolver: Resolver, rules: EgressRules, state: Path, clock: Clock,
         secrets: SecretStore | None = None, stages: Sequence[Stage] = (), limits: Limits | None = None,
         observe: bool = False, corporate: CorporateProxy | None = None, roots: Path | None = None,
-        restorer: FindRestorer | None = None, inference: Inference | None = None,
+        restorer: FindRestorer | None = None, inference: Inference | None = None, carry: str = "",
     ) -> None:  # fmt: skip
         """`state` is the state directory (`ca/` and `flows/` are made in it); `roots` is PEM of upstream roots.
 
-        `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`.
+        `observe`: what policy would deny passes to public addresses and is logged, for `policy learn`. `carry`: whether
+        passed tunnels go to a carrier: `always` from the start, `never`, or (empty) once there are many.
         """
+        if carry not in ("", "always", "never"):
+            raise EffectError(f"{CARRIER_VARIABLE} is `always`, `never` or empty, not `{carry[:40]}`")
+        self._carry = carry
+        self._carriage: Carriage | None = None
         self._ports = (door, resolver, rules, clock, secrets, stages, observe, corporate)
         self._restorer, self._inference = restorer, inference
         self._limits = limits or Limits()
@@ -106,6 +114,20 @@ class EgressGuard:
             inference=self._inference,
         )
         self._sweeper = asyncio.create_task(self._sweep(), name="egress-sweep")
+        if self._carry != "never":
+            accepted = lambda served, stream, known: self._accepted(  # noqa: E731
+                served.parts, stream, served.identity, served.names, "proxy", known
+            )
+            self._carriage = Carriage(self.parts, self._state, accepted, self._run)
+            if self._carry == "always":
+                await self._carriage.start()
+                if self._carriage.missing:
+                    raise EffectError(f"there is no carrier: {self._carriage.missing}")
+
+    @property
+    def carrier_pid(self) -> int:
+        """The process id of the carrier, 0 while there is none."""
+        return self._carriage.pid if self._carriage is not None else 0
 
     @property
     def _started(self) -> Parts:
@@ -132,10 +154,13 @@ class EgressGuard:
         names = self._names.setdefault(identity, SyntheticNames())
         address = sock.getsockname()
         if kind == "dns-udp":
-            closer: Any = _DnsUdp(parts, names, identity, sock).close
+            closer: Any = DnsUdp(parts, names, identity, sock).close
         else:
             opened = lambda stream: self._accepted(parts, stream, identity, names, kind)  # noqa: E731
-            closer = Accepting(parts.loop, sock, lambda: Stream(parts.loop, opened)).close
+            accepting = Accepting(parts.loop, sock, lambda: Stream(parts.loop, opened))
+            closer = accepting.close
+            if kind == "proxy" and sock.family != socket.AF_UNIX and self._carriage is not None:
+                closer = self._carriage.offer(Served(parts, accepting, identity, names))
         listener = Listener(kind, identity, address, closer)
         self._listeners.add(listener)
         return listener
@@ -147,8 +172,9 @@ class EgressGuard:
         )
 
     def _accepted(
-        self, parts: Parts, stream: Stream, identity: ListenerIdentity, names: SyntheticNames, kind: str
-    ) -> None:
+        self, parts: Parts, stream: Stream, identity: ListenerIdentity, names: SyntheticNames, kind: str,
+        known: Known | None = None,
+    ) -> None:  # fmt: skip
         flows, now = parts.flows, parts.clock.monotonic()
         if kind == "control":
             stream.write(json.dumps(flows.snapshot(now)).encode() + b"\n")
@@ -164,21 +190,24 @@ class EgressGuard:
             flows.note("refused", None, reason="too many connections", agent=identity.principal.agent)
             refuse_connection(parts, stream, "this agent holds as many connections as it may; close some")
             return
-        flow = Flow(kind, identity.principal, identity.label, stream, now)
+        if kind == "proxy" and self._carriage is not None:
+            self._carriage.accepted_here()
+        flow = Flow(kind, identity.principal, identity.label, stream, now, known=known)
         flows.open(flow)
-        task = parts.loop.create_task(self._served(parts, flow, identity, names, kind))
-        flow.task = task
+        self._run(
+            flow, serve_dns(parts, flow, names) if kind == "dns-tcp" else serve(parts, flow, identity, names, kind)
+        )
+
+    def _run(self, flow: Flow, work: Coroutine[Any, Any, None]) -> None:
+        """Serve a flow to its end, and take it out of the table then."""
+        parts = self._started
+        task = flow.task = parts.loop.create_task(self._served(parts, flow, work))
         parts.background.add(task)
         task.add_done_callback(parts.background.discard)
 
-    async def _served(
-        self, parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str
-    ) -> None:
+    async def _served(self, parts: Parts, flow: Flow, work: Coroutine[Any, Any, None]) -> None:
         try:
-            if kind == "dns-tcp":
-                await _dns_tcp(parts, flow, names)
-            else:
-                await serve(parts, flow, identity, names, kind)
+            await work
         except asyncio.CancelledError:
             flow.client.abort()
             if flow.upstream is not None:
@@ -245,8 +274,16 @@ class EgressGuard:
             if flow.resting:
                 flow.ended = "the guard stops"
                 flow.client.close()
+        carriage = self._carriage
+        if carriage is not None:
+            self.keep(parts.loop.create_task(carriage.drained()))
         if parts.background:
             await asyncio.wait(parts.background, timeout=parts.limits.drain_seconds)
+        if carriage is not None:
+            carriage.cut_all("the guard stops")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(carriage.drained(), 1.0)
+            await carriage.close()
         for task in list(parts.background):
             task.cancel()
         if parts.background:
@@ -311,7 +348,9 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     if now - flow.started > limits.total_seconds:
         return "open too long"
     streams = [stream for stream in (flow.client, flow.upstream) if stream is not None]
-    if any(stream.active for stream in streams):
+    if flow.carried is not None and flow.carried.moved():
+        flow.idle_since = now
+    elif any(stream.active for stream in streams):
         for stream in streams:
             stream.active = False
         flow.idle_since = now
@@ -325,75 +364,3 @@ async def _still_allowed(flow: Flow) -> bool:
         return flow.recheck is None or await flow.recheck()
     except Exception:  # a rule that cannot be judged restricts
         return False
-
-
-# ---- DNS ------------------------------------------------------------------------------------------------------------
-
-
-class _DnsUdp:
-    """Answers datagrams from the address they were sent to (every address is local in a sandbox)."""
-
-    def __init__(self, parts: Parts, names: SyntheticNames, identity: ListenerIdentity, sock: socket.socket) -> None:
-        self._parts, self._names, self._identity, self._socket = parts, names, identity, sock
-        if sock.family == socket.AF_INET6:
-            self._level, self._kind = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            self._level, self._kind = socket.IPPROTO_IP, _IP_PKTINFO
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        parts.loop.add_reader(sock.fileno(), self._readable)
-
-    def close(self) -> None:
-        """Answer nothing more."""
-        if self._socket.fileno() >= 0:
-            self._parts.loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-
-    def _readable(self) -> None:
-        for _ in range(DATAGRAMS_PER_TURN_MAX):
-            try:
-                data, ancillary, _, address = self._socket.recvmsg(DNS_MESSAGE_BYTES_MAX + 1, 256)
-            except OSError:
-                return
-            answer = _dns_answer(self._parts, data, self._names, self._identity.principal.agent)
-            if answer is None:
-                continue
-            back = [
-                (level, kind, info) for level, kind, info in ancillary if (level, kind) == (self._level, self._kind)
-            ]
-            if self._level == socket.IPPROTO_IP:
-                # in_pktinfo: interface, local address, destination; the answer's source is the local address
-                back = [(level, kind, b"\0" * 4 + info[8:12] + b"\0" * 4) for level, kind, info in back]
-            with contextlib.suppress(OSError):
-                self._socket.sendmsg([answer], back, 0, address)
-
-
-def _dns_answer(parts: Parts, query: bytes, names: SyntheticNames, agent: str) -> bytes | None:
-    def noted(name: str, verdict: str) -> None:
-        if verdict != "allow":
-            parts.flows.counts["denied"] += 1
-            parts.flows.note("dns", None, agent=agent, name=name, verdict=verdict)
-
-    resolvable = (lambda _: True) if parts.observe else parts.rules.resolvable
-    return answer_query(
-        query, names, lambda name: name == "policy.local" or serves_inference(parts, name) or resolvable(name), noted
-    )
-
-
-async def _dns_tcp(parts: Parts, flow: Flow, names: SyntheticNames) -> None:
-    flow.mode = "dns"
-    flow.idle_limit, flow.idle_since = parts.limits.handshake_seconds, flow.started
-    try:
-        for _ in range(DNS_TCP_QUERIES_MAX):
-            if not flow.client.buffer and not await flow.client.more():
-                return
-            size = int.from_bytes(await flow.client.exactly(2), "big")
-            if size > DNS_MESSAGE_BYTES_MAX:
-                return
-            answer = _dns_answer(parts, await flow.client.exactly(size), names, flow.principal.agent)
-            if answer is None:
-                return
-            flow.client.write(len(answer).to_bytes(2, "big") + answer)
-            await flow.client.drain()
-    except StreamClosedError:
-        return

@@ -71,6 +71,23 @@ class ListenerIdentity:
     label: str = ""
 
 
+class Ends:
+    """The two addresses of an accepted TCP connection, as a socket would tell them."""
+
+    __slots__ = ("_local", "_peer", "family")
+
+    def __init__(self, family: int, peer: tuple[str, int], local: tuple[str, int]) -> None:
+        self.family, self._peer, self._local = family, peer, local
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return address and port of the client."""
+        return self._peer
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the address and port that it connected to."""
+        return self._local
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """An established peer. `changed` is set when its program is not the file that was pinned for its path."""
@@ -100,7 +117,9 @@ class Identities:
         self._processes: OrderedDict[tuple[int, int], tuple[Executable | None, bool]] = OrderedDict()
         self._likely: OrderedDict[tuple[int, int], None] = OrderedDict()
 
-    def identify(self, connection: socket.socket, identity: ListenerIdentity, *, hashing: bool = False) -> Peer | None:
+    def identify(
+        self, connection: socket.socket | Ends, identity: ListenerIdentity, *, hashing: bool = False
+    ) -> Peer | None:
         """Return the peer of an accepted connection, or None when it cannot be established.
 
         Raises ForeignPeerError for a peer of another sandbox or user, NotHashedError (unless `hashing`) for a program of
@@ -109,7 +128,7 @@ class Identities:
         self._hashing = hashing
         if not identity.executables and identity.uid is None and connection.family != socket.AF_UNIX:
             return Peer(0, -1, None)  # nobody asks who it is
-        if connection.family == socket.AF_UNIX:
+        if isinstance(connection, socket.socket) and connection.family == socket.AF_UNIX:
             found: tuple[int, int] | None = _unix_peer(connection)
             if found is not None and identity.sandbox_pid and not _same_namespace(found[0], identity.sandbox_pid):
                 raise ForeignPeerError("the peer is not in this sandbox")
@@ -127,7 +146,7 @@ class Identities:
 
     # ---- TCP: address pair -> inode -> process -------------------------------------------------------------------
 
-    def _tcp_peer(self, connection: socket.socket, sandbox_pid: int, *, wanted: bool) -> tuple[int, int] | None:
+    def _tcp_peer(self, connection: socket.socket | Ends, sandbox_pid: int, *, wanted: bool) -> tuple[int, int] | None:
         local, remote = connection.getsockname(), connection.getpeername()
         if sandbox_pid:
             found = _socket_of_pair(sandbox_pid, connection.family, remote, local)

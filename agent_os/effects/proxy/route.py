@@ -19,6 +19,7 @@ from agent_os.core.action import NetConnect
 from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
+from agent_os.core.principal import Principal
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.inference import serves_inference
 from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX
@@ -70,11 +71,11 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         parts.flows.note(
             "alert", flow, rule="egress.executable-changed", program=peer.executable and peer.executable.path
         )
-    addresses: tuple[str, ...] = ()
-    if is_literal(host):
-        addresses = (host,)
-    elif parts.observe or rules.resolvable(host):
-        addresses = await _resolve(parts, host, port)
+    known, flow.known = flow.known, None
+    if known is not None and known[:2] == (host, port):
+        addresses = known[2]  # one connection, one lookup
+    else:
+        addresses = await addresses_of(parts, host, port)
     stated = {"executable": executable, "resolved_ips": addresses}
     action = NetConnect(principal=flow.principal, host=host, port=port)
     admission: Admission | None = None
@@ -107,7 +108,15 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     return Route(host, port, addresses, treatment, admission, stated)
 
 
-async def _resolve(parts: Parts, host: str, port: int) -> tuple[str, ...]:
+async def addresses_of(parts: Parts, host: str, port: int) -> tuple[str, ...]:
+    """Return every address of a host that any rule could allow, none of another one.
+
+    Raises DeniedError where there are too many to judge, EffectError when the name does not resolve.
+    """
+    if is_literal(host):
+        return (host,)
+    if not parts.observe and not parts.rules.resolvable(host):
+        return ()
     try:
         async with asyncio.timeout(parts.limits.connect_seconds):
             found = await parts.resolver.resolve(host, port)
@@ -143,10 +152,10 @@ async def settle(parts: Parts, admission: Admission | None, outcome: Outcome) ->
         parts.flows.counts["log_errors"] += 1
 
 
-def route_meter(parts: Parts, flow: Flow, route: Route) -> Meter | None:
+def route_meter(parts: Parts, principal: Principal, route: Route) -> Meter | None:
     """Return what counts this agent's bytes to a route's destination, or None where they are not limited."""
     most = route.treatment.total_bytes or parts.limits.destination_bytes
-    return parts.flows.meter(flow.principal, route.host, route.port, most)
+    return parts.flows.meter(principal, route.host, route.port, most)
 
 
 async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool) -> Stream:
@@ -157,7 +166,7 @@ async def connect_upstream(parts: Parts, flow: Flow, route: Route, *, tls: bool)
         stream, address = await connect(parts.loop, route.addresses, route.port, parts.limits)
     flow.earlier_up, flow.earlier_down = flow.up, flow.down
     flow.upstream, flow.connected = stream, address
-    stream.meter = route_meter(parts, flow, route)
+    stream.meter = route_meter(parts, flow.principal, route)
     stream.on_spent = lambda: end_flow(flow, "byte budget of this destination spent")
     if tls:
         try:

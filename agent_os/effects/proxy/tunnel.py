@@ -33,14 +33,18 @@ _HTTP2: Final = b"PRI * HTTP/2"
 _MISDIRECTED: Final = 421
 
 
-async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[], None]) -> None:
-    """Serve one tunnel to its end; `accept` tells the client that it stands.
+async def run_tunnel(
+    parts: Parts, flow: Flow, route: Route, accept: Callable[[], None], upstream: Stream | None = None
+) -> None:
+    """Serve one tunnel to its end; `accept` tells the client that it stands. With an `upstream` it stands already.
 
     Raises DeniedError, and UpstreamError before `accept`.
     """
     outcome = Outcome(error="closed")
     try:
-        if route.treatment.inspect:
+        if upstream is not None:
+            await _pass(parts, flow, route, upstream)
+        elif route.treatment.inspect:
             accept()
             await _inspect(parts, flow, route)
         elif route.treatment.login:
@@ -56,12 +60,8 @@ async def run_tunnel(parts: Parts, flow: Flow, route: Route, accept: Callable[[]
         raise
     finally:
         flow.ending = True  # whoever would cut this flow now leaves the account to us
-        used = _usage(parts, flow)
+        used = flow.usage(parts.clock.monotonic())
         await settle(parts, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
-
-
-def _usage(parts: Parts, flow: Flow) -> dict[str, float]:
-    return {"bytes": float(flow.up + flow.down), "seconds": parts.clock.monotonic() - flow.started}
 
 
 # ---- inspected ------------------------------------------------------------------------------------------------------

@@ -350,8 +350,9 @@ class Accepting:
     """Takes connections off a listening socket, which belongs to it, and makes each one a wire."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, listens: Callable[[], Listens]) -> None:
-        self._loop, self._sock, self._listens = loop, sock, listens
+        self._loop, self.sock, self._listens = loop, sock, listens
         self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
         sock.setblocking(False)
         sock.listen(1024)
         loop.add_reader(sock.fileno(), self._readable)
@@ -359,13 +360,13 @@ class Accepting:
     def _readable(self) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
             try:
-                sock, _ = self._sock.accept()
+                sock, _ = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     return
-                self._loop.remove_reader(self._sock.fileno())
+                self._loop.remove_reader(self.sock.fileno())
                 self._timer = self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._again)
                 return
             sock.setblocking(False)
@@ -376,12 +377,24 @@ class Accepting:
 
     def _again(self) -> None:
         self._timer = None
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        if not self._paused:
+            self._loop.add_reader(self.sock.fileno(), self._readable)
+
+    def pause(self) -> None:
+        """Leave the socket to another who accepts on it."""
+        self._paused = True
+        self._loop.remove_reader(self.sock.fileno())
+
+    def resume(self) -> None:
+        """Take connections again."""
+        if self._paused and self.sock.fileno() >= 0:
+            self._paused = False
+            self._again()
 
     def close(self) -> None:
         """Take nothing more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
-            self._sock.close()
+        if self.sock.fileno() >= 0:
+            self._loop.remove_reader(self.sock.fileno())
+            self.sock.close()

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.effects.native import NotBuiltError, Program
 from agent_os.effects.sandbox.cgroups import available as cgroups_available
 from agent_os.effects.sandbox.group import RunGroup
-from agent_os.effects.sandbox.native import NotBuiltError, sealed_launcher
 from agent_os.guards.confine.inputs import Limits
 from agent_os.guards.confine.wire import encode_forget, encode_keep, encode_plant
 
+COMPILED: Final = Program("launcher", Path(__file__).with_name("compiled"))
 LAUNCHER: Final = Path(__file__).with_name("launcher")
 LAUNCHER_VARIABLE: Final = "AGENTOS_LAUNCHER"
 """Variable of the supervisor's environment: `python` or `compiled` asks for one kind of launcher."""
@@ -45,7 +46,7 @@ class Launcher:
         self.why_python = "asked for" if kind == "python" else ""
         if kind != "python":
             try:
-                program = sealed_launcher(state)
+                program = COMPILED.sealed(state)
             except NotBuiltError as error:
                 if kind:
                     raise

@@ -35,6 +35,12 @@ class ManifestDoor:
             self._denial = error.decision
             raise
 
+    async def admit_alike(
+        self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
+    ) -> Sequence[Admission] | None:
+        """Ask the caller's door for many at once; what the manifest does not ask for is denied one by one."""
+        return None if self._beyond(action) else await self._door.admit_alike(action, stated=stated, count=count)
+
     async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
         """Say what would be decided, the manifest first."""
         return self._beyond(action) or await self._door.consider(action, stated=stated)

@@ -15,6 +15,7 @@ from agent_os.core.action import Action
 from agent_os.core.errors import IntegrityError
 from agent_os.effects.proxy import Limits, Treatment
 from agent_os.effects.proxy.authority import CertificateAuthority
+from agent_os.effects.proxy.carriage import NO_STREAM
 from agent_os.effects.proxy.content import Content, ContentError
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.stream import Stream
@@ -181,7 +182,9 @@ async def test_a_connection_leaves_nothing_to_the_collector(world: World) -> Non
             await once()
         await world.quiet()
         for _ in range(100):
-            left = [item for item in gc.get_objects() if isinstance(item, Stream | Wire | Flow)]
+            left = [
+                item for item in gc.get_objects() if isinstance(item, Stream | Wire | Flow) and item is not NO_STREAM
+            ]
             if not left:
                 break
             await asyncio.sleep(0.05)

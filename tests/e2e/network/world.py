@@ -114,10 +114,25 @@ class RealDoor:
         if not decision.allowed:
             raise DeniedError(decision)
         await asyncio.sleep(0)
+        return self._leave(action, decision, stated or {})
+
+    async def admit_alike(
+        self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
+    ) -> list[Admission] | None:
+        decision = self.rules.judge(action, stated or {})
+        if not decision.allowed:
+            return None
+        self.asked += [action] * count
+        self.stated += [stated or {}] * count
+        await asyncio.sleep(0)
+        return [self._leave(action, decision, stated or {}) for _ in range(count)]
+
+    def _leave(self, action: Action, decision: Decision, stated: Mapping[str, Any]) -> Admission:
         nonce = f"act_{next(self._numbers)}"
         self._open.add(nonce)
-        ips = tuple((stated or {}).get("resolved_ips") or ())
-        return Admission(action, decision, Leave(nonce, action.digest, "", nonce, ips))
+        return Admission(
+            action, decision, Leave(nonce, action.digest, "", nonce, tuple(stated.get("resolved_ips") or ()))
+        )
 
     async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
         return self.rules.judge(action, stated or {})
@@ -235,8 +250,8 @@ def response(body: bytes, *, status: str = "200 OK", extra: str = "") -> bytes:
 class World:
     """A guard with its door, listeners and upstreams."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, carry: str = "never") -> None:
+        self.folder, self.carry = folder, carry
         self.rules = Rules([])
         self.door = RealDoor(self.rules)
         self.resolver = TableResolver()
@@ -248,6 +263,7 @@ class World:
 
     async def start(self, **options: Any) -> World:
         options.setdefault("limits", Limits(drain_seconds=0.3))
+        options.setdefault("carry", self.carry)
         self.guard = EgressGuard(
             door=self.door, resolver=self.resolver, rules=self.rules, state=self.folder / "state", clock=SystemClock(),
             secrets=self.vault, roots=self.tls.root, **options,

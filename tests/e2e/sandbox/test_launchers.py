@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent_os.core.errors import EffectError
-from agent_os.effects.sandbox import native
+from agent_os.effects import native
 from agent_os.effects.sandbox.launch import Launcher, ProgramError, launch
 from agent_os.guards.confine import Confinement, Limits, wire
 from agent_os.guards.confine.plan import SandboxPlan

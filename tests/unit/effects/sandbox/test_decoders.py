@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_os.effects.sandbox import native
+from agent_os.effects import native
 from agent_os.effects.sandbox.launcher import wire as reading
+from agent_os.effects.sandbox.server import COMPILED
 from agent_os.guards.confine import Confinement, wire
 from tests.unit.guards.confine.test_plan import plan
 
@@ -35,7 +36,7 @@ REQUESTS = (
 def taken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]], str]:
     """Build the C decoder with the sanitizers, where they are, and return what asks it about requests."""
     program = tmp_path_factory.mktemp("decode") / "decode"
-    sources = [Path(__file__).with_name("decode.c"), native.SOURCES / "wire.c", native.SOURCES / "kernel.c"]
+    sources = [Path(__file__).with_name("decode.c"), COMPILED.sources / "wire.c", COMPILED.sources / "kernel.c"]
     command = [
         COMPILER,
         "-std=c11",
@@ -43,7 +44,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]], s
         "-g",
         "-O1",
         "-I",
-        str(native.SOURCES),
+        str(COMPILED.sources),
         "-o",
         str(program),
         *map(str, sources),

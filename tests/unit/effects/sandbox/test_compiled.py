@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_os.effects.sandbox import native
+from agent_os.effects import native
+from agent_os.effects.proxy.carrier import PROGRAM
+from agent_os.effects.sandbox import server
 from agent_os.effects.sandbox.launch import Launcher
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C compiler here")
@@ -20,25 +22,25 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS))
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Sources in a folder of the test's own that holds no build, and cannot take one: builds go to the state directory."""
     sources = tmp_path / "compiled"
-    shutil.copytree(native.SOURCES, sources, ignore=shutil.ignore_patterns("built"))
+    shutil.copytree(server.COMPILED.sources, sources, ignore=shutil.ignore_patterns("built"))
     (sources / "built").write_text("a file where the folder would be")
-    monkeypatch.setattr(native, "SOURCES", sources)
+    monkeypatch.setattr(server, "COMPILED", native.Program("launcher", sources))
     folder = tmp_path / "state"
     folder.mkdir(mode=0o700)
     return folder
 
 
 def built(state: Path) -> Path:
-    return state / "launcher" / f"launcher-{native.source_digest()}"
+    return state / "launcher" / f"launcher-{server.COMPILED.digest()}"
 
 
 @needs_compiler
 def test_it_is_built_once_and_pinned(state: Path) -> None:
     """The first use builds and pins it; the second runs the same bytes without a compiler."""
-    first = native.sealed_launcher(state)
+    first = server.COMPILED.sealed(state)
     made = built(state).stat()
     assert stat.S_IMODE(made.st_mode) == 0o755
-    second = native.sealed_launcher(state)
+    second = server.COMPILED.sealed(state)
     assert built(state).stat().st_mtime_ns == made.st_mtime_ns
     assert os.pread(first, 1 << 20, 0) == os.pread(second, 1 << 20, 0) == built(state).read_bytes()
     os.close(first)
@@ -48,7 +50,7 @@ def test_it_is_built_once_and_pinned(state: Path) -> None:
 @needs_compiler
 def test_what_runs_cannot_be_changed_any_more(state: Path) -> None:
     """The memory file is sealed: it takes no byte, and it runs (asking for its usage: status 2)."""
-    descriptor = native.sealed_launcher(state)
+    descriptor = server.COMPILED.sealed(state)
     with pytest.raises(OSError, match="not permitted"):
         os.pwrite(descriptor, b"x", 0)
     done = subprocess.run([f"/proc/self/fd/{descriptor}"], pass_fds=[descriptor], check=False)
@@ -60,7 +62,7 @@ def test_what_runs_cannot_be_changed_any_more(state: Path) -> None:
 @pytest.mark.parametrize("harm", ["changed", "group may write", "no pin", "another pin", "folder open", "link"])
 def test_a_build_that_was_touched_is_not_run(state: Path, harm: str) -> None:
     """A changed byte, a missing or other pin, loose permissions or a link in its place: the Python launcher takes over."""
-    os.close(native.sealed_launcher(state))
+    os.close(server.COMPILED.sealed(state))
     path = built(state)
     if harm == "changed":
         data = bytearray(path.read_bytes())
@@ -78,7 +80,7 @@ def test_a_build_that_was_touched_is_not_run(state: Path, harm: str) -> None:
         path.rename(path.with_name("elsewhere"))
         path.symlink_to("elsewhere")
     with pytest.raises(native.NotBuiltError):
-        native.sealed_launcher(state)
+        server.COMPILED.sealed(state)
     launcher = Launcher(state=state)
     assert launcher.kind == "python"
     assert launcher.why_python
@@ -103,16 +105,17 @@ def test_a_compiler_that_fails_is_asked_once(state: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(native, "COMPILERS", (str(compiler),))
     for _ in range(2):
         with pytest.raises(native.NotBuiltError, match="broken headers"):
-            native.sealed_launcher(state)
+            server.COMPILED.sealed(state)
     assert (state / "asked").read_text().split() == ["asked"]
 
 
 @needs_compiler
-def test_the_sources_are_clean_under_further_warnings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [server.COMPILED, PROGRAM], ids=["launcher", "carrier"])
+def test_the_sources_are_clean_under_further_warnings(tmp_path: Path, program: native.Program) -> None:
     """The shipped flags and stricter ones than the build needs find nothing."""
     compiler = next(filter(None, map(shutil.which, native.COMPILERS)))
     strict = ("-Wconversion", "-Wshadow", "-Wformat=2", "-Wcast-qual", "-Wundef", "-pedantic-errors")
-    sources = sorted(map(str, native.SOURCES.glob("*.c")))
+    sources = sorted(map(str, program.sources.glob("*.c")))
     done = subprocess.run(
         [compiler, *native.FLAGS, *strict, "-o", str(tmp_path / "out"), *sources],
         capture_output=True,
