@@ -306,7 +306,7 @@ class Monitor:
 
     def _scoped(self, key: str) -> str:
         """Return a key as it is stored: one user's keys never reach another's outcomes."""
-        return f"{self.principal.tenant}/{self.principal.user}/{key}"
+        return f"{_part(self.principal.tenant)}/{_part(self.principal.user)}/{key}"
 
     def _reference(self) -> str:
         """Return the name of one passage through the door: unique, in the order of the decisions of this monitor."""
@@ -459,3 +459,8 @@ class Monitor:
         with suppress(AgentOSError):  # the effect happened: a log that fails now shows it as interrupted
             ports.audit.append(done)
         return outcome if outcome.memo is None else replace(outcome, memo=None)
+
+
+def _part(name: str) -> str:
+    """Return a name as one part of a key: `a/b` and `c` are not `a` and `b/c`."""
+    return name.replace("%", "%25").replace("/", "%2F")

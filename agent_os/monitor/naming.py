@@ -40,11 +40,10 @@ def identified(action: Action, session: Session, ports: Ports) -> Action | None:
         return None
     args: dict[str, Any] | None = None
     for name, argument in tool.spec.arguments.items():
-        if argument.type == "path" and isinstance(action.args.get(name), str) and action.args[name]:
-            path = canonical.path(action.args[name], root=session.workspace, field=f"args.{name}")
-            if ports.links is not None:
-                path = ports.links.resolve(path)
-            args = {**(args or action.args), name: path}
+        if argument.type == "path" and action.args.get(name):
+            places = _places(action.args[name], f"args.{name}", session, ports.links)
+            if places is not action.args[name]:
+                args = {**(args or action.args), name: places}
     if args is None and action.tool_digest == tool.digest:
         return action
     return ToolCall(
@@ -56,3 +55,13 @@ def identified(action: Action, session: Session, ports: Ports) -> Action | None:
         args=action.args if args is None else args,
         server=action.server,
     )
+
+
+def _places(value: Any, field: str, session: Session, links: Links | None) -> Any:
+    """Return the path, or every path of a list, in canonical form and where its links lead; what is none stays as it is."""
+    if isinstance(value, list):
+        return [_places(item, field, session, links) for item in value]
+    if not isinstance(value, str) or not value:
+        return value
+    path = canonical.path(value, root=session.workspace, field=field)
+    return path if links is None else links.resolve(path)

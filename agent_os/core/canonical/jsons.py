@@ -101,18 +101,26 @@ def json_value(value: Any, *, field: str = "value") -> Any:
         if depth > MAX_DEPTH or budget[0] < 0:
             raise ActionError("too deep or too large", field=field, hint=f"at most {MAX_DEPTH} levels")
         kind = type(item)
-        if kind is str or kind is int or kind is bool or item is None or isinstance(item, (int, str)):
+        if kind is str or kind is int or kind is bool or item is None:
             return item
+        if isinstance(item, str):  # INVARIANT: a subclass could answer checks with something else than what is sent
+            return str.__str__(item)
+        if isinstance(item, int):
+            return int.__int__(item)
         if isinstance(item, float):
-            if not math.isfinite(item):
+            number = float.__float__(item)
+            if not math.isfinite(number):
                 raise ActionError("must be a finite number", field=field)
-            return item
+            return number
         if isinstance(item, (list, tuple)):
             return [copy(child, depth + 1) for child in item]
         if isinstance(item, dict) or hasattr(item, "keys"):
-            if not all(isinstance(key, str) for key in item):
-                raise ActionError("object keys must be strings", field=field)
-            return {key: copy(item[key], depth + 1) for key in item}
+            made = {}
+            for key in item:
+                if not isinstance(key, str):
+                    raise ActionError("object keys must be strings", field=field)
+                made[str.__str__(key)] = copy(item[key], depth + 1)
+            return made
         raise ActionError(f"is not JSON ({type(item).__name__})", field=field)
 
     return copy(value, 0)

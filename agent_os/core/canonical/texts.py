@@ -27,13 +27,14 @@ def text(value: Any, *, field: str) -> str:
     """Return a string in NFC. Raises ActionError for other types, NUL, control characters and lone surrogates."""
     if not isinstance(value, str):
         raise ActionError("must be a string", field=field)
-    if value.isascii():
-        if not value.isprintable() and any(char < " " or char == "\x7f" for char in value):
+    plain = str.__str__(value)  # INVARIANT: a subclass could answer checks with something else than is sent
+    if plain.isascii():
+        if not plain.isprintable() and any(char < " " or char == "\x7f" for char in plain):
             raise ActionError("holds a control character", field=field)
-        return value
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+        return plain
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in plain):
         raise ActionError("holds a control character or a lone surrogate", field=field)
-    return unicodedata.normalize("NFC", value)
+    return unicodedata.normalize("NFC", plain)
 
 
 def name(value: Any, *, field: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_os import ActionError, AgentOS, DeniedError, Policy
-from agent_os.core.manifest import ToolSpec
+from agent_os.core.manifest import Argument, Effect, ToolSpec
 from tests.unit.effects.servers import http_server
 
 NET = """
@@ -111,3 +111,32 @@ def test_arguments_of_the_wrong_type_never_reach_the_tool(tmp_path: Path, args: 
         with pytest.raises((DeniedError, ActionError)):
             call(session, "read_file", **args)
         assert call(session, "read_file", path="inbox/a.txt", offset=1, lines=1).value["content"] == "hello"
+
+
+MANY = """
+version: 1
+tools:
+  only_inbox: {allow: {paths: {under: inbox/}}}
+  not_secret: {allow: true, deny: {paths: {under: secret/}}}
+"""
+
+
+@pytest.mark.parametrize("given", [["inbox/link/a"], "inbox/link/a", ["inbox/a", "inbox/../secret/a"]])
+def test_each_path_of_a_list_is_judged_where_it_leads(tmp_path: Path, given: Any) -> None:
+    """ATTACK: a link in an allowed folder, named within a list, reaches the denied one; what lies there itself is let through."""
+    with open_session(tmp_path, MANY) as session:
+        (tmp_path / "ws/secret").mkdir()
+        (tmp_path / "ws/inbox/link").symlink_to("../secret")
+
+        async def run(args: Any) -> Any:
+            return args["paths"]
+
+        for name in ("only_inbox", "not_secret"):
+            spec = ToolSpec(name=name, description="x", arguments={"paths": Argument(type="path")}, effect=Effect.READ)
+            session.toolbox.register(spec, run, code=b"x")
+            with pytest.raises(DeniedError):
+                call(session, name, paths=given)
+            assert call(session, name, paths=["inbox/./a", "inbox/b"]).value == [
+                str(tmp_path / "ws/inbox/a"),
+                str(tmp_path / "ws/inbox/b"),
+            ]

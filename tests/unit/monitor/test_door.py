@@ -207,6 +207,17 @@ async def test_a_key_belongs_to_its_user(open_desk: Open) -> None:
     assert len(ana.calls) == len(bo.calls) == 1
 
 
+async def test_no_name_of_a_tenant_or_user_reads_as_anothers_key(open_desk: Open) -> None:
+    """ATTACK: tenant `acme/x` with user `bo`, and tenant `acme` with user `x/bo`: their outcomes under one key stay apart."""
+    one = await open_desk(principal=Principal(tenant="acme/x", user="bo"))
+    await one.call("send", to="ana", amount=5, key="k7")
+    other = await open_desk(principal=Principal(tenant="acme", user="x/bo"))
+    await other.call("send", to="ana", amount=5, key="k7")
+    third = await open_desk(principal=Principal(tenant="acme%2Fx", user="bo"))
+    await third.call("send", to="ana", amount=5, key="k7")
+    assert len(one.calls) == len(other.calls) == len(third.calls) == 1
+
+
 async def test_the_last_waiter_takes_the_effect_with_it(open_desk: Open) -> None:
     """Cancelling one of two callers leaves the effect to the other; cancelling both ends it."""
     desk = await open_desk()
