@@ -426,6 +426,22 @@ class Links(Protocol):
 
 
 @runtime_checkable
+class Classifier(Protocol):
+    """Says how much texts look like orders to the agent. A guess: what it says can only restrict."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def threshold(self) -> float:
+        """The score from which a text is suspected."""
+        ...
+
+    async def score(self, texts: Sequence[str]) -> float:
+        """Return the highest score of some texts, from 0 to 1; whatever it raises counts as suspicion."""
+        ...
+
+
 class FlowGuard(Protocol):
     """Keeps labels and provenance of one session and judges the arguments of an action.
 
@@ -477,6 +493,14 @@ class FlowGuard(Protocol):
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]:
         """Return labels of the arguments by RFC 6901 pointer, the join of the context, and FlowConcern values."""
+        ...
+
+    def unlooked(self, action: Action, outcome: Outcome) -> Sequence[str]:
+        """Return the texts of an outcome that an advisory classifier should look at: untrusted ones that are now read."""
+        ...
+
+    def suspect(self, action: Action, why: str) -> None:
+        """Take a classifier's suspicion of what an action returned: later effects are a concern."""
         ...
 
     def answer(self, text: str) -> tuple[Any, ...]:

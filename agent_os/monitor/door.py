@@ -33,6 +33,7 @@ from agent_os.monitor.permits import mint
 from agent_os.monitor.reach import beyond
 from agent_os.monitor.sharing import Given, Shared
 from agent_os.monitor.stopping import stopped
+from agent_os.monitor.suspicion import looked_at
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, Ports
 from agent_os.policy import Policy
 
@@ -448,6 +449,8 @@ class Monitor:
         if flight.taken or session.allowance is not None:
             await reserving.settle(ports, session, action, reference, flight.taken, outcome)
         outcome = outcomes.received(session, action, outcome)
+        if ports.classifier is not None:
+            outcome = await looked_at(ports.classifier, session, action, outcome)
         if flight.note:
             outcome = replace(outcome, note=flight.note)
         if flight.key and ports.outcomes is not None:

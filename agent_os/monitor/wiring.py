@@ -14,6 +14,7 @@ from agent_os.core.ports import (
     Approver,
     AuditSink,
     BudgetStore,
+    Classifier,
     Clock,
     Detector,
     Effector,
@@ -55,6 +56,7 @@ class Ports:
     links: Links | None = None
     resolver: Resolver | None = None
     detector: Detector | None = None
+    classifier: Classifier | None = None
     rego: RegoEngine | None = None
     budgets: BudgetStore | None = None
     approvals: ApprovalStore | None = None

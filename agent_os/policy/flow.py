@@ -47,6 +47,7 @@ ADVICE: Final = {
     "invite_write": "name the words of the invitation in the task",
     "schedule_write": "name in the task what is to run",
     "code_from_untrusted": "name the command in the task",
+    "injection_suspected": "leave out what was read there, or have a person look at it",
     "memory_poisoning": "remember what the task says, not what was read",
 }
 TRUSTED_KINDS: Final = ("file", "tool", "host", "memory", "data")

@@ -20,9 +20,10 @@ from agent_os.core.action import Action
 from agent_os.core.budget import STATED, Budget
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
-from agent_os.core.ports import Answer, Approval, Approver, Effector, LabelStore, Outcome, Pending
+from agent_os.core.ports import Answer, Approval, Approver, Classifier, Effector, LabelStore, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
+from agent_os.effects.detectors.injection import Defender
 from agent_os.effects.files import Files
 from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
@@ -78,7 +79,11 @@ class Composition:
         if self.rego is not None:
             self.retired.append(self.rego)
         self.rego = _rego(policy)
-        self.monitor.reload(policy, needs_of(policy), {"rego": self.rego, "detector": _detector(policy)})
+        self.monitor.reload(
+            policy,
+            needs_of(policy),
+            {"rego": self.rego, "detector": _detector(policy), "classifier": classifier_of(policy)},
+        )
         self.programs.reload(policy)
         self.servers.reload(policy)
 
@@ -205,6 +210,7 @@ def wire(
         links=KernelLinks(),
         resolver=SystemResolver(),
         detector=_detector(policy),
+        classifier=classifier_of(policy),
         budgets=state.stores.budgets.view(budgets, principal, run=run or principal.session) if budgets else None,
         approvals=state.stores.approvals,
         approver=approver,
@@ -302,6 +308,12 @@ def _detector(policy: Policy) -> Any:
     from agent_os.runtime.privacy import detector_for  # noqa: PLC0415 - patterns compile for a while
 
     return detector_for(policy)
+
+
+def classifier_of(policy: Policy) -> Classifier | None:
+    """Return the advisory classifier that a policy asks for, at the lowest threshold of its files."""
+    wanted = [section.classifier_threshold for section, _, _ in policy.sections("flow") if section.classifier != "off"]
+    return Defender(min(wanted)) if wanted else None
 
 
 def _privacy(policy: Policy, principal: Principal, vault: Any) -> Any:

@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 import httpx
 
 from agent_os.core.errors import AgentOSError, MissingPartError
+from agent_os.effects.detectors.injection import installed
 from agent_os.effects.models.client import Endpoint, Key
 from agent_os.policy import Policy
 from agent_os.runtime.approvals import OPERATOR
+from agent_os.runtime.compose import classifier_of
 from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.models import local_rows
 from agent_os.runtime.rego import check_rego, opa_health
@@ -39,7 +41,14 @@ class Need:
 
 def needed(policy: Policy) -> list[Need]:
     """Return every part that a policy's sections stand on, present or missing."""
-    return [*_keys(policy), *_local_models(policy), *_names(policy), *_rego(policy), *_schedules(policy)]
+    return [
+        *_keys(policy),
+        *_local_models(policy),
+        *_names(policy),
+        *_rego(policy),
+        *_schedules(policy),
+        *_classifier(policy),
+    ]
 
 
 def _need(section: str, part: str, fix: str) -> Need:
@@ -113,3 +122,9 @@ def _schedules(policy: Policy) -> Iterator[Need]:
     if any(True for _ in policy.sections("schedules")):
         there = importlib.util.find_spec("croniter") is not None
         yield _need("schedules", "cron expressions", "" if there else str(MissingPartError("croniter", "durable")))
+
+
+def _classifier(policy: Policy) -> Iterator[Need]:
+    if classifier_of(policy) is not None:
+        missing = "" if installed() else str(MissingPartError("the injection classifier", "classifier"))
+        yield _need("flow", "injection classifier", missing)

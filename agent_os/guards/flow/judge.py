@@ -8,6 +8,7 @@ Nothing is doubted before untrusted text was read: until then nothing can have b
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,6 +173,8 @@ def _of_effect(
         concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
     elif leave.times and known.done[spec.name] >= leave.times:
         concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
+    for source, why in itertools.islice(known.suspected.items(), 1):
+        concerns.append(FlowConcern("injection_suspected", "", source, why))
     if spec.effect is Effect.CREDENTIAL:
         concerns.append(FlowConcern("credential_use", "", "", "credentials after an untrusted read"))
     if spec.derived:

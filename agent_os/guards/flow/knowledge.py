@@ -87,6 +87,8 @@ class Knowledge:
     """What handles filled into arguments, by tool and pointer of the argument."""
     chosen: set[str] = field(default_factory=set)
     """Trusted values of records that the runtime chose as the prompt asked (`select.py`)."""
+    suspected: dict[str, str] = field(default_factory=dict)
+    """What an advisory classifier suspects, by source, and why."""
     own_texts: set[int] = field(default_factory=set)
     """Hashes of whole texts that are the user's own; a tool that hands one on hands on a trusted text."""
 

@@ -1,9 +1,8 @@
-"""Reading untrusted text without letting it speak: the dual-model pattern, and an advisory classifier. Pure.
+"""Reading untrusted text without letting it speak: the dual-model pattern. Pure.
 
 A quarantined model has no tools and never sees the user's task: it turns a text into the fields of a schema, and what it
 answers keeps the text's label whatever it says. The caller runs the model (through the door, as a `model.call`); this
 module builds the messages and checks the answer. Willison (2023), dual LLM; Beurer-Kellner et al. (2025), design patterns.
-The classifier can only ever add a restriction: its verdict enters `decide` as an ExternalVerdict.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from agent_os.core.canonical import json_value
-from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError
-from agent_os.core.facts import ExternalVerdict
 from agent_os.core.label import Integrity, Label, Labeled
 
 QUARANTINE_CHARS_MAX: Final = 200_000
@@ -73,28 +70,3 @@ def parse_reading(reading: Quarantined, answer: str) -> Labeled[Any]:
     label = reading.label
     untrusted = Label(Integrity.UNTRUSTED, label.confidentiality, label.readers, label.tags, label.sources)
     return Labeled(value, label.join(untrusted))
-
-
-class Classifier(Protocol):
-    """Says how much a text looks like an injection, from 0 to 1. A guess: never a reason to allow."""
-
-    @property
-    def name(self) -> str: ...
-
-    def score(self, text: str) -> float:
-        """Return the score of one text; may raise, which counts as 1."""
-        ...
-
-
-def advise(classifier: Classifier, texts: Mapping[str, str], *, threshold: float = 0.5) -> tuple[ExternalVerdict, ...]:
-    """Return an ask for the first text (by RFC 6901 pointer) that scores at or over the threshold, or nothing."""
-    for pointer, text in texts.items():
-        try:
-            score = float(classifier.score(text))
-        except Exception as error:  # a classifier that fails has seen nothing: a person looks
-            reason = f"the classifier failed at {pointer}: {type(error).__name__}"
-            return (ExternalVerdict(classifier.name, Verdict.ASK, ("flow.classifier",), reason),)
-        if not score < threshold:
-            reason = f"{pointer} looks like an instruction to the agent"
-            return (ExternalVerdict(classifier.name, Verdict.ASK, ("flow.classifier",), reason),)
-    return ()

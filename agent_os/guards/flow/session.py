@@ -32,6 +32,8 @@ from agent_os.guards.flow.places import answer_concerns
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References, spelling
 
+SUSPECTED_MAX: Final = 64
+"""Suspected sources that are named; further ones add nothing to the question."""
 READS_HANDLES: Final = frozenset({"ref_read", "ref_select", "ref_extract"})
 """Tools that take handles as they are (agents/builtin_refs.py)."""
 _INSIDE: Final[ContextVar[Call | None]] = ContextVar("agentos_flow_inside", default=None)
@@ -109,6 +111,8 @@ class FlowSession:
             return
         try:
             self._observe(action, replace(outcome, value=memo.get("value", outcome.value)), None, memo)
+            if "suspected" in memo:
+                self.suspect(action, str(memo["suspected"]))
         except Exception:
             self.distrust()
             raise
@@ -243,6 +247,23 @@ class FlowSession:
         if call is not None and call.known is self._known and concerns:
             concerns = call.unsettled(concerns, args, spec)
         return judgement.labels, self._known.context, concerns
+
+    def unlooked(self, action: Action, outcome: Outcome) -> tuple[str, ...]:
+        """Return the texts of an outcome that the model now reads and that nobody vouches for; once, with the tool's result."""
+        call = _INSIDE.get()
+        if action.kind == "model.call" or (call is not None and not isinstance(action, ToolCall)):
+            return ()
+        if outcome.label.integrity is not Integrity.UNTRUSTED:
+            return ()
+        texts = _texts(outcome.value) if outcome.ok else [outcome.detail]
+        own = self._known.own_texts
+        return tuple(text for text in texts if text.strip() and hash(text) not in own)
+
+    def suspect(self, action: Action, why: str) -> None:
+        """Take a classifier's suspicion of what an action returned."""
+        tool, args, _ = kinds.call_of(action, self._known.spec)
+        if len(self._known.suspected) < SUSPECTED_MAX:
+            self._known.suspected.setdefault(kinds.source_of(tool, args), why)
 
     def answer(self, text: str) -> tuple[FlowConcern, ...]:
         """Return the concerns of what the agent says to its user. Changes nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -79,11 +79,22 @@ class Flow(Part):
     )
     schedule_write: Answer = Field(default="ask", description="Untrusted text into what runs later.")
     memory_poisoning: Answer = Field(default="warn", description="Untrusted text remembered for later.")
+    injection_suspected: Answer = Field(
+        default="ask",
+        description="A side effect after `classifier` suspected something that was read, or failed to look at it.",
+    )
     credential_use: Answer = Field(
         default="off", description="Any change of credentials after an untrusted read, even one the prompt asks for."
     )
     unknown_tool: Answer = Field(
         default="warn", description="A side effect of a tool without a manifest, judged by a draft made from its name."
+    )
+    classifier: Literal["off", "stackone-defender"] = Field(
+        default="off",
+        description="An advisory classifier that looks at every untrusted result; it can only add questions. Extra [classifier].",
+    )
+    classifier_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.5, description="Score from which the classifier suspects a text."
     )
     trusted_domains: list[Text] = Field(
         default_factory=list, description="Hosts or e-mail domains that may be addressed and linked to; globs."
@@ -131,6 +142,7 @@ SINKS = (
     "policy_write",
     "schedule_write",
     "memory_poisoning",
+    "injection_suspected",
     "credential_use",
     "unknown_tool",
 )

@@ -6,7 +6,7 @@ import pytest
 
 from agent_os.core.errors import ActionError
 from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, Label, Labeled
-from agent_os.guards.flow.quarantine import QUARANTINE_CHARS_MAX, advise, parse_reading, plan_reading
+from agent_os.guards.flow.quarantine import QUARANTINE_CHARS_MAX, parse_reading, plan_reading
 
 SCHEMA = {
     "type": "object",
@@ -51,26 +51,3 @@ def test_bad_schemas_and_long_texts_are_refused() -> None:
         plan_reading(Labeled("x", UNTRUSTED), {"type": "nonsense"})
     with pytest.raises(ActionError, match="parts"):
         plan_reading(Labeled("x" * (QUARANTINE_CHARS_MAX + 1), UNTRUSTED), SCHEMA)
-
-
-class Fixed:
-    """A classifier with one answer."""
-
-    name = "fixed"
-
-    def __init__(self, score: float | Exception) -> None:
-        self._score = score
-
-    def score(self, text: str) -> float:
-        if isinstance(self._score, Exception):
-            raise self._score
-        return self._score
-
-
-@pytest.mark.parametrize(
-    ("score", "asks"), [(0.1, False), (0.9, True), (float("nan"), True), (RuntimeError("down"), True)]
-)
-def test_a_classifier_can_only_ask(score: float | Exception, asks: bool) -> None:
-    """A high score, no number or a failure asks; a low score says nothing at all."""
-    verdicts = advise(Fixed(score), {"/body": "text"})
-    assert [verdict.verdict.value for verdict in verdicts] == (["ask"] if asks else [])
