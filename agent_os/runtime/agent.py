@@ -15,7 +15,8 @@ from typing import Any
 
 from agent_os.core.errors import EffectError
 from agent_os.policy import Policy
-from agent_os.runtime.agent_terms import STEPS_MAX, SYSTEM, local_user
+from agent_os.runtime.agent_terms import STEPS_MAX, local_user, system_prompt
+from agent_os.runtime.delegating import SessionDelegation, delegate_tools, role_prompt
 from agent_os.runtime.sdk import AgentOS
 
 
@@ -42,17 +43,11 @@ def run_agent(
     `model` is a LangChain name or chat model. Raises DeniedError when a model call is denied, EffectError for failures
     and when the agent takes more than STEPS_MAX steps.
     """
-    from langchain.agents import create_agent  # noqa: PLC0415 - a second of imports
     from langgraph.errors import GraphRecursionError  # noqa: PLC0415
 
     last = ""
     with AgentOS.open(policy, principal=local_user(), workspace=workspace, approver=approver) as session:
-        agent: Any = create_agent(
-            session.model(model),
-            tools=session.tools(),
-            system_prompt=SYSTEM.format(workspace=session.workspace),
-            middleware=[session.middleware()],
-        )
+        agent = _built(session, model)
         given = {"messages": [{"role": "user", "content": task}]}
         try:
             for update in agent.stream(given, {"recursion_limit": 2 * STEPS_MAX}, stream_mode="updates"):
@@ -62,6 +57,24 @@ def run_agent(
         except GraphRecursionError:
             raise EffectError(f"the agent took more than {STEPS_MAX} steps") from None
     return last
+
+
+def _built(session: AgentOS, model: Any) -> Any:
+    """Return the built-in agent of a session; where policy has roles for it, it may start sub-agents, which are the same."""
+    from langchain.agents import create_agent  # noqa: PLC0415 - a second of imports
+
+    def work(child: AgentOS, task: str) -> str:
+        config = {"recursion_limit": 2 * STEPS_MAX}
+        state = _built(child, model).invoke({"messages": [{"role": "user", "content": task}]}, config)
+        return str(state["messages"][-1].text)
+
+    role = session.principal.agent.rpartition("-")[0] if session.principal.parents else ""
+    return create_agent(
+        session.model(model),
+        tools=[*session.tools(), *delegate_tools(session.monitor, SessionDelegation(session, work))],
+        system_prompt=system_prompt(session.workspace, role_prompt(session.monitor, role) if role else ""),
+        middleware=[session.middleware()],
+    )
 
 
 def _heard(message: Any, tell: Callable[[Heard], None]) -> str:

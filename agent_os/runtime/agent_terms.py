@@ -32,6 +32,11 @@ SYSTEM: Final = (
 )
 
 
+def system_prompt(workspace: str, role: str = "") -> str:
+    """Return what the built-in agent is told before its task; `role` is what the policy tells agents of its role."""
+    return SYSTEM.format(workspace=workspace) + (f"\n\n{role}" if role else "")
+
+
 def default_model() -> str:
     """Return the model of `$AGENTOS_MODEL` or of the operator's `config.toml` in the state directory; empty: none."""
     named = os.environ.get("AGENTOS_MODEL", "")

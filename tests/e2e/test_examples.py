@@ -12,6 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
     "task_family.py": ("next run:", "result: 200 units", "done agent.spawn reader"),
+    "delegating.py": (
+        "worker: failed FileNotFoundError",
+        "reviewer: done",
+        "summary: write north read / south read, one call denied",
+    ),
     "planner_worker.py": ("south: read its report. calls denied: 1", "east: failed", "summary: written"),
     "scheduled_report.py": ("scheduled: report-daily", "daily report: 245 units", "asked report: 245 units"),
 }

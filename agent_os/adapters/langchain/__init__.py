@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_os.adapters.langchain.deep import govern_subagents as govern_subagents
     from agent_os.adapters.langchain.deep import governed_deep_agent as governed_deep_agent
+    from agent_os.adapters.langchain.delegating import DelegateTool as DelegateTool
     from agent_os.adapters.langchain.middleware import AgentOSMiddleware as AgentOSMiddleware
     from agent_os.adapters.langchain.model import GovernedModel as GovernedModel
     from agent_os.adapters.langchain.model import govern_model as govern_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "AgentOSMiddleware": "middleware",
+    "DelegateTool": "delegating",
     "GovernedModel": "model",
     "GovernedTool": "tools",
     "ScriptedModel": "scripted",

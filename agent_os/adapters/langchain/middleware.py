@@ -23,6 +23,7 @@ from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
+from agent_os.adapters.langchain.delegating import DelegateTool
 from agent_os.adapters.langchain.messages import jsonable
 from agent_os.adapters.langchain.model import GovernedModel, govern_model
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
@@ -133,6 +134,8 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         return request.override(**changes) if changes else request
 
     def _offered(self, tool: BaseTool) -> bool:
+        if isinstance(tool, DelegateTool):  # made only for who may start some role; each start is judged
+            return True
         if starts_agent(tool):
             return any(section.roles for section, _, _ in self._session.monitor.policy.sections("agents"))
         return offered(self._session, tool.name)
@@ -287,7 +290,7 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
 
 
 def _is_governed(request: ToolCallRequest) -> bool:
-    return isinstance(request.tool, GovernedTool)
+    return isinstance(request.tool, GovernedTool | DelegateTool)
 
 
 def starts_agent(tool: BaseTool) -> bool:

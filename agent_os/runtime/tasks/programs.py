@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from agent_os.adapters.langchain.session import Session as LangChainSession
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.runtime.agent_terms import STEPS_MAX, SYSTEM
+from agent_os.runtime.agent_terms import STEPS_MAX, system_prompt
+from agent_os.runtime.delegating import TaskDelegation, delegate_tools, role_prompt
 from agent_os.runtime.tasks.session import TaskSession
 
 ACTIONS_MAX: Final = 1_000
@@ -42,13 +43,29 @@ def _shown(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+def agent_program(model: Any = None) -> Program:
+    """Return the built-in agent as a program, with a LangChain model of the application's own (default: the task's `model`).
+
+    It may start sub-agents of the roles that the policy's `agents:` gives it; they are tasks that run the same program.
+    """
+
+    async def run(session: TaskSession) -> Any:
+        return await _agent(session, session.task.input.get("model") if model is None else model)
+
+    return run
+
+
 async def agent(session: TaskSession) -> Any:
     """Run the built-in agent on the task's text; returns its last words."""
+    return await _agent(session, session.task.input.get("model"))
+
+
+async def _agent(session: TaskSession, model: Any) -> Any:
     from langchain.agents import create_agent  # noqa: PLC0415 - a second of imports
 
     from agent_os.adapters.langchain import AgentOSMiddleware, builtin_tools, govern_model  # noqa: PLC0415
 
-    text, model = session.task.input.get("task"), session.task.input.get("model")
+    text = session.task.input.get("task")
     if not isinstance(text, str) or not model:
         raise ActionError("a text and a model are needed", field="task")
     session.prompt(text)
@@ -59,8 +76,8 @@ async def agent(session: TaskSession) -> Any:
     inner: LangChainSession = session
     built: Any = create_agent(
         govern_model(inner, model),
-        tools=builtin_tools(inner, ()),
-        system_prompt=SYSTEM.format(workspace=session.workspace),
+        tools=[*builtin_tools(inner, ()), *delegate_tools(session.monitor, TaskDelegation(session))],
+        system_prompt=system_prompt(session.workspace, role_prompt(session.monitor, session.task.rights.role)),
         middleware=[AgentOSMiddleware(inner)],
     )
     given = {"messages": [{"role": "user", "content": text}]}

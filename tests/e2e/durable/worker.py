@@ -29,12 +29,14 @@ tools:
   careful_line: {allow: {}, ask: {}}
   append_note: {allow: {}}
   careful_note: {allow: {}, ask: {}}
+  write_file: {allow: {}}
 agents:
   max_depth: 3
   max_children: 4
   max_total: 12
   roles:
     writer: {tools: [append_line, slow_line], budgets: {calls: 12}}
+    scribe: {description: writes a file, prompt: Be brief., tools: [write_file], write: [.], budgets: {calls: 8}}
     lead: {tools: ["*_line"], may_spawn: [writer, lead], budgets: {calls: 20, seconds: 600}}
 models:
   providers: {scripted: {kind: scripted, models: ["*"]}}
@@ -272,8 +274,32 @@ async def agent_loop(session: TaskSession) -> Any:
     return {"answer": str(state["messages"][-1].text)}
 
 
+async def planner(session: TaskSession) -> Any:
+    """The built-in agent with a scripted model: it hands parts of its work to children that are the same program."""
+    from agent_os.adapters.langchain import ScriptedModel
+    from agent_os.runtime.tasks.programs import agent_program
+
+    def script(messages: list[Any]) -> Any:
+        asked = next(message.text for message in messages if message.type == "human")
+        told = [message for message in messages if message.type == "tool"]
+        _append(session.workspace, f"model {asked} {len(told)}")
+        if asked == "fail":
+            raise ValueError("no idea")
+        if asked.startswith("write "):
+            name = asked.removeprefix("write ")
+            return f"wrote {name}" if told else [("write_file", {"path": f"{name}.txt", "content": name})]
+        if not told:
+            tasks = [("scribe", "write a"), ("scribe", "write b"), ("scribe", "fail"), ("nobody", "write c")]
+            return [("delegate", {"agents": [{"role": role, "task": task} for role, task in tasks]})]
+        if len(told) == 1:
+            return [("delegate", {"agents": [{"role": "scribe", "task": "write review", "budgets": {"calls": 4}}]})]
+        return "gathered: " + " | ".join(str(message.content) for message in told)
+
+    return await agent_program(ScriptedModel(script=script))(session)
+
+
 PROGRAMS = {
-    "family": family, "tries": tries, "fails": fails, "mixed": mixed, "spender": spender, "bomb": bomb,
+    "planner": planner, "family": family, "tries": tries, "fails": fails, "mixed": mixed, "spender": spender, "bomb": bomb,
     "executes": executes, "nest": nest, "stubborn": stubborn, "told": told, "streams": streams, "asker": asker, "agent_loop": agent_loop, "steps": steps, "slow": slow, "naps": naps,
 }  # fmt: skip
 
