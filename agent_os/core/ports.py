@@ -349,6 +349,10 @@ class LabelStore(Protocol):
         """Store the label of a thing durably. Raises EffectError."""
         ...
 
+    def keep_all(self, kind: str, names: Sequence[str], label: Label) -> None:
+        """Store one label for many things, joined with what each had. Raises EffectError."""
+        ...
+
     def drop(self, kind: str, name: str) -> None:
         """Forget the label of a thing that is gone. Raises EffectError."""
         ...
@@ -493,6 +497,15 @@ class FlowGuard(Protocol):
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]:
         """Return labels of the arguments by RFC 6901 pointer, the join of the context, and FlowConcern values."""
+        ...
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Folders and files, absolute, in which a program's changes are to be told to this guard."""
+        ...
+
+    def programs_wrote(self, paths: Sequence[str] | None) -> None:
+        """Take which files a program changed; None: nobody can say. Raises EffectError when it cannot be kept."""
         ...
 
     def unlooked(self, action: Action, outcome: Outcome) -> Sequence[str]:

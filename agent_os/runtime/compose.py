@@ -228,7 +228,7 @@ def wire(
     )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor
-    programs.bind(monitor)
+    programs.bind(monitor, session.flow)
     bound: ToolDoor = door
     register_builtin_tools(toolbox, bound)
     register_builtin_tools(toolbox, bound, reference_tools_of(policy, session.flow))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from agent_os.core.errors import EffectError
@@ -54,6 +55,22 @@ class SqliteLabels:
             if held >= LABELS_MAX:
                 raise EffectError(f"the label store is full: {LABELS_MAX} labels")
             connection.execute("INSERT OR REPLACE INTO label VALUES(?,?,?,?)", (kind, key, digest, said))
+
+        self._database.run_sync(work)
+
+    def keep_all(self, kind: str, names: Sequence[str], label: Label) -> None:
+        """Store one label for many things in one transaction, joined with what each had. Raises EffectError."""
+        keys = [_digest(name) for name in names]
+
+        def work(connection: sqlite3.Connection) -> None:
+            held = connection.execute("SELECT count(*) FROM label").fetchone()[0]
+            if held + len(keys) > LABELS_MAX:
+                raise EffectError(f"the label store is full: {LABELS_MAX} labels")
+            for key in keys:
+                row = connection.execute("SELECT label FROM label WHERE kind=? AND name=?", (kind, key)).fetchone()
+                joined = label if row is None else label.join(Label.from_json(json.loads(row[0])))
+                said = json.dumps(joined.to_json(), separators=(",", ":"))
+                connection.execute("INSERT OR REPLACE INTO label VALUES(?,?,'',?)", (kind, key, said))
 
         self._database.run_sync(work)
 

@@ -8,6 +8,7 @@ value it was given for, so that a value put there by other means is nobody's. Th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 from agent_os.core import canonical
@@ -43,6 +44,16 @@ class Kept:
             self._store.keep(FILE, path, joined if held is None else held[0].join(joined))
         if digest and self._store.recall(CONTENT, digest) is None:
             self._store.keep(CONTENT, digest, label)
+
+    def changed(self, paths: Sequence[str], label: Label) -> None:
+        """Keep one label for many files that something else wrote. Raises EffectError."""
+        fresh = [
+            path for path in paths if path not in self._files or self._files[path].join(label) != self._files[path]
+        ]
+        for path in fresh:
+            self._files[path] = label.join(self._files[path]) if path in self._files else label
+        if self._store is not None and fresh:
+            self._store.keep_all(FILE, fresh, label)
 
     def deleted(self, path: str) -> None:
         """Forget the label of a path; its content keeps its own."""

@@ -9,7 +9,7 @@ an effect that the user's own words do not ask for (law 12).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import FlowConcern
-from agent_os.core.label import TRUSTED, Integrity, Label
+from agent_os.core.label import MAX_SOURCES, TRUSTED, Integrity, Label
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import LabelStore, Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
@@ -247,6 +247,29 @@ class FlowSession:
         if call is not None and call.known is self._known and concerns:
             concerns = call.unsettled(concerns, args, spec)
         return judgement.labels, self._known.context, concerns
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The workspace, and trusted places outside it."""
+        outside = (path for path in self._trusted_paths if not path.startswith(self._known.workspace + "/"))
+        return (self._known.workspace, *outside)
+
+    def programs_wrote(self, paths: Sequence[str] | None) -> None:
+        """Take which files a program changed: what it wrote is as untrusted as what it may have read, in every session.
+
+        Where nobody can say, no place is trusted any more in this session, and no list. Raises EffectError.
+        """
+        if paths is None:
+            self._trusted_paths = ()
+            self._known.references = References()
+            return
+        self._known.written.update(paths)
+        sources = tuple(sorted({"process", *self._known.context.sources}))[:MAX_SOURCES]
+        try:
+            self._kept.changed(paths, Label(Integrity.UNTRUSTED, sources=sources))
+        except Exception:
+            self.distrust()
+            raise
 
     def unlooked(self, action: Action, outcome: Outcome) -> tuple[str, ...]:
         """Return the texts of an outcome that the model now reads and that nobody vouches for; once, with the tool's result."""

@@ -15,12 +15,13 @@ from typing import Any, Final
 from agent_os.core.action import Action, ProcessExec
 from agent_os.core.errors import AgentOSError, EffectError, EnforcementError
 from agent_os.core.label import UNTRUSTED
-from agent_os.core.ports import Door, Outcome, Permit
+from agent_os.core.ports import Door, FlowGuard, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.stop import StopStore
 from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, ProgramError
 from agent_os.effects.secret_store import SecretVault
+from agent_os.effects.written import Inventory, changed, inventory
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, reload_guard_soon
@@ -62,6 +63,7 @@ class SandboxPrograms:
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
         self._door: Door | None = None
+        self._flow: FlowGuard | None = None
         self._slots = asyncio.Semaphore(PROGRAMS_AT_ONCE)
         self._opening = asyncio.Lock()
 
@@ -70,9 +72,9 @@ class SandboxPrograms:
         """The kinds of action this effector carries out."""
         return frozenset({"process.exec"})
 
-    def bind(self, door: Door) -> None:
-        """Say whose door the programs' network goes through."""
-        self._door = door
+    def bind(self, door: Door, flow: FlowGuard | None = None) -> None:
+        """Say whose door the programs' network goes through, and which guard is told what they write."""
+        self._door, self._flow = door, flow
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Run a program to its end. The value: status, stdout, stderr, truncated, ended_by.
@@ -106,6 +108,8 @@ class SandboxPrograms:
         if guard is not None:
             settings = guard_settings(settings, guard)
         prepared = await asyncio.to_thread(prepare, confinement, settings, state=self._state)
+        flow = self._flow
+        before = await asyncio.to_thread(inventory, flow.watched) if flow is not None else None
         try:
             listeners: Any = None
             if guard is not None and self._door is not None:
@@ -117,6 +121,12 @@ class SandboxPrograms:
             raise EffectError(str(error)) from error
         finally:
             prepared.close()
+            if flow is not None:  # also of a program that failed or was ended
+                await asyncio.shield(self._tell(flow, before))
+
+    async def _tell(self, flow: FlowGuard, before: Inventory | None) -> None:
+        after = await asyncio.to_thread(inventory, flow.watched) if before is not None else None
+        flow.programs_wrote(changed(before, after))
 
     async def _open(self) -> tuple[Launcher, Confinement, EgressGuard | None]:
         async with self._opening:
