@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -33,7 +34,8 @@ def serve(
     """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models; and /v1/approvals.
 
     Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. What agents ask is answered with the
-    approver's token (or $AGENTOS_APPROVER_TOKEN), as the user who runs this: never give it to an agent. Ctrl-C ends it.
+    approver's token (or $AGENTOS_APPROVER_TOKEN), as the user who runs this: never give it to an agent. Ctrl-C ends it;
+    SIGHUP reads the policy files again and puts them in force for every caller, whole or not at all.
     """
     if new_token is not None:
         _print_token(new_token, tenant, as_json=json_)
@@ -42,6 +44,7 @@ def serve(
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
     from agent_os.runtime.agent_terms import local_user  # noqa: PLC0415
     from agent_os.runtime.policies import load_policy  # noqa: PLC0415
+    from agent_os.runtime.reload import Asks  # noqa: PLC0415
     from agent_os.runtime.serving.start import start_serving  # noqa: PLC0415
 
     loaded = load_policy(list(policy))
@@ -76,6 +79,8 @@ def serve(
                 typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={shown}")
                 typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={shown}")
                 typer.echo(f"  approvals, for you: {serving.url}/v1/approvals  with  Bearer {serving.approver_token}")
+            asks = Asks(lambda: serving.reload(policy), lambda line: typer.echo(f"agentos: {line}", err=True))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asks.ask)
             await serving.server.forever()
         finally:
             await serving.aclose()

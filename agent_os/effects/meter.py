@@ -28,6 +28,10 @@ class Meter:
         self._audit, self._usage, self._tier, self._team = audit, usage, tier, team
         self._open: OrderedDict[str, tuple[dict[str, str], int]] = OrderedDict()
 
+    def reconfigure(self, *, tier: Callable[[str], str], team: Callable[[str], str]) -> None:
+        """Count calls that begin from here on by other tiers and teams."""
+        self._tier, self._team = tier, team
+
     def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
         """Queue the record, then count it. Raises as the sink does."""
         written = self._audit.append(record)

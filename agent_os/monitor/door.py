@@ -91,15 +91,24 @@ class Monitor:
         """The ports this monitor was built from (for the composition root)."""
         return self._ports
 
-    def reload(self, policy: Policy, needs: Needs, ports: Mapping[str, Any] | None = None) -> None:
+    def reload(
+        self,
+        policy: Policy,
+        needs: Needs,
+        ports: Mapping[str, Any] | None = None,
+        adjust: Callable[[Session], None] | None = None,
+    ) -> None:
         """Put another policy in force for every decision from now on, children's too; grants of the old revision end.
 
-        `ports` are those that were made from the policy itself (`rego`, `detector`), made from the new one.
+        `ports` are those that were made from the policy itself (`rego`, `detector`, `budgets`), made from the new one;
+        `adjust` is called with the session of every agent.
         """
         self._policy, self._needs = policy, needs
         self._ports = replace(self._ports, **(ports or {}))
+        if adjust is not None:
+            adjust(self.session)
         for child in self._children:
-            child.reload(policy, needs, ports)
+            child.reload(policy, needs, ports, adjust)
 
     def child(
         self,

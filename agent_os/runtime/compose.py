@@ -17,13 +17,11 @@ from agent_os.agents.builtin_tools import register_builtin_tools
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
-from agent_os.core.budget import STATED, Budget
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
-from agent_os.core.ports import Answer, Approval, Approver, Classifier, Effector, LabelStore, Outcome, Pending
+from agent_os.core.ports import Answer, Approval, Approver, Effector, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
-from agent_os.effects.detectors.injection import Defender
 from agent_os.effects.files import Files
 from agent_os.effects.http import Http
 from agent_os.effects.ids import RandomIds
@@ -34,12 +32,22 @@ from agent_os.effects.models.local import LocalModels
 from agent_os.effects.preview import FilePreview
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
-from agent_os.monitor.gather import Needs, Session
+from agent_os.monitor.gather import Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
-from agent_os.policy.budgets import budget_name
+from agent_os.runtime.engines import (
+    Specs,
+    budgets_of,
+    classifier_of,
+    detector_of,
+    engines_of,
+    flow_of,
+    needs_of,
+    privacy_of,
+    rego_of,
+)
 from agent_os.runtime.gateway import endpoints_of, key_source
-from agent_os.runtime.metering import metered
+from agent_os.runtime.metering import metered, rated
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.post import Post, post_keys
 from agent_os.runtime.sandbox.programs import SandboxPrograms
@@ -50,10 +58,6 @@ from agent_os.runtime.tool_servers.session import SessionServers
 
 if TYPE_CHECKING:
     from agent_os.effects.rego import RegoEngines
-
-SCANNED_KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.send"})
-"""Kinds whose content a `privacy:` section governs (policy/compile.py: WIRING)."""
-UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
 
 
 @dataclass(slots=True)
@@ -74,18 +78,30 @@ class Composition:
     retired: list[RegoEngines] = field(default_factory=list)
     """Engines of policies that were in force before: what they are still asked ends first."""
 
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Make everything of another policy; return what puts it in force at once, in every part of the session.
+
+        Raises PolicyError, EffectError, ActionError, also for what needs a restart: nothing has changed then.
+        """
+        monitor, vault = self.monitor, self.state.stores.vault
+        fresh = engines_of(policy, monitor, self.state, vault)
+        swaps = (self.programs.prepared(policy), self.servers.prepared(policy))
+
+        def take() -> None:
+            if self.rego is not None:
+                self.retired.append(self.rego)
+            self.rego = fresh.rego
+            monitor.reload(policy, fresh.needs, fresh.ports, fresh.adjust)
+            self.models.reconfigure(fresh.endpoints, fresh.key)
+            rated(monitor.ports.audit, policy)
+            for swap in swaps:
+                swap()
+
+        return take
+
     def reload(self, policy: Policy) -> None:
         """Put another policy in force: the monitor, what was made from the policy itself, and the guards."""
-        if self.rego is not None:
-            self.retired.append(self.rego)
-        self.rego = _rego(policy)
-        self.monitor.reload(
-            policy,
-            needs_of(policy),
-            {"rego": self.rego, "detector": _detector(policy), "classifier": classifier_of(policy)},
-        )
-        self.programs.reload(policy)
-        self.servers.reload(policy)
+        self.prepared(policy)()
 
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
@@ -197,8 +213,8 @@ def wire(
     post = Post(boxes, SystemClock(), state.path, state.keys, state.environment, stops.current)
     effectors.update(dict.fromkeys(post.kinds, post))
     door = _Door(workspace, carried, post)
-    budgets = tuple(_budgets(policy))
-    rego = _rego(policy)
+    budgets = tuple(budgets_of(policy))
+    rego = rego_of(policy)
     ports = Ports(
         rego=rego,
         clock=SystemClock(),
@@ -209,7 +225,7 @@ def wire(
         effectors=effectors,
         links=KernelLinks(),
         resolver=SystemResolver(),
-        detector=_detector(policy),
+        detector=detector_of(policy),
         classifier=classifier_of(policy),
         budgets=state.stores.budgets.view(budgets, principal, run=run or principal.session) if budgets else None,
         approvals=state.stores.approvals,
@@ -223,8 +239,8 @@ def wire(
     session = Session(
         principal,
         workspace,
-        flow=_flow(policy, toolbox, principal, workspace, state.stores.labels),
-        privacy=_privacy(policy, principal, state.stores.vault),
+        flow=flow_of(policy, Specs(toolbox), principal, workspace, state.stores.labels),
+        privacy=privacy_of(policy, principal, state.stores.vault),
     )
     monitor = Monitor(policy, ports, session, needs=needs_of(policy))
     door.monitor = monitor
@@ -236,25 +252,6 @@ def wire(
     servers = SessionServers(host, ServerStore(state.path), Caller(principal, door=monitor))
     servers.register(toolbox)
     return Composition(monitor, toolbox, carried, state, files, http, programs, models, servers, post, rego)
-
-
-def _rego(policy: Policy) -> RegoEngines | None:
-    if not any(True for _ in policy.sections("rego")):
-        return None
-    from agent_os.runtime.rego import rego_engines  # noqa: PLC0415  (sessions without Rego do not pay for it)
-
-    return rego_engines(policy)
-
-
-def needs_of(policy: Policy) -> Needs:
-    """Return which facts this policy can ask for at all."""
-    asked = any(True for _ in policy.sections("privacy"))
-    return Needs(
-        findings=SCANNED_KINDS if asked else frozenset(),
-        verdicts=bool(policy.engines),
-        resolvable=policy.resolvable,
-        budgets=tuple(budget.name for budget in _budgets(policy) if budget.per not in STATED),
-    )
 
 
 def granted_roots(policy: Policy, workspace: str) -> tuple[list[str], list[str]]:
@@ -273,22 +270,6 @@ def _absolute(path: Any, workspace: str) -> str:
     return os.path.normpath(os.path.join(workspace, str(path)))
 
 
-def _budgets(policy: Policy) -> list[Budget]:
-    found: dict[str, Budget] = {}
-    for section, _layer, _unit in policy.sections("budgets"):
-        for entry in section:
-            limits = {unit: float(getattr(entry, unit)) for unit in UNITS if getattr(entry, unit) is not None}
-            name = budget_name(entry)
-            held = found.get(name)
-            if held is not None:  # two files name one budget: the smaller limit of each unit holds
-                limits = {
-                    **held.limits,
-                    **{unit: min(most, held.limits.get(unit, most)) for unit, most in limits.items()},
-                }
-            found[name] = Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0)
-    return list(found.values())
-
-
 def _payload_days(policy: Policy) -> float:
     wanted = [section.keep / 86400 for section, _, _ in policy.sections("audit") if section.payloads == "encrypted"]
     return min(wanted, default=0.0)
@@ -302,36 +283,6 @@ _RATES: Final[dict[Path, Rates]] = {}
 """One counter of rates for every session of this process on one state directory."""
 
 
-def _detector(policy: Policy) -> Any:
-    if not any(True for _ in policy.sections("privacy")):
-        return None
-    from agent_os.runtime.privacy import detector_for  # noqa: PLC0415 - patterns compile for a while
-
-    return detector_for(policy)
-
-
-def classifier_of(policy: Policy) -> Classifier | None:
-    """Return the advisory classifier that a policy asks for, at the lowest threshold of its files."""
-    wanted = [section.classifier_threshold for section, _, _ in policy.sections("flow") if section.classifier != "off"]
-    return Defender(min(wanted)) if wanted else None
-
-
-def _privacy(policy: Policy, principal: Principal, vault: Any) -> Any:
-    if not any(True for _ in policy.sections("privacy")):
-        return None
-    from agent_os.runtime.privacy import router_for  # noqa: PLC0415
-
-    return router_for(policy, principal, vault=vault)
-
-
-def _flow(policy: Policy, toolbox: Toolbox, principal: Principal, workspace: str, labels: LabelStore) -> Any:
-    if not any(True for _ in policy.sections("flow")):
-        return None
-    from agent_os.guards.flow.wiring import session_for  # noqa: PLC0415 - only where a policy asks for it
-
-    return session_for(policy, _Specs(toolbox), principal, workspace, labels)
-
-
 def reference_tools_of(policy: Policy, flow: Any) -> tuple[BuiltinTool, ...]:
     """Return the tools over values by reference, where the policy has them."""
     if getattr(flow, "handles", None) is None:
@@ -340,26 +291,6 @@ def reference_tools_of(policy: Policy, flow: Any) -> tuple[BuiltinTool, ...]:
 
     readers = [section.reader for section, _, _ in policy.sections("flow") if section.reader]
     return reference_tools(flow, readers[0] if readers else "")
-
-
-class _Specs(Mapping[str, Any]):
-    """The specs of a toolbox by tool name, always as they are now."""
-
-    def __init__(self, toolbox: Toolbox) -> None:
-        self._toolbox = toolbox
-
-    def __getitem__(self, name: str) -> Any:
-        server, _, tool = name.rpartition("/")
-        found = self._toolbox.find(tool, server)
-        if found is None:
-            raise KeyError(name)
-        return found.spec
-
-    def __iter__(self) -> Any:
-        return iter(self._toolbox.names())
-
-    def __len__(self) -> int:
-        return len(self._toolbox.names())
 
 
 class _Callback:

@@ -26,7 +26,7 @@ from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
 from agent_os.policy.privacy import provider_place
-from agent_os.runtime.inspection import Inspection
+from agent_os.runtime.inspection import Inspecting
 from agent_os.runtime.sources import secret_stores
 
 BACKOFF_SECONDS: Final = 0.25
@@ -53,7 +53,7 @@ class ModelGateway:
         self, monitor: Monitor, providers: Providers, *, link_allowed: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._monitor, self._providers = monitor, providers
-        self._inspection = Inspection(monitor.policy, link_allowed)
+        self._inspection = Inspecting(lambda: monitor.policy, link_allowed)
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:

@@ -10,6 +10,7 @@ from agent_os.guards.models.answer_secrets import SecretWatch
 from agent_os.guards.models.answers import Defang, defanged
 from agent_os.guards.models.neutral import Delta
 from agent_os.guards.privacy.spans import resolve
+from agent_os.policy.globs import compile_any
 
 if TYPE_CHECKING:
     from agent_os.core.facts import Finding
@@ -30,6 +31,34 @@ class Inspection:
     def stream(self) -> Shown:
         """Return what looks at one answer."""
         return Shown(self)
+
+
+class Inspecting:
+    """The same under the policy in force, which may be replaced."""
+
+    def __init__(self, policy: Callable[[], Policy], link_allowed: Callable[[str], bool]) -> None:
+        self._policy, self._link_allowed = policy, link_allowed
+        self._held: tuple[Policy, Inspection] | None = None
+
+    def stream(self) -> Shown:
+        """Return what looks at one answer."""
+        policy = self._policy()
+        if self._held is None or self._held[0] is not policy:
+            self._held = (policy, Inspection(policy, self._link_allowed))
+        return self._held[1].stream()
+
+
+def declared_hosts(policy: Policy) -> Callable[[str], bool]:
+    """Return whether a host is named by the policy's network section: where links in answers may point."""
+    hosts = [
+        endpoint.host
+        for section, _layer, _unit in policy.sections("network_policies")
+        for entry in section.values()
+        for endpoint in entry.endpoints
+        if endpoint.host
+    ]
+    matches = compile_any([host.replace(".", "/") for host in hosts], crossing=False)
+    return lambda host: matches(host.lower().replace(".", "/"))
 
 
 class Shown:

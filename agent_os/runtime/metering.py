@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent_os.effects.meter import Meter
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 def metered(policy: Policy, state: State) -> Meter:
     """Return the state's audit with a meter in front of it, which knows the policy's tiers and teams."""
+    tier, team = _terms(policy)
+    return Meter(state.audit, state.usage, tier=tier, team=team)
+
+
+def rated(audit: Any, policy: Policy) -> None:
+    """Let the meter of a session count by another policy's tiers and teams from here on."""
+    if isinstance(audit, Meter):
+        tier, team = _terms(policy)
+        audit.reconfigure(tier=tier, team=team)
+
+
+def _terms(policy: Policy) -> tuple[Callable[[str], str], Callable[[str], str]]:
     tiers = {
         name: provider.tier
         for section, _layer, _unit in policy.sections("models")
@@ -28,7 +40,7 @@ def metered(policy: Policy, state: State) -> Meter:
         for unit in layer.units:
             listed = unit.data.get("teams")
             teams.update({str(user): str(team) for user, team in listed.items()} if isinstance(listed, Mapping) else {})
-    return Meter(state.audit, state.usage, tier=lambda name: tiers.get(name, ""), team=lambda user: teams.get(user, ""))
+    return lambda name: tiers.get(name, ""), lambda user: teams.get(user, "")
 
 
 def usage_rows(

@@ -8,7 +8,7 @@ grants: `Rollout.static` names them, and the caller says "needs a restart". A ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,39 @@ WATCH_SECONDS: Final = 1.0
 Source = str | Path | Sequence[str | Path]
 Tell = Callable[[Rollout | PolicyError], Any]
 """Told what changed, or why a candidate was refused."""
+
+
+class Asks:
+    """Reloads one after the other: several asks while one is under way are one more."""
+
+    def __init__(self, reload: Callable[[], Awaitable[str]], tell: Callable[[str], None]) -> None:
+        """`reload` says what it meant or raises AgentOSError; `tell` shows a line to the person at the command line."""
+        self._reload, self._tell = reload, tell
+        self._work: asyncio.Task[None] | None = None
+        self._again = False
+
+    def ask(self) -> None:
+        """Reload soon."""
+        if self._work is None or self._work.done():
+            self._work = asyncio.get_running_loop().create_task(self._run())
+        else:
+            self._again = True
+
+    async def aclose(self) -> None:
+        """Wait for a reload that is under way."""
+        self._again = False
+        if self._work is not None:
+            await asyncio.wait([self._work])
+
+    async def _run(self) -> None:
+        while True:
+            self._again = False
+            try:
+                self._tell(await self._reload())
+            except AgentOSError as error:
+                self._tell(f"the policy stays as it was: {error}")
+            if not self._again:
+                return
 
 
 def reload_policy(system: AgentOS, candidate: Policy | Source) -> Rollout:

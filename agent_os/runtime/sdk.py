@@ -146,8 +146,21 @@ class AgentOS:
         return self._loop
 
     def reload(self, policy: Policy) -> None:
-        """Put another policy in force in this open session (`runtime.reload` reads files and says what changed)."""
-        self._open().reload(policy)
+        """Put another policy in force in this open session (`runtime.reload` reads files and says what changed).
+
+        It holds whole, or (PolicyError, EffectError, ActionError) not at all.
+        """
+        self.prepared(policy)()
+
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Make everything of another policy; return what puts it in force. Raises as `reload` does: nothing has changed."""
+        take = self._open().prepared(policy)
+
+        def taken() -> None:
+            take()
+            self._policy = policy
+
+        return taken
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 

@@ -111,6 +111,10 @@ class Providers:
         self._pools: dict[asyncio.AbstractEventLoop, list[_Pool]] = {}
         self._broken: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
+    def reconfigure(self, endpoints: Mapping[str, Endpoint], key: Key) -> None:
+        """Call other endpoints from here on; what is under way ends where it began."""
+        self.endpoints, self._key = dict(endpoints), key
+
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of action this effector carries out."""

@@ -12,7 +12,7 @@ What callers use (composed in `agent_os/runtime/network.py`):
     await guard.start()
     guard.serve_listener(sock, kind, identity)   # -> Listener; the guard owns the socket from here on
     guard.environment(proxy="http://127.0.0.1:3128", bundle="/etc/agentos/ca.pem")   # variables for a sandbox
-    await guard.reload(rules)                    # closes what is no longer allowed, keeps the rest
+    await guard.reload(GuardRevision(rules, ...))   # closes what is no longer allowed, keeps the rest
     await guard.stop()                           # drains, then closes
 
 Kinds of listener. Sockets are created by whoever owns the network namespace, listening already, and handed over (by
@@ -35,6 +35,7 @@ synthetic addresses when they are given the same identity object.
 from agent_os.effects.proxy.guard import EgressGuard, Listener
 from agent_os.effects.proxy.identity import ListenerIdentity
 from agent_os.effects.proxy.limits import Limits
+from agent_os.effects.proxy.parts import GuardRevision
 from agent_os.effects.proxy.rules import EgressRules, Treatment
 
-__all__ = ["EgressGuard", "EgressRules", "Limits", "Listener", "ListenerIdentity", "Treatment"]
+__all__ = ["EgressGuard", "EgressRules", "GuardRevision", "Limits", "Listener", "ListenerIdentity", "Treatment"]

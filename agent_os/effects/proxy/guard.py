@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import Clock, Door, Resolver
+from agent_os.effects.models.client import Providers
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
 from agent_os.effects.proxy.carriage import Carriage, Known
 from agent_os.effects.proxy.carried import Served
@@ -31,7 +32,7 @@ from agent_os.effects.proxy.identity import Identities, ListenerIdentity
 from agent_os.effects.proxy.inference import MODEL_VARIABLES
 from agent_os.effects.proxy.limits import Limits
 from agent_os.effects.proxy.names import SyntheticNames
-from agent_os.effects.proxy.parts import Inference, Parts
+from agent_os.effects.proxy.parts import GuardRevision, Inference, Parts
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.upstream import CorporateProxy
@@ -83,8 +84,11 @@ class EgressGuard:
         self._carriage: Carriage | None = None
         self._ports = (door, resolver, rules, clock, secrets, stages, observe, corporate)
         self._restorer, self._inference = restorer, inference
-        self._limits = limits or Limits()
-        self._state, self._roots = state, roots
+        self.limits, self.state, self._roots = limits or Limits(), state, roots
+        self.environ: Mapping[str, str] = {}
+        """Where its owner reads secrets and settings from."""
+        self.models: Providers | None = None
+        """What is behind `inference.local`, for its owner."""
         self.parts: Parts | None = None
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
         """What is closed after the last connection."""
@@ -101,11 +105,11 @@ class EgressGuard:
             door=door,
             resolver=resolver,
             rules=rules,
-            limits=self._limits,
-            authority=CertificateAuthority(self._state / "ca", roots=self._roots),
+            limits=self.limits,
+            authority=CertificateAuthority(self.state / "ca", roots=self._roots),
             contexts=UpstreamContexts(self._roots),
             identities=Identities(),
-            flows=FlowTable(self._state / "flows", clock.now),
+            flows=FlowTable(self.state / "flows", clock.now),
             secrets=secrets,
             stages=stages,
             restorer=self._restorer,
@@ -118,7 +122,7 @@ class EgressGuard:
             accepted = lambda served, stream, known: self._accepted(  # noqa: E731
                 served.parts, stream, served.identity, served.names, "proxy", known
             )
-            self._carriage = Carriage(self.parts, self._state, accepted, self._run)
+            self._carriage = Carriage(self.parts, self.state, accepted, self._run)
             if self._carry == "always":
                 await self._carriage.start()
                 if self._carriage.missing:
@@ -228,22 +232,17 @@ class EgressGuard:
         parts = self._started
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = parts.clock.monotonic()
-            for flow in list(parts.flows.live.values()):
-                why = _overdue(flow, parts.limits, now)
-                if why:
-                    end_flow(flow, why)
+            _end_overdue(parts)
             parts.flows.flush()
 
-    async def reload(self, rules: EgressRules, *, secrets: SecretStore | None = None) -> int:
+    async def reload(self, revision: GuardRevision) -> int:
         """Put another policy revision in force; close what is no longer allowed and return how many that were.
 
-        The door (the monitor) is reloaded by its owner, before this. `secrets`: the store of the new revision, where it
-        changes.
+        The door (the monitor) is reloaded by its owner, before this. What is under way ends under the stages it began with.
         """
-        parts = self._started
-        parts.rules = rules
-        parts.secrets = secrets or parts.secrets
+        parts, rules = self._started, revision.rules
+        parts.rules, parts.secrets, parts.stages = rules, revision.secrets, revision.stages
+        parts.inference = revision.inference
         parts.flows.limit_again(
             lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
         )
@@ -340,6 +339,14 @@ def _private_socket(path: Path) -> socket.socket:
         os.umask(mask)
     sock.listen(16)
     return sock
+
+
+def _end_overdue(parts: Parts) -> None:
+    now = parts.clock.monotonic()
+    for flow in list(parts.flows.live.values()):
+        why = _overdue(flow, parts.limits, now)
+        if why:
+            end_flow(flow, why)
 
 
 def _overdue(flow: Flow, limits: Limits, now: float) -> str:

@@ -31,8 +31,18 @@ class Gauge:
 
 
 @dataclass(slots=True)
+class GuardRevision:
+    """What a guard takes from one policy revision."""
+
+    rules: EgressRules
+    secrets: SecretStore | None = None
+    stages: Sequence[Stage] = ()
+    inference: Inference | None = None
+
+
+@dataclass(slots=True)
 class Parts:
-    """The shared world of one guard; `rules` is replaced on reload."""
+    """The shared world of one guard; what a `GuardRevision` holds is replaced on reload."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock

@@ -174,6 +174,11 @@ class BudgetView:
     def __init__(self, store: Budgets, budgets: Mapping[str, Budget], principal: Principal, run: str) -> None:
         self._store, self._budgets, self._principal, self._run = store, budgets, principal, run
 
+    def under(self, budgets: Sequence[Budget]) -> BudgetView:
+        """Return the same session's view under another policy's budgets; what was reserved through this one can be settled
+        through both."""
+        return BudgetView(self._store, {budget.name: budget for budget in budgets}, self._principal, self._run)
+
     def _find(self, name: str) -> tuple[Budget, str]:
         budget, stated = self._budgets.get(name), ""
         if budget is None:

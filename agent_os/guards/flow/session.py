@@ -67,6 +67,10 @@ class FlowSession:
         self._runs: dict[int, Call] = {}
         self._told_by_parent = False
 
+    def reconfigure(self, trusted_paths: tuple[str, ...], references: References) -> None:
+        """Follow another policy's trusted paths and lists from here on; what was read keeps the labels it has."""
+        self._trusted_paths, self._known.references = trusted_paths, references
+
     @property
     def context(self) -> Label:
         """The join of everything the agent has read."""

@@ -27,22 +27,26 @@ def session_for(
     A path is trusted when every layer that has a `flow:` section trusts it (a layer can only narrow).
     Raises ActionError for a path that cannot be made canonical.
     """
-    by_layer: dict[str, set[str]] = {}
-    for section, layer, _ in policy.sections("flow"):
-        paths = {canonical.path(entry, root=workspace, field="flow.trusted_paths") for entry in section.trusted_paths}
-        by_layer.setdefault(layer.name, set()).update(paths)
-    if not by_layer:
+    if not any(True for _ in policy.sections("flow")):
         return None
-    trusted = set.intersection(*by_layer.values())
     return FlowSession(
         specs,
         principal,
-        trusted_paths=tuple(sorted(trusted)),
+        trusted_paths=trusted_paths_of(policy, workspace),
         workspace=workspace,
         references=references_of(policy),
         labels=labels,
         by_reference=any(section.by_reference for section, _, _ in policy.sections("flow")),
     )
+
+
+def trusted_paths_of(policy: Policy, workspace: str) -> tuple[str, ...]:
+    """Return the paths that every layer with a `flow:` section trusts. Raises ActionError for one that is not canonical."""
+    by_layer: dict[str, set[str]] = {}
+    for section, layer, _ in policy.sections("flow"):
+        paths = {canonical.path(entry, root=workspace, field="flow.trusted_paths") for entry in section.trusted_paths}
+        by_layer.setdefault(layer.name, set()).update(paths)
+    return tuple(sorted(set.intersection(*by_layer.values()))) if by_layer else ()
 
 
 def references_of(policy: Policy) -> References:

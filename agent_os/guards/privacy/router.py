@@ -39,6 +39,10 @@ class SessionRouter:
         self._book, self._local, self._keep, self._kept = book, local, keep, kept
         self._produced: OrderedDict[bytes, None] = OrderedDict()
 
+    def reconfigure(self, *, local: tuple[str, str] | None) -> None:
+        """Follow another policy from here on; the pseudonyms that are out stay known."""
+        self._local = local
+
     @property
     def book(self) -> PseudonymBook:
         """The pseudonyms of this session's scope."""

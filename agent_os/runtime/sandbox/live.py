@@ -1,11 +1,12 @@
 """`kill -HUP` of a running `agentos run`: its policy files are read again, connections no longer allowed are cut.
 
-The candidate holds at once for every decision and every connection; what was compiled into the sandbox at the start
-(files, programs, limits) stays as it was, and is named. A candidate that does not load, or that the sandboxed program
-could have written, changes nothing and is said. Threat: a program that edits the policy it runs under and waits for
-the next reload. Policy files are covered in its view of the workspace, but a cover goes when the file beneath it is
-replaced from outside (most editors do that), and folders above it can be moved. So a file inside a folder that the
-program may write counts only where it is the very file of the start, right in that folder's root.
+The candidate holds at once and whole, for every decision, connection and engine, or not at all: what was compiled into the
+sandbox at the start (files, programs, limits) cannot change under a running program, so a candidate that changes it is
+refused and its section named. So is one that does not load, or that the sandboxed program could have written. Threat: a
+program that edits the policy it runs under and waits for the next reload. Policy files are covered in its view of the
+workspace, but a cover goes when the file beneath it is replaced from outside (most editors do that), and folders above it
+can be moved. So a file inside a folder that the program may write counts only where it is the very file of the start,
+right in that folder's root.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from agent_os.core.errors import AgentOSError, PolicyError
 from agent_os.effects.proxy import EgressGuard
@@ -22,12 +22,10 @@ from agent_os.guards.confine import SandboxPlan
 from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.compose import Composition
-from agent_os.runtime.network import reload_guard
+from agent_os.runtime.network import prepare_guard
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.reload import Asks
 from agent_os.runtime.sandbox.prepare import policy_files
-
-AT_START_ONLY: Final = frozenset({"models", "privacy", "flow", "budgets", "tools"})
-"""Sections that are judged anew at once, whose engines and stores were opened with the session."""
 
 
 @dataclass(slots=True)
@@ -40,10 +38,10 @@ class LivePolicy:
     plan: SandboxPlan
     tell: Callable[[str], None]
     _known: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _work: asyncio.Task[None] | None = None
-    _again: bool = False
+    _asks: Asks = field(init=False)
 
     def __post_init__(self) -> None:
+        self._asks = Asks(self.reload, self.tell)
         self._known = {path: identity for path in policy_files(self.policy) if (identity := _identity(path))}
 
     @property
@@ -53,44 +51,33 @@ class LivePolicy:
 
     def ask(self) -> None:
         """Reload soon; several asks while one is under way are one more."""
-        if self._work is None or self._work.done():
-            self._work = asyncio.get_running_loop().create_task(self._reload())
-        else:
-            self._again = True
+        self._asks.ask()
 
     async def aclose(self) -> None:
         """Wait for a reload that is under way."""
-        self._again = False
-        if self._work is not None:
-            await asyncio.wait([self._work])
-
-    async def _reload(self) -> None:
-        while True:
-            self._again = False
-            try:
-                self.tell(await self.reload())
-            except AgentOSError as error:
-                self.tell(f"the policy stays as it was: {error}")
-            if not self._again:
-                return
+        await self._asks.aclose()
 
     async def reload(self) -> str:
-        """Put the files' present content in force; return what that meant. Raises PolicyError: nothing has changed."""
+        """Put the files' present content in force; return what that meant. Raises AgentOSError: nothing has changed."""
         before, ports = self.policy, self.session.monitor.ports
         said = {"time": ports.clock.now(), "session": self.session.monitor.principal.session, "before": before.digest}
         try:
             candidate = await asyncio.to_thread(self._candidate)
+            rollout = plan_rollout(before, candidate)
+            if rollout.static:
+                raise PolicyError(f"{', '.join(rollout.static)} cannot change under a running program: run anew")
+            take = self.session.prepared(candidate)
+            cut = None
+            if self.guard is not None:
+                cut = prepare_guard(self.guard, candidate, vault=self.session.state.stores.vault)
         except AgentOSError as error:
             await ports.audit.append({**said, "type": "policy.refused", "reason": str(error)[:1000]})
             raise
-        rollout = plan_rollout(before, candidate)
         if not rollout.changed:
             return "the policy has not changed"
         await ports.audit.append({**said, "type": "policy.reloaded", "policy": candidate.digest})
-        self.session.reload(candidate)
-        closed = 0
-        if self.guard is not None:
-            closed = await reload_guard(self.guard, candidate, vault=self.session.state.stores.vault)
+        take()
+        closed = await cut() if cut is not None else 0
         return _meaning(rollout, closed, self.guard is None)
 
     def _candidate(self) -> Policy:
@@ -121,11 +108,8 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _meaning(rollout: Rollout, closed: int, guardless: bool) -> str:
-    at_start = sorted({*rollout.static, *(AT_START_ONLY & set(rollout.dynamic))})
-    if guardless and "network_policies" in rollout.dynamic:
-        at_start.append("network_policies (this run has no network)")
-    words = [f"policy reloaded: {', '.join((*rollout.dynamic, *rollout.static))}"]
+    words = [f"policy reloaded: {', '.join(rollout.dynamic)}"]
     words.append(f"{closed} connection{'' if closed == 1 else 's'} closed")
-    if at_start:
-        words.append(f"what was opened or started with these stays until the next run: {', '.join(at_start)}")
+    if guardless and "network_policies" in rollout.dynamic:
+        words.append("this run has no network, and gets none")
     return "; ".join(words)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from agent_os.effects.secret_store import SecretVault
 from agent_os.effects.written import Inventory, changed, inventory
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard, reload_guard_soon
+from agent_os.runtime.network import open_guard, prepare_guard_soon
 from agent_os.runtime.sandbox.ending import unless_ended
 from agent_os.runtime.sandbox.prepare import (
     Captured,
@@ -140,11 +141,19 @@ class SandboxPrograms:
                 self._guard = await open_guard(self._policy, self._door, state=self._state, vault=self._vault)
             return self._launcher, self._confinement, self._guard
 
-    def reload(self, policy: Policy) -> None:
-        """Let the guard look at traffic as another policy says, and close what it no longer allows."""
-        self._policy = policy
-        if self._guard is not None:
-            reload_guard_soon(self._guard, policy)
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Return what lets programs started from now on, and the guard at once, be confined as another policy says.
+
+        Raises PolicyError, EnforcementError, EffectError: nothing has changed then.
+        """
+        confinement = policy_confinement(policy, self._workspace) if self._confinement is not None else None
+        swap = prepare_guard_soon(self._guard, policy, self._vault)
+
+        def take() -> None:
+            self._policy, self._confinement = policy, confinement
+            swap()
+
+        return take
 
     async def aclose(self) -> None:
         """End the launcher and the guard."""

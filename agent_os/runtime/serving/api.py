@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -20,8 +20,6 @@ from agent_os.effects.models.client import RefusedError, UnavailableError
 from agent_os.effects.models.server import BODY_BYTES_MAX, HttpRequest, HttpResponse
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.neutral import Request
-from agent_os.policy import Policy
-from agent_os.policy.globs import compile_any
 from agent_os.runtime.gateway import ModelGateway
 from agent_os.runtime.serving.approvals import ApprovalApi
 from agent_os.runtime.serving.callers import Caller, Callers
@@ -59,19 +57,6 @@ class OneGateway:
     async def of(self, _caller: Caller | None) -> AsyncIterator[ModelGateway]:
         """Yield the gateway."""
         yield self._gateway
-
-
-def declared_hosts(policy: Policy) -> Callable[[str], bool]:
-    """Return whether a host is named by the policy's network section: where links in answers may point."""
-    hosts = [
-        endpoint.host
-        for section, _layer, _unit in policy.sections("network_policies")
-        for entry in section.values()
-        for endpoint in entry.endpoints
-        if endpoint.host
-    ]
-    matches = compile_any([host.replace(".", "/") for host in hosts], crossing=False)
-    return lambda host: matches(host.lower().replace(".", "/"))
 
 
 class Api:

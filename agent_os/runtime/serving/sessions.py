@@ -19,6 +19,7 @@ from agent_os.effects.ids import RandomIds
 from agent_os.effects.models.client import UnavailableError
 from agent_os.runtime.compose import Composition, wire
 from agent_os.runtime.gateway import ModelGateway
+from agent_os.runtime.inspection import declared_hosts
 
 if TYPE_CHECKING:
     from agent_os.policy import Policy
@@ -40,9 +41,10 @@ class _Open:
 class Sessions:
     """Gateways by principal. The first session is the server's own; its state is shared by all."""
 
-    def __init__(self, policy: Policy, own: AgentOS, *, state: Any, link_allowed: Callable[[str], bool]) -> None:
-        self._policy, self._own, self._state, self._links = policy, own, state, link_allowed
-        gateway = ModelGateway(own.monitor, own.providers, link_allowed=link_allowed)
+    def __init__(self, policy: Policy, own: AgentOS, *, state: Any) -> None:
+        self._policy, self._own, self._state = policy, own, state
+        self._links = declared_hosts(policy)
+        gateway = ModelGateway(own.monitor, own.providers, link_allowed=self._link_allowed)
         self._open: OrderedDict[tuple[str, str, str], _Open] = OrderedDict({_key(own.principal): _Open(None, gateway)})
 
     @asynccontextmanager
@@ -67,7 +69,28 @@ class Sessions:
         ids = RandomIds()
         named = replace(principal, session=ids.new("ses"))
         composition = wire(self._policy, named, self._own.workspace, self._state, ids, None)
-        return _Open(composition, ModelGateway(composition.monitor, composition.models, link_allowed=self._links))
+        return _Open(
+            composition, ModelGateway(composition.monitor, composition.models, link_allowed=self._link_allowed)
+        )
+
+    def _link_allowed(self, host: str) -> bool:
+        return self._links(host)
+
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Make everything of another policy for every open session; return what puts it in force in all of them at once.
+
+        Raises PolicyError, EffectError, ActionError: nothing has changed then.
+        """
+        links = declared_hosts(policy)
+        opened = [held.composition for held in self._open.values() if held.composition is not None]
+        takes = [self._own.prepared(policy), *(composition.prepared(policy) for composition in opened)]
+
+        def take() -> None:
+            self._policy, self._links = policy, links
+            for each in takes:
+                each()
+
+        return take
 
     async def _make_room(self) -> None:
         while len(self._open) >= SESSIONS_MAX:

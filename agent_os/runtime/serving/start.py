@@ -5,6 +5,7 @@ A caller shows a token of this server's (or of an issuer's); who that is stands 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent_os.core.errors import EffectError, MissingPartError
+from agent_os.core.errors import AgentOSError, EffectError, MissingPartError, PolicyError
 from agent_os.effects.models.server import Server
 from agent_os.effects.stores.identity import current_identity
 from agent_os.policy import Policy
+from agent_os.policy.workbench.rollout import plan_rollout
 from agent_os.runtime.budget import account_rows
+from agent_os.runtime.policies import load_policy
 from agent_os.runtime.sdk import AgentOS
-from agent_os.runtime.serving.api import Api, declared_hosts
+from agent_os.runtime.serving.api import Api
 from agent_os.runtime.serving.approvals import ApprovalApi
 from agent_os.runtime.serving.callers import Callers, same
 from agent_os.runtime.serving.people import People, Person
@@ -42,6 +45,7 @@ class Serving:
     session: AgentOS
     sessions: Sessions
     server: Server
+    hooks: HookApi
     token: str
     approver_token: str = ""
 
@@ -49,6 +53,31 @@ class Serving:
     def url(self) -> str:
         """The root of the API, without `/v1`."""
         return f"http://127.0.0.1:{self.server.port}"
+
+    async def reload(self, sources: Sequence[str]) -> str:
+        """Put the present content of the policy's files in force for every caller at once; return what that meant.
+
+        Raises AgentOSError: nothing has changed. Calls under way end under the policy they were decided by.
+        """
+        monitor = self.session.monitor
+        audit, now = monitor.ports.audit, monitor.ports.clock.now()
+        said = {"time": now, "session": monitor.principal.session, "before": monitor.policy.digest}
+        try:
+            candidate = await asyncio.to_thread(load_policy, list(sources))
+            rollout = plan_rollout(monitor.policy, candidate)
+            if rollout.static:
+                raise PolicyError(f"{', '.join(rollout.static)} cannot change under a running server: start it anew")
+            take = self.sessions.prepared(candidate)
+            secrets_of = _secrets(candidate, self.session)
+        except AgentOSError as error:
+            await audit.append({**said, "type": "policy.refused", "reason": str(error)[:1000]})
+            raise
+        if not rollout.changed:
+            return "the policy has not changed"
+        await audit.append({**said, "type": "policy.reloaded", "policy": candidate.digest})
+        take()
+        self.hooks.secrets = secrets_of
+        return f"policy reloaded: {', '.join(rollout.dynamic)}"
 
     async def aclose(self) -> None:
         """Stop serving, then close the session."""
@@ -76,7 +105,7 @@ async def start_serving(
     session = AgentOS.open(policy, principal=principal, workspace=workspace, state=state)
     await session.__aenter__()
     try:
-        sessions = Sessions(policy, session, state=session.state, link_allowed=declared_hosts(policy))
+        sessions = Sessions(policy, session, state=session.state)
         chosen = "" if callers is not None else token or secrets.token_urlsafe(TOKEN_BYTES)
         known = callers or Callers.single(chosen, session.principal)
         approving = approver_token or secrets.token_urlsafe(TOKEN_BYTES)
@@ -86,14 +115,14 @@ async def start_serving(
             )
         people = _people(approving, known)
         approvals = ApprovalApi(session.monitor.ports, session.stores.approvals, people)
-        stops = StopApi(session, people)
-        api = Api(sessions, known, approvals, _metrics(session), _hooks(policy, session), stops)
+        stops, hooks = StopApi(session, people), _hooks(policy, session)
+        api = Api(sessions, known, approvals, _metrics(session), hooks, stops)
         server = Server(api.handle, admits=api.admits)
         await server.start(port=port)
     except BaseException:
         await session.__aexit__(None, None, None)
         raise
-    return Serving(session, sessions, server, chosen, approving)
+    return Serving(session, sessions, server, hooks, chosen, approving)
 
 
 def _metrics(session: AgentOS) -> Metrics | None:
@@ -109,7 +138,6 @@ def _metrics(session: AgentOS) -> Metrics | None:
 def _hooks(policy: Policy, session: AgentOS) -> HookApi:
     """Return the webhooks of the policy's `secrets:` (`webhook.NAME`), which start what waits for them in the ledger."""
     state = session.state
-    secrets_of = secret_stores(policy, vault=state.stores.vault, environment=os.environ)
 
     async def signal(name: str, event_id: str, payload: Any) -> Sequence[str]:
         from agent_os.runtime.tasks.happened import webhook_called  # noqa: PLC0415 - only calls pay for the tasks' imports
@@ -117,7 +145,11 @@ def _hooks(policy: Policy, session: AgentOS) -> HookApi:
         stopped = state.stores.stops.current
         return await webhook_called(state.path, state.keys, state.environment, name, event_id, payload, stopped=stopped)
 
-    return HookApi(secrets_of, state.audit, session.monitor.ports.clock, signal)
+    return HookApi(_secrets(policy, session), state.audit, session.monitor.ports.clock, signal)
+
+
+def _secrets(policy: Policy, session: AgentOS) -> Any:
+    return secret_stores(policy, vault=session.state.stores.vault, environment=os.environ)
 
 
 def _people(token: str, callers: Callers) -> People:

@@ -48,7 +48,7 @@ class HookApi:
     bytes_max = BODY_BYTES_MAX
 
     def __init__(self, secrets: Secrets, audit: AuditSink, clock: Clock, signal: Signal) -> None:
-        self._secrets, self._audit, self._clock, self._signal = secrets, audit, clock, signal
+        self.secrets, self._audit, self._clock, self._signal = secrets, audit, clock, signal
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -65,7 +65,7 @@ class HookApi:
         if len(request.body) > BODY_BYTES_MAX:
             return _said(413, f"more than {BODY_BYTES_MAX} bytes")
         try:
-            secret = await self._secrets.get(PREFIX + name)
+            secret = await self.secrets.get(PREFIX + name)
             if secret is None:
                 return _said(404, "there is no such hook")
             key = _key(secret.value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard, reload_guard_soon, serve_loopback
+from agent_os.runtime.network import open_guard, prepare_guard_soon, serve_loopback
 from agent_os.runtime.sandbox.prepare import (
     SandboxSettings,
     guard_listeners,
@@ -67,12 +68,20 @@ class ServerHost:
         self.revision = 0
         """How often the policy was replaced: a server started under an earlier one is started anew."""
 
-    def reload(self, policy: Policy) -> None:
-        """Let servers started from now on, and the guard at once, be confined as another policy says."""
-        self._policy, self._confinement = policy, policy_confinement(policy, self._workspace)
-        self.revision += 1
-        if self._guard is not None:
-            reload_guard_soon(self._guard, policy)
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Return what lets servers started from now on, and the guard at once, be confined as another policy says.
+
+        Raises PolicyError, EnforcementError, EffectError: nothing has changed then.
+        """
+        confinement = policy_confinement(policy, self._workspace)
+        swap = prepare_guard_soon(self._guard, policy, self._vault)
+
+        def take() -> None:
+            self._policy, self._confinement = policy, confinement
+            self.revision += 1
+            swap()
+
+        return take
 
     def refused(self, record: ServerRecord) -> tuple[str, ...]:
         """Return which of a server's wishes the policy does not grant."""

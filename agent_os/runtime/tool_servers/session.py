@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -93,9 +93,9 @@ class SessionServers:
         child._put_into(toolbox)
         return child
 
-    def reload(self, policy: Policy) -> None:
-        """Put another policy in force: a server is started anew under it with its next call."""
-        self._host.reload(policy)
+    def prepared(self, policy: Policy) -> Callable[[], None]:
+        """Return what puts another policy in force: a server is started anew under it with its next call."""
+        return self._host.prepared(policy)
 
     def _put_into(self, toolbox: Toolbox) -> None:
         for server, spec, code in self._tools:

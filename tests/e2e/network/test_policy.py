@@ -22,7 +22,8 @@ from agent_os.core.principal import Principal
 from agent_os.effects.proxy import Limits
 from agent_os.policy import Policy
 from agent_os.runtime.compose import compose, needs_of
-from agent_os.runtime.network import PolicyRules, open_guard, reload_guard, serve_loopback
+from agent_os.runtime.egress_rules import PolicyRules
+from agent_os.runtime.network import open_guard, reload_guard, serve_loopback
 from tests.e2e.network.world import Client, TableResolver, TestAuthority, Upstream, response
 
 POLICY = """

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_os.effects.proxy import Treatment, splice
+from agent_os.effects.proxy import GuardRevision, Treatment, splice
 from agent_os.effects.proxy.limits import READ_HIGH_BYTES, WRITE_HIGH_BYTES
 from agent_os.effects.proxy.splice import PIPE_BYTES, PIPES_MAX, Pipes
 from agent_os.effects.proxy.wire import READ_BYTES
@@ -204,7 +204,7 @@ async def test_a_reload_cuts_a_spliced_tunnel_that_is_no_longer_allowed(world: W
     await until(lambda: pipes(world).lent == 2)
     world.rules.places = [place for place in world.rules.places if place.host != "a.test"]
     assert world.guard is not None
-    assert await world.guard.reload(world.rules) == 1
+    assert await world.guard.reload(GuardRevision(world.rules)) == 1
     _, broken = await client.all()
     assert broken
     assert pipes(world).lent == 1
@@ -219,7 +219,7 @@ async def test_a_reload_to_a_smaller_budget_holds_a_tunnel_under_way(world: Worl
     await client.all(1_000_000)
     world.rules.places = [Place("a.test", upstream.port, treatment=Treatment(inspect=False, total_bytes=1_500_000))]
     assert world.guard is not None
-    await world.guard.reload(world.rules)
+    await world.guard.reload(GuardRevision(world.rules))
     _, broken = await client.all()
     assert broken
     (row,) = await world.quiet()
