@@ -66,6 +66,8 @@ def serve(
             approver_token=approver,
             callers=known,
         )
+        asks = Asks(lambda: serving.reload(policy), lambda line: typer.echo(f"agentos: {line}", err=True))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asks.ask)
         try:
             if json_:
                 typer.echo(
@@ -79,10 +81,9 @@ def serve(
                 typer.echo(f"  OpenAI clients:     OPENAI_BASE_URL={serving.url}/v1 OPENAI_API_KEY={shown}")
                 typer.echo(f"  Anthropic clients:  ANTHROPIC_BASE_URL={serving.url} ANTHROPIC_API_KEY={shown}")
                 typer.echo(f"  approvals, for you: {serving.url}/v1/approvals  with  Bearer {serving.approver_token}")
-            asks = Asks(lambda: serving.reload(policy), lambda line: typer.echo(f"agentos: {line}", err=True))
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asks.ask)
             await serving.server.forever()
         finally:
+            await asks.aclose()
             await serving.aclose()
 
     try:

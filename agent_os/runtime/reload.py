@@ -27,6 +27,17 @@ Tell = Callable[[Rollout | PolicyError], Any]
 """Told what changed, or why a candidate was refused."""
 
 
+def load_candidate(sources: Source) -> Policy:
+    """Return the policy of some files, its Rego modules compiled. Blocks; raises PolicyError for what cannot be in force."""
+    candidate = load_policy(sources)
+    if any(True for _ in candidate.sections("rego")):
+        from agent_os.runtime.rego import check_rego  # noqa: PLC0415 - only policies with Rego pay for it
+
+        if problems := check_rego(candidate):
+            raise PolicyError(problems)
+    return candidate
+
+
 class Asks:
     """Reloads one after the other: several asks while one is under way are one more."""
 
@@ -56,6 +67,9 @@ class Asks:
                 self._tell(await self._reload())
             except AgentOSError as error:
                 self._tell(f"the policy stays as it was: {error}")
+            except Exception as error:  # a defect of ours is said, not lost in a task
+                self._tell(f"the policy stays as it was: the reload failed ({type(error).__name__})")
+                raise
             if not self._again:
                 return
 

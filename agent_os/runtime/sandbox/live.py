@@ -23,8 +23,7 @@ from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.compose import Composition
 from agent_os.runtime.network import prepare_guard
-from agent_os.runtime.policies import load_policy
-from agent_os.runtime.reload import Asks
+from agent_os.runtime.reload import Asks, load_candidate
 from agent_os.runtime.sandbox.prepare import policy_files
 
 
@@ -82,7 +81,7 @@ class LivePolicy:
 
     def _candidate(self) -> Policy:
         """Read the files; refuse what the program could have written. Raises PolicyError."""
-        candidate = load_policy(list(self.sources))
+        candidate = load_candidate(list(self.sources))
         writable = [mount.source for mount in self.plan.mounts if mount.kind == "bind" and mount.writable]
         for path in {
             *policy_files(candidate),

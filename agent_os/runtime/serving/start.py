@@ -19,7 +19,7 @@ from agent_os.effects.stores.identity import current_identity
 from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import plan_rollout
 from agent_os.runtime.budget import account_rows
-from agent_os.runtime.policies import load_policy
+from agent_os.runtime.reload import load_candidate
 from agent_os.runtime.sdk import AgentOS
 from agent_os.runtime.serving.api import Api
 from agent_os.runtime.serving.approvals import ApprovalApi
@@ -63,7 +63,7 @@ class Serving:
         audit, now = monitor.ports.audit, monitor.ports.clock.now()
         said = {"time": now, "session": monitor.principal.session, "before": monitor.policy.digest}
         try:
-            candidate = await asyncio.to_thread(load_policy, list(sources))
+            candidate = await asyncio.to_thread(load_candidate, list(sources))
             rollout = plan_rollout(monitor.policy, candidate)
             if rollout.static:
                 raise PolicyError(f"{', '.join(rollout.static)} cannot change under a running server: start it anew")

@@ -224,7 +224,9 @@ def test_what_needs_a_restart_is_named_and_nothing_of_it_holds(
     port, _ = server
     run = start(policy(port))
     assert run.ask(port, "x")[0] == 200
-    closed = policy(port, *more.get("lines", []), files=more.get("files", SYSTEM)).replace("access: full", "access: read-only")
+    closed = policy(port, *more.get("lines", []), files=more.get("files", SYSTEM)).replace(
+        "access: full", "access: read-only"
+    )
     assert named in run.reload(closed, "the policy stays as it was")
     assert run.ask(port, "x")[0] == 200
     run.reload(policy(port).replace("access: full", "access: read-only"), "policy reloaded: network_policies")
