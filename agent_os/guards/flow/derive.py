@@ -17,7 +17,7 @@ from typing import Any, Final
 from agent_os.core.manifest import Argument, ArgumentType, Effect, Result, Role, ToolSpec
 from agent_os.guards.flow import lexicon, shapes
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.scope import name_words, own_words
+from agent_os.guards.flow.naming import name_words, own_words
 
 _READ: Final = bag(
     "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
@@ -105,6 +105,12 @@ _CHANGES: Final = bag(
     " archive execute run apply install insert edit modify submit buy purchase cancel"
 )
 """Words that make an effect of a tool whose name begins with a reading verb (`fetch_and_send`)."""
+_VIEWS: Final = bag(
+    "detail history log status info level quote summary overview balance statistic stat metric catalog catalogue availability"
+    " freebusy timeline preview count content profile inventory forecast calendar directory roster"
+)
+"""What a name without any verb says it returns (`orderDetail`, `channel_history`)."""
+_NOUNS: Final = _VIEWS | lexicon.OBJECT_GROUPS.keys() | bag("log logs stock levels details quotes contents stats")
 _JOINS: Final = bag("and or then")
 _NEVER_JOINED: Final = _READ | bag("all any with status id by")
 _MINTS: Final = bag("share sharing public invite invitation presigned signed sas magic temporary shareable")
@@ -163,6 +169,8 @@ def effect_of(name: str) -> Effect:
     reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
     if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
         return Effect.READ if not set(found[found.index(verb) + 1 :]) & _CHANGES else Effect.WRITE_SHARED
+    if found and lexicon.singular(found[-1]) in _VIEWS and not words & (_EXECUTE | _CHANGES) and not words & lexicon.VERB_GROUPS.keys() - _NOUNS:
+        return Effect.READ
     if words & _EXECUTE and not words & _PAY:
         return Effect.EXECUTE
     if words & (_CREDENTIAL - {"key", "access", "pin"}) or ("key" in words and words & {"api", "ssh", "create", "add"}):
@@ -195,6 +203,8 @@ def graver(effect: Effect, description: str) -> Effect:
     for sentence in _DESCRIBED.split(description[:DESCRIPTION_CHARS_MAX]):
         first = next(iter(re.findall(r"[^\W\d_]+", sentence.lower())), "")
         verb = first if first in lexicon.VERB_GROUPS else lexicon.singular(first)
+        if verb in lexicon.OBJECT_GROUPS:
+            continue
         if verb in lexicon.VERB_GROUPS and verb not in _READ and not lexicon.VERB_GROUPS[verb] & {"read"}:
             return Effect.WRITE_SHARED
     return effect

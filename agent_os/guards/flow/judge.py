@@ -22,7 +22,9 @@ from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
 from agent_os.guards.flow.pins import Value, contradictions
-from agent_os.guards.flow.scope import Leave, name_words
+from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.scope import Leave
+from agent_os.guards.flow.select import number_of
 
 LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
 """Effects whose payload reaches somebody else."""
@@ -40,6 +42,7 @@ NAMED_MAX: Final = 20
 """Arguments of a call, and records of a handle, whose names are compared with the prompt's."""
 NAMED_CHARS_MAX: Final = 200
 _ADDRESS: Final = Argument(role=Role.AUTHORITY, type="url")
+_CHOOSES: Final = Argument(role=Role.SELECTOR)
 _PROGRAM: Final = Argument(role=Role.AUTHORITY, type="code")
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 FORMAT_HEADERS: Final = frozenset({"accept", "accept-language", "content-type", "user-agent"})
@@ -87,6 +90,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             and shapes.is_address(value)
         ):
             argument = _ADDRESS
+        if spec.effect is Effect.READ and argument.role is Role.HANDLE:
+            argument = _CHOOSES  # what is read is the user's own to read; what is done with it is judged then
         if _is_form(name, value):
             labels[pointer] = TRUSTED
             continue
@@ -288,6 +293,11 @@ def _is_self(known: Knowledge, value: Any) -> bool:
 def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolSpec) -> bool:
     if argument.type == "url":
         return _url_vouched(known, text, spec)
+    if argument.type == "number":
+        number = number_of(text)
+        return number is not None and known.scope.numbers(number)
+    if argument.type in ("any", "name") and argument.role is Role.AUTHORITY and known.words.means(text):
+        return True
     if argument.role is Role.HANDLE and len(text) <= 4:
         return known.words.names_id(text, kind_of(spec))
     if argument.type == "path" and text.startswith(known.workspace + "/"):

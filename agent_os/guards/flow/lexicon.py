@@ -32,7 +32,7 @@ VERBS: Final[dict[str, str]] = {
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
     " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact"
-    " topup recharge redeem claim swap stake",
+    " topup recharge redeem claim swap stake move shift",
     "book": "book reserve reservation rent order buy hire booking purchase make get schedule reschedule checkin",
     "share": "share give grant invite add send publish allow authorize authorise collaborate permit forward export let"
     " upload transfer",
@@ -67,10 +67,12 @@ OBJECTS: Final[dict[str, str]] = {
     "event": "event appointment meeting calendar reminder invitation lunch dinner breakfast call session slot"
     " interview participant attendee standup sync party agenda meetup rsvp",
     "file": "file document doc docx xlsx pptx txt pdf csv md json spreadsheet sheet folder report list drive directory"
-    " attachment presentation slide readme notebook archive path minutes",
+    " attachment presentation slide readme notebook archive path minutes letter contract agreement memo brief form certificate"
+    " receipt scan draft copy transcript manual handout worksheet proposal",
     "money": "money transaction payment transfer refund bill invoice rent amount fee bank subscription debit salary"
     " difference cash dollar euro usd eur price cost iban balance fund wage share debt loan charge order"
-    " purchase donation tip expense payroll deposit",
+    " purchase donation tip expense payroll deposit budget payout wage salary bonus adjustment claim",
+    "worklog": "timesheet worklog timelog hour",
     "user": "user member person people colleague contact profile info information address account employee customer"
     " client name phone settings personal details friend subscriber lead guest team teammate record data collaborator contractor",
     "channel": "channel room group forum server workspace community board",
@@ -128,7 +130,7 @@ IRREGULAR: Final[dict[str, str]] = {
 
 UNIVERSAL: Final = bag(
     "each every all both them these those everyone everybody multiple any several respective everything others"
-    " various whoever whichever many individual individually"
+    " whole entire various whoever whichever many individual individually"
 )
 """Words that make an effect repeatable."""
 
@@ -137,11 +139,11 @@ NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")
 
 MOST: Final = bag(
     "most largest biggest highest best latest newest maximum max top longest last greatest richest top-rated"
-    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest"
+    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest newer larger bigger higher longer later greater"
 )
 LEAST: Final = bag(
     "least smallest lowest cheapest oldest earliest fewest minimum min shortest first worst lightest closest"
-    " nearest soonest"
+    " nearest soonest older smaller lower shorter earlier cheaper fewer sooner fastest quickest faster quicker slowest_"
 )
 DEAREST: Final = bag("expensive priciest dearest costliest")
 """Words of choice, by the direction they point in (`oldest`, `earliest`, `first` are least in time)."""
@@ -238,6 +240,13 @@ def base_form(word: str, ending: str) -> str:
             return form
     return ""
 
+
+RECEIVED: Final[dict[str, str]] = {
+    "message": "send", "mail": "email", "email": "email", "reply": "reply", "answer": "reply", "note": "send", "reminder": "remind",
+    "refund": "refund", "money": "refund", "invitation": "invite", "invite": "invite", "access": "grant", "notification": "notify",
+    "copy": "send", "update": "inform", "word": "tell", "link": "send", "confirmation": "confirm", "summary": "send", "call": "tell",
+}  # fmt: skip
+"""What somebody is to get -> the verb that it means (`I'd like her to get a message`)."""
 
 OUTPUT_ONLY: Final = bag("tell give show let write share make get say explain list find create")
 """Verbs that, done to `me`, ask for an answer and for no effect."""

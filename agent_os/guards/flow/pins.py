@@ -14,7 +14,8 @@ from agent_os.core.manifest import Argument, Role
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.days import minute_of, minutes_in, readings, weekday_of, within_days
 from agent_os.guards.flow.opposites import OPPOSITES, opposed, said, stems, undone
-from agent_os.guards.flow.scope import Leave, name_words
+from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.scope import Leave
 from agent_os.guards.flow.select import number_of
 
 STATE_WORDS_MAX: Final = 3

@@ -12,6 +12,7 @@ from typing import Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.opposites import stems
 from agent_os.guards.flow.select import Choice
 
 STOP: Final = bag(
@@ -26,6 +27,14 @@ _UNITS: Final = (
 )
 
 
+SETTING_CHARS_MAX: Final = 16
+"""Longest value that is read as a setting in the form of a verb (`archived`)."""
+_HYPHENED: Final = re.compile(r"\b([a-z]+)-([a-z]+)\b")
+CURRENCIES: Final = {
+    "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"), "GBP": ("£", "pound", "pounds", "quid"),
+    "JPY": ("¥", "yen"), "CHF": ("franken", "francs", "chf"), "SEK": ("kronor", "sek"), "NOK": ("kroner", "nok"), "DKK": ("dkk",),
+    "PLN": ("zloty", "złoty"), "INR": ("₹", "rupees"), "CNY": ("yuan", "renminbi"), "CAD": ("cad",), "AUD": ("aud",),
+}  # fmt: skip
 _CAPITAL: Final = re.compile(r"(?<![\w.@/-])[A-Z][^\W\d_]{2,}")
 
 
@@ -38,6 +47,8 @@ class Prompt:
         self.words: frozenset[str] = frozenset()
         self.spoken: frozenset[str] = frozenset()
         """The words that do not stand in an address: a house that only an address names describes nobody in it."""
+        self.verbs: frozenset[str] = frozenset()
+        """Base forms of its verbs."""
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
@@ -58,6 +69,8 @@ class Prompt:
         self.words = self.words | {*words, *map(lexicon.singular, words)} - STOP
         apart = normal.words(normal.EMAIL.sub(" ", text))
         self.spoken = self.spoken | {*apart, *map(lexicon.singular, apart)} - STOP
+        hyphened = {first for first, last in _HYPHENED.findall(text.lower()) if last in lexicon.VERB_GROUPS}
+        self.verbs = self.verbs | hyphened | {form for word in words for form in stems(word) if form in lexicon.VERB_GROUPS}
         self.raw = f"{self.raw}\n{text}"
         self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
         self.days = self.days | days_in(text)
@@ -111,6 +124,17 @@ class Prompt:
                     return True
             start = self.text.find(wanted, start + 1)
         return False
+
+    def means(self, value: str) -> bool:
+        """Return whether the prompt has a word in another form (`closed` for `close`), or a currency by its name or sign.
+
+        For the settings of a call (a state, a method, a currency) and never for an address: those have more than letters.
+        """
+        if value.upper() in CURRENCIES:
+            return any(sign in self.text if not sign.isalpha() else sign in self.words for sign in CURRENCIES[value.upper()])
+        if not 4 <= len(value) <= SETTING_CHARS_MAX or not value.isalpha() or not value.islower():
+            return False
+        return bool(stems(value) & self.verbs)
 
     def describes(self, value: str) -> list[str]:
         """Return the words of a value that the prompt has, those of an address's house only where it speaks of the house."""

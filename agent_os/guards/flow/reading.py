@@ -36,7 +36,7 @@ _DETERMINER: Final = bag(
     "a an the this my our that his her their every all each any some no which what these those many most fewest oldest newest"
     " latest other currently still are is remain"
 )
-_BEFORE_COMMAND: Final = bag("please and then to also just now you or but kindly , not forget first finally next so")
+_BEFORE_COMMAND: Final = bag("please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so")
 _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 """Verbs that are given names when written with a capital."""
 _LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
@@ -49,6 +49,10 @@ _END_OF_OBJECT: Final = bag(
     " then and but , unless about until whether"
 )
 """Words behind which what a verb is done to has ended."""
+_TAKEN: Final = bag("a an my our his her their it them him all both each every us")
+"""Straight after a word that is a noun as well, these say that it is the verb (`… point order 200`, `text my wife`)."""
+_OF_NUMBERS: Final = bag("order book")
+"""Nouns whose number is how many; other nouns have numbers for names (`issue 12`)."""
 _END_OF_CLAUSE: Final = bag(", and then but while that which who if when until because so")
 _WAYS: Final = bag("on off up down")
 DIRECT_WORDS_MAX: Final = 10
@@ -100,11 +104,12 @@ class Sentence:
     def request(self, verb: str, groups: frozenset[str], index: int) -> Request:
         """Return the request that the verb at a place makes."""
         following = self.tokens[index + 1] if index + 1 < len(self.tokens) else ""
-        before = following in _PRONOUNS
+        direct = self._direct(index)
+        before = following in _PRONOUNS or bool(direct & {"one", "ones"})
         return Request(
             verb, groups, self.objects, self.nouns, self.repeats, following in ("me", "us"), before,
             before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self._stated(index),
-            self._direct(index), frozenset({verb, *(_WAYS & set(self.tokens[index : self._end(index)]))}),
+            direct, frozenset({verb, *(_WAYS & set(self.tokens[index : self._end(index)]))}),
         )  # fmt: skip
 
     def _stated(self, index: int) -> Stated:
@@ -192,6 +197,7 @@ def spoken(sentence: Sentence, verbs: frozenset[str], *, imperative: bool = Fals
 
 def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
     """Return the verb that a word in its base form is, with its groups; no groups for what is no verb of an effect."""
+    original = word
     if (word, following) in lexicon.PHRASES:
         word = lexicon.PHRASES[word, following]
     if word == "reservation":
@@ -200,6 +206,9 @@ def _verb(word: str, following: str) -> tuple[str, frozenset[str]]:
     if groups is None and "-" in word:
         word = word.replace("-", "")
         groups = lexicon.VERB_GROUPS.get(word)
+    if groups is None and "-" in original and original.rsplit("-", 1)[1] in lexicon.VERB_GROUPS:
+        word = original.rsplit("-", 1)[1]  # `squash-merge`, `force-push`
+        groups = lexicon.VERB_GROUPS[word]
     if groups is None and word.startswith("re") and word[2:] in lexicon.VERB_GROUPS:
         word = word[2:]
         groups = lexicon.VERB_GROUPS[word]
@@ -220,6 +229,17 @@ def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
         base = lexicon.base_form(word, "ing")
         if base:
             return _known(base)
+    if word in ("get", "receive", "have") and {"like", "want", "should", "must", "needs", "need"} & set(tokens[max(0, index - 12) : index]):
+        noun = next((token for token in tokens[index + 1 : index + 6] if token in lexicon.RECEIVED), "")
+        if noun and before[-1:] == ("to",) and before[-2:-1] not in (("like",), ("want",), ("need",)):
+            return _known(lexicon.RECEIVED[noun])
+        if noun and before[-1:] and before[-1] in ("should", "must"):
+            return _known(lexicon.RECEIVED[noun])
+    if word in ("know", "hear") and before[-1:] in (("should",), ("must",)) and not {"i", "we", "you", "what"} & set(before):
+        return _known("tell")
+    if before and "and" in before and _passive(tokens, index):
+        base = lexicon.base_form(word, "ed")
+        return _known(lexicon.PHRASES.get((base, following), base) or base)
     if word == "go" and following == "to" and set(before) & _SHOULD_GO:
         return _known("assign")
     if word == "give" and following not in ("me", "us"):
@@ -231,6 +251,16 @@ def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
         return _known(wished)
     verb, groups = _verb(word, _particle(tokens, index))
     return (verb, groups) if groups and _requested(tokens, index) else ("", lexicon.NONE)
+
+
+def _passive(tokens: tuple[str, ...], index: int) -> bool:
+    """Return whether a participle goes on with what should be done (`should be cancelled and the money paid back`)."""
+    word = tokens[index]
+    if not lexicon.base_form(word, "ed") or word in lexicon.VERB_GROUPS or tokens[index - 1] in _PERFECT | {"to"}:
+        return False
+    window = tokens[max(0, index - 14) : index]
+    at = next((place for place in range(len(window) - 1, 0, -1) if window[place] == "be"), 0)
+    return bool(at) and window[at - 1] in _MUST and "and" in window[at:] and not _NEGATION & set(window)
 
 
 def _known(verb: str) -> tuple[str, frozenset[str]]:
@@ -281,9 +311,13 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
         return False
     if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
         return False
+    if tokens[index] == "like" and (last.endswith("'d") or last == "would"):
+        return False
     if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
         return False
-    if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND:
+    following = tokens[index + 1] if index + 1 < len(tokens) else ""
+    takes = following in _TAKEN or (following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in _END_OF_OBJECT)
+    if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND and not takes:
         return False  # "the minutes file": a noun wherever a command cannot begin
     if last in _DETERMINER and tokens[index] != "reservation":
         return False  # "the message", "my order": a noun

@@ -9,16 +9,15 @@ out of scope, and asks.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.naming import GENERIC, VAGUE, name_words, profile
 from agent_os.guards.flow.opposites import opposed, stems
 from agent_os.guards.flow.reading import Request, Sentence, read, requests, spoken
 from agent_os.guards.flow.stated import NOTHING, Stated, numbers_in, together
@@ -64,6 +63,10 @@ class Scope:
             self._words |= sentence.nouns
             self.requests.extend(requests(sentence))
 
+    def numbers(self, value: float) -> bool:
+        """Return whether the prompt has a number, in whatever spelling (`1,187.50`, `86.4`)."""
+        return value in self._numbers
+
     @property
     def to_self(self) -> bool:
         """Whether the user asks for something to be sent to themselves."""
@@ -106,7 +109,7 @@ class Scope:
         verbs, _, objects, _ = profile(spec)
         yield from self.requests
         yield from self._spoken(verbs - lexicon.VERB_GROUPS.keys())
-        if verbs & _GENERIC:
+        if verbs & GENERIC:
             for sentence in self._sentences:
                 for request in spoken(sentence, objects - lexicon.VERB_GROUPS.keys(), imperative=True):
                     yield _Own(request)
@@ -142,9 +145,11 @@ class Scope:
         implied = frozenset(lexicon.IMPLIED.get(request.verb, "").split())
         if implied & groups or request.words & objects:
             return True
-        if not groups and not objects:
-            return same_word  # a tool named by its verb alone
+        if same_word and (VAGUE in objects or not (groups or objects)):
+            return True  # a tool named by its verb alone
         here = request.objects - _of_verb(request)
+        if "money" in groups and spec.effect is Effect.PAY and _is_amount(request):
+            return True  # `move 250 from everyday to savings`
         if here & groups:
             return True
         if spec.effect is Effect.SEND and "send" in request.groups and not here & implied:
@@ -206,6 +211,12 @@ def _here(request: Request, objects: frozenset[str], groups: frozenset[str]) -> 
     return bool(direct & objects) or any(lexicon.OBJECT_GROUPS.get(word, lexicon.NONE) & groups for word in direct)
 
 
+def _is_amount(request: Request) -> bool:
+    """Return whether what a verb is done to is a number and nothing that the lexicon knows."""
+    known = any(lexicon.singular(word) in lexicon.OBJECT_GROUPS for word in request.direct)
+    return not known and any(word[:1].isdigit() for word in request.direct)
+
+
 def _times(requests: list[Request]) -> int:
     """Return how many effects are asked for: `create an event … make the event last an hour` is one."""
     by_verb = Counter(request.verb for request in requests)
@@ -220,77 +231,9 @@ def _of_verb(request: Request) -> frozenset[str]:
     return request.objects - others - {"file", "email"}
 
 
-Profile = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
-
-
-def profile(spec: ToolSpec) -> Profile:
-    """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
-    pays = spec.effect is Effect.PAY
-    return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments), pays)
-
-
-@lru_cache(maxsize=4096)
-def _profile(
-    name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...], pays: bool
-) -> Profile:
-    named = own_words(name)
-    verbs = set(own_verbs) or _verbs_of(named)
-    leading = own_verbs[:1] or tuple(verbs)  # the other words of a manifest are meant as they stand
-    groups = {group for verb in leading for group in lexicon.tool_groups(verb)} - {"read"}
-    if not pays:
-        groups.discard("pay")
-    words = set(own_objects)
-    if not words:
-        light = _LIGHT & set(
-            named[:1]
-        )  # a light word is one where the name begins with it: `issue_refund`, `create_issue`
-        words = {lexicon.singular(word) for word in named if word not in verbs | _FILLERS | light}
-        if not words:
-            words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - _FILLERS
-    object_groups = {group for word in words for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
-    return frozenset(verbs), frozenset(groups), frozenset(words), frozenset(object_groups)
-
-
-def _verbs_of(named: list[str]) -> set[str]:
-    """Return the verb a tool's name begins with, or what a light one is done with (`place_order` orders)."""
-    bare = [word.removeprefix("re") if word not in lexicon.VERB_GROUPS else word for word in named]
-    bare = [short if short in lexicon.VERB_GROUPS else word for short, word in zip(bare, named, strict=True)]
-    known = [word for word in bare if word in lexicon.VERB_GROUPS]
-    heavy = [word for word in known if word not in _LIGHT]
-    if known and known[0] in _LIGHT and bare[0] == known[0]:
-        effects = [word for word in heavy if lexicon.VERB_GROUPS[word] - {"read"}]
-        return {effects[-1] if effects else known[0]}
-    known = heavy or known
-    plain = [word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS]
-    verbs = set((plain or known or named)[:1])
-    if verbs & _GENERIC:
-        verbs |= _COMMERCIAL & set(named)
-    return verbs | {named[bare.index(verb)] for verb in verbs if verb in bare}
-
-
-def own_words(name: str) -> list[str]:
-    """Return the words of a tool's name without those that say whose tool it is (`slack_send_message`)."""
-    found = name_words(name)
-    own = [word for index, word in enumerate(found) if word not in BRANDS and (index or word not in _HOUSES)]
-    return own or found
-
-
-BRANDS: Final = bag(
-    "git github gitlab gmail slack jira notion google outlook microsoft aws azure gcp salesforce hubspot stripe shopify"
-    " spotify twitter linkedin facebook mcp"
-)
-"""Words that stand before a tool's own name: whose it is."""
-_HOUSES: Final = bag("server client service api tool")
-"""The same, where the name begins with them."""
-
 _WAYS: Final = bag("on off up down")
-_FILLERS: Final = BRANDS | bag(
-    "to from in of the a an for by with on at new all my id is direct scheduled batch bulk multiple multi mass"
-)
-_GENERIC: Final = bag("set create add make send update give submit post put write do")
-"""Verbs that mean whatever their noun means: `set_grade` grades."""
-_DOING: Final = bag("set create make put do give place perform submit")
-"""The same, where the noun is a verb that the lexicon knows (`set_lock` locks, `create_order` orders)."""
+_DOING: Final = bag("set create make put do give place perform submit add write leave send post")
+"""Generic verbs where the noun is a verb that the lexicon knows (`set_lock` locks, `create_order` orders)."""
 _PLACING: Final = bag("set change update")
 """Verbs whose object is what stands directly after them, and not where that is (`set X on the service`)."""
 _ATTRIBUTES: Final = bag(
@@ -298,15 +241,6 @@ _ATTRIBUTES: Final = bag(
     " amount quantity address subject place location duration start end"
 )
 """What a thing has: setting one changes the thing it belongs to, wherever that is named."""
-_LIGHT: Final = bag("place perform process initiate issue take request")
-"""Verbs that say nothing beside another: `place_order` orders."""
 _LOOSE: Final = frozenset({"create", "update"})
 """Groups of verbs that may be done to anything."""
 _PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split())
-_COMMERCIAL: Final = bag("order purchase refund booking reservation transfer")
-
-
-def name_words(name: str) -> list[str]:
-    """Return the words of an identifier: `sendEmail`, `send_email`, `mail.send-email` alike."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]

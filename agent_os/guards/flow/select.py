@@ -23,7 +23,9 @@ _NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za
 DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _PRICES: Final = bag("price cost fee rate amount total fare charge rent")
-_TIMES: Final = bag("date time timestamp created updated modified start end at day when sent received due")
+_TIMES: Final = bag("added placed opened posted published at_ begin begins booked filed date time timestamp created updated modified start end at day when sent received due")
+_SPANS: Final = bag("eta duration lead time days hours minutes delivery transit length")
+_IN_TIME: Final = bag("latest newest oldest earliest soonest nearest first newer older later earlier sooner")
 _SCORES: Final = bag("rating score stars rank review ratings")
 
 
@@ -69,9 +71,11 @@ def is_extreme(value: Any, attribute: str, numbers: Mapping[Any, float], choice:
 
 
 def _answers(word: str, names: set[str]) -> bool:
-    if word in ("cheapest", *lexicon.DEAREST):
+    if word in ("cheapest", "cheaper", *lexicon.DEAREST):
         return bool(names & _PRICES)
-    if word in ("latest", "newest", "oldest", "earliest", "soonest", "nearest", "first"):
+    if word in ("fastest", "quickest", "faster", "quicker"):
+        return bool(names & _SPANS)
+    if word in _IN_TIME:
         return bool(names & _TIMES) or "id" in names
     if word in ("best", "worst", "greatest"):
         return bool(names & _SCORES)
