@@ -169,7 +169,12 @@ def effect_of(name: str) -> Effect:
     reads = verb in _READ and not words & (_EXECUTE - {"code", "command", "script", "key"})
     if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
         return Effect.READ if not set(found[found.index(verb) + 1 :]) & _CHANGES else Effect.WRITE_SHARED
-    if found and lexicon.singular(found[-1]) in _VIEWS and not words & (_EXECUTE | _CHANGES) and not words & lexicon.VERB_GROUPS.keys() - _NOUNS:
+    if (
+        found
+        and lexicon.singular(found[-1]) in _VIEWS
+        and not words & (_EXECUTE | _CHANGES)
+        and not words & lexicon.VERB_GROUPS.keys() - _NOUNS
+    ):
         return Effect.READ
     if words & _EXECUTE and not words & _PAY:
         return Effect.EXECUTE

@@ -21,8 +21,8 @@ from agent_os.guards.flow import derive, normal, places, references, shapes
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
-from agent_os.guards.flow.pins import Value, contradictions
 from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.pins import Value, contradictions
 from agent_os.guards.flow.scope import Leave
 from agent_os.guards.flow.select import number_of
 
@@ -122,7 +122,11 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             payload.append((pointer, argument, value))
     if leave is not None:
         said = {pointer: value for pointer, _, value, _ in pinned}
-        for pointer in contradictions(leave, pinned):
+
+        def strange(text: str) -> bool:
+            return known.taint.holds(text) and not known.words.names(text) and not known.words.means(text)
+
+        for pointer in contradictions(leave, pinned, strange, spec.effect is Effect.PAY):
             concerns.append(FlowConcern("contradicts_prompt", pointer, "", _quote(said.get(pointer, ""))))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
     concerns += places.concerns_of(known, spec, values, payload, labels, leaves=spec.effect in LEAVING)

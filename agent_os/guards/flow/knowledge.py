@@ -19,9 +19,9 @@ from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
 from agent_os.guards.flow.days import days_in
 from agent_os.guards.flow.evidence import Entry, Evidence, scalar_text, trusted
 from agent_os.guards.flow.handles import Filled
+from agent_os.guards.flow.naming import name_words, profile
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References
-from agent_os.guards.flow.naming import name_words, profile
 from agent_os.guards.flow.scope import Scope
 from agent_os.guards.flow.secrets import SecretIndex
 from agent_os.guards.flow.select import number_of

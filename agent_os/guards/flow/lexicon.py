@@ -242,9 +242,12 @@ def base_form(word: str, ending: str) -> str:
 
 
 RECEIVED: Final[dict[str, str]] = {
-    "message": "send", "mail": "email", "email": "email", "reply": "reply", "answer": "reply", "note": "send", "reminder": "remind",
-    "refund": "refund", "money": "refund", "invitation": "invite", "invite": "invite", "access": "grant", "notification": "notify",
-    "copy": "send", "update": "inform", "word": "tell", "link": "send", "confirmation": "confirm", "summary": "send", "call": "tell",
+    "message": "send", "mail": "email", "email": "email", "reply": "reply", "answer": "reply", "note": "send",
+    "reminder": "remind",
+    "refund": "refund", "money": "refund", "invitation": "invite", "invite": "invite", "access": "grant",
+    "notification": "notify",
+    "copy": "send", "update": "inform", "word": "tell", "link": "send", "confirmation": "confirm",
+    "summary": "send", "call": "tell",
 }  # fmt: skip
 """What somebody is to get -> the verb that it means (`I'd like her to get a message`)."""
 

@@ -55,7 +55,12 @@ def profile(spec: ToolSpec) -> Profile:
 
 @lru_cache(maxsize=4096)
 def _profile(
-    name: str, own_verbs: tuple[str, ...], own_objects: tuple[str, ...], arguments: tuple[str, ...], pays: bool, sends: bool
+    name: str,
+    own_verbs: tuple[str, ...],
+    own_objects: tuple[str, ...],
+    arguments: tuple[str, ...],
+    pays: bool,
+    sends: bool,
 ) -> Profile:
     space, named = _parts(name)
     verbs = set(own_verbs) or _verbs_of(named)
@@ -63,17 +68,25 @@ def _profile(
     groups = {group for verb in leading for group in lexicon.tool_groups(verb)} - {"read"}
     if not pays:
         groups.discard("pay")
-    if sends and _MESSAGES & {lexicon.singular(word) for word in (*named, *own_objects)}:
+    if (
+        sends
+        and verbs <= GENERIC | {"leave"}
+        and _MESSAGES & {lexicon.singular(word) for word in (*named, *own_objects)}
+    ):
         groups.add("send")  # `add_comment`: who asks for an answer there asks for this
     words = set(own_objects)
     if not words:
         light = _LIGHT & set(named[:1])  # a light word is one where the name begins with it: `issue_refund`
-        light |= {word for word in named[-1:] if word in _LIGHT and named[0] in verbs and named[0] in lexicon.OBJECT_GROUPS}
+        light |= {
+            word for word in named[-1:] if word in _LIGHT and named[0] in verbs and named[0] in lexicon.OBJECT_GROUPS
+        }
         words = {lexicon.singular(word) for word in named if word not in verbs | FILLERS | light}
         if named and named[0] not in verbs and not _groups_of(words):
             words -= {lexicon.singular(named[0])}  # `dms_share`, `ads_budget_update`
         if not words:
-            words = _groups_of({lexicon.singular(word) for word in space}) and {lexicon.singular(word) for word in space}
+            words = _groups_of({lexicon.singular(word) for word in space}) and {
+                lexicon.singular(word) for word in space
+            }
         if not words:
             words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - FILLERS
             words = {word for word in words if word in lexicon.OBJECT_GROUPS} | {VAGUE}
@@ -97,7 +110,9 @@ def _verbs_of(named: list[str]) -> set[str]:
     plain = [word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS]
     if not plain and len(known) > 1 and known[0] in _HOLDERS and known[-1] == bare[-1]:
         known = known[-1:]
-    joined = [word for before, word in itertools.pairwise(bare) if before in ("or", "and") and word in lexicon.VERB_GROUPS]
+    joined = [
+        word for before, word in itertools.pairwise(bare) if before in ("or", "and") and word in lexicon.VERB_GROUPS
+    ]
     verbs = set((plain or known or [word for word in named if word in _DECIDING] or named)[:1])
     if verbs & GENERIC:
         verbs |= _COMMERCIAL & set(named)

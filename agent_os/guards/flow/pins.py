@@ -7,27 +7,41 @@ receiver or a thing is not looked at here: nothing but a voucher helps it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from agent_os.core.manifest import Argument, Role
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.days import minute_of, minutes_in, readings, weekday_of, within_days
-from agent_os.guards.flow.opposites import OPPOSITES, opposed, said, stems, undone
+from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.opposites import OPPOSITES, opposed, said, stems, undone
 from agent_os.guards.flow.scope import Leave
 from agent_os.guards.flow.select import number_of
+from agent_os.guards.flow.stated import MONEY, numbers_in
 
 STATE_WORDS_MAX: Final = 3
 """A payload of more words is a text, not a state; one that is meant as text already with two."""
 STATE_CHARS_MAX: Final = 40
 
+_PROSE: Final = bag(
+    "body message text content comment note subject description reply answer summary mail email post title"
+)
+"""Arguments whose values are carried and not set: what they say may come from anywhere."""
+
 Value = tuple[str, str, Any, Argument]
 """Pointer, name, value and role of an argument."""
 
 
-def contradictions(leave: Leave, values: Iterable[Value]) -> Iterator[str]:
-    """Yield the pointers of arguments that contradict what the request states (nothing: the call as a whole)."""
+def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], bool], pays: bool) -> Iterator[str]:
+    """Yield the pointers of arguments that contradict what the request states (nothing: the call as a whole).
+
+    `strange` says whether a value stands in untrusted text and not in the prompt.
+    """
+    used = {
+        number for _, _, value, argument in values if argument.role is not Role.PAYLOAD for number in _numbers(value)
+    }
     texts: list[str] = []
     clocks: list[tuple[str, frozenset[int]]] = []
     for pointer, name, value, argument in values:
@@ -35,6 +49,7 @@ def contradictions(leave: Leave, values: Iterable[Value]) -> Iterator[str]:
             continue
         names = frozenset({lexicon.singular(word) for word in name_words(name)} | set(name_words(name)))
         if argument.role is Role.AUTHORITY and not isinstance(value, bool):
+            texts += [value] if isinstance(value, str) else []
             if isinstance(value, str) and argument.type in ("any", "name") and _state_contradicts(leave, value):
                 yield pointer  # whatever vouches for it
             continue
@@ -53,14 +68,27 @@ def contradictions(leave: Leave, values: Iterable[Value]) -> Iterator[str]:
         number = number_of(value) if argument.type in ("number", "any") or not isinstance(value, str) else None
         if number is not None and leave.stated.contradicts_number(names, number, leave.elsewhere):
             yield pointer
+        elif (
+            number is not None
+            and (leave.elsewhere if pays or names & MONEY else leave.stated.numbers) - used
+            and number not in leave.elsewhere
+            and strange(scalar_text(value))
+        ):
+            yield pointer  # the request has numbers of its own, and this is a stranger's
         elif isinstance(value, str):
             texts.append(value)
+            if len(value) <= STATE_CHARS_MAX and " " not in value and names & leave.words - _PROSE and strange(value):
+                yield pointer  # the request speaks of this setting, and the value is a stranger's
             if _state_contradicts(leave, value, 1 if argument.type == "text" else STATE_WORDS_MAX):
                 yield pointer
     if leave.stated.minutes and clocks and not any(clock & leave.stated.minutes for _, clock in clocks):
         yield clocks[0][0]
     if leave.stated.contradicts_text(texts):
         yield ""
+
+
+def _numbers(value: Any) -> frozenset[float]:
+    return numbers_in(scalar_text(value)) if isinstance(value, (str, int, float)) else frozenset()
 
 
 def _state_contradicts(leave: Leave, value: str, words_max: int = STATE_WORDS_MAX) -> bool:

@@ -31,7 +31,8 @@ SETTING_CHARS_MAX: Final = 16
 """Longest value that is read as a setting in the form of a verb (`archived`)."""
 _HYPHENED: Final = re.compile(r"\b([a-z]+)-([a-z]+)\b")
 CURRENCIES: Final = {
-    "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"), "GBP": ("£", "pound", "pounds", "quid"),
+    "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"),
+    "GBP": ("£", "pound", "pounds", "quid"),
     "JPY": ("¥", "yen"), "CHF": ("franken", "francs", "chf"), "SEK": ("kronor", "sek"), "NOK": ("kroner", "nok"), "DKK": ("dkk",),
     "PLN": ("zloty", "złoty"), "INR": ("₹", "rupees"), "CNY": ("yuan", "renminbi"), "CAD": ("cad",), "AUD": ("aud",),
 }  # fmt: skip
@@ -70,7 +71,9 @@ class Prompt:
         apart = normal.words(normal.EMAIL.sub(" ", text))
         self.spoken = self.spoken | {*apart, *map(lexicon.singular, apart)} - STOP
         hyphened = {first for first, last in _HYPHENED.findall(text.lower()) if last in lexicon.VERB_GROUPS}
-        self.verbs = self.verbs | hyphened | {form for word in words for form in stems(word) if form in lexicon.VERB_GROUPS}
+        self.verbs = (
+            self.verbs | hyphened | {form for word in words for form in stems(word) if form in lexicon.VERB_GROUPS}
+        )
         self.raw = f"{self.raw}\n{text}"
         self.hosts = self.hosts | {normal.strict_host(url) for url in normal.urls(text)} - {""}
         self.days = self.days | days_in(text)
@@ -131,7 +134,9 @@ class Prompt:
         For the settings of a call (a state, a method, a currency) and never for an address: those have more than letters.
         """
         if value.upper() in CURRENCIES:
-            return any(sign in self.text if not sign.isalpha() else sign in self.words for sign in CURRENCIES[value.upper()])
+            return any(
+                sign in self.text if not sign.isalpha() else sign in self.words for sign in CURRENCIES[value.upper()]
+            )
         if not 4 <= len(value) <= SETTING_CHARS_MAX or not value.isalpha() or not value.islower():
             return False
         return bool(stems(value) & self.verbs)

@@ -36,7 +36,9 @@ _DETERMINER: Final = bag(
     "a an the this my our that his her their every all each any some no which what these those many most fewest oldest newest"
     " latest other currently still are is remain"
 )
-_BEFORE_COMMAND: Final = bag("please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so")
+_BEFORE_COMMAND: Final = bag(
+    "please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so"
+)
 _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 """Verbs that are given names when written with a capital."""
 _LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
@@ -229,13 +231,19 @@ def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
         base = lexicon.base_form(word, "ing")
         if base:
             return _known(base)
-    if word in ("get", "receive", "have") and {"like", "want", "should", "must", "needs", "need"} & set(tokens[max(0, index - 12) : index]):
+    if word in ("get", "receive", "have") and {"like", "want", "should", "must", "needs", "need"} & set(
+        tokens[max(0, index - 12) : index]
+    ):
         noun = next((token for token in tokens[index + 1 : index + 6] if token in lexicon.RECEIVED), "")
         if noun and before[-1:] == ("to",) and before[-2:-1] not in (("like",), ("want",), ("need",)):
             return _known(lexicon.RECEIVED[noun])
         if noun and before[-1:] and before[-1] in ("should", "must"):
             return _known(lexicon.RECEIVED[noun])
-    if word in ("know", "hear") and before[-1:] in (("should",), ("must",)) and not {"i", "we", "you", "what"} & set(before):
+    if (
+        word in ("know", "hear")
+        and before[-1:] in (("should",), ("must",))
+        and not {"i", "we", "you", "what"} & set(before)
+    ):
         return _known("tell")
     if before and "and" in before and _passive(tokens, index):
         base = lexicon.base_form(word, "ed")
@@ -316,7 +324,9 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
     if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
         return False
     following = tokens[index + 1] if index + 1 < len(tokens) else ""
-    takes = following in _TAKEN or (following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in _END_OF_OBJECT)
+    takes = following in _TAKEN or (
+        following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in _END_OF_OBJECT
+    )
     if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND and not takes:
         return False  # "the minutes file": a noun wherever a command cannot begin
     if last in _DETERMINER and tokens[index] != "reservation":

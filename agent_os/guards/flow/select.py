@@ -23,7 +23,10 @@ _NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za
 DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _PRICES: Final = bag("price cost fee rate amount total fare charge rent")
-_TIMES: Final = bag("added placed opened posted published at_ begin begins booked filed date time timestamp created updated modified start end at day when sent received due")
+_TIMES: Final = bag(
+    "added placed opened posted published begin begins booked filed date time timestamp"
+    " created updated modified start end at day when sent received due"
+)
 _SPANS: Final = bag("eta duration lead time days hours minutes delivery transit length")
 _IN_TIME: Final = bag("latest newest oldest earliest soonest nearest first newer older later earlier sooner")
 _SCORES: Final = bag("rating score stars rank review ratings")

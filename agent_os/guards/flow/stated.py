@@ -24,7 +24,18 @@ _LITERAL_WORDS_MIN: Final = 3
 _WORDS_OF: Final = {
     word: number
     for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-} | {"dozen": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "hundred": 100}
+} | {
+    "half": 0.5,
+    "dozen": 12,
+    "fifteen": 15,
+    "twenty": 20,
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "hundred": 100,
+}
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}:\d{2}|\b(?:19|20)\d\d\b|\d{1,2}\.\d{1,2}\.")
 _FIRST_SENTENCE: Final = re.compile(r"(?<=[.!?])\s")
 _QUANTITY: Final = re.compile(
     r"(?<![\w#/:.@-])([$€£¥])?\s?(\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|(?:" + "|".join(_WORDS_OF) + r")\b)"
@@ -51,10 +62,13 @@ _ARGUMENT_DIMENSIONS: Final = {
     "people": bag("guest people person party adult seat attendee size headcount participant guests adults seats"),
     "count": bag("quantity qty count number copy copies unit units share shares amount items num pieces"),
 }
+MONEY: Final = _ARGUMENT_DIMENSIONS["money"] - {"value", "limit", "cap"}
+"""Words in the names of arguments that are sums of money: any number of the prompt may be meant by them."""
 _COMPUTES: Final = bag(
-    "by each per apiece half double twice triple split difference remaining rest average more less extra another additional"
+    "by each per apiece double twice triple split difference remaining rest average more less extra another additional"
     " about around roughly approximately approx ca further respectively"
 )
+_HALF: Final = re.compile(r"\bhalf (?:of|the|as)\b", re.I)
 _AT_MOST: Final = bag("under below max maximum within most than")
 _AT_LEAST: Final = bag("over above least minimum")
 _OPEN_TIME: Final = re.compile(
@@ -118,6 +132,8 @@ class Stated:
     weekdays: frozenset[int] = frozenset()
     minutes: frozenset[int] = frozenset()
     quantities: tuple[Quantity, ...] = ()
+    numbers: frozenset[float] = frozenset()
+    """Every number in it, whatever it measures or names."""
     literals: tuple[str, ...] = ()
     """Texts given word by word as what is to be carried."""
 
@@ -155,7 +171,8 @@ def stated_in(sentence: str) -> Stated:
         days,
         frozenset() if days or loose else frozenset(WEEKDAYS[word] for word in words & WEEKDAYS.keys()),
         frozenset() if loose else minutes_in(sentence),
-        () if words & _COMPUTES else tuple(_quantities(sentence)),
+        () if words & _COMPUTES or _HALF.search(sentence) else tuple(_quantities(sentence)),
+        numbers_in(_DATE.sub(" ", sentence)) if not words & _COMPUTES else frozenset(),
     )
 
 
@@ -177,6 +194,9 @@ def together(found: Iterable[Stated]) -> Stated:
         frozenset(day for part in parts for day in part.weekdays),
         frozenset(minute for part in parts for minute in part.minutes),
         () if open_number else tuple(quantity for part in parts for quantity in part.quantities),
+        frozenset()
+        if any(not part.numbers for part in parts)
+        else frozenset(n for part in parts for n in part.numbers),
         () if open_text else tuple(literal for part in parts for literal in part.literals),
     )
 
@@ -236,11 +256,11 @@ def _measures(quantity: Quantity, names: frozenset[str]) -> bool:
 def _agrees(quantity: Quantity, value: float) -> bool:
     if quantity.bound:
         return value <= quantity.number if quantity.bound == "most" else value >= quantity.number
-    return any(
-        abs(value - stated) <= 1e-6 * max(1.0, abs(stated))
-        for ratio in _RATIOS.get(quantity.dimension, (1.0,))
-        for stated in (quantity.number * ratio, quantity.number / ratio)
-    )
+    ratios = _RATIOS.get(quantity.dimension, (1.0,))
+    spellings = [quantity.number * ratio for ratio in ratios]
+    if quantity.dimension != "money":  # money is also given in its hundredth part, and never in hundreds
+        spellings += [quantity.number / ratio for ratio in ratios]
+    return any(abs(value - stated) <= 1e-6 * max(1.0, abs(stated)) for stated in spellings)
 
 
 def literals(sentence: str, quoted: list[str]) -> list[tuple[int, str]]:
