@@ -2,7 +2,8 @@
 
 Implements `core.ports.ToolRegistry` and the effector of `tool.call`. Pure but for calling the tools themselves; opens
 nothing. Threats: a caller that says which tool it is (identity comes from here alone); a second tool registered under
-a known name; arguments of a shape that the tool never declared; a tool that returns more than anyone can carry.
+a known name; arguments of a shape that the tool never declared (its schema is a stranger's: `policy/shapes.py`); a tool that
+returns more than anyone can carry.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Outcome, Permit, RegisteredTool
+from agent_os.policy.shapes import Shape, ShapeError
 
 TOOLS_MAX: Final = 4096
 VALIDATORS_KEPT: Final = 1_024
@@ -35,7 +37,7 @@ class Entry:
 
     tool: RegisteredTool
     run: Run
-    check: Any
+    check: Shape | None
 
 
 class Toolbox:
@@ -101,7 +103,7 @@ class Toolbox:
         entry = self._entry(f"{server}/{tool}" if server else tool)
         if entry.check is None:
             return
-        problems = sorted(entry.check.iter_errors(dict(args)), key=lambda problem: list(map(str, problem.path)))
+        problems = entry.check.problems(dict(args))
         if problems:
             said = "; ".join(_said(problem) for problem in problems[:SCHEMA_ERRORS_SHOWN])
             raise ActionError(said, field="args", hint=f"see the schema of {tool}")
@@ -157,24 +159,19 @@ def _hash_code(code: CodeType, digest: Any) -> None:
             digest.update(repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant).encode())
 
 
-def _validator(spec: ToolSpec) -> Any:
+def _validator(spec: ToolSpec) -> Shape | None:
     if spec.input_schema is None:
         return None
     return _compiled(spec.name, canonical.json_bytes(spec.input_schema))
 
 
 @lru_cache(VALIDATORS_KEPT)
-def _compiled(name: str, schema: bytes) -> Any:
+def _compiled(name: str, schema: bytes) -> Shape:
     """Return the validator of a schema, checked once: checking takes milliseconds, and every session registers tools."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 40 ms, and not every runtime has tools
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
-
-    given = json.loads(schema)
     try:
-        Draft202012Validator.check_schema(given)
-    except SchemaError as error:
-        raise ActionError(f"is no JSON Schema: {error.validator}", field=f"{name}.input_schema") from None
-    return Draft202012Validator(given)
+        return Shape(json.loads(schema))
+    except ShapeError as error:
+        raise ActionError(str(error), field=f"{name}.input_schema") from None
 
 
 def _said(problem: Any) -> str:

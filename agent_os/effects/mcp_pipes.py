@@ -1,7 +1,7 @@
 """The pipes to a tool server in its sandbox: bytes out in order, bytes in as they come, its stderr kept by its end.
 
-Knows no protocol. Threat: a server that reads nothing (what waits to be written stays ours, bounded by what callers send),
-that writes to stderr without end (only the last part is kept), or that goes away in the middle of a line.
+Knows no protocol. Threat: a server that reads nothing (what waits to be written has a bound), that writes to stderr without
+end (only the last part is kept), or that goes away in the middle of a line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 STDERR_BYTES_KEPT: Final = 20_000
 PIECE_BYTES: Final = 1 << 16
+PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class ServerPipes:
@@ -48,7 +49,10 @@ class ServerPipes:
         self._loop.add_reader(self._errors, self._said)
 
     def write(self, data: bytes) -> None:
-        """Send bytes after those that wait."""
+        """Send bytes after those that wait; a server that does not take them is ended."""
+        if len(self._pending) + len(data) > PENDING_BYTES_MAX:
+            self._on_end("the tool server does not read what it is sent")
+            return
         self._pending += data
         self._flush()
 

@@ -22,6 +22,9 @@ LINE_BYTES_MAX: Final = 8 * 1024 * 1024
 TOOLS_MAX: Final = 512
 PAGES_MAX: Final = 64
 NAME_CHARS_MAX: Final = 128
+REQUESTS_MAX: Final = 10_000
+"""Requests of its own that a server may send on one connection; each is refused."""
+ID_CHARS_MAX: Final = 200
 TEXT_CHARS_MAX: Final = 20_000
 """Of a tool's description; longer ones are refused, not cut: what is pinned is what is shown."""
 
@@ -63,6 +66,7 @@ class Client:
         self._buffer = bytearray()
         self.refusals: list[bytes] = []
         """Answers to requests of the server, to be sent back."""
+        self._refused = 0
         self.list_changed = False
         """Whether the server announced another list of tools."""
 
@@ -119,6 +123,9 @@ class Client:
         number = form.get("id")
         if "method" in form:
             if number is not None:
+                self._refused += 1
+                if self._refused > REQUESTS_MAX or len(str(number)[: ID_CHARS_MAX + 1]) > ID_CHARS_MAX:
+                    raise EffectError("the tool server asks too much of its client")
                 refusal = {"code": -32601, "message": "not offered by this client"}
                 self.refusals.append(_line({"jsonrpc": "2.0", "id": number, "error": refusal}))
             elif form["method"] == "notifications/tools/list_changed":

@@ -62,7 +62,7 @@ class SandboxedTransport:
                     future.set_result(answer)
         except EffectError as error:
             self._fail(str(error))
-        while self._client.refusals:
+        while self._client.refusals and not self._failure:
             self._pipes.write(self._client.refusals.pop(0))
 
     def _fail(self, why: str) -> None:
