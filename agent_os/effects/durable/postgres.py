@@ -33,6 +33,8 @@ RETRIES: Final = 5
 RETRY_SECONDS: Final = 0.1
 """Before the second try; each later one waits twice as long."""
 STATEMENT_SECONDS: Final = 30
+SILENT_SECONDS: Final = 5
+"""A transaction whose client says nothing for so long is undone by the server: a worker that froze holds no locks."""
 ANSWER_SECONDS: Final = 60.0
 """How long anybody waits for the server, tries and all."""
 FATE_SECONDS: Final = 20.0
@@ -86,7 +88,7 @@ class PostgresDatabase:
     def open(self) -> PostgresDatabase:
         """Connect, create the tables, learn the server's clock. Raises EffectError, MissingPartError."""
         psycopg = _psycopg()
-        options = f"-c statement_timeout={STATEMENT_SECONDS * 1000}"
+        options = f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={SILENT_SECONDS}s"
         if self._space:
             options += f" -c search_path={self._space}"
         for number in range(CONNECTIONS):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,36 @@ def test_workers_whose_connections_are_cut(shared: Site, wire: Wire) -> None:
         assert "interrupted" not in steps, f"seed {seed}: {task.id}"
     reader = open_audit(environment=shared.environment)
     assert all(reader.report(writer).ok for writer in reader.writers())
+
+
+HOLDER = """
+import sys, time
+from agent_os.effects.durable.postgres import PostgresDatabase
+database = PostgresDatabase(sys.argv[1], "CREATE TABLE IF NOT EXISTS kept(n INTEGER)").open()
+database.run_sync(lambda session: session.execute("INSERT INTO kept VALUES(1)").rowcount)
+def hold(session):
+    session.execute("UPDATE kept SET n=2")
+    print("holds", flush=True)
+    time.sleep(600)
+database.run_sync(hold)
+"""
+
+
+async def test_a_frozen_transaction_holds_nobody_up(shared: Site) -> None:
+    """A process that freezes within a transaction loses its locks: what waits for its row goes on, and its change is undone."""
+    program = [sys.executable, "-c", HOLDER, shared.tasks]
+    holder = await asyncio.create_subprocess_exec(*program, stdout=subprocess.PIPE, env=shared.environment)
+    database = await asyncio.to_thread(PostgresDatabase(shared.tasks, "").open)
+    try:
+        assert holder.stdout is not None
+        assert await holder.stdout.readline() == b"holds\n"
+        holder.send_signal(signal.SIGSTOP)
+        changed = await database.run(lambda session: session.execute("UPDATE kept SET n=n+10").rowcount)
+        assert (changed, await _kept(database)) == (1, [11])
+    finally:
+        holder.kill()
+        await holder.wait()
+        await asyncio.to_thread(database.close)
 
 
 async def _lag(seconds: float) -> float:
