@@ -10,43 +10,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
 from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pending
-from agent_os.core.task import HELD, TaskParked, TaskStopped
+from agent_os.core.task import HELD, REPEATABLE, TaskParked, TaskStopped
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body
 from agent_os.monitor.naming import canonical_action
 from agent_os.monitor.stopping import stopped
 
-REPEATABLE: Final = "r:"
-"""Prefix of keys whose effect may be done again when it was interrupted."""
 _AGAIN: Final = frozenset({"fs.read", "fs.list", "memory.read", "model.call", "agent.spawn"})
 """Kinds that may be done again: reads, and a child, whose row has one id however often it is stored."""
 
 REFUSED: Final = "refused-by-person"
 """Outcome of an effect that a person did not allow."""
 
-Fence = Callable[[], Awaitable[None]]
-"""Raises FencedError or TaskStopped unless this run may still act."""
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How a run learns that it may still act. Each raises FencedError or TaskStopped when it may not."""
+
+    check: Callable[[], Awaitable[None]]
+    """Now, as the ledger has it."""
+    confirm: Callable[[str], Awaitable[None]]
+    """Once more for an effect under this key, if its claim is older than a lease can be sure of."""
+    policy: Callable[[], Awaitable[None]]
+    """Puts the policy in force that holds now."""
 
 
 class TaskMonitor(Monitor):
     """A monitor for one run of one task. Bind it with `bind` before anything is performed."""
 
     _task_id = ""
-    _task_fence: Fence | None = None
+    _task_lease: Lease | None = None
     _task_counts: dict[str, int]
     _task_refused: Approval | None = None
     _task_active = 0
     _task_quiet: asyncio.Event
 
-    def bind(self, task: str, fence: Fence, refused: Approval | None = None) -> TaskMonitor:
+    def bind(self, task: str, lease: Lease, refused: Approval | None = None) -> TaskMonitor:
         """Make this the monitor of a run of `task`; `refused` is the ask it waited for, if that was not approved."""
-        self._task_id, self._task_fence, self._task_counts, self._task_refused = task, fence, {}, refused
+        self._task_id, self._task_lease, self._task_counts, self._task_refused = task, lease, {}, refused
         self._task_active, self._task_quiet = 0, asyncio.Event()
         return self
 
@@ -59,6 +67,8 @@ class TaskMonitor(Monitor):
         stated: Mapping[str, Any] | None = None,
     ) -> Outcome | Pending:
         """Do one action under a key of its own. Raises TaskParked for an ask that nobody answered, besides the rest."""
+        if self._task_lease is not None:
+            await self._task_lease.policy()
         final = canonical_action(action, self.session, self.ports.links)
         name = self._task_key(final, key)
         describe = getattr(self.ports.outcomes, "describe", None)
@@ -100,8 +110,7 @@ class TaskMonitor(Monitor):
         self, action: Action | Mapping[str, Any], *, stated: Mapping[str, Any] | None = None, key: str = ""
     ) -> Admission:
         """Open the door for an effect that streams: it has no record to return, so only the fence holds it."""
-        if self._task_fence is not None:
-            await self._task_fence()
+        await self._task_holds()
         return await super().admit(action, stated=stated, key=key)
 
     def _go_on(self, action: Action, reference: str) -> None:
@@ -114,9 +123,18 @@ class TaskMonitor(Monitor):
         self, action: Action, *, stated: Mapping[str, Any] | None = None, count: int
     ) -> Sequence[Admission] | None:
         """Open the door for several effects that stream, behind the fence."""
-        if self._task_fence is not None:
-            await self._task_fence()
+        await self._task_holds()
         return await super().admit_alike(action, stated=stated, count=count)
+
+    async def _task_holds(self) -> None:
+        if self._task_lease is not None:
+            await self._task_lease.policy()
+            await self._task_lease.check()
+
+    async def _confirm(self, key: str) -> None:
+        """A run that stood still between its claim and its effect (a frozen process, a slow disk) looks at its lease again."""
+        if self._task_lease is not None:
+            await self._task_lease.confirm(key)
 
     def _scoped(self, key: str) -> str:
         """Return the key as it is: it names the task, and a task has one principal for good."""

@@ -22,6 +22,8 @@ ATTEMPTS_MAX: Final = 10
 """Starts of one task that lead nowhere before it becomes a dead letter: what kills its worker is not started for ever."""
 INPUT_BYTES_MAX: Final = 1 << 20
 DEFAULT_QUEUE: Final = "default"
+REPEATABLE: Final = "r:"
+"""How the keys of effects begin that may be done again when they were interrupted."""
 
 
 class TaskState(enum.StrEnum):

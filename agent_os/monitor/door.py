@@ -263,19 +263,25 @@ class Monitor:
             taken = await self._reserve(judged, reference)
             if discharge.grants or discharge.edit:
                 await self._spend(judged, reference, taken, discharge)
-            return await self._intend(judged, reference, taken, key, discharge)
+            admission = await self._intend(judged, reference, taken, key, discharge)
+            await self._confirm(key)
+            return admission
         except DeniedError:
             if store is not None:
                 await store.release(key)
             raise
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or no longer to be done: whatever it is, nothing was begun
+            self._flights.pop(reference, None)
             await asyncio.shield(self._abandon(judged, reference, taken, discharge, key))
             raise
+
+    async def _confirm(self, key: str) -> None:
+        """Raise if what was admitted may no longer happen; asked when nothing but the effect is left to do."""
 
     async def _abandon(
         self, judged: Judged, reference: str, taken: reserving.Amounts | None, discharge: Discharge, key: str
     ) -> None:
-        """Undo an admission that its caller gave up before its effect began: nothing is used, the key is free."""
+        """Undo an admission whose effect was not begun: nothing is used, the key is free."""
         if taken is not None:
             await reserving.give_back(self._ports, self.session, judged, reference, taken)
         await discharge.unspend()

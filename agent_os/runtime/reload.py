@@ -88,10 +88,10 @@ def reload_policy(system: AgentOS, candidate: Policy | Source) -> Rollout:
 
 async def watch_policy(system: AgentOS, source: Source, tell: Tell, *, seconds: float = WATCH_SECONDS) -> None:
     """Reload whenever a file of the policy changes, until cancelled; every change and refusal is told."""
-    before = _stamps(system.monitor.policy)
+    before = stamps_of(system.monitor.policy)
     while True:
         await asyncio.sleep(seconds)
-        now = _stamps(system.monitor.policy)
+        now = stamps_of(system.monitor.policy)
         if now == before:
             continue
         before = now
@@ -103,11 +103,11 @@ async def watch_policy(system: AgentOS, source: Source, tell: Tell, *, seconds: 
         except AgentOSError as error:
             told = PolicyError(str(error))
         else:
-            before = _stamps(system.monitor.policy)
+            before = stamps_of(system.monitor.policy)
         tell(told)
 
 
-def _stamps(policy: Policy) -> dict[str, tuple[int, int]]:
+def stamps_of(policy: Policy) -> dict[str, tuple[int, int]]:
     """Return when each file of a policy was last changed, and its size; a file that is gone has none."""
     found: dict[str, tuple[int, int]] = {}
     for layer in policy.layers:

@@ -49,6 +49,8 @@ ANSWERS_SECONDS: Final = 2.0
 KILL_SECONDS: Final = 0.7
 """How long a program that was killed may take to end; then its task is over, and it is fenced."""
 HANDOVER_SECONDS: Final = 5.0
+"""At an orderly end: how long effects under way may take to end, and then what was cut off."""
+HANDOVER_LOOK_SECONDS: Final = 0.02
 
 Program = Callable[[Task], Awaitable[Any]]
 """Runs a task to its result (plain JSON). Raises TaskParked, TaskWaits, TaskStopped, FencedError, or an error that fails
@@ -61,7 +63,10 @@ _log = logging.getLogger("agent_os.durable")
 
 
 class DurableEngine:
-    """One worker of the task engine; `open` it, `close` it. `lock` is the file that only one process may hold (SQLite)."""
+    """One worker of the task engine; `open` it, `close` it. `lock` is the file that only one process may hold (SQLite).
+
+    `busy` says of a task that runs here whether an effect of it is under way.
+    """
 
     def __init__(
         self,
@@ -71,12 +76,14 @@ class DurableEngine:
         answered: Answered,
         lock: Path | None = None,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
+        busy: Callable[[str], bool] = lambda task: False,
         concurrency: int = CONCURRENCY,
         lease_seconds: float = LEASE_SECONDS,
         stopped: Callable[[], Stops] = lambda: NONE,
     ) -> None:
         self._stopped = stopped
         self._ledger, self._program, self._answered, self._lock_path = ledger, program, answered, lock
+        self._busy, self.leaving = busy, False
         self._queues, self._concurrency, self._lease = tuple(queues), concurrency, lease_seconds
         self.worker = f"wrk_{secrets.token_hex(8)}"
         self._leases, self._dispatch = Leases(ledger), Dispatch(ledger, self.worker, queues)
@@ -110,15 +117,12 @@ class DurableEngine:
         return self
 
     async def close(self) -> None:
-        """End in good order: what runs is handed back to the queue."""
+        """End in good order: what runs is handed back to the queue, effects under way as far as they end in time."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
-        for task_id in list(self._running):
-            self._interrupt(task_id, "handover")
-        if self._runs:
-            await asyncio.wait(self._runs, timeout=HANDOVER_SECONDS)
+        await self._hand_over()
         self._closing.set()
         if self._heart is not None:
             await asyncio.to_thread(self._heart.join)
@@ -126,6 +130,19 @@ class DurableEngine:
         with contextlib.suppress(AgentOSError):
             await self._leases.leave(self.worker)
         self._let_go()
+
+    async def _hand_over(self) -> None:
+        """End what runs where nothing is cut in two: no effect begins any more, one under way may end."""
+        self.leaving, loop = True, asyncio.get_running_loop()
+        until = loop.time() + HANDOVER_SECONDS
+        while self._runs:
+            late = loop.time() >= until
+            for task_id in list(self._running):
+                if late or not self._busy(task_id):
+                    self._interrupt(task_id, "handover")
+            await asyncio.wait(self._runs, timeout=HANDOVER_SECONDS if late else HANDOVER_LOOK_SECONDS)
+            if late:
+                return
 
     def _let_go(self) -> None:
         if self._lock >= 0:

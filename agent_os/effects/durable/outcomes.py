@@ -8,12 +8,14 @@ taken over only for an effect that may be repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, EffectError
+from agent_os.core.errors import ActionError, AgentOSError, EffectError
 from agent_os.core.ports import Outcome
-from agent_os.core.task import FencedError, Task, TaskStep, TaskStopped
+from agent_os.core.task import REPEATABLE, FencedError, Task, TaskStep, TaskStopped
+from agent_os.effects.clock import passed
 from agent_os.effects.durable.dispatch import EACH, Limit, limits_of
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.schema import HELD
@@ -23,17 +25,25 @@ TURN_SECONDS: Final = 0.05
 """Between two looks whether a tool that is limited has room."""
 TURN_WAIT_SECONDS: Final = 300.0
 """How long an effect waits for a tool that is limited before it fails."""
+CONFIRM_SECONDS: Final = 0.5
+"""An effect that begins later than this after its claim looks at the ledger again."""
+CANCELLED: Final = "cancelled"
+"""Outcome of an effect whose caller was cancelled in the middle of it."""
 _DONE: Final = "done"
 
 
 class FencedOutcomes:
     """The outcomes as the run of `task` with its token sees them."""
 
-    def __init__(self, ledger: Ledger, task: Task) -> None:
-        self._ledger, self._task = ledger, task
+    def __init__(self, ledger: Ledger, task: Task, leaving: Callable[[], bool] = lambda: False) -> None:
+        self._ledger, self._task, self._leaving = ledger, task, leaving
+        self.under_way: set[str] = set()
+        """Keys that this run has claimed and that have no outcome yet."""
         self._what: dict[str, str] = {}
         self._known: dict[str, str] | None = {} if task.token == 1 else None
         """Recorded outcomes by key, sealed: none at a task's first start, read once at a later one."""
+        self._sure: dict[str, float] = {}
+        """When this run was last known to be the task's, by the key that was claimed then (empty: no key)."""
 
     def describe(self, key: str, what: str) -> None:
         """Say what a key is for (a kind, a tool's name): it is shown with the task's steps, and limited by it."""
@@ -50,15 +60,17 @@ class FencedOutcomes:
     async def claim(self, key: str, action_digest: str) -> Outcome | None:
         """Claim a key for this run: None means go ahead, an Outcome that it was done before.
 
-        A key that begins with `r:` is of an effect that may be repeated. A tool of which as many run as may waits here.
+        A key that begins with REPEATABLE is of an effect that may be repeated. A tool of which as many run as may waits here.
 
         Raises FencedError when the task was taken over, TaskStopped when it is to stop, ActionError when the key belongs to
         another action, EffectError when it is in progress or was interrupted and may not be repeated.
         """
         if not key or len(key) > KEY_CHARS_MAX:
             raise ActionError(f"must have 1 to {KEY_CHARS_MAX} characters", field="key")
+        if self._leaving():
+            raise TaskStopped("handover")
         task, token = self._task.id, self._task.token
-        repeatable, what = key.startswith("r:"), self._what.pop(key, "")
+        repeatable, what = key.startswith(REPEATABLE), self._what.pop(key, "")
 
         def work(session: Any) -> tuple[str, str]:
             stopped = self._ledger.fence(session, task, token)
@@ -87,13 +99,16 @@ class FencedOutcomes:
             session.execute("UPDATE agentos_outcome SET token=?, at=? WHERE key=?", (token, now, key))
             return "claimed", ""
 
-        answer, detail = await self._ledger.storage.run(work)
-        waited = 0.0
+        answer, detail, waited = "full", "", 0.0
         while answer == "full" and waited < TURN_WAIT_SECONDS:
-            await asyncio.sleep(TURN_SECONDS)
+            if waited:
+                await asyncio.sleep(TURN_SECONDS)
+            sure = passed()
+            answer, detail = await self._claimed(key, work)
             waited += TURN_SECONDS
-            answer, detail = await self._ledger.storage.run(work)
         if answer == "claimed":
+            self._sure[key] = sure
+            self.under_way.add(key)
             return None
         if answer == _DONE:
             return self._open(key, detail)
@@ -108,6 +123,17 @@ class FencedOutcomes:
         if answer == "running":
             raise EffectError(f"in progress: key {key} is being carried out")
         raise EffectError(f"interrupted: key {key} was begun by a run that ended; it may have happened")
+
+    async def _claimed(self, key: str, work: Callable[[Any], tuple[str, str]]) -> tuple[str, str]:
+        """Claim in a transaction; a caller that is cancelled meanwhile leaves no claim behind."""
+        writing = asyncio.ensure_future(self._ledger.storage.run(work))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            with suppress(AgentOSError):
+                if (await writing)[0] == "claimed":
+                    await self.release(key)
+            raise
 
     def _room(self, session: Any, what: str) -> bool:
         """Return whether one more call of a tool may begin, over all workers; within a transaction."""
@@ -129,9 +155,16 @@ class FencedOutcomes:
         since = self._ledger.now() - limit.seconds
         return not limit.starts or bool(session.execute(begun, (what, since)).fetchone()[0] < limit.starts)
 
+    async def confirm(self, key: str) -> None:
+        """Raise FencedError or TaskStopped unless the claim under `key` (empty: the last check) is fresh, or still holds."""
+        sure = self._sure.pop(key, None) if key else self._sure.get("")
+        if sure is None or passed() - sure > CONFIRM_SECONDS:
+            await self.check()
+
     async def check(self) -> None:
         """Raise FencedError or TaskStopped unless this run may still act."""
         task, token = self._task.id, self._task.token
+        self._sure[""] = passed()
         stopped = await self._ledger.storage.run(lambda session: self._ledger.fence(session, task, token))
         if stopped == "fenced":
             raise FencedError(f"task {task} was taken over: this run of it may do nothing more")
@@ -139,7 +172,20 @@ class FencedOutcomes:
             raise TaskStopped(stopped)
 
     async def record(self, key: str, outcome: Outcome) -> None:
-        """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten."""
+        """Store the outcome of this run's claim; the first one stays, a later run's claim is not overwritten.
+
+        An effect that was cut off has none: one that may be repeated is free again, another one is interrupted.
+        """
+        try:
+            if outcome.error == CANCELLED:
+                if key.startswith(REPEATABLE):
+                    await self.release(key)
+                return
+            await self._record(key, outcome)
+        finally:
+            self.under_way.discard(key)
+
+    async def _record(self, key: str, outcome: Outcome) -> None:
         sealed = self._ledger.cipher.seal(outcome_bytes(outcome), b"outcome " + key.encode()).hex()
         if outcome.memo and ("value" in outcome.memo or "held" in outcome.memo):
             sealed = HELD + sealed
@@ -158,6 +204,7 @@ class FencedOutcomes:
 
     async def release(self, key: str) -> None:
         """Give back a claim of this run under which nothing was done."""
+        self.under_way.discard(key)
         task, token = self._task.id, self._task.token
         sql = "DELETE FROM agentos_outcome WHERE key=? AND task=? AND token=? AND value=''"
         await self._ledger.write(sql, key, task, token)

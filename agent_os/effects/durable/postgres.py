@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from agent_os.core.errors import AgentOSError, EffectError, MissingPartError
+from agent_os.effects.clock import passed
 
 T = TypeVar("T")
 Work = Callable[[Any], T]
@@ -106,15 +107,15 @@ class PostgresDatabase:
 
     def learn_clock(self) -> None:
         """Learn the server's clock anew; blocks. Raises EffectError."""
-        before = _passed()
+        before = passed()
         (server,) = self.read(
             lambda session: session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
         )
-        self._began = server - (before + _passed()) / 2
+        self._began = server - (before + passed()) / 2
 
     def now(self) -> float:
         """Return the server's time: leases of several machines are judged by one clock, whatever is done to this one's."""
-        return self._began + _passed()
+        return self._began + passed()
 
     def close(self) -> None:
         """Finish what is queued and close every connection."""
@@ -357,11 +358,6 @@ def _psycopg() -> Any:
     except ImportError:
         raise MissingPartError("PostgreSQL (psycopg)", "durable") from None
     return psycopg
-
-
-def _passed() -> float:
-    """Return seconds since the machine started, those asleep too: no jump of its wall clock moves a lease."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _first_line(error: Exception) -> str:

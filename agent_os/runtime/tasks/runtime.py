@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
-from agent_os.agents.task_monitor import AnsweredApprovals, TaskMonitor
+from agent_os.agents.task_monitor import AnsweredApprovals, Lease, TaskMonitor
 from agent_os.core.action import Action, TaskSchedule
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError, PolicyError
@@ -35,14 +35,13 @@ from agent_os.effects.durable.postgres import PostgresDatabase
 from agent_os.effects.durable.schedules import Scheduler, Schedules
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.database import Database
+from agent_os.monitor import Monitor
 from agent_os.policy import Policy, decide
 from agent_os.runtime import compose as composing
-from agent_os.runtime.agent_terms import agent_policy
 from agent_os.runtime.loop import LoopThread
-from agent_os.runtime.policies import load_policy
-from agent_os.runtime.rights import narrowed
 from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import open_state
+from agent_os.runtime.tasks.in_force import InForce, TaskPolicies, narrow
 from agent_os.runtime.tasks.opening import open_ledger
 from agent_os.runtime.tasks.programs import PROGRAMS, Program
 from agent_os.runtime.tasks.session import TaskSession
@@ -50,9 +49,6 @@ from agent_os.runtime.tasks.session import TaskSession
 WRITER: Final = "tasks"
 FILE_THREADS: Final = 16
 """Threads of a worker for its tasks' files."""
-POLICY_SECONDS: Final = 1.0
-"""A policy file is read again for a run that begins later than this after it was read."""
-POLICIES_KEPT: Final = 256
 
 
 class ScheduleDoor:
@@ -60,8 +56,8 @@ class ScheduleDoor:
 
     kinds = frozenset({"task.schedule"})
 
-    def __init__(self, schedules: Schedules, task: Task, policy: Policy) -> None:
-        self._schedules, self._task, self._policy = schedules, task, policy
+    def __init__(self, schedules: Schedules, task: Task, monitor: Monitor) -> None:
+        self._schedules, self._task, self._monitor = schedules, task, monitor
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Create, pause, resume or remove a schedule; only those of the same user are there to be changed."""
@@ -69,7 +65,7 @@ class ScheduleDoor:
             raise EffectError(f"{action.kind} is no schedule")
         task, owner = self._task, action.principal
         if action.operation == "create":
-            schedule, most = terms_of(self._policy).agreed(
+            schedule, most = terms_of(self._monitor.policy).agreed(
                 {
                     "name": action.name,
                     "when": action.when,
@@ -117,7 +113,8 @@ class TaskRuntime:
         self._ids = RandomIds()
         self._listeners: list[Listener] = []
         self._threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="task-files")
-        self._policies: dict[tuple[tuple[str, ...], str], tuple[float, Policy]] = {}
+        self._policies = TaskPolicies()
+        self._outcomes: dict[str, FencedOutcomes] = {}
 
     async def open(self) -> TaskRuntime:
         """Open everything and start to work. Raises EffectError, MissingPartError, IntegrityError."""
@@ -147,7 +144,7 @@ class TaskRuntime:
         if self._concurrency is not None:
             extra["concurrency"] = self._concurrency
         self.engine = DurableEngine(
-            self.ledger, self._run, answered=self._answered, queues=self._queues, lease_seconds=self._lease,
+            self.ledger, self._run, answered=self._answered, busy=self._busy, queues=self._queues, lease_seconds=self._lease,
             lock=None if shared else self.state.path / "tasks.lock", stopped=stops.current, **extra,
         )  # fmt: skip
         self.schedules = Schedules(self.ledger, self._limits, stops.current)
@@ -183,6 +180,10 @@ class TaskRuntime:
         self.ledger.storage.close()
         self.state.close()
 
+    def _busy(self, task: str) -> bool:
+        outcomes = self._outcomes.get(task)
+        return outcomes is not None and bool(outcomes.under_way)
+
     async def _answered(self, waiting: Sequence[str]) -> Sequence[str]:
         """Return which of these asks nobody waits for any more."""
         open_asks = await self.state.stores.approvals.waiting_ids()
@@ -195,7 +196,7 @@ class TaskRuntime:
         program = self._programs.get(task.program)
         if program is None:
             raise ActionError(f"no program is called {task.program!r}", field="program")
-        policy = await self._policy(task)
+        policy = await self._policies.of(task)
         principal = replace(task.principal, session=task.id)
         stop = self.state.stores.stops.current().holding(principal, task.lineage)
         if stop is not None:
@@ -203,7 +204,7 @@ class TaskRuntime:
         composition = composing.wire(
             policy, principal, task.workspace, self.state, self._ids, None, run=task.root, threads=self._threads
         )
-        outcomes = FencedOutcomes(self.ledger, task)
+        outcomes = self._outcomes[task.id] = FencedOutcomes(self.ledger, task, lambda: self.engine.leaving)
         try:
             session = await self._session(task, composition, outcomes)
             if task.schedule and not task.parent:
@@ -214,28 +215,26 @@ class TaskRuntime:
                 await _if_fenced(error, outcomes)
                 raise
         finally:
+            if self._outcomes.get(task.id) is outcomes:
+                del self._outcomes[task.id]
             composition.monitor.session.ended = True  # nothing this run left behind may act any more
             await composition.aclose_run()
 
     async def _session(self, task: Task, composition: composing.Composition, outcomes: FencedOutcomes) -> TaskSession:
         """Return the session of a run: its door has the rights of the task, as they are now."""
         inner, refused, policy = composition.monitor, await self._refused(task), composition.monitor.policy
-        effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task, policy)}
+        effectors = {**inner.ports.effectors, "task.schedule": ScheduleDoor(self.schedules, task, inner)}
         ports = replace(inner.ports, outcomes=outcomes, effectors=effectors)
         if refused is not None:
             answered: Any = AnsweredApprovals(self.state.stores.approvals, refused)
             ports = replace(ports, approvals=answered)
         inner.session.lineage = task.lineage
-        held = task.rights.capabilities
-        if held is not None:
-            named = {name for each in held if each.verb == "tool.call" for name in each.scope or ()}
-            inner.session.capabilities = narrowed(
-                policy, task.rights.role, held, workspace=task.workspace, tools=composition.toolbox.names() | named
-            )
         if task.lineage or task.rights.limits:
             inner.session.allowance = LedgerAllowance(self.ledger, task)
         monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
-        monitor.bind(task.id, outcomes.check, refused)
+        narrow(monitor, composition, task)
+        policies = InForce(self._policies, task, composition, monitor)
+        monitor.bind(task.id, Lease(outcomes.check, outcomes.confirm, policies), refused)
         loop, family = LoopThread(asyncio.get_running_loop()), Family(self.ledger, task)
         session = TaskSession(task, monitor, composition.toolbox, loop, task.workspace, family)
         if task.rights.knowledge is not None:
@@ -295,25 +294,9 @@ class TaskRuntime:
     async def _limits(self, schedule: Schedule) -> Mapping[str, float]:
         """Return what a run of a schedule may use now; a policy that does not load fails the run when it begins."""
         try:
-            return terms_of(await self._policy(schedule)).within(schedule.limits)
+            return terms_of(await self._policies.of(schedule)).within(schedule.limits)
         except PolicyError:
             return schedule.limits
-
-    async def _policy(self, task: Task | Schedule) -> Policy:
-        """Return the policy in force for a task: its files as they were read at most POLICY_SECONDS ago."""
-        model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
-        now, held = time.monotonic(), self._policies.get((task.policies, model))
-        if held is not None and now - held[0] < POLICY_SECONDS:
-            return held[1]
-        policy = await asyncio.to_thread(_load, task.policies, model)
-        if len(self._policies) >= POLICIES_KEPT:
-            self._policies.clear()
-        self._policies[task.policies, model] = (now, policy)
-        return policy
-
-
-def _load(policies: Sequence[str], model: str) -> Policy:
-    return agent_policy((), model) if model else load_policy(list(policies) or ["pack:baseline"])
 
 
 def _calm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:

@@ -68,23 +68,6 @@ def test_another_worker_takes_over_while_it_lives(shared: Site) -> None:
     assert shared.repeated() == {}
 
 
-def test_a_frozen_worker_that_thaws_is_fenced(shared: Site) -> None:
-    """SIGSTOP past the lease: another one takes over, and what thaws does nothing more and says that it was fenced."""
-    (task,) = shared.submit(shared.request("naps", id="tsk_1", count=60))
-    frozen = shared.start(1.5)
-    shared.wait_for_lines(5)
-    frozen.send_signal(signal.SIGSTOP)
-    shared.start(1.5)
-    time.sleep(2.5)
-    taken = shared.wait_for_lines(12)
-    frozen.send_signal(signal.SIGCONT)
-    assert frozen.stdout is not None
-    assert frozen.stdout.readline().strip() == "fenced"
-    (ended,) = shared.wait([task.id])
-    assert shared.repeated() == {}, taken
-    assert ended.state in (TaskState.DONE, TaskState.FAILED)
-
-
 def test_a_second_process_on_one_sqlite_file_is_refused(site: Site) -> None:
     """SQLite means one process: a second worker says so and ends."""
     site.start(2.0)

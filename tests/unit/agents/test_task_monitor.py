@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent_os.agents.task_monitor import TaskMonitor
 from agent_os.monitor import Monitor
 
-MEANT = {"perform", "admit", "admit_alike", "_scoped", "_go_on"}
+MEANT = {"perform", "admit", "admit_alike", "_confirm", "_scoped", "_go_on"}
 """What the subclass is there to replace."""
 
 

@@ -1,0 +1,100 @@
+"""Which policy is in force for a task, at its start and at each of its effects.
+
+Policy files are read again when they changed, looked at every POLICY_SECONDS at most; a run goes on under what they say
+now, its rights narrowed by it. A file that does not load ends no run and loosens nothing: what was in force stays, and the
+next run fails. Threat: a right that was taken away and holds on in a task that runs for days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agent_os.agents.task_monitor import TaskMonitor
+from agent_os.core.errors import AgentOSError
+from agent_os.core.schedule import Schedule
+from agent_os.core.task import Task
+from agent_os.policy import Policy
+from agent_os.runtime.agent_terms import agent_policy
+from agent_os.runtime.compose import Composition, needs_of
+from agent_os.runtime.policies import load_policy
+from agent_os.runtime.reload import stamps_of
+from agent_os.runtime.rights import narrowed
+
+POLICY_SECONDS: Final = 1.0
+"""A policy that was looked at so lately is not looked at again."""
+POLICIES_KEPT: Final = 256
+_log = logging.getLogger("agent_os.durable")
+
+
+@dataclass(slots=True)
+class _Held:
+    policy: Policy
+    stamps: Mapping[str, tuple[int, int]]
+    looked: float
+
+
+class TaskPolicies:
+    """The policies of one worker's tasks, by their files."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[tuple[str, ...], str], _Held] = {}
+
+    async def of(self, task: Task | Schedule) -> Policy:
+        """Return the policy of a task's files as they stood at most POLICY_SECONDS ago. Raises PolicyError."""
+        model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
+        name = (tuple(task.policies), model)
+        now, held = time.monotonic(), self._held.get(name)
+        if held is not None:
+            if now - held.looked < POLICY_SECONDS:
+                return held.policy
+            held.looked = now
+            if await asyncio.to_thread(stamps_of, held.policy) == held.stamps:
+                return held.policy
+        policy, stamps = await asyncio.to_thread(_load, *name)
+        if len(self._held) >= POLICIES_KEPT:
+            self._held.clear()
+        self._held[name] = _Held(policy, stamps, now)
+        return policy
+
+
+def _load(policies: Sequence[str], model: str) -> tuple[Policy, Mapping[str, tuple[int, int]]]:
+    policy = agent_policy((), model) if model else load_policy(list(policies) or ["pack:baseline"])
+    return policy, stamps_of(policy)
+
+
+class InForce:
+    """Keeps the door of one run under the policy that is in force: call it before an effect."""
+
+    def __init__(self, policies: TaskPolicies, task: Task, composition: Composition, monitor: TaskMonitor) -> None:
+        self._policies, self._task, self._composition, self._monitor = policies, task, composition, monitor
+
+    async def __call__(self) -> None:
+        """Put the policy in force whose files changed meanwhile; one that does not load changes nothing."""
+        try:
+            policy = await self._policies.of(self._task)
+        except AgentOSError as error:
+            _log.error("policy of %s, the one before stays in force: %s", self._task.id, error)
+            return
+        monitor, composition = self._monitor, self._composition
+        if policy is monitor.policy or policy.digest == monitor.policy.digest:
+            return
+        composition.reload(policy)
+        made = {"rego": composition.rego, "detector": composition.monitor.ports.detector}
+        monitor.reload(policy, needs_of(policy), made)
+        narrow(monitor, composition, self._task)
+
+
+def narrow(monitor: TaskMonitor, composition: Composition, task: Task) -> None:
+    """Give a sub-agent's run what it was given, as far as the policy in force still has it."""
+    held = task.rights.capabilities
+    if held is None:
+        return
+    named = {name for each in held if each.verb == "tool.call" for name in each.scope or ()}
+    monitor.session.capabilities = narrowed(
+        monitor.policy, task.rights.role, held, workspace=task.workspace, tools=composition.toolbox.names() | named
+    )
