@@ -198,13 +198,13 @@ def role_capabilities(
     """
     found: list[Capability] = []
     for verb, patterns in _patterns(role).items():
-        if verb == "tool.call" or (verb == "model.call" and role.models is not None):
+        if verb == "model.call" and (role.models is None or "*" in patterns):  # every one, named in the policy or not
+            found.append(Capability(verb))
+            continue
+        if verb in ("tool.call", "model.call"):
             known = tools if verb == "tool.call" else models
             matches = compile_any(patterns)
             scope = {name for name in known if matches(name)} | {name for name in patterns if "*" not in name}
-        elif verb == "model.call":
-            found.append(Capability(verb))
-            continue
         elif verb.startswith("fs."):
             scope = {folder_of(path, workspace) for path in patterns}
         elif verb.startswith("net."):

@@ -28,11 +28,13 @@ from agent_os.policy import Policy
 from agent_os.runtime.guarded import guarded, value_of
 from agent_os.runtime.loop import LoopThread
 from agent_os.runtime.policies import load_policy, policy_names
+from agent_os.runtime.roles import Roles
 
 if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
     from agent_os.core.schedule import Schedule
     from agent_os.runtime.compose import Composition
+    from agent_os.runtime.spawn import Family
     from agent_os.runtime.stopping import SessionStops
     from agent_os.runtime.tasks.handle import TaskHandle
     from agent_os.runtime.tasks.runtime import TaskRuntime
@@ -57,7 +59,8 @@ class AgentOS:
         self._options = dict(options)
         self._loop: LoopThread | None = None
         self._composition: Composition | None = None
-        self._family: Any = None
+        self._family: Family | None = None
+        self.roles = Roles(self)
         self._tasks: SessionTasks | None = None
         self._prompts: list[str] = []
 
@@ -124,6 +127,7 @@ class AgentOS:
         self._composition = None
 
     async def _aclose(self, composition: Composition) -> None:
+        await self.roles.end()
         if self._tasks is not None:
             self._tasks.close()
         await composition.aclose()
@@ -137,6 +141,20 @@ class AgentOS:
         if self._composition is None:
             raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
         return self._composition
+
+    @property
+    def composition(self) -> Composition:
+        """What this open session is made of (for the runtime's own rooms)."""
+        return self._open()
+
+    @property
+    def family(self) -> Family:
+        """Every agent below one root, this session's sub-agents among them."""
+        if self._family is None:
+            from agent_os.runtime.spawn import Family  # noqa: PLC0415 - only sessions with sub-agents pay for it
+
+            self._family = Family()
+        return self._family
 
     @property
     def loop(self) -> LoopThread:
@@ -296,16 +314,15 @@ class AgentOS:
         capabilities: Sequence[Mapping[str, Any]] | None,
         budgets: Mapping[str, float] | None,
     ) -> Any:
-        from agent_os.runtime.spawn import Family, run_child  # noqa: PLC0415 - only sessions with sub-agents pay for it
+        from agent_os.runtime.spawn import run_child  # noqa: PLC0415 - only sessions with sub-agents pay for it
 
-        self._family = self._family or Family()
         composition = self._open()
         wire: dict[str, Any] = {"kind": "agent.spawn", "role": role, "task": task, "budgets": dict(budgets or {})}
         if capabilities is not None:
             wire["capabilities"] = [dict(each) for each in capabilities]
 
         async def start(action: Action) -> Any:
-            return await run_child(self, composition, action, run, self._family)
+            return await run_child(self, composition, action, run, self.family)
 
         return value_of(await self.monitor.perform(wire, body=start))["result"]
 

@@ -23,7 +23,7 @@ from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action, AgentSpawn
 from agent_os.core.canonical import json_value
 from agent_os.core.decision import Decision, Verdict
-from agent_os.core.errors import AgentOSError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError
 from agent_os.core.ports import Outcome
 from agent_os.core.principal import Capability
 from agent_os.monitor import Monitor
@@ -92,9 +92,48 @@ async def run_child(parent: Parent, composition: Composition, action: Action, ru
     finally:
         child_session.ended = True
         session.children -= 1
+        await child.roles.end()
         await servers.aclose()
     used = {unit: amount for unit, amount in allowance.used.items() if unit != "seconds"}
     return Outcome({"agent": name, "result": json_value(value, field="result")}, usage=used)
+
+
+def role_session(parent: Parent, composition: Composition, role: str, family: Family) -> Any:
+    """Return the session of every sub-agent of one role that a framework starts by itself (deepagents' `task`).
+
+    It holds what the role has in every policy file and the parent holds, with one allowance for all of them; a role that no
+    file has holds nothing. Labels are the parent's own, both ways: the framework hands texts over past any door of ours. Each
+    start is an `agent.spawn` of its own besides. End it with `end_role`.
+    """
+    monitor = composition.monitor
+    policy, session = monitor.policy, monitor.session
+    sections = [section for section, _, _ in policy.sections("agents")]
+    held = session.allowance
+    if held is not None and not isinstance(held, Allowance):
+        raise EffectError("the children of a task are tasks: use its session's spawn")
+    start = AgentSpawn(role=role, task="", principal=monitor.principal)
+    try:
+        capabilities = granted(policy, monitor, start, composition.toolbox.names())
+    except ActionError:
+        capabilities = ()
+    allowance = Allowance(limits_of(sections, start), held)
+    own = Session(session.principal, session.workspace, session.flow, session.privacy, allowance=allowance)
+    child_monitor, toolbox = _child_monitor(composition, f"{role}-0", capabilities, own)
+    servers = composition.servers.branch(Caller(child_monitor.principal, capabilities, child_monitor), toolbox)
+    return parent.as_child(replace(composition, monitor=child_monitor, toolbox=toolbox, servers=servers), family)
+
+
+async def end_role(composition: Composition) -> None:
+    """End the session of a role: whatever its sub-agents left behind may act no more."""
+    composition.monitor.session.ended = True
+    await composition.servers.aclose()
+
+
+def count_start(composition: Composition, family: Family) -> None:
+    """Count one sub-agent that a framework starts by itself. Raises DeniedError past the total."""
+    policy = composition.monitor.policy
+    _bounded(policy, composition.monitor.session, family, [section for section, _, _ in policy.sections("agents")])
+    family.started += 1
 
 
 def _bounded(policy: Policy, session: Session, family: Family, sections: list[Agents]) -> None:

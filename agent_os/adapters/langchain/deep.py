@@ -1,10 +1,10 @@
 """deepagents under the monitor: its sub-agents are governed, and what cannot be governed is refused.
 
 deepagents builds sub-agents of its own, and the one it adds by itself (`general-purpose`) and any spec without a
-`middleware` run their tools past the middleware of the agent that started them (measured). So every spec gets governed
-tools, a governed model and the session's middleware, the automatic one is replaced by a governed spec of the same
-name, and a compiled or remote sub-agent, into which nothing can be put, is refused, as are backends that reach the
-host.
+`middleware` run their tools past the middleware of the agent that started them (measured). So every spec gets tools, a model
+and a middleware of a session narrowed to the role of its name (`agents.roles`), the automatic one is replaced by such a spec,
+and a compiled or remote sub-agent, into which nothing can be put, is refused, as are backends that reach the host. Threat: a
+sub-agent that does what its role may not, because its parent may (law 11).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.adapters.langchain.middleware import AgentOSMiddleware
-from agent_os.adapters.langchain.model import govern_model
+from agent_os.adapters.langchain.model import GovernedModel, govern_model
 from agent_os.adapters.langchain.session import Session
-from agent_os.adapters.langchain.tools import wrap_tools
+from agent_os.adapters.langchain.tools import GovernedTool, builtin_tools, wrap_tools
 from agent_os.core.errors import ActionError, MissingPartError
 from agent_os.core.manifest import ToolSpec
 
@@ -27,41 +27,74 @@ _IN_MEMORY: Final = ("StateBackend", "StoreBackend")
 def govern_subagents(
     session: Session, subagents: Iterable[Mapping[str, Any]], *, tools: Sequence[Any], model: Any = None
 ) -> list[dict[str, Any]]:
-    """Return sub-agent specs of deepagents with governed tools, models and middleware.
+    """Return sub-agent specs of deepagents, each governed with the rights of the role of its name in the policy's `agents:`.
 
-    `tools` are the (governed) tools of a spec that names none; a `general-purpose` spec is added where none is given.
-    Raises ActionError for compiled and remote sub-agents, into which no guard can be put.
+    `tools` are the (governed) tools of a spec that names none; a `general-purpose` spec is added where none is given. Tools
+    that a role does not hold are left out. Raises ActionError for compiled and remote sub-agents, into which no guard can be
+    put, and inside a durable task, whose sub-agents are tasks.
     """
-    governed = []
-    for given in subagents:
-        spec = dict(given)
-        name = str(spec.get("name", ""))
-        if "runnable" in spec or "graph_id" in spec or "url" in spec:
-            raise ActionError(
-                "is compiled or remote, so its tools would run past the guard",
-                field=f"subagents.{name}",
-                hint="give its name, description, system_prompt and tools instead",
-            )
-        if spec.get("mode") == "fork":
-            raise ActionError("forks its parent's conversation", field=f"subagents.{name}.mode")
-        own = spec.get("tools")
-        spec["tools"] = list(tools) if own is None else wrap_tools(session, own)
-        if spec.get("model") is not None or model is not None:
-            spec["model"] = govern_model(session, spec.get("model") or model)
-        spec["middleware"] = [*spec.get("middleware", []), AgentOSMiddleware(session, prompt=False)]
-        governed.append(spec)
-    if not any(spec["name"] == GENERAL_PURPOSE for spec in governed):
-        spec = {
-            "name": GENERAL_PURPOSE,
-            "description": "An agent for tasks of several steps, with the same tools and the same policy.",
-            "system_prompt": "Carry out the task you are given with your tools and report what you found.",
-            "tools": list(tools),
-            "middleware": [AgentOSMiddleware(session, prompt=False)],
-        }
-        if model is not None:
-            spec["model"] = govern_model(session, model)
-        governed.append(spec)
-    return governed
+    specs = [_refused_unless_open(dict(given)) for given in subagents]
+    if not any(spec["name"] == GENERAL_PURPOSE for spec in specs):
+        specs.append(
+            {
+                "name": GENERAL_PURPOSE,
+                "description": "An agent for tasks of several steps, with a part of the same tools.",
+                "system_prompt": "Carry out the task you are given with your tools and report what you found.",
+            }
+        )
+    return [_governed(session, spec, tools, model) for spec in specs]
+
+
+def _refused_unless_open(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec into which a guard can be put. Raises ActionError."""
+    name = spec.get("name")
+    if not isinstance(name, str) or not name:
+        raise ActionError("needs a name, which is its role in the policy", field="subagents.name")
+    if "runnable" in spec or "graph_id" in spec or "url" in spec:
+        raise ActionError(
+            "is compiled or remote, so its tools would run past the guard",
+            field=f"subagents.{name}",
+            hint="give its name, description, system_prompt and tools instead",
+        )
+    if spec.get("mode") == "fork":
+        raise ActionError("forks its parent's conversation", field=f"subagents.{name}.mode")
+    return spec
+
+
+def _governed(session: Session, spec: dict[str, Any], tools: Sequence[Any], model: Any) -> dict[str, Any]:
+    """Return a spec whose tools, model and middleware go through the door of a session narrowed to its role."""
+    roles: Any = getattr(session, "roles", None)
+    if roles is None:
+        raise ActionError(
+            "cannot be narrowed to its role inside a task",
+            field=f"subagents.{spec['name']}",
+            hint="start sub-agents with the task session's spawn, or the tool `delegate`",
+        )
+    child: Session = roles.of(spec["name"])
+    own = spec.get("tools")
+    bare = [_bare(tool) for tool in (tools if own is None else own)]
+    named = [tool for tool in bare if isinstance(tool, str)]
+    offered = wrap_tools(child, [tool for tool in bare if not isinstance(tool, str)])
+    offered += builtin_tools(child, named) if named else []
+    spec["tools"] = [tool for tool in offered if isinstance(tool, dict) or _holds(child, tool.name)]
+    chosen = spec.get("model") or model
+    if chosen is not None:
+        governed = isinstance(chosen, GovernedModel)
+        spec["model"] = chosen.model_copy(update={"session": child}) if governed else govern_model(child, chosen)
+    spec["middleware"] = [*spec.get("middleware", []), AgentOSMiddleware(child, prompt=False)]
+    return spec
+
+
+def _bare(tool: Any) -> Any:
+    """Return what a session governs anew: the tool inside a governed one; the session's own tools by their name."""
+    if isinstance(tool, GovernedTool):
+        return tool.name if tool.inner is None else tool.inner
+    return tool
+
+
+def _holds(session: Session, name: str) -> bool:
+    held = session.monitor.session.capabilities
+    return held is None or any(each.covers("tool.call", name) for each in held)
 
 
 def governed_deep_agent(

@@ -203,11 +203,23 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         """Count a sub-agent among the session's children while it works."""
         own = self._session.monitor.session
         started = isinstance(final, AgentSpawn)
+        if isinstance(final, AgentSpawn):
+            self._count(final.role)
         own.children += started
         try:
             yield
         finally:
             own.children -= started
+
+    def _count(self, role: str) -> None:
+        """Count a sub-agent; one that nobody governed is not started: its own tools would run past the guard."""
+        roles: Any = getattr(self._session, "roles", None)
+        if roles is None or role not in roles:
+            raise ActionError(
+                "the sub-agent is not governed, so its tools would run past the guard", field=f"subagents.{role}",
+                hint="build the agent with governed_deep_agent, or its specs with govern_subagents",
+            )  # fmt: skip
+        roles.count()
 
     def _action(self, request: ToolCallRequest) -> ToolCall | AgentSpawn:
         """Return the `tool.call` of a tool nobody wrapped, registered as the worst case; of deepagents' `task`, which starts
