@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from agent_os.cli.approvals_show import echo_in_full
+
 if TYPE_CHECKING:
     from agent_os.core.ports import Approval
     from agent_os.runtime.agent import Heard
@@ -66,10 +68,8 @@ def _always(approval: Approval) -> tuple[bool, str, str]:
 
 def _at_the_terminal(approval: Approval) -> tuple[bool, str, str] | None:
     typer.echo("")
-    typer.echo(f"The agent asks: {approval.reason}", err=True)
-    for name, value in approval.preview.items():
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        typer.echo(f"  {name}: {_printable(shown)[:1000]}", err=True)
+    typer.echo("The agent asks:", err=True)
+    echo_in_full(approval, error=True)
     try:
         answered = typer.prompt("Allow exactly this once? (yes/no/later)", default="later", err=True)
     except typer.Abort:

@@ -18,6 +18,31 @@ if TYPE_CHECKING:
 
 WIDE: Final = 12
 LINES_SHOWN_MAX: Final = 400
+SAID: Final = {
+    "authority_from_untrusted": "! stands in text that anybody could have written",
+    "authority_of_unknown_origin": "! nobody vouches for it: not the task, no trusted record",
+    "effect_beyond_scope": "the task does not ask for this effect",
+    "repeats_beyond_scope": "the task asks for this effect fewer times",
+    "contradicts_prompt": "! the task says otherwise",
+    "secrets_to_untrusted": "! holds a guarded value, and nobody vouches for who gets it",
+    "secrets_to_named": "! holds a guarded value",
+    "personal_to_untrusted": "! holds data that its recipient is not to read",
+    "untrusted_url": "! holds a web address that the task does not have",
+    "untrusted_image": "! loads by itself, from an address that the task does not have",
+    "shared_write": "carries text of unknown authors",
+    "invite_write": "! puts text of unknown authors into other people's calendars",
+    "code_from_untrusted": "! is code that the task does not have",
+    "code_write": "! puts text of unknown authors into a file of code",
+    "autorun_write": "! puts text of unknown authors into a file that runs by itself",
+    "policy_write": "! puts text of unknown authors into a policy or into orders for agents",
+    "schedule_write": "! puts text of unknown authors into what runs later",
+    "memory_poisoning": "! has text of unknown authors remembered",
+    "injection_suspected": "a classifier suspects what was read, or could not look at it",
+    "credential_use": "changes credentials after untrusted text was read",
+    "unknown_tool": "nobody described this tool: it is judged by its name",
+}
+"""What a concern of the flow guard says to a person."""
+_NAMES_DETAIL: Final = frozenset({"untrusted_url", "untrusted_image", "injection_suspected"})
 
 
 def in_full(approval: Approval) -> list[tuple[str, str]]:
@@ -27,31 +52,65 @@ def in_full(approval: Approval) -> list[tuple[str, str]]:
 
 def _lines(approval: Approval) -> Iterator[tuple[str, str]]:
     preview = dict(approval.preview)
-    kind = preview.pop("kind", approval.action.get("kind", ""))
-    yield f"{kind}  {preview.pop('target', '')}", "bold"
+    kind, effect = preview.pop("kind", approval.action.get("kind", "")), preview.pop("effect", "")
+    yield f"{kind}  {preview.pop('target', '')}" + (f"  ({effect})" if effect else ""), "bold"
     yield _row("ask", f"{approval.id}, {approval.state}"), "dim"
+    task = preview.pop("task", "")
+    if task:
+        yield _row("the task", f"“{' '.join(task.split())}”"), "green"
     going = preview.pop("destination", "")
     if going:
         yield _row("goes to", going), "cyan"
-    yield from _arguments(preview.pop("arguments", {}), kind)
+    labels, concerns = preview.pop("labels", ()), told_once(preview.pop("provenance", ()))
+    yield from _arguments(preview.pop("arguments", {}), preview.pop("roles", {}), kind, concerns)
     yield from _difference(preview.pop("difference", None))
-    for item in preview.pop("provenance", ()):
-        where = " ".join(part for part in (item.get("argument"), "from", item.get("source") or "unknown text") if part)
-        yield _row("careful", f"{item.get('sink')}: {where} {item.get('detail', '')}".rstrip()), "red"
-        if item.get("quote"):
-            yield _row("", f"“{item['quote']}”"), "red"
-    for label in preview.pop("labels", ()):
-        said = f"{label['argument']}: {label['integrity']}, {label['confidentiality']}"
-        sources = ", ".join(label["sources"])
-        yield _row("label", said + (f", from {sources}" if sources else "")), "magenta"
+    told = {item.get("argument") for item in concerns}
+    for item in concerns:
+        if not item.get("argument"):
+            yield from concern_lines(item)
+    for label in labels:
+        guarded = label["confidentiality"] != "public"
+        if guarded or (not concerns and label["argument"] not in told):
+            said = f"{label['argument']}: {label['integrity']}, {label['confidentiality']}"
+            sources = ", ".join(label["sources"])
+            yield _row("label", said + (f", from {sources}" if sources else "")), "magenta"
     preview.pop("on_timeout", None)
     preview.pop("reason", None)
     for name, value in sorted(preview.items()):
         yield _row(name, _json(value)), ""
     yield _row("asked by", f"{approval.agent} for {approval.requester or '-'} (tenant {approval.tenant})"), ""
-    yield _row("because", approval.reason), "yellow"
+    if not concerns:
+        yield _row("because", approval.reason), "yellow"
     yield _row("rules", " ".join(approval.rules)), ""
     yield from _terms(approval)
+
+
+def told_once(provenance: Any) -> list[Any]:
+    """Return the concerns, one for each thing: an image's address is not told a second time as a mere address."""
+    images = {item.get("detail") for item in provenance if item.get("sink") == "untrusted_image"}
+    return [item for item in provenance if item.get("sink") != "untrusted_url" or item.get("detail") not in images]
+
+
+def concern_lines(item: Any, indent: str = "careful") -> Iterator[tuple[str, str]]:
+    """Return what speaks against a value or a call, and the words that named it where it came from."""
+    sink, detail = str(item.get("sink", "")), str(item.get("detail", ""))
+    said = SAID.get(sink, sink.replace("_", " "))
+    if sink in _NAMES_DETAIL and detail:
+        said = f"{said}: {detail}"
+    source = str(item.get("source", ""))
+    yield _row(indent, f"{said}" + (f", read from {_source(source)}" if source else "")), "red"
+    if item.get("quote"):
+        yield _row("", f"  “{item['quote']}”"), "red"
+
+
+def _source(source: str) -> str:
+    kind, _, name = source.partition(":")
+    return {
+        "file": name,
+        "tool": f"a result of {name}",
+        "host": f"the host {name}",
+        "memory": f"the memory {name}",
+    }.get(kind, source)
 
 
 def _terms(approval: Approval) -> Iterator[tuple[str, str]]:
@@ -73,13 +132,19 @@ def _terms(approval: Approval) -> Iterator[tuple[str, str]]:
     yield _row("unanswered", f"it expires in {left(approval)}, which denies"), "dim"
 
 
-def _arguments(arguments: Any, kind: str) -> Iterator[tuple[str, str]]:
+def _arguments(arguments: Any, roles: Any, kind: str, concerns: list[Any]) -> Iterator[tuple[str, str]]:
+    """Return the arguments: first what decides where the effect goes, each with what speaks against it."""
     given = arguments.get("args", arguments) if kind == "tool.call" and isinstance(arguments, dict) else arguments
     if not isinstance(given, dict):
         yield _row("with", _json(given)), ""
         return
-    for name, value in given.items():
-        yield _row("with", f"{name} = {_json(value)}"), ""
+    for name, value in sorted(given.items(), key=lambda item: roles.get(item[0]) not in ("authority", "handle", None)):
+        carried = roles.get(name) == "payload"
+        yield _row("carries" if carried else "with", f"{name} = {_json(value)}"), ""
+        for item in concerns:
+            pointer = str(item.get("argument", ""))
+            if pointer == f"/{name}" or pointer.startswith(f"/{name}/"):
+                yield from concern_lines(item, "")
 
 
 def _difference(lines: Any) -> Iterator[tuple[str, str]]:
@@ -90,7 +155,7 @@ def _difference(lines: Any) -> Iterator[tuple[str, str]]:
         return
     for line in lines[:LINES_SHOWN_MAX]:
         style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
-        yield " " * WIDE + line, style
+        yield " " * WIDE + line.expandtabs(4), style
     if len(lines) > LINES_SHOWN_MAX:
         yield " " * WIDE + f"… {len(lines) - LINES_SHOWN_MAX} more lines", "dim"
 
@@ -150,12 +215,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def echo_in_full(approval: Approval) -> None:
-    """Print an ask."""
+def echo_in_full(approval: Approval, *, error: bool = False) -> None:
+    """Print an ask, to standard error where that is asked for."""
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, stderr=error)
     for line, style in in_full(approval):
         console.print(Text(line, style=style))
 

@@ -151,7 +151,9 @@ def _chart(rows: list[dict[str, Any]], by: str) -> Any:
         names = [str(row["period"]), *([str(row[by]) or "-"] if by not in ("period", "day") else [])]
         counts = [f"{row[part]:,}" for part in ("calls", "input", "output", "cached", "reasoning")]
         mark = " (estimated in part)" if row["unreported"] else ""
-        table.add_row(*(escape(escaped(name)) for name in names), *counts, _amount(row["usd"]), "█" * into + "▒" * out + mark)
+        table.add_row(
+            *(escape(escaped(name)) for name in names), *counts, _amount(row["usd"]), "█" * into + "▒" * out + mark
+        )
     return table
 
 

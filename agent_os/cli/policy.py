@@ -78,6 +78,7 @@ def replay(
     as_json: bool = JSON,
 ) -> None:
     """Judge recorded tool-call traces: each call knowing the prompt and earlier results alone."""
+    from agent_os.cli.policy_report import replayed_lines  # noqa: PLC0415
     from agent_os.policy.workbench.replay import replay_trace, summarise  # noqa: PLC0415
     from agent_os.runtime.workbench import judging, open_policy, traces_of, watchers  # noqa: PLC0415
 
@@ -87,17 +88,15 @@ def replay(
     root = _workspace(workspace)
     with judging(policy) as judge:
         for given in traces_of(trace, sys.stdin.buffer):
-            result = replay_trace(policy, given, make_watcher=make_watcher, workspace=root, judge=judge)
+            result = replay_trace(
+                policy, given, make_watcher=make_watcher, workspace=root, judge=judge, concerns=not as_json
+            )
             if as_json:
                 _print(result)
                 continue
             results.append(result)
-            for number, decision in enumerate(result["decisions"], 1):
-                if decision["verdict"] != "allow":
-                    where = f"{result['id']} call {number}"
-                    typer.echo(f"{where}: {decision['verdict']} {decision['tool']}: {decision['reason']}")
-            if result.get("error"):
-                typer.echo(f"{result['id']}: {result['error']}")
+            for line in replayed_lines(result, given.get("prompt") if isinstance(given, dict) else None):
+                typer.echo(line)
     if not as_json:
         counts = summarise(results)
         typer.echo(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from agent_os.policy.workbench.diff import Difference
     from agent_os.policy.workbench.explain import Explanation
+
+PROMPT_CHARS: Final = 200
+"""Of a prompt that a replayed trace is told with."""
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -53,3 +58,30 @@ def print_difference(found: Difference) -> None:
     typer.echo(f"{total} of {found.actions} actions change verdict: {kinds}")
     if found.unknown:
         typer.echo(f"{found.unknown} recorded actions are not evaluable (policy: audit.payloads)")
+
+
+def replayed_lines(result: Mapping[str, Any], prompt: Any) -> Iterator[str]:
+    """Yield what a replayed trace is told as: nothing where every call is allowed, else its prompt and its calls, each that is
+    not allowed with its rules and, where the flow guard spoke, each value with what speaks against it.
+    """
+    from agent_os.cli.approvals_show import concern_lines, printable, told_once  # noqa: PLC0415 - only traces that ask
+
+    decisions = result["decisions"]
+    if not result.get("error") and all(each["verdict"] == "allow" for each in decisions):
+        return
+    said = f"  “{' '.join(prompt.split())[:PROMPT_CHARS]}”" if isinstance(prompt, str) and prompt.strip() else ""
+    yield printable(f"{result['id']}{said}")
+    if result.get("error"):
+        yield printable(f"  {result['error']}")
+    for number, decision in enumerate(decisions, 1):
+        rules = f"  by {' '.join(decision['rules'])}" if decision["verdict"] != "allow" and decision["rules"] else ""
+        yield printable(f"  call {number}  {decision['verdict']:<5} {decision['tool']}{rules}")
+        concerns = told_once(decision.get("concerns", ()))
+        if not concerns and decision["verdict"] != "allow":
+            yield printable(f"          {decision['reason']}")
+        for concern in concerns:
+            value = f"{concern['argument']} = {concern['detail']}" if concern["argument"] else ""
+            if value:
+                yield printable(f"          {value}")
+            for line, _ in concern_lines(concern, ""):
+                yield printable(f"          {line.strip().removeprefix('! ')}")

@@ -86,6 +86,8 @@ class Facts:
     context: Label | None = None
     """The join of everything the agent has read so far."""
     flow: tuple[FlowConcern, ...] | None = None
+    task: str = ""
+    """The user's last message, for the person who is asked; no rule reads it. Empty where a privacy router guards content."""
     findings: tuple[Finding, ...] | None = None
     detector_error: str = ""
     budgets: tuple[BudgetLeft, ...] | None = None

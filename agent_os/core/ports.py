@@ -471,6 +471,11 @@ class FlowGuard(Protocol):
         """The messages of the user, oldest first."""
         ...
 
+    @property
+    def task(self) -> str:
+        """The last of them, or nothing."""
+        ...
+
     def untrusted(self, text: str, source: str) -> None:
         """Take text that reaches the model beside the results of actions (a memory, a tool's description, a file name)."""
         ...

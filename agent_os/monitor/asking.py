@@ -1,4 +1,4 @@
-"""Asking a person: what an ask is stored as, on what terms, what the person is shown, and how an answer is recorded.
+"""Asking a person: what an ask is stored as, on what terms, and how an answer is recorded (what is shown: `picture.py`).
 
 How a grant is found and spent is in `discharge.py`. Imports ports only. Threats: an approval that covers more than what was
 shown (the store holds what a lasting answer would cover, computed here from the final action), an approver who is not
@@ -8,28 +8,22 @@ among those every file names, one that hangs or fails (fail closed), an answer t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from agent_os.core.action import Action, ModelCall, ToolCall
+from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Decision, Obligation, Verdict
 from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.facts import Facts
-from agent_os.core.label import Integrity
-from agent_os.core.manifest import Role, ToolSpec
+from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Answer, Approval, Pending
 from agent_os.core.scope import scopes_of
-from agent_os.guards.privacy.preview import pictured
 from agent_os.monitor import record
+from agent_os.monitor.picture import picture
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy
 from agent_os.policy.fingerprint import fingerprint
-
-PREVIEW_SECONDS: Final = 5.0
-"""How long the difference to what is there now may take to make; without it the ask says so."""
-LABELS_SHOWN_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +94,7 @@ async def store(
                 requested_at=now,
                 expires_at=now + terms.seconds,
                 needed=terms.people,
-                preview=await _preview(ports, action, decision, facts),
+                preview=await picture(ports.preview, _spec(ports, action), action, decision, facts),
                 requester=who.user,
                 separate=terms.separate,
                 approvers=terms.approvers,
@@ -211,64 +205,3 @@ def _spec(ports: Ports, action: Action) -> ToolSpec | None:
         return None
     tool = ports.registry.find(action.tool, action.server)
     return tool.spec if tool is not None else None
-
-
-async def _preview(ports: Ports, action: Action, decision: Decision, facts: Facts) -> Mapping[str, Any]:
-    """Return what the person is shown: the effect, where it goes, and where its authority came from; no secret in it."""
-    action = pictured(action, facts.findings)
-    shown: dict[str, Any] = {
-        "kind": action.kind,
-        "target": action.target,
-        "destination": _destination(action, _spec(ports, action)),
-        "arguments": action.arguments,
-        "reason": decision.reason,
-        "on_timeout": "deny",
-        "provenance": [
-            {
-                "sink": item.sink,
-                "argument": item.argument,
-                "source": item.source,
-                "detail": item.detail,
-                "quote": item.quote,
-            }
-            for item in facts.flow or ()
-        ],
-        "labels": [
-            {
-                "argument": pointer or "(all)",
-                "integrity": label.integrity.name.lower(),
-                "confidentiality": label.confidentiality.name.lower(),
-                "sources": list(label.sources),
-            }
-            for pointer, label in list((facts.labels or {}).items())[:LABELS_SHOWN_MAX]
-            if label.integrity is not Integrity.TRUSTED or label.confidentiality or label.sources
-        ],
-    }
-    if ports.preview is not None:
-        try:
-            async with asyncio.timeout(PREVIEW_SECONDS):
-                shown.update(await ports.preview.show(action))
-        except Exception as error:  # a kindness: the exact arguments are shown in any case
-            shown["difference"] = f"cannot be shown: {type(error).__name__}"
-    return shown
-
-
-def _destination(action: Action, spec: ToolSpec | None) -> str:
-    """Say where an effect goes, in one line."""
-    given = action.arguments
-    if isinstance(action, ToolCall):
-        aimed = [
-            f"{name}={value}"
-            for name, value in action.args.items()
-            if isinstance(value, str | int | float) and (spec is None or spec.argument(name).role is Role.AUTHORITY)
-        ]
-        return ", ".join(aimed) or action.target
-    if isinstance(action, ModelCall):
-        return f"{action.provider}/{action.model}" if action.provider else action.model
-    if action.kind == "net.request":
-        return f"{given['method']} {given['scheme']}://{given['host']}:{given['port']}{given['path']}"
-    if action.kind == "message.send":
-        return f"{given['channel']}: {', '.join(given['to'])}"
-    if action.kind == "process.exec":
-        return " ".join(given["argv"])
-    return action.target

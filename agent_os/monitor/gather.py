@@ -80,6 +80,7 @@ async def gather(
         labels=labels,
         context=context,
         flow=flow,
+        task=session.flow.task if session.flow is not None and ports.detector is None else "",
         findings=findings,
         detector_error=error,
         budgets=budgets,

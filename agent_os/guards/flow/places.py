@@ -48,14 +48,14 @@ def concerns_of(
         and (known.argument(spec, name, value).type == "path" or name.lower() in PATH_NAMES)
     ]
     found = [concern for pointer, path in paths if carried for concern in _file(known, pointer, path)]
-    if carried and sinks.is_invitation(spec, frozenset(name.lower() for _, name, value in values if value)):
-        found.append(FlowConcern("invite_write", carried[0][0], "", "goes into other people's calendars"))
+    worded = [pointer for pointer, argument, _ in carried if argument.type in _TEXTS]
+    if worded and sinks.is_invitation(spec, frozenset(name.lower() for _, name, value in values if value)):
+        found.append(FlowConcern("invite_write", worded[0], "", "goes into other people's calendars"))
     if sinks.runs_later(spec) and any(argument.type in _TEXTS for _, argument, _ in untrusted):
         pointer = next(pointer for pointer, argument, _ in untrusted if argument.type in _TEXTS)
         found.append(FlowConcern("schedule_write", pointer, "", "will run later"))
-    remembered = [pointer for pointer, argument, _ in carried if argument.type in _TEXTS]
-    if remembered and sinks.is_memory(spec) and spec.name != "memory.write":
-        found.append(FlowConcern("memory_poisoning", remembered[0], "", "untrusted text is remembered"))
+    if worded and sinks.is_memory(spec) and spec.name != "memory.write":
+        found.append(FlowConcern("memory_poisoning", worded[0], "", "untrusted text is remembered"))
     if leaves or any(sinks.is_shown(path) for _, path in paths):
         for pointer, argument, text in texts:
             if argument.role is Role.PAYLOAD:

@@ -88,6 +88,11 @@ class FlowSession:
         """The messages of the user, oldest first."""
         return tuple(self._known.prompts)
 
+    @property
+    def task(self) -> str:
+        """The last of them, or nothing."""
+        return self._known.prompts[-1] if self._known.prompts else ""
+
     def untrusted(self, text: str, source: str) -> None:
         """Take untrusted text that reaches the model beside results: descriptions, memories, names of files."""
         self._known.untrusted(text, source)

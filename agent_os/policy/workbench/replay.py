@@ -7,7 +7,7 @@ Call i is judged knowing the prompt and the results of the calls before it, noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
 from agent_os.core.action import Action
@@ -44,10 +44,12 @@ def replay_trace(
     make_watcher: MakeWatcher | None = None,
     workspace: str = "/workspace",
     judge: Judge | None = None,
+    concerns: bool = False,
 ) -> dict[str, Any]:
     """Return `{"id": …, "decisions": [{tool, verdict, rules, reason}, …]}` for one trace.
 
-    A trace or call that is malformed is answered with denials that say why.
+    With `concerns` a decision that is no allow also has what the flow guard noticed, values and quotes included. A trace or
+    call that is malformed is answered with denials that say why.
     """
     if not isinstance(trace, Mapping):
         return {"id": None, "decisions": [], "error": "a trace must be an object"}
@@ -66,7 +68,7 @@ def replay_trace(
     head = {key: value for key, value in trace.items() if key != "calls"}
     watcher = make_watcher(head, principal) if make_watcher is not None else None
     for call in calls:
-        result["decisions"].append(_judge_call(policy, call, principal, base, watcher, workspace, judge))
+        result["decisions"].append(_judge_call(policy, call, principal, base, watcher, workspace, judge, concerns))
     return result
 
 
@@ -87,6 +89,7 @@ def _judge_call(
     watcher: Watcher | None,
     workspace: str,
     judge: Judge | None,
+    concerns: bool,
 ) -> dict[str, Any]:
     tool = call.get("tool") if isinstance(call, Mapping) else None
     try:
@@ -118,6 +121,8 @@ def _judge_call(
         answer["advice"] = decision.advice
     if decision.audit_only:
         answer["audit_only"] = list(decision.audit_only)
+    if concerns and not decision.allowed:
+        answer["concerns"] = [asdict(concern) for concern in facts.flow or ()]
     return answer
 
 
