@@ -63,6 +63,7 @@ def _dns_answer(parts: Parts, query: bytes, names: SyntheticNames, agent: str) -
     def noted(name: str, verdict: str) -> None:
         if verdict != "allow":
             parts.flows.counts["denied"] += 1
+            parts.told(f"name {name}: no rule could allow it")
             parts.flows.note("dns", None, agent=agent, name=name, verdict=verdict)
 
     resolvable = (lambda _: True) if parts.observe else parts.rules.resolvable

@@ -159,7 +159,8 @@ class Requests:
 
     def _deny(self, decision: Decision, head: Head, host: str, port: int, *, body_done: bool = False) -> bool:
         keep = head.keep_alive and (body_done or head.length == 0)
-        answer = answers.denial(decision, host=host, port=port, close=not keep, head_only=head.method == "HEAD")
+        agent, bare = head.get("user-agent"), head.method == "HEAD"
+        answer = answers.denial(decision, host=host, port=port, close=not keep, head_only=bare, agent=agent)
         self._client.write(answer)
         return keep
 

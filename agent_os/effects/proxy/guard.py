@@ -312,6 +312,7 @@ class EgressGuard:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "WS_PROXY", "WSS_PROXY"):
                 result[name] = result[name.lower()] = proxy
             result["NODE_USE_ENV_PROXY"] = "1"
+            result["PIP_RETRIES"] = "1"  # it takes a denied tunnel for a broken network, and waits longer each time
             result["NO_PROXY"] = result["no_proxy"] = no_proxy
         if socks:
             result["ALL_PROXY"] = result["all_proxy"] = socks

@@ -44,6 +44,8 @@ FOLLOW_QUIET_SECONDS: Final = 0.5
 """After so long without a byte what waits in a followed body goes on: it was looked at, and nothing followed."""
 FOLLOW_BEGIN_SECONDS: Final = 0.5
 """How long the head of a followed text waits for its first bytes: what is found in them is still a 403."""
+DENIALS_KEPT_MAX: Final = 64
+"""Kinds of denials that are counted for the end of a run."""
 INFORMATIONAL_MAX: Final = 8
 """1xx responses before a final one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from agent_os.effects.proxy.content import FindRestorer, Stage
 from agent_os.effects.proxy.credentials import SecretStore
 from agent_os.effects.proxy.flows import FlowTable
 from agent_os.effects.proxy.identity import Identities
-from agent_os.effects.proxy.limits import Limits
+from agent_os.effects.proxy.limits import DENIALS_KEPT_MAX, Limits
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.splice import Pipes
 from agent_os.effects.proxy.upstream import CorporateProxy
@@ -64,6 +65,13 @@ class Parts:
     pipes: Pipes = field(default_factory=Pipes)
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    denials: Counter[str] = field(default_factory=Counter)
+    """What was denied and why, how often: for the person at the command line."""
+
+    def told(self, what: str) -> None:
+        """Count one denial for people; of more kinds than are kept, no further one is."""
+        if what in self.denials or len(self.denials) < DENIALS_KEPT_MAX:
+            self.denials[what] += 1
 
     def with_door(self, door: Door) -> Parts:
         """Return the same parts behind another monitor; what is replaced on reload stays shared."""

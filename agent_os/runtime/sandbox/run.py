@@ -24,6 +24,7 @@ from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
+from agent_os.effects.proxy.answers import spoken
 from agent_os.effects.sandbox.launch import Ended, Launcher
 from agent_os.effects.sandbox.snapshot import Snapshot, throw_away_copy
 from agent_os.guards.confine import Confinement, SandboxPlan
@@ -49,6 +50,8 @@ from agent_os.runtime.sandbox.prepare import (
 )
 from agent_os.runtime.state import State, state_directory
 
+DENIALS_SHOWN_MAX: Final = 5
+"""Kinds of denials of the network guard that are shown at the end of a run."""
 DEFAULT_POLICY: Final = "pack:baseline"
 
 
@@ -246,7 +249,22 @@ async def _supervised(
             prepared.close()
         if guard is not None:
             await guard.stop()
+            for line in _denials(guard):
+                _tell(line)
         await session.aclose()
+
+
+def _denials(guard: EgressGuard) -> list[str]:
+    """Return what the network guard denied, for the person: not every program shows why it was answered 403."""
+    if guard.parts is None or guard.parts.observe:
+        return []
+    denials = guard.parts.denials
+    lines = [
+        f"denied by policy: {spoken(what)}" + (f" ({count} times)" if count > 1 else "")
+        for what, count in denials.most_common(DENIALS_SHOWN_MAX)
+    ]
+    more = len(denials) - len(lines)
+    return [*lines, f"and {more} other kinds of denials: the flow log has them"] if more > 0 else lines
 
 
 def _tell(line: str) -> None:
