@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from agent_os.effects.sandbox.native import COMPILERS
+from agent_os.effects.native import COMPILERS
 
 UNPRIVILEGED = 65534
 LAUNCHERS = ("compiled", "python") if any(map(shutil.which, COMPILERS)) else ("python",)
