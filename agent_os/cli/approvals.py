@@ -172,16 +172,15 @@ def standing(as_json: bool = JSON) -> None:
 @app.command()
 def overlay(grants: list[str] = typer.Argument(None, help="Lasting grants (std_…); none: all that live.")) -> None:
     """Print what was approved for always as a policy file, to be reviewed and put under `extends:` of the asking file."""
-    import yaml  # noqa: PLC0415
-
     from agent_os.policy.standing import overlay as document  # noqa: PLC0415
+    from agent_os.policy.workbench.writing import dumped  # noqa: PLC0415
 
     found = with_desk(lambda desk: desk.standing())
     chosen = [each.grant for each in found if each.state == "live" and (not grants or each.grant.id in grants)]
     missing = sorted(set(grants or ()) - {each.id for each in chosen})
     if missing:
         raise typer.BadParameter(f"no lasting grant that lives is called {missing[0]!r}")
-    typer.echo(yaml.safe_dump(document(chosen), sort_keys=False, allow_unicode=True), nl=False)
+    typer.echo(dumped(document(chosen)), nl=False)
 
 
 @app.command()

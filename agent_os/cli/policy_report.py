@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from agent_os.cli.quoting import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -17,47 +19,52 @@ PROMPT_CHARS: Final = 200
 """Of a prompt that a replayed trace is told with."""
 
 
+def _say(text: str) -> None:
+    """Print a line; what agents wrote into it does nothing to the terminal."""
+    typer.echo(escaped(text, keep="\n"))
+
+
 def print_explanation(explanation: Explanation) -> None:
     """Print a decision, the rules considered, where it is enforced and the least change."""
     decision = explanation.decision
-    typer.echo(f"{decision.verdict.value}: {decision.reason}")
+    _say(f"{decision.verdict.value}: {decision.reason}")
     if decision.advice:
-        typer.echo(f"  advice: {decision.advice}")
+        _say(f"  advice: {decision.advice}")
     if explanation.considered:
-        typer.echo("rules considered:")
+        _say("rules considered:")
     for item in explanation.considered:
         effect = item.effect or "rule"
-        typer.echo(f"  {item.matched:<7} {effect:<5} {item.rule}  ({item.place})\n          {item.why}")
+        _say(f"  {item.matched:<7} {effect:<5} {item.rule}  ({item.place})\n          {item.why}")
     for obligation in decision.obligations:
-        typer.echo(f"obligation: {obligation.kind} {json.dumps(dict(obligation.params))} by {obligation.rule}")
-    typer.echo(f"enforced in {explanation.enforced}")
-    typer.echo(f"to allow it: {explanation.change_note}")
+        _say(f"obligation: {obligation.kind} {json.dumps(dict(obligation.params))} by {obligation.rule}")
+    _say(f"enforced in {explanation.enforced}")
+    _say(f"to allow it: {explanation.change_note}")
     if explanation.change is not None:
-        import yaml  # noqa: PLC0415
+        from agent_os.policy.workbench.writing import dumped  # noqa: PLC0415
 
-        for line in yaml.safe_dump(explanation.change, sort_keys=False, allow_unicode=True).splitlines():
-            typer.echo(f"  {line}")
+        for line in dumped(explanation.change).splitlines():
+            _say(f"  {line}")
 
 
 def print_difference(found: Difference) -> None:
     """Print the actions whose verdict changes, then the totals."""
     for change in found.changes:
         mark = "LOOSER  " if change.looser else "stricter"
-        typer.echo(f"{mark} {change.before.verdict.value:>5} -> {change.after.verdict.value:<5} {change.name}")
-        typer.echo(f"         {change.after.reason}")
+        _say(f"{mark} {change.before.verdict.value:>5} -> {change.after.verdict.value:<5} {change.name}")
+        _say(f"         {change.after.reason}")
     for change in found.regrounded:
         rules = [" + ".join(each.rules) or "no rule" for each in (change.before, change.after)]
-        typer.echo(f"the same {change.after.verdict.value:>5} by other rules: {change.name}")
-        typer.echo(f"         {rules[0]} -> {rules[1]}")
+        _say(f"the same {change.after.verdict.value:>5} by other rules: {change.name}")
+        _say(f"         {rules[0]} -> {rules[1]}")
     for rule in found.rules_added:
-        typer.echo(f"rule added:   {rule}")
+        _say(f"rule added:   {rule}")
     for rule in found.rules_removed:
-        typer.echo(f"rule removed: {rule}")
+        _say(f"rule removed: {rule}")
     total = sum(found.counts.values())
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(found.counts.items())) or "none"
-    typer.echo(f"{total} of {found.actions} actions change verdict: {kinds}")
+    _say(f"{total} of {found.actions} actions change verdict: {kinds}")
     if found.unknown:
-        typer.echo(f"{found.unknown} recorded actions are not evaluable (policy: audit.payloads)")
+        _say(f"{found.unknown} recorded actions are not evaluable (policy: audit.payloads)")
 
 
 def replayed_lines(result: Mapping[str, Any], prompt: Any) -> Iterator[str]:

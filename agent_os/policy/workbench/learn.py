@@ -25,6 +25,7 @@ from agent_os.policy.problems import from_validation
 from agent_os.policy.reader import read
 from agent_os.policy.schema import PolicyFile
 from agent_os.policy.workbench import proposals
+from agent_os.policy.workbench.writing import comments, dumped
 
 MAX_ACTIONS: Final = 1_000_000
 MAX_EVIDENCE: Final = 5
@@ -155,22 +156,19 @@ def _merge(document: dict[str, Any], fragment: Mapping[str, Any]) -> None:
 
 def to_yaml(learnt: Learnt, policy: Policy) -> str:
     """Return the overlay as a policy file with its evidence in comments."""
-    import yaml  # noqa: PLC0415
-
     lines = [
-        "# Proposed rules: read each, then merge what you mean into the policy, or name this file under its `extends`.",
-        f"# Learnt against policy {policy.digest}.",
+        "Proposed rules: read each, then merge what you mean into the policy, or name this file under its `extends`.",
+        f"Learnt against policy {policy.digest}.",
     ]
     for proposal in learnt.proposals:
         note = f" ({proposal.note})" if proposal.note else ""
-        lines.append(f"# {proposal.path}: would allow {proposal.count} recorded actions{note}")
-        lines.extend(f"#   evidence: {text}" for text in proposal.evidence)
+        lines.append(f"{proposal.path}: would allow {proposal.count} recorded actions{note}")
+        lines.extend(f"  evidence: {text}" for text in proposal.evidence)
     lines.extend(
-        f"# left denied, a rule forbids it: {rule} ({count})" for rule, count in sorted(learnt.forbidden.items())
+        f"left denied, a rule forbids it: {rule} ({count})" for rule, count in sorted(learnt.forbidden.items())
     )
-    lines.extend(f"# not evaluable: {why} ({count})" for why, count in sorted(learnt.unknown.items()))
-    body = yaml.safe_dump({"version": 1, **learnt.overlay()}, sort_keys=False, allow_unicode=True, width=100)
-    return "\n".join(line.replace("\n", " ") for line in lines) + "\n" + body
+    lines.extend(f"not evaluable: {why} ({count})" for why, count in sorted(learnt.unknown.items()))
+    return comments(lines) + dumped({"version": 1, **learnt.overlay()})
 
 
 def to_json(learnt: Learnt) -> dict[str, Any]:
