@@ -46,6 +46,7 @@ class Toolbox:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._names: frozenset[str] | None = None
+        self._absent: dict[str, tuple[str, str]] = {}
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -69,6 +70,14 @@ class Toolbox:
         self._entries[name], self._names = entry, None
         return entry.tool
 
+    def leave_out(self, server: str, why: str, advice: str) -> None:
+        """Note why the tools of a server are not there, and what a person can do about it."""
+        self._absent[server] = (why, advice)
+
+    def absent(self, server: str) -> tuple[str, str]:
+        """Return why a server's tools are not there and what to do about it; empty texts where nobody knows."""
+        return self._absent.get(server, ("", ""))
+
     def rebind(self, entry: Entry, run: Run) -> RegisteredTool:
         """Make a tool known that another toolbox has identified, with a body of this one's."""
         spec, server = entry.tool.spec, entry.tool.server
@@ -85,6 +94,7 @@ class Toolbox:
         left = Toolbox()
         gone = frozenset(names)
         left._entries = {name: entry for name, entry in self._entries.items() if name not in gone}
+        left._absent = dict(self._absent)
         return left
 
     def find(self, tool: str, server: str = "") -> RegisteredTool | None:

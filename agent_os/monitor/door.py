@@ -28,7 +28,7 @@ from agent_os.monitor import alike, outcomes, record, reserving
 from agent_os.monitor.discharge import Discharge, Passage, answered
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.judging import Judged, judge, refusal
-from agent_os.monitor.naming import canonical_action, identified
+from agent_os.monitor.naming import canonical_action, identified, unknown
 from agent_os.monitor.permits import mint
 from agent_os.monitor.reach import beyond
 from agent_os.monitor.sharing import Given, Shared
@@ -220,9 +220,10 @@ class Monitor:
         stop = stopped(self._ports, self.session, self._policy)
         if stop is not None:
             return stop
-        named = identified(canonical_action(action, self.session, self._ports.links), self.session, self._ports)
+        asked = canonical_action(action, self.session, self._ports.links)
+        named = identified(asked, self.session, self._ports)
         if named is None:
-            return self._refusal("runtime.tool-not-registered", "the registry knows no tool of this name")
+            return unknown(asked, self._ports, self._policy)
         return (await self._judge(named, stated)).decision
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
@@ -296,8 +297,7 @@ class Monitor:
         action = canonical_action(given, self.session, self._ports.links)
         named = identified(action, self.session, self._ports)
         if named is None:
-            why = "the registry knows no tool of this name"
-            self._deny(action, self._refusal("runtime.tool-not-registered", why), reference)
+            self._deny(action, unknown(action, self._ports, self._policy), reference)
         return named
 
     def _go_on(self, action: Action, reference: str) -> None:

@@ -49,6 +49,8 @@ class Session:
     """What this agent may use of its own; None for an agent nobody limited."""
     lineage: tuple[str, ...] = ()
     """The tasks above this one's, the root first."""
+    on_untrusted: Callable[[], None] | None = None
+    """Notes, once and durably, that this session has read untrusted text; None where nobody has to know. Raises EffectError."""
     ended: bool = False
     """The agent is over (done, failed or killed): nothing it left behind may act any more."""
 

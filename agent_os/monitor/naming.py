@@ -7,13 +7,17 @@ symbolic link leads elsewhere than its spelling says, two spellings of one path 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent_os.core import canonical
 from agent_os.core.action import Action, FsDelete, FsList, FsRead, FsWrite, ToolCall
+from agent_os.core.decision import Decision
 from agent_os.core.ports import Links
 from agent_os.monitor.gather import Session
+from agent_os.monitor.judging import refusal
 from agent_os.monitor.wiring import Ports
+from agent_os.policy import Policy
 
 
 def canonical_action(given: Action | Mapping[str, Any], session: Session, links: Links | None) -> Action:
@@ -29,6 +33,14 @@ def canonical_action(given: Action | Mapping[str, Any], session: Session, links:
         if resolved != given.path:
             given = given.rewritten(path=resolved)
     return given
+
+
+def unknown(action: Action, ports: Ports, policy: Policy) -> Decision:
+    """Return the denial of a call that names no tool of the registry; of a server whose tools were taken out, with the reason."""
+    denial = refusal(policy, "runtime.tool-not-registered", "the registry knows no tool of this name")
+    told = getattr(ports.registry, "absent", None)
+    why, advice = told(action.server) if told is not None and isinstance(action, ToolCall) else ("", "")
+    return replace(denial, reason=why, advice=advice) if why else denial
 
 
 def identified(action: Action, session: Session, ports: Ports) -> Action | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from agent_os.core import canonical
 from agent_os.core.action import Action
-from agent_os.core.errors import ActionError
-from agent_os.core.label import UNTRUSTED
+from agent_os.core.errors import ActionError, AgentOSError
+from agent_os.core.label import UNTRUSTED, Integrity
 from agent_os.core.ports import Outcome, OutcomeStore
 from agent_os.monitor.gather import Session
 
@@ -27,9 +27,25 @@ def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
     if session.flow is None:
         return outcome
     try:
-        return session.flow.observe(action, outcome)
+        outcome = session.flow.observe(action, outcome)
     except Exception:  # an outcome the guard cannot label is untrusted as a whole
-        return replace(outcome, label=UNTRUSTED, leaves=())
+        outcome = replace(outcome, label=UNTRUSTED, leaves=())
+    return _noted(session, outcome)
+
+
+def _noted(session: Session, outcome: Outcome) -> Outcome:
+    """Note that a session which may be resumed has read untrusted text; what cannot be noted is not handed out."""
+    note, flow = session.on_untrusted, session.flow
+    if note is None or flow is None or flow.context.integrity is not Integrity.UNTRUSTED:
+        return outcome
+    try:
+        note()
+    except AgentOSError as error:
+        return replace(
+            outcome, value=None, leaves=(), error="not-noted", detail=f"it was done, its result is kept back: {error}"
+        )
+    session.on_untrusted = None
+    return outcome
 
 
 def recalled(session: Session, action: Action, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ is named in `Needs.unavailable`, and `decide` denies what it governs.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
-from agent_os.core.ports import Answer, Approval, Approver, Effector, Outcome, Pending
+from agent_os.core.label import UNTRUSTED, Integrity
+from agent_os.core.ports import Answer, Approval, Approver, Effector, LabelStore, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.files import Files
@@ -155,8 +157,8 @@ async def compose(
     approver: Approver | Callable[..., Any] | None = None,
 ) -> Composition:
     """Return an open session. Raises EffectError, EnforcementError, IntegrityError; closes what it opened on failure."""
-    ids = RandomIds()
-    if principal.session == "-":
+    ids, resumable = RandomIds(), principal.session != "-"
+    if not resumable:
         principal = replace(principal, session=ids.new("ses"))
     environment = dict(os.environ)
     if state is not None:
@@ -169,10 +171,26 @@ async def compose(
         payload_days=_payload_days(policy),
     )
     try:
-        return wire(policy, principal, workspace, opened, ids, _approver(approver))
+        composition = wire(policy, principal, workspace, opened, ids, _approver(approver))
+        if resumable:
+            _resume(composition.monitor.session, opened.stores.labels)
+        return composition
     except BaseException:
         opened.close()
         raise
+
+
+def _resume(session: Session, labels: LabelStore) -> None:
+    """Let a session that has an id of its own know whether it read untrusted text before, and note when it does."""
+    if session.flow is None:
+        return
+    who = session.principal
+    name = json.dumps([who.tenant, who.user, who.agent, who.session])
+    held = labels.recall("session", name)
+    if held is not None and held[0].integrity is Integrity.UNTRUSTED:
+        session.flow.distrust()
+    else:
+        session.on_untrusted = lambda: labels.keep("session", name, UNTRUSTED)
 
 
 def wire(

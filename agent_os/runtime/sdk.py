@@ -13,10 +13,12 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from agent_os.core import canonical
 from agent_os.core.action import Action
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, EffectError
@@ -73,13 +75,15 @@ class AgentOS:
         workspace: str | Path = ".",
         state: str | Path | None = None,
         approver: Approver | Callable[..., Any] | None = None,
+        session: str = "",
     ) -> AgentOS:
         """Return a session that opens with `with` or `async with`.
 
         `policy` is a Policy, a file, or several files (layers: an action must be allowed by each). `principal` is who
         the application says is acting: a user id, or a Principal. `workspace` is the folder relative paths are taken
         against. `state` is the state directory (default: `$AGENTOS_STATE`, else the XDG state folder). `approver`
-        answers asks at once; without one they park as `Pending`. Raises PolicyError, ActionError.
+        answers asks at once; without one they park as `Pending`. `session` is an id of the application's own, by which a
+        session goes on after a restart: its asks are found again, answered or not. Raises PolicyError, ActionError.
         """
         named: tuple[str, ...] | None = None
         if not isinstance(policy, Policy):
@@ -89,6 +93,8 @@ class AgentOS:
             principal = Principal(user=principal)
         elif not isinstance(principal, Principal):
             principal = Principal.parse(principal)
+        if session:
+            principal = replace(principal, session=canonical.name(session, field="session"))
         folder = Path(workspace).expanduser().resolve()
         if not folder.is_dir():
             raise EffectError(f"the workspace is no folder: {folder}")

@@ -26,6 +26,14 @@ from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
 
 SERVERS_MAX: Final = 32
 """Servers of one session and its sub-agents at work at once."""
+_CHANGES: Final = (
+    ("code changed", "its code changed"),
+    ("two tools", "two tools share a name"),
+    ("-", "a tool is gone"),
+    ("+", "a tool is new"),
+    ("~", "a tool's description or schema changed"),
+)
+"""How a line of `differences` begins, and what is said of it."""
 
 
 @dataclass(slots=True)
@@ -81,6 +89,7 @@ class SessionServers:
             record = self._store.load(name)
             if record.state != "approved":
                 left.append(name)
+                toolbox.leave_out(name, *absence(record))
                 continue
             for entry, spec in zip(record.tools, record.specs(), strict=True):
                 self._tools.append((name, spec, f"{record.code}:{entry['pin']}".encode()))
@@ -124,7 +133,7 @@ class SessionServers:
             await self._end_retired()
             record = self._store.load(name)
             if record.state != "approved":
-                raise EffectError(f"the tool server {name} is {record.state}: agentos tools inspect {name}")
+                raise EffectError("; ".join(absence(record)))
             self._revisions[name] = self._host.revision
             server = self._running[name] = await self._started(record)
             self._pool.used(server)
@@ -160,9 +169,7 @@ class SessionServers:
     def _quarantine(self, record: ServerRecord, why: list[str]) -> None:
         record.state, record.why = "quarantined", why
         self._store.save(record)
-        raise EffectError(
-            f"the tool server {record.name} is not what was accepted: quarantined (agentos tools inspect {record.name})"
-        )
+        raise EffectError("; ".join(absence(record)))
 
     async def _end_retired(self, *, all_of_them: bool = False) -> None:
         for server in [one for one in self._retired if all_of_them or not one.calls]:
@@ -178,6 +185,21 @@ class SessionServers:
         await self._end_retired(all_of_them=True)
         if self._parent is None:
             await self._host.aclose()
+
+
+def absence(record: ServerRecord) -> tuple[str, str]:
+    """Return why the tools of a server are not there, and what a person can do; nothing that the server wrote is repeated."""
+    name = record.name
+    if record.state == "quarantined":
+        found = dict.fromkeys(words for line in record.why for sign, words in _CHANGES if line.startswith(sign))
+        changed = f" ({', '.join(found)})" if found else ""
+        why = f"the tool server {name} is quarantined: it is not what was accepted{changed}"
+    else:
+        why = f"the tool server {name} is {record.state}: nobody has accepted it yet"
+    return (
+        why,
+        f"its tools again once a person has seen `agentos tools inspect {name}` and done `agentos tools approve {name}`",
+    )
 
 
 def _shown(record: ServerRecord) -> list[ServerTool]:

@@ -309,13 +309,18 @@ def test_a_server_that_changes_after_approval_is_quarantined(folder: Path, stran
         outcome = call(runtime, "calc", "add", a=1, b=2)
         assert not outcome.ok
         assert "quarantined" in outcome.detail
+        assert "agentos tools approve" in outcome.detail
     listed = desk(folder, path).list()["servers"][0]
     assert listed["state"] == "quarantined"
     changed = "\n".join(desk(folder, path).inspect("calc")["changed"])
     assert "code changed" in changed
     assert "IMPORTANT" in changed
-    with session(folder, path) as runtime, pytest.raises(DeniedError):
+    with session(folder, path) as runtime, pytest.raises(DeniedError) as caught:
         call(runtime, "calc", "add", a=1, b=2)
+    assert "the tool server calc is quarantined: it is not what was accepted" in caught.value.decision.reason
+    assert "its code changed" in caught.value.decision.reason
+    assert "agentos tools approve calc" in caught.value.decision.advice
+    assert "IMPORTANT" not in str(caught.value), "what the server wrote is not repeated to the agent"
     desk(folder, path).approve("calc")
     with session(folder, path) as runtime:
         assert call(runtime, "calc", "add", a=1, b=2).ok
@@ -325,7 +330,7 @@ def test_a_server_is_not_used_before_a_person_approves(folder: Path, stranger: t
     """Adding a server makes none of its tools known."""
     path = policy(folder, "calc/*")
     desk(folder, path).add("calc", stranger[1], Needs())
-    with session(folder, path) as runtime, pytest.raises(DeniedError):
+    with session(folder, path) as runtime, pytest.raises(DeniedError, match="nobody has accepted it yet"):
         call(runtime, "calc", "add", a=1, b=2)
 
 
