@@ -77,7 +77,10 @@ def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], b
             yield pointer  # the request has numbers of its own, and this is a stranger's
         elif isinstance(value, str):
             texts.append(value)
-            if len(value) <= STATE_CHARS_MAX and " " not in value and names & leave.words - _PROSE and strange(value):
+            setting = (
+                len(value) <= STATE_CHARS_MAX and " " not in value and argument.type != "id"
+            )  # an id names, it sets nothing
+            if setting and names & leave.words - _PROSE and strange(value):
                 yield pointer  # the request speaks of this setting, and the value is a stranger's
             if _state_contradicts(leave, value, 1 if argument.type == "text" else STATE_WORDS_MAX):
                 yield pointer
