@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent_os.core.action import SecretUse
@@ -25,6 +26,8 @@ class Resolved:
     values: dict[str, str] = field(default_factory=dict)
     masker: Masker | None = None
     body_possible: bool = False
+    known: Mapping[str, str] = field(default_factory=dict)
+    """What this session has had filled towards this destination before: a server may give it back at any later time."""
 
     async def need(self, name: str, place: str) -> None:
         """Resolve one secret for one place in the request. Raises DeniedError, after an alert."""
@@ -56,7 +59,8 @@ class Resolved:
             self._refuse(rule, "the stored secret is too short or has control characters", alert=False)
         else:
             self.values[name] = secret.value
-            self.masker = Masker(self.values)
+            parts.filled.setdefault(self.flow.principal.session, {})[name] = secret.value
+            self.masker = Masker({**self.known, **self.values})
 
     def _refuse(self, rule: str, reason: str, *, alert: bool = True) -> None:
         decision = self.parts.refusal(rule, reason, "send placeholders only to the destination the secret is bound to")
@@ -75,7 +79,9 @@ async def resolve_secrets(
     parts: Parts, flow: Flow, route: Route, target: str, fields: list[tuple[str, str]], body: bytes | None
 ) -> Resolved:
     """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError."""
-    resolved = Resolved(parts, flow, route)
+    places, sent = parts.rules.secret_places, parts.filled.get(flow.principal.session, {})
+    known = {name: value for name, value in sent.items() if places(name, route.host, route.port)}
+    resolved = Resolved(parts, flow, route, known=known, masker=Masker(known) if known else None)
     in_path, in_query = names_in_target(target)
     for place, names in (("path", in_path), ("query", in_query)):
         for name in names:

@@ -65,6 +65,8 @@ class Parts:
     pipes: Pipes = field(default_factory=Pipes)
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    filled: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Secrets that were put in, by session: their echoes are masked in every later answer of a place they may go to."""
     denials: Counter[str] = field(default_factory=Counter)
     """What was denied and why, how often: for the person at the command line."""
 

@@ -19,6 +19,7 @@ from agent_os.core.action import NetRequest
 from agent_os.core.errors import ActionError
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.http1 import Head, HttpError, forwarded
+from agent_os.guards.egress.overrides import check_overrides
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 NOT_JUDGED: Final = ("host", "authorization", "cookie", "x-api-key", "api-key")
@@ -78,6 +79,7 @@ def read_asked(head: Head, *, scheme: str, host: str, port: int, encoded_slash: 
         raise HttpError(str(error)) from None
     if target.authority and head.target.partition(":")[0].lower() != scheme:
         raise HttpError("the target has another scheme than the connection", 421)
+    check_overrides(head.fields, method=head.method, path=target.path, query=target.query, host=host, port=port)
     return Asked(host, port, target.path, target.query, scheme)
 
 

@@ -82,7 +82,7 @@ async def inspect_response(
     fields = await run_head_stages(parts.stages, fields, route.host, treatment, limits)
     if secrets.masker is not None:
         fields = [(name, secrets.masker.text(value)) for name, value in fields]
-        if coding not in ("", "identity") and not body.done:
+        if coding not in ("", "identity", *CODINGS) and not body.done:
             raise ContentError("secrets.echo", "a coded response cannot be searched for echoes of a secret", 502)
     if body.done:
         return Checked(fields, b"")
@@ -91,8 +91,9 @@ async def inspect_response(
     most = treatment.response_bytes or limits.response_bytes
     if most and response.length > most:
         raise ContentError("content.size", "the response body is larger than allowed")
+    opened = secrets.masker is not None or _restorer(parts, response) is not None  # its bytes are looked for in
     if not wanted(parts.stages, "response", route.host, treatment):
-        if coding in CODINGS and _restorer(parts, response) is not None:
+        if coding in CODINGS and opened:
             return Checked(_of_other_bytes(fields), passing=Passing(body, coding, (), limits, most=most))
         return Checked(fields)
     if response.status == _PARTIAL:
@@ -108,7 +109,7 @@ async def inspect_response(
     whole, plain = await _whole(parts, response, body, coding, hold)
     content = Content("response", route.host, route.port, kind, plain, treatment)
     clean = await run_stages(parts.stages, content, limits)
-    if clean != plain or (clean != whole and _restorer(parts, response) is not None):
+    if clean != plain or (clean != whole and opened):
         return Checked(_of_other_bytes(fields), clean)
     return Checked(fields, whole)
 
@@ -163,8 +164,8 @@ async def forward_response(
     """
     whole, passing, masker = checked.whole, checked.passing, secrets.masker
     length = len(whole) if whole is not None else response.length
-    opened = not any(name == "content-encoding" and value.lower() != "identity" for name, value in checked.fields)
-    restorer = _restorer(parts, response) if opened and (not body.done or whole) else None
+    coded = any(name == "content-encoding" and value.lower() != "identity" for name, value in checked.fields)
+    restorer = _restorer(parts, response) if not coded and (not body.done or whole) else None
     if restorer is not None and whole:
         whole = restorer.feed(whole) + restorer.finish()
         length = len(whole)

@@ -69,12 +69,14 @@ def acceptable(fields: list[tuple[str, str]], secrets: Resolved, parts: Parts, r
 
     A part of a body is asked for whole then: what is found in it could be cut in two by ranges.
     """
+    looked_at = wanted(parts.stages, "response", route.host, route.treatment)
     if secrets.masker is not None or (parts.restorer is not None and parts.restorer(parts.door, "") is not None):
         allowed = "identity"
-    elif wanted(parts.stages, "response", route.host, route.treatment):
+    elif looked_at:
         allowed = "gzip, deflate"
-        fields = [(name, value) for name, value in fields if name not in ("range", "if-range")]
     else:
         return fields
+    if secrets.masker is not None or looked_at:
+        fields = [(name, value) for name, value in fields if name not in ("range", "if-range")]
     kept = [(name, value) for name, value in fields if name != "accept-encoding"]
     return [*kept, ("accept-encoding", allowed)]

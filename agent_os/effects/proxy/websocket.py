@@ -1,8 +1,9 @@
 """WebSocket: the upgrade is a request, every message of the client's is judged as one of its own (RFC 6455).
 
 Text messages are `WEBSOCKET_TEXT` requests to the path of the upgrade, binary ones `WEBSOCKET_BINARY`; an allowed GET
-thus opens no unseen channel. Extensions are not offered on, so that nothing is compressed past the judge. Frames are
-parsed and written anew by wsproto in both directions.
+thus opens no unseen channel. Extensions are not offered on, so that nothing is compressed past the judge; pings are
+answered here and passed on empty, and a close carries the client's code without its words. Frames are parsed and written
+anew by wsproto in both directions.
 """
 
 from __future__ import annotations
@@ -153,9 +154,10 @@ class _Messages:
                         sink.write(writer.send(await self._judged(message, outward=outward)))
                     elif isinstance(event, Ping):
                         source.write(reader.send(event.response()))
-                        sink.write(writer.send(Ping(payload=event.payload)))
+                        sink.write(writer.send(Ping()))  # its payload is nobody's message, and judged by nobody
                     elif isinstance(event, CloseConnection):
-                        sink.write(writer.send(CloseConnection(event.code, event.reason)))
+                        reason = "" if outward or self._looked_at() else event.reason
+                        sink.write(writer.send(CloseConnection(event.code, reason or None)))
                         with contextlib.suppress(LocalProtocolError):
                             source.write(reader.send(event.response()))
                         return
@@ -169,6 +171,11 @@ class _Messages:
             self._end(_BAD_DATA, "malformed websocket data")
         except StreamClosedError:
             return
+
+    def _looked_at(self) -> bool:
+        """Whether what the server says is looked at: then its words come in messages only."""
+        route, stages = self._route, self._parts.stages
+        return self._secrets.masker is not None or wanted(stages, "response", route.host, route.treatment)
 
     async def _judged(self, message: str | bytes, *, outward: bool) -> TextMessage | BytesMessage:
         """Return the message to send on. Raises DeniedError."""
