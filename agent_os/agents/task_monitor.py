@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent_os.core.action import Action, AgentSpawn, ToolCall
+from agent_os.core.approval import Approval, ApprovalStore
 from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
-from agent_os.core.ports import Admission, Approval, ApprovalStore, Outcome, Pending
+from agent_os.core.ports import Admission, Outcome, Pending
 from agent_os.core.task import HELD, REPEATABLE, TaskParked, TaskStopped
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body

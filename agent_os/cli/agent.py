@@ -12,7 +12,7 @@ import typer
 from agent_os.cli.approvals_show import echo_in_full
 
 if TYPE_CHECKING:
-    from agent_os.core.ports import Approval
+    from agent_os.core.approval import Approval
     from agent_os.runtime.agent import Heard
 
 LINE_CHARS_MAX: Final = 160

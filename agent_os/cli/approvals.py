@@ -17,7 +17,7 @@ import typer
 from agent_os.cli.approvals_show import echo_in_full, still
 
 if TYPE_CHECKING:
-    from agent_os.core.ports import Approval
+    from agent_os.core.approval import Approval
     from agent_os.runtime.approvals import ApprovalDesk
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def approve(
     as_json: bool = JSON,
 ) -> None:
     """Approve exactly the action shown, once; or with changed arguments, or for longer where the policy offers it."""
-    from agent_os.core.ports import Answer  # noqa: PLC0415
+    from agent_os.core.approval import Answer  # noqa: PLC0415
 
     def given(approval: Approval) -> Answer:
         arguments = edited(approval, changes) if changes else None
@@ -131,7 +131,7 @@ def deny(
     as_json: bool = JSON,
 ) -> None:
     """Deny the action; the agent sees the reason."""
-    from agent_os.core.ports import Answer  # noqa: PLC0415
+    from agent_os.core.approval import Answer  # noqa: PLC0415
 
     _answer(approval_id, lambda _: Answer(False, "", reason), yes=True, as_json=as_json)
 

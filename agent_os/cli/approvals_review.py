@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from agent_os.cli.approvals_show import echo_in_full, still
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.ports import Answer, Approval
 
 if TYPE_CHECKING:
     from agent_os.runtime.approvals import ApprovalDesk

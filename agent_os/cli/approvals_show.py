@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent_os.core.ports import Approval, StandingGrant
+    from agent_os.core.approval import Approval, StandingGrant
 
 WIDE: Final = 12
 LINES_SHOWN_MAX: Final = 400

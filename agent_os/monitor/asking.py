@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_os.core.action import Action, ToolCall
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.decision import Decision, Obligation, Verdict
 from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.facts import Facts
 from agent_os.core.manifest import ToolSpec
-from agent_os.core.ports import Answer, Approval, Pending
+from agent_os.core.ports import Pending
 from agent_os.core.scope import scopes_of
 from agent_os.monitor import record
 from agent_os.monitor.picture import picture

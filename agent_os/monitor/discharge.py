@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agent_os.core.action import Action, ToolCall
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.grant import Grant
-from agent_os.core.ports import Answer, Approval, Pending
+from agent_os.core.ports import Pending
 from agent_os.monitor import asking
 from agent_os.monitor.judging import Judged
 from agent_os.monitor.wiring import Ports

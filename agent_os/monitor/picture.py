@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall, ToolCall
+from agent_os.core.approval import Preview
 from agent_os.core.decision import Decision
 from agent_os.core.facts import Facts
 from agent_os.core.label import Integrity
 from agent_os.core.manifest import Role, ToolSpec
-from agent_os.core.ports import Preview
 from agent_os.guards.privacy.preview import pictured
 
 PREVIEW_SECONDS: Final = 5.0

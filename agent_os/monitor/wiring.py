@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent_os.core.approval import ApprovalStore, Approver, Preview
 from agent_os.core.ports import (
-    ApprovalStore,
-    Approver,
     AuditSink,
     BudgetStore,
     Classifier,
@@ -22,7 +21,6 @@ from agent_os.core.ports import (
     Links,
     OutcomeStore,
     PayloadStore,
-    Preview,
     RateStore,
     RegoEngine,
     Resolver,

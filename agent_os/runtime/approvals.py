@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from agent_os.core.approval import Answer, Approval, StandingGrant
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import DeniedError, EffectError
-from agent_os.core.ports import Answer, Approval, StandingGrant
 from agent_os.effects.stores import holders
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys

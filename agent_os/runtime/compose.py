@@ -18,10 +18,11 @@ from agent_os.agents.builtin_tools import register_builtin_tools
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
 from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
+from agent_os.core.approval import Answer, Approval, Approver
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, DeniedError
 from agent_os.core.label import UNTRUSTED, Integrity
-from agent_os.core.ports import Answer, Approval, Approver, Effector, LabelStore, Outcome, Pending
+from agent_os.core.ports import Effector, LabelStore, Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.files import Files

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from agent_os.core import canonical
 from agent_os.core.action import Action
+from agent_os.core.approval import Approver
 from agent_os.core.carried import Carried
 from agent_os.core.errors import AgentOSError, EffectError
 from agent_os.core.manifest import ToolSpec
-from agent_os.core.ports import Approver, Outcome, Pending
+from agent_os.core.ports import Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy

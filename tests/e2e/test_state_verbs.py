@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent_os.core.approval import Approval
 from agent_os.core.budget import Budget
-from agent_os.core.ports import Approval
 from agent_os.core.principal import Principal
 from agent_os.effects.audit_files import segments_of
 from agent_os.runtime.state import open_state

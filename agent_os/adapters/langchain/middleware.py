@@ -40,9 +40,9 @@ from agent_os.adapters.langchain.tools import (
 )
 from agent_os.adapters.langchain.tracing import silence_tracing
 from agent_os.core.action import Action, AgentSpawn, ToolCall
+from agent_os.core.approval import Answer as PersonsAnswer
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.manifest import Effect, ToolSpec
-from agent_os.core.ports import Answer as PersonsAnswer
 from agent_os.core.ports import Outcome, Pending
 from agent_os.monitor.asking import answer as record_answer
 from agent_os.monitor.shown import shown

@@ -1,4 +1,4 @@
-"""Asks and their answers in `state.db` or a shared PostgreSQL: implements `core.ports.ApprovalStore`.
+"""Asks and their answers in `state.db` or a shared PostgreSQL: implements `core.approval.ApprovalStore`.
 
 An answer is bound to the action's digest, the policy's digest and an expiry, discharges its ask once, and is recorded
 under who gave it. What is shown to the approver (action, preview, notes, changed arguments) is sealed at rest. Threats: an
@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from agent_os.core.approval import Answer, Approval, StandingGrant
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError
 from agent_os.core.grant import Grant
-from agent_os.core.ports import Answer, Approval, StandingGrant
 from agent_os.core.scope import LASTING, WIDTHS, Scope, narrowest
 from agent_os.effects.stores import standing
 from agent_os.effects.stores.asks import COLUMNS, GRANT, SELECT, grant_of, plain, refusal_of, texts

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.grant import Grant
-from agent_os.core.ports import Answer, Approval
 from agent_os.core.who import names_one_of
 
 SCHEMA: Final = """

@@ -12,10 +12,10 @@ import json
 import secrets
 from typing import Any, Final
 
+from agent_os.core.approval import Approval, StandingGrant
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError
 from agent_os.core.grant import Grant
-from agent_os.core.ports import Approval, StandingGrant
 from agent_os.core.scope import Scope
 from agent_os.effects.stores.keys import Sealer
 

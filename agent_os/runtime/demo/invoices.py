@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from agent_os.core.approval import Approval
 from agent_os.core.errors import AgentOSError, EffectError
-from agent_os.core.ports import Approval
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.data import data_dir
 from agent_os.runtime.demo.agents import Agents, Step, run_agents

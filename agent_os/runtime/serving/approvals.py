@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import ActionError, AgentOSError, IntegrityError
-from agent_os.core.ports import Answer, Approval
 from agent_os.core.scope import LASTING, WIDTHS
 from agent_os.effects.models.server import HttpRequest, HttpResponse
 from agent_os.monitor import asking

@@ -19,11 +19,12 @@ from typing import Any, Final
 
 from agent_os.agents.task_monitor import AnsweredApprovals, Lease, TaskMonitor
 from agent_os.core.action import Action, TaskSchedule
+from agent_os.core.approval import Approval
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError, PolicyError
 from agent_os.core.facts import DEFAULTS
 from agent_os.core.label import TRUSTED
-from agent_os.core.ports import Approval, Outcome, Permit
+from agent_os.core.ports import Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
 from agent_os.core.task import DEFAULT_QUEUE, HELD, FencedError, Task, TaskStopped

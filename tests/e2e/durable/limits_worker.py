@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent_os.core.approval import Answer
 from agent_os.core.budget import Budget
 from agent_os.core.decision import Obligation
 from agent_os.core.errors import ActionError
-from agent_os.core.ports import Answer
 from agent_os.core.principal import Principal
 from agent_os.runtime.state import State, open_state
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import EffectError, IntegrityError
-from agent_os.core.ports import Answer, Approval
 from agent_os.core.task import TaskRequest
 from agent_os.effects.stores.budgets import SCALE
 from agent_os.effects.stores.shared import HOLDER_SECONDS

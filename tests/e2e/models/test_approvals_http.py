@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from agent_os.core.approval import Approval
 from agent_os.core.errors import EffectError
-from agent_os.core.ports import Approval, Outcome, Pending
+from agent_os.core.ports import Outcome, Pending
 from agent_os.effects.stores.identity import current_identity
 from agent_os.policy import Policy
 from agent_os.runtime.serving.callers import load_callers, new_token

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from agent_os.cli.approvals_show import in_full
+from agent_os.core.approval import Approval
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
-from agent_os.core.ports import Approval, Pending
+from agent_os.core.ports import Pending
 from agent_os.policy import Policy
 from agent_os.runtime.sdk import AgentOS
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agent_os import AgentOS, DeniedError, Policy
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
-from agent_os.core.ports import Answer, Approval, Outcome, Pending
+from agent_os.core.ports import Outcome, Pending
 from agent_os.runtime.compose import needs_of
 from tests.unit.monitor.conftest import Desk, Open
 from tests.unit.monitor.test_door import records

@@ -12,8 +12,9 @@ import pytest
 
 from agent_os import ActionError, DeniedError, Pending, Policy
 from agent_os.core.action import ToolCall
+from agent_os.core.approval import Answer
 from agent_os.core.errors import EffectError
-from agent_os.core.ports import Answer, Outcome
+from agent_os.core.ports import Outcome
 from agent_os.core.principal import Capability, Principal
 from agent_os.runtime.compose import needs_of
 from tests.unit.monitor.conftest import POLICY, Open

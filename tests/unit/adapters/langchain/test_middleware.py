@@ -138,7 +138,10 @@ def test_the_users_prompt_reaches_the_session(tmp_path: Path, monkeypatch: pytes
     assert heard == ["book a room"]
 
 
-SPAWNS = MODELS + "agents: {max_children: 2, roles: {researcher: {tools: [pay]}, general-purpose: {tools: [pay]}, payer: {tools: [pay, write_file], budgets: {calls: 3}}}}\n"
+SPAWNS = (
+    MODELS
+    + "agents: {max_children: 2, roles: {researcher: {tools: [pay]}, general-purpose: {tools: [pay]}, payer: {tools: [pay, write_file], budgets: {calls: 3}}}}\n"
+)
 
 
 @pytest.mark.parametrize("more", [MODELS, MODELS + "agents: {roles: {other: {}}}\n"])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.core.ports import Answer, Approval
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.state import StateDatabase
 
