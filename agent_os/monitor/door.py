@@ -30,7 +30,7 @@ from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.judging import Judged, judge, refusal
 from agent_os.monitor.naming import canonical_action, identified, unknown
 from agent_os.monitor.permits import mint
-from agent_os.monitor.reach import beyond
+from agent_os.monitor.reach import beyond, changes_rules
 from agent_os.monitor.sharing import Given, Shared
 from agent_os.monitor.stopping import stopped
 from agent_os.monitor.suspicion import looked_at
@@ -307,7 +307,10 @@ class Monitor:
             self._deny(action, stop, reference)
 
     def _within_reach(self, action: Action, reference: str) -> None:
-        """Deny a sub-agent's call of a tool server that names what the sub-agent holds no right to."""
+        """Deny a change of the policy's own files, and a sub-agent's call of a server that names what it holds no right to."""
+        if changes_rules(action, self._needs.files):
+            reason = "it is a file of the policy in force: an agent does not change its own rules"
+            self._deny(action, self._refusal("runtime.policy-file", reason), reference)
         held = self.session.capabilities
         if held is None or not isinstance(action, ToolCall):
             return

@@ -32,6 +32,8 @@ class Needs:
     unavailable: frozenset[str] = frozenset()
     resolvable: Callable[[str], bool] = lambda _host: True
     """Whether a rule could allow a host at all: a name no rule can allow is not even asked for."""
+    files: frozenset[str] = frozenset()
+    """What the policy was read from, by real path (a folder stands for all in it): no agent changes its own rules."""
 
 
 @dataclass(slots=True)

@@ -2,16 +2,17 @@
 
 A sub-agent holds the tool; that says nothing about the file or host it names in the arguments. The server's sandbox has no
 more than the agent holds; here the call is denied before anything starts, with the argument named. Threat: a sub-agent that
-reaches through a server what it may not reach itself (law 11).
+reaches through a server what it may not reach itself (law 11), and an agent that writes the rules it runs under, in its own
+workspace, for the next run or reload.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from agent_os.core import canonical
-from agent_os.core.action import ToolCall
+from agent_os.core.action import Action, FsDelete, FsWrite, ToolCall
 from agent_os.core.errors import ActionError
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.principal import Capability
@@ -35,6 +36,13 @@ def beyond(spec: ToolSpec, action: ToolCall, held: Sequence[Capability] | None, 
             if argument.type in ("url", "host") and not _reaches(held, value, argument.type):
                 return name
     return ""
+
+
+def changes_rules(action: Action, files: Collection[str]) -> bool:
+    """Whether an action writes or removes what the policy in force was read from (a file, or what lies in a folder of it)."""
+    if not isinstance(action, FsWrite | FsDelete) or not files:
+        return False
+    return action.path in files or any(action.path.startswith(file + "/") for file in files)
 
 
 def _leaves(value: Any) -> Iterator[str]:

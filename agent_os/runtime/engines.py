@@ -20,6 +20,7 @@ from agent_os.monitor.gather import Needs, Session
 from agent_os.policy import Policy
 from agent_os.policy.budgets import budget_name
 from agent_os.runtime.gateway import endpoints_of, key_source
+from agent_os.runtime.policy_files import policy_files
 
 if TYPE_CHECKING:
     from agent_os.agents.toolbox import Toolbox
@@ -138,6 +139,7 @@ def needs_of(policy: Policy) -> Needs:
         verdicts=bool(policy.engines),
         resolvable=policy.resolvable,
         budgets=tuple(budget.name for budget in budgets_of(policy) if budget.per not in STATED),
+        files=frozenset(policy_files(policy)),
     )
 
 

@@ -95,3 +95,20 @@ def read_policy_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PolicyError(Problem(f"is not UTF-8 (byte {error.start})", place, code="not-utf8")) from None
+
+
+def policy_files(policy: Policy) -> tuple[str, ...]:
+    """Return every file a policy was read from: itself, what it extends, its data and Rego modules.
+
+    Whoever could change them would write the rules of the next run.
+    """
+    found = {origin.place.file for origin in policy.origins.values()}
+    for layer in policy.layers:
+        for unit in layer.units:
+            name = unit.document.file
+            home = os.path.dirname(os.path.abspath(name)) if os.path.sep in name or os.path.exists(name) else ""
+            found.add(name)
+            beside = [str(getattr(entry, "file", "") or "") for entry in unit.file.data.values()]
+            beside += [str(rego.path or "") for rego in unit.file.rego or ()]
+            found.update(os.path.join(home, path) for path in beside if home and path)
+    return tuple(sorted(os.path.realpath(path) for path in found if path and os.path.exists(path)))

@@ -23,8 +23,8 @@ from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.compose import Composition
 from agent_os.runtime.network import prepare_guard
+from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.reload import Asks, load_candidate
-from agent_os.runtime.sandbox.prepare import policy_files
 
 
 @dataclass(slots=True)

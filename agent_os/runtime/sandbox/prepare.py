@@ -109,23 +109,6 @@ def policy_confinement(policy: Policy, workspace: str) -> Confinement:
     return confinement_of([[unit.file for unit in layer.units] for layer in policy.layers], workspace)
 
 
-def policy_files(policy: Policy) -> tuple[str, ...]:
-    """Return every file a policy was read from: itself, what it extends, its data and Rego modules.
-
-    Whoever could change them would write the rules of the next run.
-    """
-    found = {origin.place.file for origin in policy.origins.values()}
-    for layer in policy.layers:
-        for unit in layer.units:
-            name = unit.document.file
-            home = os.path.dirname(os.path.abspath(name)) if os.path.sep in name or os.path.exists(name) else ""
-            found.add(name)
-            beside = [str(getattr(entry, "file", "") or "") for entry in unit.file.data.values()]
-            beside += [str(rego.path or "") for rego in unit.file.rego or ()]
-            found.update(os.path.join(home, path) for path in beside if home and path)
-    return tuple(sorted(os.path.realpath(path) for path in found if path and os.path.exists(path)))
-
-
 def guard_settings(settings: SandboxSettings, guard: EgressGuard) -> SandboxSettings:
     """Return settings for a run behind a guard: its CA bundle shown inside, proxy variables set."""
     proxy = f"http://127.0.0.1:{PROXY_PORT}"

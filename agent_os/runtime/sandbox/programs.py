@@ -26,6 +26,7 @@ from agent_os.effects.written import Inventory, changed, inventory
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, prepare_guard_soon
+from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.ending import unless_ended
 from agent_os.runtime.sandbox.prepare import (
     Captured,
@@ -33,7 +34,6 @@ from agent_os.runtime.sandbox.prepare import (
     guard_listeners,
     guard_settings,
     policy_confinement,
-    policy_files,
     prepare,
     run_captured,
 )

@@ -36,6 +36,7 @@ from agent_os.policy import Policy, decide
 from agent_os.runtime.compose import compose
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.ending import StoppedError, unless_ended
 from agent_os.runtime.sandbox.live import LivePolicy
 from agent_os.runtime.sandbox.prepare import (
@@ -44,7 +45,6 @@ from agent_os.runtime.sandbox.prepare import (
     guard_listeners,
     guard_settings,
     policy_confinement,
-    policy_files,
     prepare,
     run_interactive,
 )

@@ -28,12 +28,12 @@ from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
 from agent_os.runtime.network import open_guard, prepare_guard_soon, serve_loopback
+from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.prepare import (
     SandboxSettings,
     guard_listeners,
     guard_settings,
     policy_confinement,
-    policy_files,
     prepare,
 )
 from agent_os.runtime.tool_servers.connection import ToolServer

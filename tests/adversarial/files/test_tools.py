@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_os import ActionError, AgentOS, DeniedError, Policy
+from agent_os import ActionError, AgentOS, DeniedError, Policy, load_policy
 from agent_os.core.manifest import Argument, Effect, ToolSpec
 from tests.unit.effects.servers import http_server
 
@@ -140,3 +140,33 @@ def test_each_path_of_a_list_is_judged_where_it_leads(tmp_path: Path, given: Any
                 str(tmp_path / "ws/inbox/a"),
                 str(tmp_path / "ws/inbox/b"),
             ]
+
+
+def test_no_agent_changes_the_rules_it_runs_under(tmp_path: Path) -> None:
+    """ATTACK: the policy lies in the workspace; writing, replacing or removing it, or what it reads, is denied by any spelling.
+
+    Files beside it are written, and it may be read.
+    """
+    ws = tmp_path / "ws"
+    (ws / "lists").mkdir(parents=True)
+    text = (
+        "version: 1\nextends: [more.yaml]\nfilesystem_policy: {include_workdir: true}\ndata: {known: {file: lists/known.yaml}}\n"
+        "tools: {write_file: {allow: true}, edit_file: {allow: true}, delete_file: {allow: true}, read_file: {allow: true}}\n"
+    )
+    (ws / "policy.yaml").write_text(text)
+    (ws / "more.yaml").write_text("version: 1\n")
+    (ws / "lists/known.yaml").write_text("[a1]\n")
+    (ws / "link.yaml").symlink_to("policy.yaml")
+    with AgentOS.open(load_policy(ws / "policy.yaml"), workspace=ws, state=tmp_path / "state") as session:
+        for path in ("policy.yaml", "more.yaml", "lists/known.yaml", "lists/../policy.yaml", "link.yaml"):
+            for tool, args in (
+                ("write_file", {"content": "version: 1\n"}),
+                ("edit_file", {"old": "1", "new": "2"}),
+                ("delete_file", {}),
+            ):
+                with pytest.raises(DeniedError) as caught:
+                    call(session, tool, path=path, **args)
+                assert caught.value.decision.rules == ("runtime.policy-file",), (tool, path)
+        assert call(session, "read_file", path="policy.yaml").value["content"] == text
+        assert call(session, "write_file", path="lists/other.yaml", content="[b]").ok
+    assert (ws / "policy.yaml").read_text() == text
