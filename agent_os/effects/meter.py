@@ -36,9 +36,9 @@ class Meter:
         """Queue the record, then count it. Raises as the sink does."""
         written = self._audit.append(record)
         kind = record.get("type")
-        if kind == "intent":
+        if kind == "intent" and record.get("action", {}).get("kind") == "model.call":
             self._begin(record)
-        elif kind == "outcome":
+        elif kind == "outcome" and self._open:
             self._end(record)
         return written
 
@@ -46,9 +46,7 @@ class Meter:
         return getattr(self._audit, name)
 
     def _begin(self, record: Mapping[str, Any]) -> None:
-        action = record.get("action", {})
-        if action.get("kind") != "model.call":
-            return
+        action = record["action"]
         provider = str(action.get("provider", ""))
         keys = {
             "day": datetime.fromtimestamp(float(record["time"]), UTC).strftime("%Y-%m-%d"),

@@ -121,7 +121,7 @@ class Carriage:
             served.number = free
             self._listeners[free] = served
             served.accepting.pause()
-            self._carrier.listen(free, served.accepting.sock)
+            self._carrier.listen(free, served.accepting.sock, who=not served.anonymous)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._parts.loop.create_task(work)
@@ -150,11 +150,12 @@ class Carriage:
 
     def heard(self) -> None:
         """Serve what this turn brought."""
+        ended, self._ended = self._ended, []
         for key in [key for key in self._groups if key not in self._busy]:
             self._busy.add(key)
-            self._background(self._open_all(key))
-        if self._ended:
-            ended, self._ended = self._ended, []
+            self._background(self._open_all(key, ended))
+            ended = []
+        if ended:
             self._background(self._settle(ended))
         if self._carrier is not None:
             self._carrier.flush()
@@ -169,9 +170,14 @@ class Carriage:
             self._giving[slot, generation] = (served, head, known)
             self._carrier.give(slot, generation)
 
-    async def _open_all(self, key: Key) -> None:
-        """Serve those that ask the same until there are none: what comes during one round is the next (group commit)."""
+    async def _open_all(self, key: Key, ended: Sequence[Carried]) -> None:
+        """Serve those that ask the same until there are none: what comes during one round is the next (group commit).
+
+        `ended`: what is settled before; the records of both go to the disk together.
+        """
         try:
+            if ended:
+                await self._settle(ended)
             while asks := self._groups.pop(key, None):
                 served = self._listeners.get(key[0])
                 if served is None:

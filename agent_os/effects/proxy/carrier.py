@@ -30,6 +30,7 @@ SLOTS: Final = 8192
 LISTENERS_MAX: Final = 64
 TALK_BYTES_MAX: Final = 64 * 1024
 """One message, either way."""
+MESSAGES_PER_TURN_MAX: Final = 8
 UNSAID_WORDS_MAX: Final = 4 * SLOTS
 """Messages that wait for the carrier; it is ended when there are more."""
 CLOSE_SECONDS: Final = 2.0
@@ -110,10 +111,10 @@ class Carrier:
 
     # ---- said --------------------------------------------------------------------------------------------------------
 
-    def listen(self, number: int, sock: socket.socket) -> None:
-        """Let it accept on a listening socket, which stays open here too."""
+    def listen(self, number: int, sock: socket.socket, *, who: bool) -> None:
+        """Let it accept on a listening socket, which stays open here too; `who`: tell the addresses of who connects."""
         self.flush()
-        self._send(_WORD.pack(_LISTEN, number, 0, 0), sock.dup().detach())
+        self._send(_WORD.pack(_LISTEN, number, who, 0), sock.dup().detach())
 
     def unlisten(self, number: int) -> None:
         """Take no new connections from there."""
@@ -193,13 +194,21 @@ class Carrier:
     # ---- heard -------------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
+        for _ in range(MESSAGES_PER_TURN_MAX):
+            if not self._read_one():
+                break
+        if self._open:
+            self._hears.heard()
+
+    def _read_one(self) -> bool:
+        """Take one message; False: there is none now, or no more at all."""
         try:
             size, ancillary, _, _ = self._channel.recvmsg_into([self._buffer], socket.CMSG_SPACE(8))
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             self._over("the carrier ended")
-            return
+            return False
         sockets = [
             socket.socket(fileno=number)
             for level, kind, data in ancillary
@@ -208,15 +217,15 @@ class Carrier:
         ]
         if not size:
             self._over("the carrier ended")
-            return
+            return False
         try:
             self._hear(size, sockets)
         except (struct.error, ValueError, IndexError):
             for sock in sockets:
                 sock.close()
             self._over("the carrier said what it cannot")
-            return
-        self._hears.heard()
+            return False
+        return True
 
     def _hear(self, size: int, sockets: list[socket.socket]) -> None:
         buffer, at, hears = self._buffer, 0, self._hears

@@ -31,7 +31,7 @@ enum { LISTEN = 1, UNLISTEN, OPEN, GIVE, CUT };      /* the guard says */
 enum { ASKED = 65, UNREACHED, ENDED, GIVEN };        /* the carrier says */
 struct word { uint32_t kind, slot, generation, size; };
 struct place { uint16_t family, port; unsigned char address[16]; }; /* family 4, 6 or 0; the port as a number */
-struct asked { uint32_t listener; struct place peer, local; };      /* then the head */
+struct asked { uint32_t listener; struct place peer, local; };      /* then the head; no places where nobody asks */
 struct open { uint32_t milliseconds; struct place place; };         /* then the judged host */
 struct ended { uint64_t up, down, how; };
 enum { BROKEN = 1, LOOKED_AT = 2 }; /* how it ended: not in order; behind a ClientHello */
@@ -48,6 +48,7 @@ struct lane { unsigned char *kept; uint32_t at, size; int pipe[2]; size_t piped;
 struct slot {
     uint32_t generation, listener;
     enum state state;
+    bool named; /* the guard asks who connects */
     struct end client, upstream;
     struct lane up, down;
     uint64_t deadline; /* milliseconds; 0: none */
@@ -67,7 +68,7 @@ _Noreturn void unexpected(void);
 
 /* tunnel.c */
 void tunnels_prepare(void);
-void tunnel_accept(int fd, uint32_t listener);
+void tunnel_accept(int fd, uint32_t listener, bool who); /* who: the guard wants the addresses */
 void tunnel_event(uint32_t slot, uint32_t generation, bool upstream, uint32_t events);
 void tunnel_told(const struct word *word, const unsigned char *body);
 void tunnels_tick(void);

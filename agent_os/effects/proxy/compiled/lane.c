@@ -90,7 +90,6 @@ bool lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piec
             return passing();
         if (got == 0) {
             lane->ended = true;
-            (void)shutdown(to, SHUT_WR);
             return true;
         }
         *count += (uint64_t)got;

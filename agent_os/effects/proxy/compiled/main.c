@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,7 @@ uint64_t now_ms;
 unsigned waiting;
 
 static int channel, loop;
-static struct { int fd; bool watched; } listeners[LISTENERS_MAX];
+static struct { int fd; bool watched, who; } listeners[LISTENERS_MAX];
 static uint64_t paused_until;
 static unsigned char talk[TALK_BYTES_MAX], heard[TALK_BYTES_MAX];
 static size_t said;
@@ -125,7 +127,7 @@ static void accept_some(uint32_t number) {
     for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
         int fd = accept4(listeners[number].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            tunnel_accept(fd, number);
+            tunnel_accept(fd, number, listeners[number].who);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             watch_listeners(false);
             paused_until = now_ms + PAUSE_MS;
@@ -139,6 +141,7 @@ static void accept_some(uint32_t number) {
 /* ---- from the guard ---------------------------------------------------------------------------------------------- */
 
 static void obey(const struct word *word, const unsigned char *body, int descriptor) {
+    static const int yes = 1;
     bool listener = word->kind == LISTEN || word->kind == UNLISTEN;
     if (word->kind < LISTEN || word->kind > CUT || (listener && word->slot >= LISTENERS_MAX) ||
         (word->kind == LISTEN) != (descriptor >= 0))
@@ -148,6 +151,8 @@ static void obey(const struct word *word, const unsigned char *body, int descrip
             unexpected();
         listeners[word->slot].fd = descriptor;
         listeners[word->slot].watched = false;
+        listeners[word->slot].who = word->generation != 0;
+        (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* what is accepted there has it too */
         watch_listener(word->slot, paused_until == 0);
     } else if (word->kind == UNLISTEN) {
         if (listeners[word->slot].fd < 0)

@@ -116,7 +116,7 @@ static void ask(struct slot *slot) {
     socklen_t peer_size = sizeof address, local_size = sizeof address;
     ssize_t got = recv(slot->client.fd, scratch, HEAD_BYTES_MAX + 1, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        watch(&slot->client, EPOLLIN, named(slot, false));
+        watch(&slot->client, EPOLLIN | EPOLLONESHOT, named(slot, false)); /* told once; what comes after waits for us */
         return;
     }
     if (got <= 0 || !whole_head(scratch, (size_t)got)) {
@@ -124,17 +124,17 @@ static void ask(struct slot *slot) {
         return;
     }
     due_in(slot, 0);
-    watch(&slot->client, 0, 0);
-    if (getpeername(slot->client.fd, (struct sockaddr *)&address, &peer_size) == 0)
+    if (slot->named && getpeername(slot->client.fd, (struct sockaddr *)&address, &peer_size) == 0) {
         place_of(&address, &asked.peer);
-    memset(&address, 0, sizeof address);
-    if (getsockname(slot->client.fd, (struct sockaddr *)&address, &local_size) == 0)
-        place_of(&address, &asked.local);
+        memset(&address, 0, sizeof address);
+        if (getsockname(slot->client.fd, (struct sockaddr *)&address, &local_size) == 0)
+            place_of(&address, &asked.local);
+    }
     become(slot, WAITING);
     say(ASKED, index_of(slot), slot->generation, &asked, sizeof asked, scratch, (size_t)got);
 }
 
-void tunnel_accept(int fd, uint32_t listener) {
+void tunnel_accept(int fd, uint32_t listener, bool who) {
     if (free_count == 0) { /* the guard says what it says when there are too many */
         struct given given = {0, 0, listener, 0};
         say_with(GIVEN, SLOTS_MAX, 0, &given, sizeof given, NULL, 0, NULL, 0, &fd, 1);
@@ -147,6 +147,7 @@ void tunnel_accept(int fd, uint32_t listener) {
     slot->client = (struct end){fd, 0};
     slot->upstream = (struct end){-1, 0};
     slot->listener = listener;
+    slot->named = who;
     slot->host_size = 0;
     lane_start(&slot->up);
     lane_start(&slot->down);
@@ -204,7 +205,6 @@ static void open_towards(struct slot *slot, const struct open *told, const char 
         return;
     }
     (void)setsockopt(slot->upstream.fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    (void)setsockopt(slot->client.fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     become(slot, CONNECTING);
     due_in(slot, told->milliseconds);
     if (connect(slot->upstream.fd, (struct sockaddr *)six_or_four, size) == 0) {
@@ -262,7 +262,6 @@ static bool first_flight(struct slot *slot) {
         return errno == EAGAIN || errno == EINTR;
     if (got == 0) {
         slot->up.ended = true;
-        (void)shutdown(slot->upstream.fd, SHUT_WR);
         become(slot, RELAY);
         return true;
     }
@@ -280,6 +279,7 @@ static void relay(struct slot *slot, bool upstream, uint32_t events) {
     struct row *row = &rows[index_of(slot)];
     size_t piece = slot->state == FIRST ? FIRST_BYTES_MAX : PIECE_BYTES;
     bool whole = true, ready = (events & ~(uint32_t)EPOLLOUT) != 0;
+    bool up_ended = slot->up.ended, down_ended = slot->down.ended;
     if (events & EPOLLERR) {
         whole = false;
     } else {
@@ -293,12 +293,17 @@ static void relay(struct slot *slot, bool upstream, uint32_t events) {
             whole = lane_move(&slot->up, slot->client.fd, slot->upstream.fd, &row->up, piece, true);
         }
     }
-    if (!whole)
+    if (!whole) {
         end_it(slot, true);
-    else if (slot->up.ended && slot->down.ended && !lane_full(&slot->up) && !lane_full(&slot->down))
+    } else if (slot->up.ended && slot->down.ended && !lane_full(&slot->up) && !lane_full(&slot->down)) {
         end_it(slot, false);
-    else
+    } else {
+        if (slot->up.ended && !up_ended)
+            (void)shutdown(slot->upstream.fd, SHUT_WR);
+        if (slot->down.ended && !down_ended)
+            (void)shutdown(slot->client.fd, SHUT_WR);
         arm(slot);
+    }
 }
 
 void tunnel_event(uint32_t index, uint32_t generation, bool upstream, uint32_t events) {
