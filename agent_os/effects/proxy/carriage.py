@@ -28,6 +28,7 @@ from agent_os.effects.proxy.carrier import LISTENERS_MAX, PROGRAM, Carrier
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.identity import Peer
 from agent_os.effects.proxy.inference import serves_inference
+from agent_os.effects.proxy.loans import Loans
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, addresses_of, route_meter, settle
@@ -55,6 +56,7 @@ class Carriage:
         """`accepted` serves a connection from its first byte; `run` serves a flow to its end with this work."""
         self._parts, self._state, self._accepted, self._run = parts, state, accepted, run
         self._carrier: Carrier | None = None
+        self._loans: Loans | None = None
         self._starting = False
         self.missing = ""
         """Why there is no carrier, once that is known."""
@@ -105,6 +107,8 @@ class Carriage:
             program = await asyncio.to_thread(PROGRAM.sealed, self._state)
             try:
                 self._carrier = Carrier(self._parts.loop, program, self)
+                self._loans = Loans(self._carrier)
+                self._parts.lend = self._loans.lend
             finally:
                 os.close(program)
         except AgentOSError as error:
@@ -307,9 +311,16 @@ class Carriage:
         route = replace(carried.route, admission=carried.admission)
         self._run(flow, front.go_on(carried.served.parts, flow, route, flow.upstream))
 
+    def returned(self, slot: int, moved: int, how: int) -> None:
+        """Go on with a direction that was lent."""
+        if self._loans is not None:
+            self._loans.returned(slot, moved, how)
+
     def gone(self, why: str) -> None:
         """Every connection in the carrier ended with it; new ones are accepted here again."""
-        self._carrier, self.missing = None, why
+        self._carrier, self.missing, self._parts.lend = None, why, None
+        if self._loans is not None:
+            self._loans.gone()
         self._parts.flows.note("alert", None, rule="runtime.carrier", reason=why)
         ended = list(self._carried.values())
         for carried in ended:
@@ -377,7 +388,7 @@ class Carriage:
 
     async def close(self) -> None:
         """End the carrier."""
-        carrier, self._carrier = self._carrier, None
+        carrier, self._carrier, self._parts.lend = self._carrier, None, None
         if carrier is not None:
             await carrier.close()
 

@@ -27,6 +27,8 @@ from agent_os.effects.proxy.identity import Ends
 PROGRAM: Final = Program("carrier", Path(__file__).with_name("compiled"))
 SLOTS: Final = 8192
 """Connections that the carrier holds at once; a further one is served here."""
+LOANS_MAX: Final = 56
+"""Directions lent to the carrier at once: each has a pipe, and one user may have no more of them (`splice.PIPES_MAX`)."""
 LISTENERS_MAX: Final = 64
 TALK_BYTES_MAX: Final = 64 * 1024
 """One message, either way."""
@@ -35,10 +37,12 @@ UNSAID_WORDS_MAX: Final = 4 * SLOTS
 """Messages that wait for the carrier; it is ended when there are more."""
 CLOSE_SECONDS: Final = 2.0
 HEAD, WAITING, CONNECTING, FIRST, RELAY, SECURE = range(1, 7)
-_LISTEN, _UNLISTEN, _OPEN, _GIVE, _CUT = range(1, 6)
-_ASKED, _UNREACHED, _ENDED, _GIVEN = range(65, 69)
+SOURCE_ENDED, SOURCE_BROKE, SINK_BROKE = 1, 2, 4
+_LISTEN, _UNLISTEN, _OPEN, _GIVE, _CUT, _LEND, _RETURN = range(1, 8)
+_ASKED, _UNREACHED, _ENDED, _GIVEN, _RETURNED = range(65, 70)
 _WORD: Final = struct.Struct("=IIII")
 _OPEN_BODY: Final = struct.Struct("=IIIIIHH16s")
+_RETURNED_BODY: Final = struct.Struct("=QQ")
 _NUMBER: Final = struct.Struct("=Q")
 _ENDED_BODY: Final = struct.Struct("=QQQ")
 _GIVEN_BODY: Final = struct.Struct("=QQII")
@@ -64,6 +68,9 @@ class Hears(Protocol):
     ) -> None:  # fmt: skip
         """A connection is ours now: client and perhaps upstream, with bytes for the upstream and for the client."""
 
+    def returned(self, slot: int, moved: int, how: int) -> None:
+        """A loan is over: bytes it moved, and SOURCE_ENDED, SOURCE_BROKE, SINK_BROKE or 0 where it was asked for."""
+
     def heard(self) -> None:
         """That was all of one message."""
 
@@ -77,12 +84,12 @@ class Carrier:
     def __init__(self, loop: asyncio.AbstractEventLoop, program: int, hears: Hears) -> None:
         """`program` is a descriptor from `PROGRAM.sealed()`; it stays the caller's."""
         self._loop, self._hears = loop, hears
-        self._unsaid: deque[tuple[bytes, int]] = deque()
+        self._unsaid: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._saying: list[bytes] = []
         self._buffer = bytearray(TALK_BYTES_MAX)
         table = os.memfd_create("agentos-carrier-rows", os.MFD_CLOEXEC)
-        os.ftruncate(table, SLOTS * _ROW * 8)
-        self._map = mmap.mmap(table, SLOTS * _ROW * 8, access=mmap.ACCESS_READ)
+        os.ftruncate(table, (SLOTS + LOANS_MAX) * _ROW * 8)
+        self._map = mmap.mmap(table, (SLOTS + LOANS_MAX) * _ROW * 8, access=mmap.ACCESS_READ)
         self._rows = memoryview(self._map).cast("Q")
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -114,7 +121,7 @@ class Carrier:
     def listen(self, number: int, sock: socket.socket, *, who: bool) -> None:
         """Let it accept on a listening socket, which stays open here too; `who`: tell the addresses of who connects."""
         self.flush()
-        self._send(_WORD.pack(_LISTEN, number, who, 0), sock.dup().detach())
+        self._send(_WORD.pack(_LISTEN, number, who, 0), (os.dup(sock.fileno()),))
 
     def unlisten(self, number: int) -> None:
         """Take no new connections from there."""
@@ -137,6 +144,16 @@ class Carrier:
         """End a connection with a reset: `ended` follows."""
         self._saying.append(_WORD.pack(_CUT, slot, generation, 0))
 
+    def lend(self, slot: int, generation: int, source: socket.socket, sink: socket.socket) -> None:
+        """Let it move what a socket gets to another, which both stay open here; `slot` is free and past SLOTS."""
+        self.flush()
+        self._send(_WORD.pack(_LEND, slot, generation, 0), (os.dup(source.fileno()), os.dup(sink.fileno())))
+
+    def take_back(self, slot: int, generation: int) -> None:
+        """Ask for a loan: `returned` follows."""
+        self._saying.append(_WORD.pack(_RETURN, slot, generation, 0))
+        self.flush()
+
     def flush(self) -> None:
         """Say what was to be said in this turn."""
         words, self._saying = self._saying, []
@@ -144,19 +161,19 @@ class Carrier:
         message: list[bytes] = []
         for word in words:
             if size + len(word) > TALK_BYTES_MAX:
-                self._send(b"".join(message), -1)
+                self._send(b"".join(message), ())
                 size, message = 0, []
             message.append(word)
             size += len(word)
         if message:
-            self._send(b"".join(message), -1)
+            self._send(b"".join(message), ())
 
-    def _send(self, data: bytes, descriptor: int) -> None:
+    def _send(self, data: bytes, descriptors: tuple[int, ...]) -> None:
+        """Send a message, or keep it until there is room; the descriptors are ours to close."""
         if not self._open:
-            if descriptor >= 0:
-                os.close(descriptor)
+            _close(descriptors)
             return
-        self._unsaid.append((data, descriptor))
+        self._unsaid.append((data, descriptors))
         if len(self._unsaid) == 1:
             self._writable()
         elif len(self._unsaid) > UNSAID_WORDS_MAX:
@@ -164,10 +181,10 @@ class Carrier:
 
     def _writable(self) -> None:
         while self._unsaid:
-            data, descriptor = self._unsaid[0]
+            data, descriptors = self._unsaid[0]
             try:
-                if descriptor >= 0:
-                    socket.send_fds(self._channel, [data], [descriptor])
+                if descriptors:
+                    socket.send_fds(self._channel, [data], list(descriptors))
                 else:
                     self._channel.send(data)
             except (BlockingIOError, InterruptedError):
@@ -177,8 +194,7 @@ class Carrier:
                 self._over("the carrier ended")
                 return
             self._unsaid.popleft()
-            if descriptor >= 0:
-                os.close(descriptor)
+            _close(descriptors)
         self._loop.remove_writer(self._channel.fileno())
 
     # ---- looked at ---------------------------------------------------------------------------------------------------
@@ -220,7 +236,7 @@ class Carrier:
             return False
         try:
             self._hear(size, sockets)
-        except (struct.error, ValueError, IndexError):
+        except (struct.error, ValueError, LookupError):
             for sock in sockets:
                 sock.close()
             self._over("the carrier said what it cannot")
@@ -233,7 +249,7 @@ class Carrier:
             kind, slot, generation, length = _WORD.unpack_from(buffer, at)
             at += 16
             end = at + length
-            if end > size or slot > SLOTS:
+            if end > size or slot > SLOTS + LOANS_MAX:
                 raise ValueError("a word does not fit")
             if kind == _ASKED:
                 hears.asked(
@@ -245,6 +261,8 @@ class Carrier:
                 hears.ended(slot, generation, up, down, bool(how & 2), bool(how & 1))
             elif kind == _UNREACHED:
                 hears.unreached(slot, generation, _NUMBER.unpack_from(buffer, at)[0])
+            elif kind == _RETURNED:
+                hears.returned(slot, *_RETURNED_BODY.unpack_from(buffer, at))
             elif kind == _GIVEN:
                 up, down, listener, first = _GIVEN_BODY.unpack_from(buffer, at)
                 split = at + 24 + first
@@ -270,9 +288,8 @@ class Carrier:
         self._loop.remove_reader(self._channel.fileno())
         self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
-        for _, descriptor in self._unsaid:
-            if descriptor >= 0:
-                os.close(descriptor)
+        for _, descriptors in self._unsaid:
+            _close(descriptors)
         self._unsaid.clear()
         self._process.kill()
 
@@ -282,6 +299,11 @@ class Carrier:
             self._shut()
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._process.wait, CLOSE_SECONDS)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def ends_of(told: bytes) -> Ends | None:

@@ -120,7 +120,10 @@ class Flow:
         """Bytes received from upstream so far."""
         if self.carried is not None:
             return self.carried.counts[1]
-        return self.earlier_down + (self.upstream.received if self.upstream is not None else 0)
+        upstream = self.upstream
+        if upstream is None:
+            return self.earlier_down
+        return self.earlier_down + upstream.received + (upstream.lent.count if upstream.lent is not None else 0)
 
     def usage(self, now: float) -> dict[str, float]:
         """Return what an outcome says was used: bytes both ways, and seconds.

@@ -358,7 +358,7 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     streams = [stream for stream in (flow.client, flow.upstream) if stream is not None]
     if flow.carried is not None and flow.carried.moved():
         flow.idle_since = now
-    elif any(stream.active for stream in streams):
+    elif any(stream.active or (stream.lent is not None and stream.lent.moved()) for stream in streams):
         for stream in streams:
             stream.active = False
         flow.idle_since = now

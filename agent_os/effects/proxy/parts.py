@@ -17,7 +17,7 @@ from agent_os.effects.proxy.flows import FlowTable
 from agent_os.effects.proxy.identity import Identities
 from agent_os.effects.proxy.limits import DENIALS_KEPT_MAX, Limits
 from agent_os.effects.proxy.rules import EgressRules
-from agent_os.effects.proxy.splice import Pipes
+from agent_os.effects.proxy.splice import Lend, Pipes
 from agent_os.effects.proxy.upstream import CorporateProxy
 
 Inference = Callable[[Door], Callable[[HttpRequest], Awaitable[HttpResponse]]]
@@ -62,6 +62,8 @@ class Parts:
     corporate: CorporateProxy | None = None
     inference: Inference | None = None
     draining: bool = False
+    lend: Lend | None = None
+    """Lets another process move one direction of a tunnel, where there is one."""
     pipes: Pipes = field(default_factory=Pipes)
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)

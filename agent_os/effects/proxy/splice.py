@@ -3,7 +3,8 @@
 For what nobody looks into: passed tunnels, and plain bodies that no stage, mask or meter of content wants. The pipe
 holds at most PIPE_BYTES; while it holds anything the source is not read, so that a slow reader slows the sender. Each
 piece is charged (counters, byte budget) before it goes on, and no piece is larger than what the budget has left.
-Where the platform has no splice, or PIPES_MAX directions use it already, relays go on copying. splice(2), pipe(7).
+A guard with a carrier lends it answers without a meter (`loans.py`). Where the platform has no splice, or PIPES_MAX
+directions use it already, relays go on copying. splice(2), pipe(7).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from typing import Final
 
-from agent_os.effects.proxy.stream import Stream
+from agent_os.effects.proxy.stream import Lent, Stream
 
 PIPE_BYTES: Final = 1024 * 1024
 PIPES_MAX: Final = 56
@@ -23,6 +25,10 @@ PIECES_PER_TURN_MAX: Final = 8
 AVAILABLE: Final = hasattr(os, "splice")
 _SET_SIZE: Final = 1031  # F_SETPIPE_SZ, linux/fcntl.h
 _FLAGS: Final = 0x01 | 0x02  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+
+
+Lend = Callable[[Stream, Stream], Lent | None]
+"""Lets another process move what one stream gets to another; None where it cannot."""
 
 
 class Pipes:
@@ -56,8 +62,10 @@ class Pipes:
 class Splice:
     """One direction of a relay in the kernel's hands, from `begin` until `close`."""
 
-    def __init__(self, pipes: Pipes, source: Stream, sink: Stream) -> None:
-        self._pipes, self._source, self._sink = pipes, source, sink
+    def __init__(self, pipes: Pipes, source: Stream, sink: Stream, lend: Lend | None = None) -> None:
+        """`lend`: who could do it in another process, for a direction without a meter."""
+        self._pipes, self._source, self._sink, self._lend = pipes, source, sink, lend
+        self._loan: Lent | None = None
         self._ends: tuple[int, int] | None = None
         self._closed = False
         self.held = 0
@@ -78,16 +86,24 @@ class Splice:
             self._begin()
 
     def _begin(self) -> None:
-        if self._closed or self._source.lost or self._sink.lost:
+        source, sink = self._source, self._sink
+        if self._closed or source.lost or sink.lost:
             return
+        source.resume()
+        if self._lend is not None and source.meter is None and sink.meter is None:
+            self._loan = self._lend(source, sink)
+            if self._loan is not None:
+                source.transport.pause_reading()
+                return
         self._ends = self._pipes.lend()
-        self._source.resume()
         if self._ends is not None:
             self._source.transport.read_by(self._readable)
 
     def close(self) -> None:
         """Give the pipe back; what is in it is gone."""
         self._closed = True
+        if self._loan is not None:
+            self._loan.close()
         if self._ends is not None:
             ends, self._ends = self._ends, None
             self._source.transport.pause_reading()

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agent_os.core.errors import EffectError
 from agent_os.effects.proxy.limits import READ_HIGH_BYTES, SPLICE_FROM_BYTES, WRITE_HIGH_BYTES, WRITE_LOW_BYTES
@@ -26,13 +26,30 @@ class StreamClosedError(EffectError):
     """The peer is gone, or its TLS failed."""
 
 
+class Lent(Protocol):
+    """What a stream knows of the other process that takes its bytes."""
+
+    @property
+    def count(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def moved(self) -> bool:
+        """Return whether a byte was taken since this was asked last."""
+        ...
+
+    def close(self) -> None:
+        """Take the bytes here again."""
+        ...
+
+
 class Stream(asyncio.Protocol):
     """One side of a flow."""
 
     __slots__ = (
         *("_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused"),
         *("_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "broken", "lost"),
-        *("meter", "on_bulk", "on_eof", "on_lost", "on_spent", "received", "sent", "tls_failure", "transport"),
+        *("lent", "meter", "on_bulk", "on_eof", "on_lost", "on_spent", "received", "sent", "tls_failure", "transport"),
         "truncated",
     )
 
@@ -60,6 +77,8 @@ class Stream(asyncio.Protocol):
         self.on_spent: Callable[[], None] | None = None
         """Told when the meter has nothing left for bytes that wanted to pass."""
         self.received = self.sent = 0
+        self.lent: Lent | None = None
+        """Set while another process takes the bytes from the socket; they are not in `received` yet."""
         self.tls_failure = ""
 
     # ---- asyncio calls these -------------------------------------------------------------------------------------
@@ -103,6 +122,8 @@ class Stream(asyncio.Protocol):
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
         self._fail_handshake("peer closed during the tls handshake")
+        if self.broken:
+            self.on_eof = None  # a break is no end: passed on as one, the other side would take a part for the whole
         self._ended()
         if self._source is not None:
             self._source.resume()

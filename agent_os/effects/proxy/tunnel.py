@@ -168,7 +168,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     flow.mode = "pass"
     flow.deadline, flow.idle_limit = 0.0, parts.limits.idle_seconds
     done, client_flows = _watch(client, upstream, parts.loop.create_future())
-    upward, downward = Splice(parts.pipes, client, upstream), Splice(parts.pipes, upstream, client)
+    upward, downward = Splice(parts.pipes, client, upstream), Splice(parts.pipes, upstream, client, parts.lend)
     upstream.on_bulk = downward.offer
     try:
         upstream.pour_into(client)
@@ -284,7 +284,7 @@ def _watch(
 
     def arm(this: Stream, other: Stream) -> None:
         this.on_eof = lambda: finish() if other.ended else other.write_eof()
-        if this.ended:
+        if this.ended and not this.broken:
             this.on_eof()
 
     client.on_lost = upstream.on_lost = finish

@@ -20,15 +20,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { SLOTS_MAX = 8192, LISTENERS_MAX = 64, HOST_BYTES_MAX = 253 };
+enum { SLOTS_MAX = 8192, LOANS_MAX = 56, ROWS = SLOTS_MAX + LOANS_MAX, LISTENERS_MAX = 64, HOST_BYTES_MAX = 253 };
 enum { HEAD_BYTES_MAX = 1024, FIRST_BYTES_MAX = 16384, PIECE_BYTES = 65536, TALK_BYTES_MAX = 65536 };
 enum { HEAD_MS = 250, TICK_MS = 100, PAUSE_MS = 200, CONNECT_MS_MAX = 600000 };
 enum { ACCEPTS_PER_TURN_MAX = 64, PIECES_PER_TURN_MAX = 8, EVENTS_PER_TURN_MAX = 256 };
 enum { PIPE_BYTES = 1024 * 1024, PIPES_MAX = 56 }; /* below pipe-user-pages-soft, as in ../splice.py */
 
 /* What is said. Each record: four numbers (kind, slot, generation, bytes that follow), then those bytes. */
-enum { LISTEN = 1, UNLISTEN, OPEN, GIVE, CUT };      /* the guard says */
-enum { ASKED = 65, UNREACHED, ENDED, GIVEN };        /* the carrier says */
+enum { LISTEN = 1, UNLISTEN, OPEN, GIVE, CUT, LEND, RETURN }; /* the guard says */
+enum { ASKED = 65, UNREACHED, ENDED, GIVEN, RETURNED };       /* the carrier says */
 struct word { uint32_t kind, slot, generation, size; };
 struct place { uint16_t family, port; unsigned char address[16]; }; /* family 4, 6 or 0; the port as a number */
 struct asked { uint32_t listener; struct place peer, local; };      /* then the head; no places where nobody asks */
@@ -37,11 +37,15 @@ struct ended { uint64_t up, down, how; };
 enum { BROKEN = 1, LOOKED_AT = 2 }; /* how it ended: not in order; behind a ClientHello */
 struct given { uint64_t up, down; uint32_t listener, first; };      /* then `first` bytes of the client's, then of the server's */
 
-/* What the guard may look at any time, a row for each slot. */
+struct returned { uint64_t down, how; };
+enum { SOURCE_ENDED = 1, SOURCE_BROKE = 2, SINK_BROKE = 4 }; /* why a loan came back; 0: it was asked for */
+
+/* What the guard may look at any time, a row for each slot and then for each loan. */
 struct row { uint64_t up, down, state, spare; };
-enum state { FREE, HEAD, WAITING, CONNECTING, FIRST, RELAY, SECURE };
+enum state { FREE, HEAD, WAITING, CONNECTING, FIRST, RELAY, SECURE, LENT };
 /* HEAD: nothing was asked yet. WAITING: for the guard's word. FIRST: established, the client has said nothing.
-   RELAY: bytes move, the client ended without a word. SECURE: bytes move behind a ClientHello that was looked at. */
+   RELAY: bytes move, the client ended without a word. SECURE: bytes move behind a ClientHello that was looked at.
+   LENT: one direction of a tunnel that is the guard's: bytes of `upstream` to `client`, in a slot that the guard chose. */
 
 struct end { int fd; uint32_t watched; };
 struct lane { unsigned char *kept; uint32_t at, size; int pipe[2]; size_t piped; bool ended, bulk; };
@@ -71,6 +75,7 @@ void tunnels_prepare(void);
 void tunnel_accept(int fd, uint32_t listener, bool who); /* who: the guard wants the addresses */
 void tunnel_event(uint32_t slot, uint32_t generation, bool upstream, uint32_t events);
 void tunnel_told(const struct word *word, const unsigned char *body);
+void loan_told(const struct word *word, const int *descriptors);
 void tunnels_tick(void);
 
 /* lane.c */
@@ -79,7 +84,8 @@ void lane_start(struct lane *lane);
 void lane_stop(struct lane *lane);
 bool lane_full(const struct lane *lane);
 bool lane_send(struct lane *lane, int to, const unsigned char *bytes, size_t size);
-bool lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk); /* false: broken off */
+enum moved { BROKEN_SOURCE = -2, BROKEN_SINK = -1, MOVED = 0 };
+enum moved lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk);
 
 /* hello.c */
 bool hello_states(const unsigned char *bytes, size_t size, const char *host, size_t host_size);

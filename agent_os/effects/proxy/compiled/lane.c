@@ -79,32 +79,32 @@ static void begin_bulk(struct lane *lane) {
     (void)fcntl(lane->pipe[0], F_SETPIPE_SZ, PIPE_BYTES); /* a smaller one works too */
 }
 
-bool lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk) {
+enum moved lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk) {
     if (!push(lane, to))
-        return false;
+        return BROKEN_SINK;
     for (int i = 0; i < PIECES_PER_TURN_MAX && !lane->ended && !lane_full(lane); i++) {
         bool piped = lane->pipe[0] >= 0;
         ssize_t got = piped ? splice(from, NULL, lane->pipe[1], NULL, PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
                             : recv(from, scratch, piece, MSG_DONTWAIT);
         if (got < 0)
-            return passing();
+            return passing() ? MOVED : BROKEN_SOURCE;
         if (got == 0) {
             lane->ended = true;
-            return true;
+            return MOVED;
         }
         *count += (uint64_t)got;
         if (piped) {
             lane->piped = (size_t)got;
             if (!push(lane, to))
-                return false;
+                return BROKEN_SINK;
             continue;
         }
         if (!lane_send(lane, to, scratch, (size_t)got))
-            return false;
+            return BROKEN_SINK;
         if ((size_t)got < piece)
-            return true; /* most likely all there was; the next turn tells */
+            return MOVED; /* most likely all there was; the next turn tells */
         if (bulk && !lane->bulk)
             begin_bulk(lane);
     }
-    return true;
+    return MOVED;
 }

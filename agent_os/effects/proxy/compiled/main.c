@@ -140,19 +140,21 @@ static void accept_some(uint32_t number) {
 
 /* ---- from the guard ---------------------------------------------------------------------------------------------- */
 
-static void obey(const struct word *word, const unsigned char *body, int descriptor) {
+/* How many descriptors come with a word. */
+static size_t brought(uint32_t kind) { return kind == LISTEN ? 1 : kind == LEND ? 2 : 0; }
+
+static void obey(const struct word *word, const unsigned char *body, const int *descriptors, size_t count) {
     static const int yes = 1;
     bool listener = word->kind == LISTEN || word->kind == UNLISTEN;
-    if (word->kind < LISTEN || word->kind > CUT || (listener && word->slot >= LISTENERS_MAX) ||
-        (word->kind == LISTEN) != (descriptor >= 0))
+    if (word->kind < LISTEN || word->kind > RETURN || (listener && word->slot >= LISTENERS_MAX) || count != brought(word->kind))
         unexpected();
     if (word->kind == LISTEN) {
         if (listeners[word->slot].fd >= 0)
             unexpected();
-        listeners[word->slot].fd = descriptor;
+        listeners[word->slot].fd = descriptors[0];
         listeners[word->slot].watched = false;
         listeners[word->slot].who = word->generation != 0;
-        (void)setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* what is accepted there has it too */
+        (void)setsockopt(descriptors[0], IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* what is accepted there has it too */
         watch_listener(word->slot, paused_until == 0);
     } else if (word->kind == UNLISTEN) {
         if (listeners[word->slot].fd < 0)
@@ -160,17 +162,20 @@ static void obey(const struct word *word, const unsigned char *body, int descrip
         watch_listener(word->slot, false);
         (void)close(listeners[word->slot].fd);
         listeners[word->slot].fd = -1;
+    } else if (word->kind == LEND || word->kind == RETURN) {
+        loan_told(word, descriptors);
     } else {
         tunnel_told(word, body);
     }
 }
 
-/* One message: words one after the other, with at most one descriptor. False: there is none now. */
+/* One message: words one after the other, the first with its descriptors. False: there is none now. */
 static bool hear(void) {
-    union { struct cmsghdr header; char bytes[CMSG_SPACE(sizeof(int))]; } space;
+    union { struct cmsghdr header; char bytes[CMSG_SPACE(sizeof(int) * 2)]; } space;
     struct iovec part = {heard, sizeof heard};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &space, .msg_controllen = sizeof space};
-    int descriptor = -1;
+    int descriptors[2] = {-1, -1};
+    size_t count = 0;
     ssize_t got = recvmsg(channel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
@@ -179,8 +184,12 @@ static bool hear(void) {
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
         unexpected();
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-        memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        count = (header->cmsg_len - CMSG_LEN(0)) / sizeof *descriptors;
+        if (count > 2)
+            unexpected();
+        memcpy(descriptors, CMSG_DATA(header), count * sizeof *descriptors);
+    }
     for (size_t at = 0; at < (size_t)got;) {
         struct word word;
         if ((size_t)got - at < sizeof word)
@@ -189,8 +198,8 @@ static bool hear(void) {
         at += sizeof word;
         if ((size_t)got - at < word.size)
             unexpected();
-        obey(&word, heard + at, descriptor);
-        descriptor = -1;
+        obey(&word, heard + at, descriptors, count);
+        count = 0;
         at += word.size;
     }
     return true;
@@ -209,7 +218,7 @@ static void prepare(char **arguments) {
     }
     channel = (int)numbers[0];
     must(fcntl(channel, F_SETFD, FD_CLOEXEC) == 0);
-    rows = mmap(NULL, sizeof *rows * SLOTS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, (int)numbers[1], 0);
+    rows = mmap(NULL, sizeof *rows * ROWS, PROT_READ | PROT_WRITE, MAP_SHARED, (int)numbers[1], 0);
     must(rows != MAP_FAILED && close((int)numbers[1]) == 0);
     must(getrlimit(RLIMIT_NOFILE, &files) == 0);
     files.rlim_cur = files.rlim_max;

@@ -12,7 +12,7 @@
 #include "carrier.h"
 
 static const char ESTABLISHED[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-static struct slot slots[SLOTS_MAX];
+static struct slot slots[ROWS];
 static uint32_t free_slots[SLOTS_MAX], free_count, used_slots;
 
 void tunnels_prepare(void) {
@@ -55,7 +55,8 @@ static void let_go(struct slot *slot, bool reset) {
     due_in(slot, 0);
     slot->generation++;
     become(slot, FREE);
-    free_slots[free_count++] = index_of(slot);
+    if (index_of(slot) < SLOTS_MAX)
+        free_slots[free_count++] = index_of(slot);
 }
 
 static void end_it(struct slot *slot, bool broken) {
@@ -284,13 +285,13 @@ static void relay(struct slot *slot, bool upstream, uint32_t events) {
         whole = false;
     } else {
         if (upstream ? ready : (events & EPOLLOUT) != 0)
-            whole = lane_move(&slot->down, slot->upstream.fd, slot->client.fd, &row->down, piece, slot->state != FIRST);
+            whole = lane_move(&slot->down, slot->upstream.fd, slot->client.fd, &row->down, piece, slot->state != FIRST) == MOVED;
         if (whole && !upstream && ready && slot->state == FIRST) {
             whole = first_flight(slot);
             if (slot->generation != generation)
                 return; /* given away */
         } else if (whole && (upstream ? (events & EPOLLOUT) != 0 : ready)) {
-            whole = lane_move(&slot->up, slot->client.fd, slot->upstream.fd, &row->up, piece, true);
+            whole = lane_move(&slot->up, slot->client.fd, slot->upstream.fd, &row->up, piece, true) == MOVED;
         }
     }
     if (!whole) {
@@ -306,11 +307,58 @@ static void relay(struct slot *slot, bool upstream, uint32_t events) {
     }
 }
 
+/* ---- lent -------------------------------------------------------------------------------------------------------- */
+
+static void give_back(struct slot *slot, uint64_t how) {
+    struct returned returned = {rows[index_of(slot)].down, how};
+    uint32_t generation = slot->generation;
+    watch(&slot->client, 0, 0);
+    watch(&slot->upstream, 0, 0);
+    let_go(slot, false); /* the guard has descriptors of its own: nothing ends */
+    say(RETURNED, index_of(slot), generation, &returned, sizeof returned, NULL, 0);
+}
+
+static void lent(struct slot *slot) {
+    enum moved moved = lane_move(&slot->down, slot->upstream.fd, slot->client.fd, &rows[index_of(slot)].down, PIECE_BYTES, true);
+    bool full = lane_full(&slot->down);
+    if (moved != MOVED) {
+        give_back(slot, moved == BROKEN_SOURCE ? SOURCE_BROKE : SINK_BROKE);
+    } else if (slot->down.ended) {
+        give_back(slot, SOURCE_ENDED);
+    } else {
+        watch(&slot->upstream, full ? 0 : EPOLLIN, named(slot, true));
+        watch(&slot->client, full ? EPOLLOUT : 0, named(slot, false));
+    }
+}
+
+void loan_told(const struct word *word, const int *descriptors) {
+    if (word->slot < SLOTS_MAX || word->slot >= ROWS)
+        unexpected();
+    struct slot *slot = &slots[word->slot];
+    if (word->kind == RETURN) {
+        if (slot->state == LENT && slot->generation == word->generation)
+            give_back(slot, 0);
+        return;
+    }
+    if (slot->state != FREE)
+        unexpected();
+    slot->generation = word->generation;
+    slot->upstream = (struct end){descriptors[0], 0};
+    slot->client = (struct end){descriptors[1], 0};
+    lane_start(&slot->up);
+    lane_start(&slot->down);
+    rows[index_of(slot)] = (struct row){0};
+    become(slot, LENT);
+    lent(slot);
+}
+
 void tunnel_event(uint32_t index, uint32_t generation, bool upstream, uint32_t events) {
     struct slot *slot = &slots[index];
     if (slot->generation != generation)
         return; /* it ended in this very turn */
-    if (slot->state == HEAD)
+    if (slot->state == LENT)
+        lent(slot);
+    else if (slot->state == HEAD)
         ask(slot);
     else if (slot->state == CONNECTING && upstream)
         connecting(slot);

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.wire import Wire, connect_wire
 
 
@@ -160,6 +161,7 @@ async def test_connections_that_do_not_come_about() -> None:
 STARVED = """
 import asyncio, resource, socket, sys
 from tests.unit.effects.proxy.test_wire import Ear
+from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.wire import Accepting
 async def main():
     ears = []
@@ -198,3 +200,13 @@ def test_a_machine_without_descriptors_serves_again_when_there_are_some() -> Non
     starved, served = map(int, said.stdout.split())
     assert starved < 12
     assert served == 12
+
+
+@pytest.mark.parametrize(("error", "told"), [(ConnectionResetError(), ["lost"]), (None, ["end", "lost"])])
+async def test_a_break_is_not_told_as_an_end(error: Exception | None, told: list[str]) -> None:
+    """A side that broke off is lost and nothing else: passed on as an end, a part would be taken for the whole."""
+    heard: list[str] = []
+    stream = Stream(asyncio.get_running_loop())
+    stream.on_eof, stream.on_lost = lambda: heard.append("end"), lambda: heard.append("lost")
+    stream.connection_lost(error)
+    assert heard == told
