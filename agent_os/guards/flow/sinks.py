@@ -16,7 +16,7 @@ from typing import Final
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.confine.protect import protection_of
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.scope import name_words
+from agent_os.guards.flow.naming import name_words
 
 TAG_CHARS_MAX: Final = 4_000
 """An HTML tag longer than this is looked through up to here."""
