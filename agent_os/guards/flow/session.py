@@ -129,6 +129,7 @@ class FlowSession:
     def distrust(self) -> None:
         """Let everything but the prompt count as tainted from here on: what was read elsewhere is not known here."""
         self._known.read_untrusted = self._known.taint.saturated = True
+        self._known.context = self._known.context.join(Label(Integrity.UNTRUSTED, sources=("elsewhere",)))
 
     def _observe(
         self, action: Action, outcome: Outcome, call: Call | None, again: Mapping[str, Any] | None = None
