@@ -2,9 +2,9 @@
 
     python examples/delegating.py
 
-The planner's model asks for workers with the tool `delegate`; each is a task of its own with the rights of its role. One is told
-to read what is not its to read, is denied, and says so; one fails; the planner goes on with what came back. Kill the process at any
-time and start it again on the same state: what was answered is not asked again, and no worker is started twice.
+The planner's model asks for workers with the tool `delegate`; each is a task of its own with the rights of its role. One is
+told to read what is not its to read, is denied, and says so; one fails; the planner goes on with what came back. Kill the
+process at any time and start it again on the same state: what was answered is not asked again, and no worker is started twice.
 """
 
 from __future__ import annotations
