@@ -10,6 +10,7 @@ HTTP draft, Apollo automatic persisted queries.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -97,6 +98,8 @@ def _operation(query: str | None, name: str | None, extensions: Any, persisted_i
     digest = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
     digest = digest if isinstance(digest, str) else ""
     if query is not None and query.strip():
+        if digest and digest.lower() != hashlib.sha256(query.encode("utf-8", "surrogatepass")).hexdigest():
+            raise BodyError("GraphQL hash is not that of the query beside it")
         info = _document(query, name)
     elif digest or persisted_id:
         info = {"operation_type": "", "fields": []}

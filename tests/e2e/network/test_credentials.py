@@ -6,6 +6,9 @@ import base64
 import json
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from agent_os.effects.proxy import Treatment
 from agent_os.effects.proxy.credentials import Secret
@@ -161,3 +164,57 @@ async def test_a_secret_that_would_break_the_request_is_denied(world: World) -> 
     assert (await client.send(get(upstream, fields="X: agentos-secret:TOKEN\r\n")).answer())[0] == 403
     assert (await client.send(get(upstream, "/agentos-secret:API_KEY")).answer())[0] == 403
     assert upstream.connections == 0
+
+
+async def test_members_of_bodies_are_filled_as_their_type_needs(world: World) -> None:
+    """In JSON escaped, in a form percent-encoded, read whole or streamed; what was judged holds the placeholder."""
+    upstream, client = await bound(world, body=True)
+    world.vault.secrets["API_KEY"] = Secret("API_KEY", 'quo"te&plus+', ("a.test",))
+    name = f"a.test:{upstream.port}"
+
+    def post(body: str, kind: str, host: str = name) -> bytes:
+        head = f"POST http://{host}/ok HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return (head + body).encode()
+
+    assert (await client.send(post('{"key": "agentos-secret:API_KEY"}', "application/json")).answer())[0] == 200
+    assert b'{"key": "quo\\"te&plus+"}' in upstream.text
+    assert (await client.send(post("a=1&key=agentos-secret:API_KEY", "application/x-www-form-urlencoded")).answer())[
+        0
+    ] == 200
+    assert b"a=1&key=quo%22te%26plus%2B" in upstream.text
+    assert "quo" not in repr(world.door.asked)
+    elsewhere = post('{"key": "agentos-secret:API_KEY"}', "application/json", f"b.test:{upstream.port}")
+    assert (await client.send(elsewhere).answer())[0] == 403
+
+
+async def test_a_secret_in_a_websocket_message(world: World) -> None:
+    """Filled in text messages where policy says so, JSON ones escaped; echoes come back masked; elsewhere it ends the connection."""
+    got: list[str] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            got.append(str(message))
+            await connection.send(message)
+
+    world.vault.secrets["TOKEN"] = Secret("TOKEN", 'quo"ted-token', ("a.test",))
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        allowed = [("GET", "/ws"), ("WEBSOCKET_TEXT", "/ws")]
+        world.allow(
+            Place("a.test", port, allowed, Treatment(), secrets={"TOKEN": frozenset({"websocket"})}),
+            Place("b.test", port, allowed, Treatment()),
+        )
+        await world.start()
+        url = "http://{}:{}".format(*await world.listen())
+        async with connect(f"ws://a.test:{port}/ws", proxy=url) as client:
+            await client.send('{"auth": "agentos-secret:TOKEN"}')
+            assert await client.recv() == '{"auth": "*************"}'.replace("*" * 13, "*" * len('quo\\"ted-token'))
+            await client.send("login agentos-secret:TOKEN please")
+            assert await client.recv() == "login " + "*" * len('quo"ted-token') + " please"
+        assert got == ['{"auth": "quo\\"ted-token"}', 'login quo"ted-token please']
+        async with connect(f"ws://b.test:{port}/ws", proxy=url) as other:
+            await other.send("agentos-secret:TOKEN")
+            with pytest.raises(ConnectionClosed):
+                await other.recv()
+        assert len(got) == 2
+    assert "quo" not in repr(world.door.asked)
