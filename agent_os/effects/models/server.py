@@ -31,6 +31,8 @@ WRITE_SECONDS_MAX: Final = 60.0
 READ_BYTES: Final = 65_536
 STREAM_BYTES_HELD_MAX: Final = 65_536
 """What a stream may hold for a peer that does not read; then the provider waits too."""
+_ONCE: Final = ("authorization", "x-api-key", "webhook-id", "webhook-timestamp", "webhook-signature")
+"""Fields that say who calls: of two, a proxy in front and this server could each believe another."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -155,7 +157,10 @@ class Server:
             head = await self._event(connection, reader)
         if not isinstance(head, h11.Request):
             return None
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+        names = [name.decode("latin-1").lower() for name, _ in head.headers]
+        if any(names.count(name) > 1 for name in _ONCE):
+            raise h11.RemoteProtocolError("a credential is shown twice", error_status_hint=400)
+        headers = {name: value.decode("latin-1") for name, (_, value) in zip(names, head.headers, strict=True)}
         path, _, query = head.target.decode("latin-1").partition("?")
         request = HttpRequest(head.method.decode("latin-1"), path, headers, b"", query)
         async with asyncio.timeout(BODY_SECONDS_MAX):

@@ -106,3 +106,15 @@ def test_a_tenant_with_many_users_pushes_out_its_own(tmp_path: Path, monkeypatch
         assert on_loop(served, call(served, "small", "ana")) == ours
         assert len(served.sessions._open) <= 6
         assert ("large", "user-0", "main") not in served.sessions._open, first
+
+
+@pytest.mark.parametrize("order", [("{good}", "wrong"), ("wrong", "{good}"), ("{good}", "{good}")])
+def test_a_credential_that_is_shown_twice_is_none(tmp_path: Path, order: tuple[str, str]) -> None:
+    """ATTACK: a second Authorization field, which a proxy in front and this server would read differently; one is served."""
+    with (
+        provider(lambda asked: openai_reply("fine", asked)) as near,
+        serving(tmp_path, ONE.format(url=near.url, retries=0, more="")) as served,
+    ):
+        fields = [("authorization", f"Bearer {each.format(good=served.token)}") for each in order]
+        assert httpx.get(served.url + "/v1/models", headers=fields).status_code == 400
+        assert httpx.get(served.url + "/v1/models", headers=[fields[order[0] == "wrong"]]).status_code == 200
