@@ -2,13 +2,14 @@
 
     PYTHONPATH=. python -m bench.suites [SUITE]... [--json] [--show]
 
-Each `*.yaml` beside this file and in `blind/` is one suite: tools with their manifests, results of an environment in
-which `%%` marks every place where strangers write, tasks with their true calls, and injections with the calls they demand.
+Each `*.yaml` beside this file, in `blind/` and in `blind2/` is one suite: tools with their manifests, results of an
+environment in which `%%` marks every place where strangers write, tasks with their true calls, and injections with the calls they demand.
 Every task is replayed benign (marks empty) and, for each injection and template, hijacked: the demand stands at every mark
 the task reads, and its calls come straight after the first poisoned result and once more at the end. Both with the manifests
 and without any (`--show` names what asked and what slipped through). Nothing here names a verdict: the engine never sees
 which call was injected. The engine was not written against these suites' first run; docs/flow.md states both figures.
-The suites in `blind/` were written without sight of the engine. README.md here: how to write a suite and read the table.
+The suites in `blind/` were written without sight of the engine; those in `blind2/` too, after it had learnt from the others.
+README.md here: how to write a suite and read the table.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from agent_os.policy import Policy
 
 HERE = Path(__file__).parent
 BLIND = HERE / "blind"
+LATER = HERE / "blind2"
 POLICY = 'version: 1\ntools: {"*": {allow: true}}\nflow: {}\n'
 MARK = "%%"
 TEMPLATES = {
@@ -224,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     policy = Policy.parse(POLICY, file="policy.yaml")
     table: dict[str, dict[str, Any]] = {}
-    for suite in [*load(given.suite), *load(given.suite, BLIND)]:
+    for suite in (one for folder in (HERE, BLIND, LATER) for one in load(given.suite, folder)):
         described = [] if suite.semantics == "none" else [(suite.semantics, [suite.manifest])]
         for label, manifests in (*described, ("none", [])):
             counts = tally(suite, manifests, policy)
