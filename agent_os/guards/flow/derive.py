@@ -111,6 +111,9 @@ _VIEWS: Final = bag(
 )
 """What a name without any verb says it returns (`orderDetail`, `channel_history`)."""
 _NOUNS: Final = _VIEWS | lexicon.OBJECT_GROUPS.keys() | bag("log logs stock levels details quotes contents stats")
+_PERMALINKS: Final = bag("html_url permalink web_url weburl viewurl view_url share_url shareurl")
+"""Fields in which a service itself says where a record is shown."""
+_LINKS: Final = bag("url link href uri permalink")
 _JOINS: Final = bag("and or then")
 _NEVER_JOINED: Final = _READ | bag("all any with status id by")
 _MINTS: Final = bag("share sharing public invite invitation presigned signed sas magic temporary shareable")
@@ -323,6 +326,8 @@ def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
     found = _field(name)
     if _is_secret(name):
         return _SECRET_TEXT
+    if shapes.is_address(value) and (name.lower() in _PERMALINKS or (tool.effect is not Effect.READ and found & _LINKS)):
+        return _HANDLE
     if _is_id(name):
         return _HANDLE
     if _DATE_TEXT.match(value):

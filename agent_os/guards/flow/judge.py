@@ -42,6 +42,7 @@ NAMED_MAX: Final = 20
 """Arguments of a call, and records of a handle, whose names are compared with the prompt's."""
 NAMED_CHARS_MAX: Final = 200
 _ADDRESS: Final = Argument(role=Role.AUTHORITY, type="url")
+_NAMED: Final = Argument(role=Role.AUTHORITY)
 _CHOOSES: Final = Argument(role=Role.SELECTOR)
 _PROGRAM: Final = Argument(role=Role.AUTHORITY, type="code")
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -234,14 +235,28 @@ def _leaving(
             continue
         carried = carried or untrusted
         for url in normal.urls(value):
-            if not _host_vouched(known, normal.strict_host(url)):
+            if not _host_vouched(known, normal.strict_host(url)) and not _handed_out(known, url):
                 host = normal.host_of(url)
                 source = known.taint.source_of(host)
                 quote = known.taint.quote(host, source) if source else ""
                 concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,), quote=quote))
                 break
+        for address in shapes.addresses(value):
+            doubt = None if address in vouched else _doubt(known, address, _NAMED, spec, frozenset())
+            if doubt is not None and (doubt.source or shapes.has_header(value) or known.evidence.entries(address, frozenset())):
+                quote = known.taint.quote(address, doubt.source) if doubt.source else ""
+                sink = doubt.sink if doubt.source or shapes.has_header(value) else "personal_to_untrusted"
+                concerns.append(FlowConcern(sink, pointer, doubt.source, address, (address,), quote=quote))
+                break
     if carried:
         concerns.append(FlowConcern("shared_write", "", "", "text of unknown authors is carried along"))
+
+
+def _handed_out(known: Knowledge, url: str) -> bool:
+    """Return whether a service gave out an address itself: for what this session made, or for what the prompt leads to."""
+    if known.evidence.created(url, frozenset()):
+        return True
+    return any(known.evidence.leads_to(url, entry) for entry in known.evidence.entries(url, frozenset()))
 
 
 def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str]) -> _Doubt | None:
@@ -306,6 +321,8 @@ def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolS
         return known.words.names_id(text, kind_of(spec))
     if argument.type == "path" and text.startswith(known.workspace + "/"):
         text = text[len(known.workspace) + 1 :]  # the user speaks of files as they stand in the workspace
+    if spec.effect in LEAVING and shapes.addresses(text) and known.words.only_source(normal.mailbox(text)):
+        return False  # whom something is from is not whom the next thing goes to
     exact = argument.type in ("password", "path")
     if known.words.vouches(normal.mailbox(text), exact=exact):
         return True

@@ -30,6 +30,8 @@ _UNITS: Final = (
 SETTING_CHARS_MAX: Final = 16
 """Longest value that is read as a setting in the form of a verb (`archived`)."""
 _HYPHENED: Final = re.compile(r"\b([a-z]+)-([a-z]+)\b")
+_ANSWERS: Final = bag("reply replies answer respond response back him her them sender antworte réponds responde rispondi")
+_SOURCE: Final = re.compile(r"\b(?:from|by|of|von|de|da)\s[\"'<(]?$")
 CURRENCIES: Final = {
     "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"),
     "GBP": ("£", "pound", "pounds", "quid"),
@@ -127,6 +129,21 @@ class Prompt:
                     return True
             start = self.text.find(wanted, start + 1)
         return False
+
+    def only_source(self, address: str) -> bool:
+        """Return whether the prompt has an address only as where something comes from, and another one as where it goes.
+
+        Not where it asks for an answer: that goes back to where the question came from.
+        """
+        wanted = normal.strict(address)
+        if self.words & _ANSWERS:
+            return False
+        places = [match.start() for match in re.finditer(re.escape(wanted), self.text)]
+        sources = [_SOURCE.search(self.text[max(0, place - 24) : place]) for place in places]
+        if not places or not all(sources):
+            return False
+        others = {other for other in normal.emails(self.text) if other != wanted}
+        return any(re.search(rf"\b(?:to|with|for|cc|and|an|à|a) {re.escape(other)}", self.text) for other in others)
 
     def means(self, value: str) -> bool:
         """Return whether the prompt has a word in another form (`closed` for `close`), or a currency by its name or sign.

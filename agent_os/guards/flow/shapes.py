@@ -18,6 +18,12 @@ from agent_os.guards.flow.lexicon import bag
 STATEMENT_CHARS_MAX: Final = 20_000
 """Longest value that is looked at as a statement; a longer one counts as one that changes something."""
 
+ADDRESSES_MAX: Final = 50
+"""Addresses of one text that are judged; a text with more is a list, and each of the first is judged."""
+_IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+
+_HEADER: Final = re.compile(r"[\r\n]\s*(?:bcc|cc|to|reply-to)\s*:\s*\S+@", re.I)
+
 _SCHEME: Final = re.compile(r"^\s*(?:[a-z][a-z0-9+.-]{1,12}:)?(?://|\\\\)[^/\\\s]", re.I)
 _HOST_AND_PATH: Final = re.compile(
     r"^\s*(?:(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}|\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5}(?=[/?#]|$)|(?=[/?#]))",
@@ -50,6 +56,18 @@ def is_address(value: str) -> bool:
         return False
     form = normal.loose(value)
     return bool(_SCHEME.match(form) or (_HOST_AND_PATH.match(form) and "@" not in form.split("/")[0]))
+
+
+def addresses(text: str) -> list[str]:
+    """Return the e-mail addresses and bank accounts in a text: where whoever reads it may turn to."""
+    found = [match.group().strip(".-'") for match in normal.EMAIL.finditer(text)] if "@" in text else []
+    found += [match.group() for match in _IBAN.finditer(text)]
+    return found[:ADDRESSES_MAX]
+
+
+def has_header(text: str) -> bool:
+    """Return whether a line of a text would be a mail's header that names a receiver, were it taken for one."""
+    return bool(_HEADER.search(text))
 
 
 @lru_cache(maxsize=4096)
