@@ -326,7 +326,9 @@ def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
     found = _field(name)
     if _is_secret(name):
         return _SECRET_TEXT
-    if shapes.is_address(value) and (name.lower() in _PERMALINKS or (tool.effect is not Effect.READ and found & _LINKS)):
+    if shapes.is_address(value) and (
+        name.lower() in _PERMALINKS or (tool.effect is not Effect.READ and found & _LINKS)
+    ):
         return _HANDLE
     if _is_id(name):
         return _HANDLE

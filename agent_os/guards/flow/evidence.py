@@ -134,8 +134,11 @@ class Evidence:
         """Return the trusted occurrences of a value that fit the kind of thing the argument names."""
         return [entry for entry in self._entries.get(normal.strict(value), ()) if _same_kind(entry.objects, objects)]
 
-    def leads_to(self, value: str, entry: Entry) -> str:
-        """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `all`, `extreme`), or nothing."""
+    def leads_to(self, value: str, entry: Entry, focus: tuple[frozenset[str], ...] = (), many: bool = False) -> str:
+        """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `all`, `extreme`), or nothing.
+
+        `focus` are the words of the clauses that ask for the call, each tried by itself; `many`: they ask for several.
+        """
         prompt, record = self._prompt, entry.leaf.record
         strict = normal.strict(value)
         rows = self._group_sizes.get((record.call, record.group), set())
@@ -153,11 +156,18 @@ class Evidence:
             return "words"
         if self._best(strict, column, handle=entry.leaf.result is not None and entry.leaf.result.handle):
             return "words"
+        if any(self._best_by(strict, column, words) for words in focus):
+            return "words"
+        many = many and not prompt.choice.directions()  # who asks for the earliest one does not ask for all
         named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
-        if prompt.repeats and entry.keyed and not named:
+        if entry.keyed and not named and (prompt.repeats or (many and entry.keys)):
             return "all"
+        if prompt.repeats or many:
+            meant = self._best_described(column)
+            if strict in meant and len(meant) < len(column):
+                return "all"
         if self._extreme(strict, column) or self._extreme(strict, self._best_described(column)):
             return "extreme"
         return ""
@@ -248,6 +258,14 @@ class Evidence:
         own = self._density(column[value])
         return all(self._density(column[name]) < own for name in peers if name != value)
 
+    def _best_by(self, value: str, column: dict[str, Candidate], words: frozenset[str]) -> bool:
+        """Return whether the words of one clause describe this candidate better than every other."""
+        described = {
+            name: {hit for hit in self._described(name, candidate) if _within(hit, words)}
+            for name, candidate in column.items()
+        }
+        return len(column) > 1 and _clear_winner(described, value)
+
     def _best_record(self, record: Record, column: dict[str, Candidate]) -> bool:
         """Return whether the prompt's words describe this record better than every other of the column."""
         records = {id(row): row for candidate in column.values() for row in candidate.records}
@@ -325,6 +343,10 @@ def _record_numbers(record: Record) -> dict[str, float]:
                 numbers[name] = number
         record.numbers = numbers
     return record.numbers
+
+
+def _within(hit: str, words: frozenset[str]) -> bool:
+    return hit in words or (hit[:1] == "=" and words.issuperset(normal.words(hit)))
 
 
 def _clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:

@@ -72,6 +72,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
     spec = _as_sent(spec, values)
     concerns, leave = _of_effect(known, spec, values)
     pinned: list[Value] = []
+    focus = leave.clauses if leave is not None else ()
+    many = leave is not None and not leave.times
     company = Counter(name for _, name, _ in values)
     vouched: list[str] = []
     doubted: list[str] = []
@@ -105,7 +107,15 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             if filled is not None and filled.label.integrity is Integrity.UNTRUSTED:
                 doubt = _doubt_of_handle(known, filled, argument, spec)
             else:
-                doubt = _doubt(known, value, argument, spec, _argument_kind(name, argument, objects))
+                doubt = _doubt(
+                    known,
+                    value,
+                    argument,
+                    spec,
+                    _argument_kind(name, argument, objects),
+                    (*known.words.beside(name_words(name)), *focus),
+                    many,
+                )
             labels[pointer] = TRUSTED if doubt is None else known.untrusted_label(doubt.source)
             if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
                 (vouched if doubt is None else doubted).append(value)
@@ -241,9 +251,13 @@ def _leaving(
                 quote = known.taint.quote(host, source) if source else ""
                 concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,), quote=quote))
                 break
+        if _filled(known, spec.name, pointer, value) is not None:
+            continue  # passed on unread: nobody could have asked for it
         for address in shapes.addresses(value):
             doubt = None if address in vouched else _doubt(known, address, _NAMED, spec, frozenset())
-            if doubt is not None and (doubt.source or shapes.has_header(value) or known.evidence.entries(address, frozenset())):
+            if doubt is not None and (
+                doubt.source or shapes.has_header(value) or known.evidence.entries(address, frozenset())
+            ):
                 quote = known.taint.quote(address, doubt.source) if doubt.source else ""
                 sink = doubt.sink if doubt.source or shapes.has_header(value) else "personal_to_untrusted"
                 concerns.append(FlowConcern(sink, pointer, doubt.source, address, (address,), quote=quote))
@@ -259,7 +273,10 @@ def _handed_out(known: Knowledge, url: str) -> bool:
     return any(known.evidence.leads_to(url, entry) for entry in known.evidence.entries(url, frozenset()))
 
 
-def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str]) -> _Doubt | None:
+def _doubt(
+    known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str],
+    focus: tuple[frozenset[str], ...] = (), many: bool = False,
+) -> _Doubt | None:  # fmt: skip
     """Return why nothing vouches for an authority value, or None when something does."""
     if value is None or isinstance(value, bool) or value == "" or not known.read_untrusted:
         return None
@@ -284,7 +301,7 @@ def _doubt(known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, obj
         return _Doubt("authority_from_untrusted", known.taint.source_of(normal.host_of(text)))
     if "trusted-result" in ways:
         for entry in reversed(known.evidence.entries(text, objects)):
-            if known.evidence.leads_to(text, entry):
+            if known.evidence.leads_to(text, entry, focus, many):
                 return None
     if "known-principal" in ways and known.evidence.knows(text):
         return None

@@ -17,19 +17,25 @@ def bag(text: str) -> frozenset[str]:
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
-    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise request refer",
+    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise request refer explain"
+    " brief nudge chase report circulate shoot drop fire pass",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload set block duplicate copy arrange file raise"
     " setup build enter issue form produce remind bookmark mark post import define clone"
-    " bill invoice leave remember memorize keep apply submit request",
+    " bill invoice leave remember memorize keep apply submit request prescribe lodge record sketch pencil jot compile initiate"
+    " launch commission establish originate author mint provision pop stick fix",
     "update": "update change modify edit adjust set rename move reschedule postpone shift append add fix correct replace"
     " mark complete extend increase decrease raise lower assign reset switch turn enable disable revise amend"
     " convert insert put write approve accept reject decline tag label pin star archive close merge patch"
     " reassign hand configure dim commit reroute toggle resolve upgrade renew transition save store push resize swap alter finish"
     " prolong confirm link attach subscribe follow like rate upsert refactor implement improve format bump rotate"
-    " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume",
+    " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume"
+    " unpause reopen defer delay advance bring slip nudge scale rerun reinstate"
+    " discount substitute stretch cut trim top fill sign close_"
+    " waive override recategorize reclassify relabel retag reprice top-up",
     "delete": "delete disarm remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
-    " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune",
+    " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune scrap axe nix ditch dump"
+    " retract rescind abolish abort unregister deregister strike kill",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
     " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact"
     " topup recharge redeem claim swap stake move shift",
@@ -39,7 +45,8 @@ VERBS: Final[dict[str, str]] = {
     "invite": "invite add onboard enrol enroll include register join welcome create subscribe",
     "execute": "run execute install deploy start launch restart build test compile stop kill apply migrate play turn"
     " reboot shutdown trigger invoke activate perform simulate train call enable disable lock unlock open close"
-    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use rollback print",
+    " boot clean format lint commit push fix implement debug refactor rebase merge spawn delegate use rollback print rerun retry"
+    " scale freeze block halt",
     "read": "get list search read fetch find check query view show lookup count describe look see browse visit"
     " summarize summarise tell recommend suggest give analyze analyse review compare download retrieve inspect"
     " calculate compute verify validate translate convert extract scan monitor track watch examine identify know"
@@ -104,6 +111,8 @@ OBJECTS: Final[dict[str, str]] = {
     "health": "vital pressure blood weight workout exercise"
     " prescription patient medication doctor appointment dose medical diagnosis treatment clinic",
     "crypto": "wallet crypto bitcoin ethereum coin nft stock share portfolio trade position bond",
+    "lesson": "course class lesson module enrolment enrollment section seminar lecture exam grade homework",
+    "vacancy": "job application applicant candidate vacancy position shift leave absence vacation roster",
     "review": "review rating feedback comment score testimonial",
     "permission": "permission access role right privilege visibility sharing policy",
 }
@@ -139,11 +148,11 @@ NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")
 
 MOST: Final = bag(
     "most largest biggest highest best latest newest maximum max top longest last greatest richest top-rated"
-    " best-rated latest highest-rated recent heaviest oldest_ priciest busiest newer larger bigger higher longer later greater"
+    " best-rated latest highest-rated recent heaviest priciest busiest newer larger bigger higher longer later greater"
 )
 LEAST: Final = bag(
     "least smallest lowest cheapest oldest earliest fewest minimum min shortest first worst lightest closest"
-    " nearest soonest older smaller lower shorter earlier cheaper fewer sooner fastest quickest faster quicker slowest_"
+    " nearest soonest older smaller lower shorter earlier cheaper fewer sooner fastest quickest faster quicker"
 )
 DEAREST: Final = bag("expensive priciest dearest costliest")
 """Words of choice, by the direction they point in (`oldest`, `earliest`, `first` are least in time)."""

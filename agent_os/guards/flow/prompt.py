@@ -30,7 +30,12 @@ _UNITS: Final = (
 SETTING_CHARS_MAX: Final = 16
 """Longest value that is read as a setting in the form of a verb (`archived`)."""
 _HYPHENED: Final = re.compile(r"\b([a-z]+)-([a-z]+)\b")
-_ANSWERS: Final = bag("reply replies answer respond response back him her them sender antworte réponds responde rispondi")
+_FROM: Final = bag("from source debit origin sender von aus de da desde")
+_TO: Final = bag("to target dest destination credit into auf nach vers hacia")
+_PREPOSITIONS: Final = bag("from von aus desde to into")
+_ANSWERS: Final = bag(
+    "reply replies answer respond response back him her them sender antworte réponds responde rispondi"
+)
 _SOURCE: Final = re.compile(r"\b(?:from|by|of|von|de|da)\s[\"'<(]?$")
 CURRENCIES: Final = {
     "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"),
@@ -129,6 +134,16 @@ class Prompt:
                     return True
             start = self.text.find(wanted, start + 1)
         return False
+
+    def beside(self, names: list[str]) -> tuple[frozenset[str], ...]:
+        """Return the words after `from` (`to`) for an argument whose name says where something comes from (goes to)."""
+        marks = _FROM if _FROM & set(names) else _TO if _TO & set(names) else frozenset()
+        found = []
+        for mark in marks & _PREPOSITIONS:
+            for match in re.finditer(rf"\b{mark} ((?:[\w'-]+ ?){{1,6}})", self.text):
+                words = re.split(r"\b(?:to|into|from|on|for|with|and|via)\b", match[1])[0]
+                found.append(frozenset(normal.words(words)) - STOP)
+        return tuple(found)
 
     def only_source(self, address: str) -> bool:
         """Return whether the prompt has an address only as where something comes from, and another one as where it goes.

@@ -86,6 +86,8 @@ class Request:
     """What the sentence states of the effect: its days, times, amounts and texts, which a call must not contradict."""
     direct: frozenset[str] = frozenset()
     """The words that say what it is done to, as written, and the parts of those that are joined (`search-api`)."""
+    clause: frozenset[str] = frozenset()
+    """The words from the verb to the end of its clause."""
     ways: frozenset[str] = frozenset()
     """The verb and the particles of its clause (`switch the lights off`): what an opposite is opposite to."""
 
@@ -107,11 +109,12 @@ class Sentence:
         """Return the request that the verb at a place makes."""
         following = self.tokens[index + 1] if index + 1 < len(self.tokens) else ""
         direct = self._direct(index)
+        clause = [word.strip("⟨⟩") for word in self.tokens[index : self._end(index)]]
         before = following in _PRONOUNS or bool(direct & {"one", "ones"})
         return Request(
             verb, groups, self.objects, self.nouns, self.repeats, following in ("me", "us"), before,
             before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self._stated(index),
-            direct, frozenset({verb, *(_WAYS & set(self.tokens[index : self._end(index)]))}),
+            direct, frozenset(map(lexicon.singular, clause)) | set(clause), frozenset({verb, *(_WAYS & set(clause))}),
         )  # fmt: skip
 
     def _stated(self, index: int) -> Stated:

@@ -37,6 +37,8 @@ class Leave:
     ways: frozenset[str] = frozenset()
     """The requests' verbs and particles: what they ask for has a direction (`on`, `lock`)."""
     words: frozenset[str] = frozenset()
+    clauses: tuple[frozenset[str], ...] = ()
+    """The words of each request's own clause: what it is done to is described there before anywhere else."""
     elsewhere: frozenset[float] = frozenset()
     """All numbers of the prompt."""
 
@@ -91,7 +93,9 @@ class Scope:
         verbs, _, objects, _ = profile(spec)
         matched = []
         for request in [*self.requests, *self._spoken(verbs - lexicon.VERB_GROUPS.keys())]:
-            own = request.verb in verbs or (request.verb in lexicon.CHANGING and bool(verbs & lexicon.CHANGING))
+            own = request.verb in verbs or (
+                bool(verbs & lexicon.CHANGING) and (request.verb in lexicon.CHANGING or "update" in request.groups)
+            )
             if not own or _only_answers(request, spec) or _opposite(request, spec, verbs):
                 continue
             known = {word for word in request.direct if lexicon.singular(word) in lexicon.OBJECT_GROUPS}
@@ -137,6 +141,9 @@ class Scope:
         if request.verb in _PLACING and not request.of_before and not request.direct & _ATTRIBUTES:
             if request.direct and not _here(request, objects, groups):
                 return False
+        light = request.verb in _ANYTHING or (not same_word and shared <= _LOOSE)
+        if light and not request.of_before and _named_otherwise(request, objects, groups):
+            return False
         return self._object_fits(request, same_word, spec, objects, groups)
 
     def _object_fits(
@@ -177,7 +184,14 @@ def _leave(found: list[Request | _Own] | list[Request], spec: ToolSpec) -> Leave
     ways = frozenset(word for request in matched for word in request.ways)
     words = frozenset(word for request in matched for word in request.words)
     stated = together(request.stated for request in matched)
-    return Leave(matched[0].verb, 0 if several else _times(matched), stated, ways, words)
+    return Leave(
+        matched[0].verb,
+        0 if several else _times(matched),
+        stated,
+        ways,
+        words,
+        tuple(request.clause for request in matched),
+    )
 
 
 def _same_way(verb: str, verbs: frozenset[str]) -> bool:
@@ -203,6 +217,27 @@ def _only_answers(request: Request, spec: ToolSpec) -> bool:
     if request.to_me and request.verb in lexicon.OUTPUT_ONLY and spec.effect is not Effect.EXECUTE:
         return True
     return request.to_me and request.verb == "remind" and spec.effect is Effect.SEND  # an entry, not a message
+
+
+def _named_otherwise(request: Request, objects: frozenset[str], groups: frozenset[str]) -> bool:
+    """Return whether the clause says what the verb is done to, and that is of another kind than the tool's.
+
+    For verbs that may be done to anything: `dim the lamp` in a sentence that also has a door opens no door.
+    """
+    said = {
+        word
+        for word in request.direct
+        if word in lexicon.OBJECT_GROUPS and word not in _ATTRIBUTES and word != request.verb
+    }
+    if not said or VAGUE in objects or not (objects or groups):
+        return False
+    clause = request.clause | request.direct
+    if "file" in groups & request.objects and any("." in word[1:-1] for word in clause):
+        return False  # a file by its name
+    return not (
+        clause & objects
+        or any(lexicon.OBJECT_GROUPS.get(word, lexicon.NONE) & groups for word in clause - {request.verb})
+    )
 
 
 def _here(request: Request, objects: frozenset[str], groups: frozenset[str]) -> bool:
@@ -241,6 +276,8 @@ _ATTRIBUTES: Final = bag(
     " amount quantity address subject place location duration start end"
 )
 """What a thing has: setting one changes the thing it belongs to, wherever that is named."""
+_ANYTHING: Final = bag("turn switch set put change update make get take move")
+"""Verbs that may be done to anything, also where the tool is named by one of them."""
 _LOOSE: Final = frozenset({"create", "update"})
 """Groups of verbs that may be done to anything."""
 _PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split())

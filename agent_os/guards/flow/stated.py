@@ -172,13 +172,13 @@ def stated_in(sentence: str) -> Stated:
         frozenset() if days or loose else frozenset(WEEKDAYS[word] for word in words & WEEKDAYS.keys()),
         frozenset() if loose else minutes_in(sentence),
         () if words & _COMPUTES or _HALF.search(sentence) else tuple(_quantities(sentence)),
-        numbers_in(_DATE.sub(" ", sentence)) if not words & _COMPUTES else frozenset(),
+        numbers_in(sentence) if not words & _COMPUTES else frozenset(),
     )
 
 
 def numbers_in(text: str) -> frozenset[float]:
-    """Return every number in a text."""
-    found = (_number(digits) for digits in _DIGITS.findall(text))
+    """Return every number in a text that is no part of a date or a time."""
+    found = (_number(digits) for digits in _DIGITS.findall(_DATE.sub(" ", text)))
     return frozenset(number for number in found if number is not None)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from agent_os.guards.flow import lexicon
+from agent_os.guards.flow import lexicon, tongue_words
 from agent_os.guards.flow.lexicon import bag
 
 COMPOUND_CHARS_MIN: Final = 5
@@ -253,7 +253,22 @@ _ITALIAN: Final = Tongue(
     ("glielo", "gliela", "glieli", "melo", "mela", "cela", "gli", "lo", "la", "li", "le", "mi", "ci", "ne"),
 )  # fmt: skip
 
-TONGUES: Final = (_GERMAN, _FRENCH, _SPANISH, _ITALIAN)
+
+def _with_more(tongue: Tongue, endings: tuple[str, ...]) -> Tongue:
+    """Return a language with the words of `tongue_words.py`; what stands here already keeps its meaning."""
+    verbs = _forms(tongue_words.VERB_STEMS[tongue.name], endings, tongue_words.VERB_FORMS[tongue.name])
+    nouns, small = _table(tongue_words.NOUNS[tongue.name]), _table(tongue_words.SMALL[tongue.name])
+    return replace(
+        tongue, verbs={**verbs, **tongue.verbs}, nouns={**nouns, **tongue.nouns}, small={**small, **tongue.small}
+    )
+
+
+TONGUES: Final = (
+    _with_more(_GERMAN, ("", "e", "en", "n", "t")),
+    _with_more(_FRENCH, ("e", "er", "ez", "é", "ée", "és", "ées")),
+    _with_more(_SPANISH, ("a", "ar", "e", "er", "ir", "ado", "ada", "ido")),
+    _with_more(_ITALIAN, ("a", "are", "i", "isci", "ire", "ere", "ato", "ata", "ito")),
+)
 _ENGLISH: Final = bag(
     "the and of is are to for with my please you that this it what which when all me on from by can could send"
 )
@@ -344,7 +359,18 @@ def _separable(verb: str, words: list[str]) -> str:
 _PARTICLES: Final = {
     ("tell", "ab"): "cancel", ("create", "an"): "create", ("forward", "weiter"): "forward", ("share", "mit"): "tell",
     ("invite", "ein"): "invite", ("add", "ein"): "add", ("add", "hinzu"): "add", ("assign", "zu"): "assign",
-    ("make", "aus"): "turn", ("make", "an"): "turn", ("make", "zu"): "close", ("set", "ein"): "set", ("start", "neu"): "restart",
+    ("set", "aus"): "issue", ("send", "ab"): "send", ("assign", "ab"): "reject", ("take", "auf"): "admit",
+    ("take", "an"): "accept",
+    ("reject", "ab"): "reject", ("give", "weiter"): "forward", ("give", "bescheid"): "tell", ("tell", "bescheid"): "tell",
+    ("invite", "hoch"): "upload", ("attach", "an"): "attach", ("create", "ab"): "save", ("book", "um"): "reschedule",
+    ("book", "ein"): "book",
+    ("withdraw", "zurück"): "withdraw", ("ask", "nach"): "ask", ("stop", "an"): "stop", ("note", "ein"): "add",
+    ("report", "an"): "register",
+    ("report", "ab"): "unsubscribe", ("set", "fest"): "schedule", ("create", "fest"): "schedule", ("tell", "zu"): "accept",
+    ("transfer", "zurück"): "refund", ("send", "zurück"): "refund", ("give", "zurück"): "refund",
+    ("pay", "zurück"): "refund", ("set", "an"): "change",
+    ("make", "aus"): "turn", ("make", "an"): "turn", ("make", "zu"): "close", ("set", "ein"): "set",
+    ("start", "neu"): "restart",
     ("give", "frei"): "share", ("run", "aus"): "run", ("set", "um"): "change", ("order", "ab"): "unsubscribe",
 }  # fmt: skip
 

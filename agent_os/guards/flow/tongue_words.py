@@ -1,0 +1,117 @@
+"""More words of the four languages beside English, by language: stems of verbs, forms of verbs, nouns, small words. Data only.
+
+Kept apart from `tongues.py`, which has the rules. A word that is missing here is a request that is not understood, and asks;
+a word that is wrong here widens a scope, so only words with one common meaning stand here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERB_STEMS: Final = {
+    "german": "stopp=stop paus=pause pausier=pause aktivier=activate deaktivier=deactivate genehmig=approve bewillig=approve"
+    " akzeptier=accept ergänz=add korrigier=correct berichtig=correct verläng=extend verlänger=extend verkürz=reduce"
+    " notier=note vermerk=note dokumentier=record protokollier=record erfass=record registrier=register"
+    " anmeld=register übermittl=send übersend=send übermittel=send versend=send verschick=send lief=deliver"
+    " beantrag=request verordn=order verschreib=prescribe veranlass=order verteil=share veranstalt=organize"
+    " organisier=organize markier=mark kennzeichn=mark bewert=rate kopier=copy duplizier=copy sicher=save"
+    " ersetz=replace tausch=swap verbind=link verknüpf=link trenn=unlink prüf=check überprüf=check entzieh=revoke"
+    " widerruf=revoke gewähr=grant erlaub=allow verbiet=forbid beauftrag=order buchst=book umbuch=reschedule"
+    " verleih=grant hinterleg=save hinterlass=leave meld=report starte=start beend=stop unterbrech=pause begleich=pay"
+    " zahl=pay anweis=transfer zuweis=assign beschaff=buy ernenn=promote lad=invite übergeb=assign entlass=discharge"
+    " skalier=scale trigger=trigger",
+    "french": "dépos=submit soumett=submit bloqu=block débloqu=unblock arrêt=stop stopp=stop activ=activate désactiv=deactivate"
+    " approuv=approve accept=accept refus=reject rejet=reject valid=approve prolong=extend réduis=reduce diminu=reduce"
+    " corrig=correct complèt=fill publi=publish télécharg=download import=import export=export copi=copy dupliqu=copy"
+    " remplac=replace échang=swap signal=report répar=fix relanc=restart suspend=suspend repris=resume vir=transfer"
+    " virer=transfer encaiss=charge factur=invoice épingl=pin étiquet=tag marqu=mark class=file rang=move"
+    " consign=record inscri=register abonn=subscribe désabonn=unsubscribe livr=deliver expédi=send transmet=send"
+    " communiqu=inform prescri=prescribe réinitialis=reset configur=configure autoris=allow",
+    "spanish": "detien=stop par=stop activ=activate desactiv=deactivate aprob=approve acept=accept rechaz=reject autoriz=allow"
+    " deneg=deny valid=approve prolong=extend ampli=extend reduc=reduce disminu=reduce corrig=correct complet=fill"
+    " rellen=fill import=import export=export copi=copy duplic=copy reemplaz=replace sustitu=replace intercambi=swap"
+    " report=report repar=fix suspend=suspend reanud=resume factur=invoice cobr=charge etiquet=tag marc=mark"
+    " archiv=archive registr=record suscrib=subscribe entreg=deliver remit=send despach=ship restablec=reset"
+    " configur=configure permit=allow adjunt=attach redact=draft solicit=request tramit=submit present=submit abon=pay"
+    " transfi=transfer ingres=deposit liquid=pay",
+    "italian": "ferm=stop attiv=activate disattiv=deactivate approv=approve accett=accept rifiut=reject autorizz=allow"
+    " convalid=approve prolung=extend riduc=reduce diminu=reduce corregg=correct complet=fill compil=fill"
+    " import=import esport=export copi=copy duplic=copy sostitu=replace scambi=swap segnal=report ripar=fix"
+    " sospend=suspend fattur=invoice etichett=tag contrassegn=mark registr=record consegn=deliver spedi=send"
+    " trasmett=send ripristin=reset configur=configure permett=allow alleg=attach richied=request present=submit"
+    " vers=pay salda=pay accredit=credit",
+}  # fmt: skip
+"""Language -> stems that take the endings of its regular verbs."""
+
+VERB_FORMS: Final = {
+    "german": "sperrst=block sperre=block blockier=block blockiere=block blockieren=block überweis=transfer überweise=transfer"
+    " stelle=set nimm=take nehmen=take verschieben=move umbuchen=reschedule absenden=send abschicken=send"
+    " anhängen=attach häng=attach hänge=attach beifügen=attach füg=add ablehnen=reject lehn=reject lehne=reject"
+    " abgelehnt=reject genehmigt=approve bewilligt=approve zurückziehen=withdraw hochladen=upload"
+    " herunterladen=download freigeben=share freigegeben=share weitergeben=forward aufnehmen=admit eintrage=add"
+    " eingestellt=set verlängert=extend dokumentiert=record gemeldet=report abgesagt=cancel angehängt=attach"
+    " gestoppt=stop gesperrt=lock stornieren=cancel umgebucht=reschedule zugewiesen=assign übertrag=transfer"
+    " übertragen=transfer verordnet=order bescheid=tell benenn=rename zahle=pay begleiche=pay schickst=send"
+    " antworten=reply bittest=ask bitt=ask",
+    "french": "enregistre=record enregistrer=record enregistrez=record bloque=block bloquer=block bloquez=block"
+    " prescris=prescribe joins=attach joindre=attach joignez=attach suspends=suspend suspendre=suspend reprends=resume"
+    " reprendre=resume soumets=submit soumettre=submit dépose=submit déposer=submit déposez=submit vire=transfer"
+    " remplis=fill remplir=fill permets=allow transmets=send complète=fill promeus=promote prends=take"
+    " reporte=postpone reporter=postpone fixe=schedule fixer=schedule mute=move",
+    "spanish": "detén=stop detener=stop mándale=send mándales=send envíale=send aprueba=approve aprobar=approve apruebe=approve"
+    " adjunta=attach adjuntar=attach rechaza=reject deniega=deny reduce=reduce suspende=suspend suspender=suspend"
+    " permite=allow da=give dar=give dale=give ponle=set ponlo=set quítale=remove incluye=add incluir=add"
+    " concede=grant conceder=grant sustituye=replace registra=record solicita=request ingresa=deposit reserva=reserve"
+    " apunta=add apúntame=register introduce=enter mete=add asigna=assign",
+    "italian": "sospendi=suspend sospendere=suspend riduci=reduce ridurre=reduce correggi=correct spedisci=send spedire=send"
+    " concedi=grant concedere=grant permetti=allow allega=attach allegare=attach sostituisci=replace richiedi=request"
+    " richiedere=request includi=add inserisci=add inserire=add dai=give dare=give inviagli=send mandagli=send"
+    " restituire=refund ripristina=reset",
+}  # fmt: skip
+"""Language -> whole forms, irregular or with one meaning only."""
+
+NOUNS: Final = {
+    "german": "karte=card kreditkarte=card vertrag=contract verträge=contracts instanz=instance instanzen=instances"
+    " rezepte=prescriptions medikament=medication medikamente=medication medikation=medication dosis=dose"
+    " dosierung=dose befund=result befunde=results arzt=doctor ärztin=doctor brief=letter briefe=letters"
+    " arztbrief=letter bett=bed station=ward akte=record patientenakte=record verordnung=prescription labor=lab"
+    " untersuchung=examination behandlung=treatment operation=operation vermerk=note kommentare=comments angebot=quote"
+    " angebote=quotes lieferung=delivery lieferschein=delivery lager=inventory bestand=stock preis=price preise=prices"
+    " rabatt=discount gutschein=coupon raum=room räume=rooms kurs=course kurse=courses prüfung=exam fahrzeug=vehicle"
+    " fahrer=driver fahrt=ride route=route schicht=shift schichten=shifts dienstplan=schedule bewerbung=application"
+    " bewerber=applicant stelle=job gehalt=salary spesen=expense auslagen=expense buchung=booking buchungen=booking"
+    " reservierung=booking karten=cards stunden=hours zeit=time projekt=project projekte=projects anlage=attachment"
+    " unterlagen=documents foto=photo bild=photo rechnungsbetrag=amount lastschrift=debit passwörter=password"
+    " rolle=role berechtigung=permission rechte=permission variable=variable wecker=alarm",
+    "french": "carte=card contrat=contract contrats=contracts instance=instance heure=hour heures=hours requête=motion"
+    " lettre=letter lit=bed médicament=medication dose=dose médecin=doctor résultat=result dossier=file devis=quote"
+    " livraison=delivery stock=stock prix=price remise=discount bon=coupon salle=room cours=course examen=exam"
+    " véhicule=vehicle chauffeur=driver trajet=ride candidature=application candidat=applicant poste=job"
+    " salaire=salary frais=expense réservation=booking projet=project pièce=attachment photo=photo rôle=role"
+    " droit=permission droits=permission variable=variable alarme=alarm étiquette=label branche=branch"
+    " dépôt=repository",
+    "spanish": "tarjeta=card contrato=contract contratos=contracts instancia=instance hora=hour horas=hours carta=letter"
+    " cama=bed medicamento=medication dosis=dose médico=doctor resultado=result expediente=file presupuesto=quote"
+    " entrega=delivery existencias=stock precio=price descuento=discount cupón=coupon sala=room curso=course"
+    " examen=exam vehículo=vehicle conductor=driver viaje=ride candidatura=application candidato=applicant puesto=job"
+    " sueldo=salary gastos=expense reserva=booking proyecto=project adjunto=attachment foto=photo rol=role"
+    " permiso=permission colaborador=collaborator colaboradora=collaborator repositorio=repository rama=branch"
+    " variable=variable alarma=alarm etiqueta=label",
+    "italian": "carta=card contratto=contract contratti=contracts istanza=instance ora=hour ore=hours lettera=letter letto=bed"
+    " farmaco=medication dose=dose medico=doctor risultato=result pratica=file preventivo=quote consegna=delivery"
+    " magazzino=stock prezzo=price sconto=discount buono=coupon sala=room corso=course esame=exam veicolo=vehicle"
+    " autista=driver viaggio=ride candidatura=application candidato=applicant posto=job stipendio=salary spese=expense"
+    " prenotazione=booking progetto=project allegato=attachment foto=photo ruolo=role permesso=permission"
+    " repository=repository ramo=branch variabile=variable allarme=alarm etichetta=label",
+}  # fmt: skip
+"""Language -> nouns."""
+
+SMALL: Final = {
+    "german": "spätere=later späteren=later frühere=earlier früheren=earlier ältere=older älteren=older neuere=newer"
+    " neueren=newer schnellste=fastest schnellsten=fastest billigere=cheaper günstigere=cheaper teurere=dearest"
+    " ersten=first erste=first heute=today morgen=tomorrow",
+    "french": "plus=more ancienne=oldest chère=dearest rapide=fastest proche=nearest",
+    "spanish": "antigua=oldest nueva=newest nuevo=newest rápido=fastest rápida=fastest próximo=nearest próxima=nearest",
+    "italian": "vecchi=oldest nuovo=newest nuova=newest rapido=fastest prossimo=nearest prossima=nearest",
+}  # fmt: skip
+"""Language -> words of choice and of time."""
