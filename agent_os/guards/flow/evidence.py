@@ -52,6 +52,8 @@ class Candidate:
     records: list[Record] = field(default_factory=list)
     hits: set[str] = field(default_factory=set)
     seen: set[int] = field(default_factory=set)
+    said: set[str] | None = None
+    """What describes it, once somebody asked; forgotten when more is known of it, so that a call rescans nothing."""
 
 
 class Evidence:
@@ -73,7 +75,7 @@ class Evidence:
         """Describe every candidate again, after the prompt grew."""
         for column in self._columns.values():
             for candidate in column.values():
-                candidate.hits = set()
+                candidate.hits, candidate.said = set(), None
                 for record in candidate.records:
                     candidate.hits |= self._hits(record)
 
@@ -101,6 +103,7 @@ class Evidence:
                     for candidate in self._by_value.get(normal.strict(str(value)), ()):
                         _stand_in(candidate, record)
                         candidate.hits |= hits
+                        candidate.said = None
 
     def know(self, value: str) -> None:
         """Take a principal the user has dealt with before."""
@@ -126,6 +129,8 @@ class Evidence:
         """Take what a call about a value returned: its records describe that value from now on."""
         key = normal.strict(value)
         known = self._about.setdefault(key, [])
+        for candidate in self._by_value.get(key, ()):
+            candidate.said = None
         if len(known) < CANDIDATES_MAX:
             known.extend(records[: CANDIDATES_MAX - len(known)])
         self._about_numbers.setdefault(key, {}).update({f"{tool}.{name}": number for name, number in numbers.items()})
@@ -239,11 +244,13 @@ class Evidence:
         return best
 
     def _described(self, value: str, candidate: Candidate) -> set[str]:
-        hits = set(candidate.hits)
-        hits.update(self._prompt.describes(value))
-        for record in self._about.get(value, ()):
-            hits |= self._hits(record)
-        return hits
+        if candidate.said is None:
+            hits = set(candidate.hits)
+            hits.update(self._prompt.describes(value))
+            for record in self._about.get(value, ()):
+                hits |= self._hits(record)
+            candidate.said = hits
+        return candidate.said
 
     def _best(self, value: str, column: dict[str, Candidate], handle: bool) -> bool:
         """Return whether the prompt's words describe this candidate better than every other."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -79,13 +80,21 @@ def loaded(text: str) -> list[str]:
             named = {" ".join(name.lower().split()): address for name, address in _REFERENCE.findall(part)}
             for alt, name in _IMAGE_REF.findall(part) if named else ():
                 found += [address for key in (name or alt,) if (address := named.get(" ".join(key.lower().split())))]
-        for match in _TAG.finditer(part):
-            end = part.find(">", match.end(), match.end() + TAG_CHARS_MAX)
-            tag = part[match.end() : end if end >= 0 else match.end() + TAG_CHARS_MAX]
+        for tag in _tags(part):
             found += [address for value in _ATTRIBUTE.findall(tag) for address in _ADDRESS.findall(value)]
         if "url(" in part.lower() or "@import" in part.lower():
             found += _CSS.findall(part)
     return [address for address in dict.fromkeys(found) if _ADDRESS.match(address)]
+
+
+def _tags(text: str) -> Iterator[str]:
+    """Yield what stands in each tag that can load something; no character is looked at twice."""
+    match = _TAG.search(text)
+    while match is not None:
+        end = text.find(">", match.end(), match.end() + TAG_CHARS_MAX)
+        end = end if end >= 0 else match.end() + TAG_CHARS_MAX
+        yield text[match.end() : end]
+        match = _TAG.search(text, end)
 
 
 @lru_cache(maxsize=4096)

@@ -25,6 +25,8 @@ SPACED_RUNS_MAX: Final = 2000
 QUOTED_SOURCES_MAX: Final = 512
 """Sources whose text is kept for quoting; a value from a later one is shown without its surroundings."""
 QUOTE_CHARS: Final = 160
+QUOTE_SEARCH_CHARS_MAX: Final = 50_000
+"""Characters of a source that are searched for the words of one quote; a value that first stands later is shown without."""
 
 
 class TaintIndex:
@@ -87,8 +89,11 @@ class TaintIndex:
 
     def quote(self, value: str, source: str) -> str:
         """Return the line in which a source named a value, or the words around it; nothing where it stands there encoded."""
-        word = max(normal.words(value), key=len, default="")
+        word, left = max(normal.words(value), key=len, default=""), QUOTE_SEARCH_CHARS_MAX
         for text in self._texts.get(source, ()) if word else ():
+            if left <= 0:
+                break
+            text, left = text[:left], left - len(text)
             at = text.lower().find(word)
             if at >= 0:
                 start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
