@@ -6,6 +6,7 @@ the processor's, so that a busy machine changes them little; the ratios in the l
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -168,7 +169,7 @@ def worst_cases() -> None:
         found = []
         for size in sizes:
             made = make(size)
-            found.append(median_us(lambda made=made, size=size: work(made, size), 15)[0])  # type: ignore[misc]
+            found.append(median_us(functools.partial(work, made, size), 15)[0])  # type: ignore[misc]
         shown = "".join(f"{cost:>7.0f} us" for cost in found)
         print(f"{name:<48}{shown}   {found[-1] / found[0]:.1f} / {sizes[-1] // sizes[0]}")
     print(
