@@ -6,6 +6,7 @@ Exit status: 0 done, 2 usage, 3 an action was denied (`explain`), 4 a policy is 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -270,6 +271,7 @@ def learn(
     actions: list[str] = typer.Option([], "--actions", help="JSONL of actions in wire form."),
     root: str | None = typer.Option(None, "--root", help="Another directory with an audit."),
     output: str | None = typer.Option(None, "--output", "-o", help="Write the overlay here instead of printing it."),
+    whole: bool = typer.Option(False, "--whole", help="Let the written file extend POLICY: it can be run as it is."),
     workspace: str = WORKSPACE,
     as_json: bool = JSON,
 ) -> None:
@@ -281,7 +283,12 @@ def learn(
     policy = open_policy(policies)
     source = None if trace or actions else (root, frozenset({"denied"}))
     found = learnt(policy, _seen([], trace, actions, source), workspace=_workspace(workspace))
-    text = to_yaml(found, policy)
+    if whole and (output is None or len(policies) != 1):
+        raise typer.BadParameter("needs one policy and --output FILE", param_hint="--whole")
+    base = policies[0] if whole else ""
+    if base and not base.startswith("pack:"):
+        base = os.path.relpath(base, Path(str(output)).resolve().parent)
+    text = to_yaml(found, policy, extends=base)
     if output is not None:
         Path(output).write_text(text, encoding="utf-8")
     if as_json:

@@ -92,6 +92,8 @@ def learn(policy: Policy, seen: Iterable[Seen], *, workspace: str = "/workspace"
             learnt.forbidden[rule] = learnt.forbidden.get(rule, 0) + 1
         else:
             groups.setdefault(proposals.group_of(action), []).append((action, item))
+    for key in [key for key in groups if proposals.covers(groups, key) != key]:
+        groups[proposals.covers(groups, key)] += groups.pop(key)
     for group in groups.values():
         _propose(policy, group, learnt, workspace)
     return learnt
@@ -154,10 +156,11 @@ def _merge(document: dict[str, Any], fragment: Mapping[str, Any]) -> None:
             document[key] = json.loads(json.dumps(value))
 
 
-def to_yaml(learnt: Learnt, policy: Policy) -> str:
-    """Return the overlay as a policy file with its evidence in comments."""
+def to_yaml(learnt: Learnt, policy: Policy, *, extends: str = "") -> str:
+    """Return the overlay as a policy file with its evidence in comments; `extends` names the file it is to add to."""
+    how = "run this file as it is" if extends else "name this file under its `extends`"
     lines = [
-        "Proposed rules: read each, then merge what you mean into the policy, or name this file under its `extends`.",
+        f"Proposed rules: read each, then merge what you mean into the policy, or {how}.",
         f"Learnt against policy {policy.digest}.",
     ]
     for proposal in learnt.proposals:
@@ -168,7 +171,8 @@ def to_yaml(learnt: Learnt, policy: Policy) -> str:
         f"left denied, a rule forbids it: {rule} ({count})" for rule, count in sorted(learnt.forbidden.items())
     )
     lines.extend(f"not evaluable: {why} ({count})" for why, count in sorted(learnt.unknown.items()))
-    return comments(lines) + dumped({"version": 1, **learnt.overlay()})
+    head: dict[str, Any] = {"version": 1, "extends": [extends]} if extends else {"version": 1}
+    return comments(lines) + dumped({**head, **learnt.overlay()})
 
 
 def to_json(learnt: Learnt) -> dict[str, Any]:

@@ -27,6 +27,12 @@ from agent_os.policy.values import kind_of
 
 MAX_VALUES: Final = 8
 MAX_PATHS: Final = 6
+IDS_MIN: Final = 3
+"""Paths that differ in one segment alone which looks like an id: from so many on it is left open."""
+_ID: Final = re.compile(
+    r"\d+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?=[a-z]*\d)[0-9a-f]{7,64}|[A-Z][A-Z0-9]{1,9}-\d+"
+)
+"""Numbers, UUIDs, hashes, keys of issues."""
 Made = tuple[str, dict[str, Any], str]
 """Key path, fragment, note."""
 
@@ -44,6 +50,12 @@ def group_of(action: Action) -> tuple[str, ...]:
     if isinstance(action, SecretUse | TaskSchedule | AgentSpawn | MessageSend):
         return (action.kind, action.target)
     return ("fs.change" if action.kind in ("fs.write", "fs.delete") else action.kind,)
+
+
+def covers(groups: Mapping[tuple[str, ...], Sequence[Any]], group: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the group whose proposal covers another one: rules for requests open their connection as well, and less."""
+    requests = ("net.request", *group[1:])
+    return requests if group[0] == "net.connect" and requests in groups else group
 
 
 def _program(action: Action) -> str:
@@ -136,14 +148,28 @@ def _files(key: str) -> Callable[[Sequence[Action], str], Made]:
 def _requests(actions: Sequence[Action], _workspace: str) -> Made:
     requests = [action for action in actions if isinstance(action, NetRequest)]
     first = requests[0]
-    pairs = sorted({(request.method, _glob_of(request.path)) for request in requests})
-    note = ""
+    exact = {(request.method, request.path) for request in requests}
+    pairs = sorted(_without_ids(exact))
+    note = "segments that look like ids are left open" if len(pairs) < len(exact) else ""
     if len(pairs) > MAX_VALUES:
         pairs = sorted({(method, _parent(path)) for method, path in pairs})
         note = "paths are widened to their folder"
     rules = [{"allow": {"method": method, "path": path}} for method, path in pairs]
     endpoint = {"host": first.host, "port": first.port, "protocol": "rest", "enforcement": "enforce", "rules": rules}
     return _block(actions, endpoint, note)
+
+
+def _without_ids(seen: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return methods and path globs: of paths that differ in an id alone, one with `*` in its place."""
+    alike: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for method, path in seen:
+        segments = ["*" if _ID.fullmatch(segment) else _glob_of(segment) for segment in path.split("/")]
+        alike.setdefault((method, "/".join(segments)), set()).add((method, path))
+    return {
+        pair
+        for shape, paths in alike.items()
+        for pair in ([shape] if len(paths) >= IDS_MIN else [(method, _glob_of(path)) for method, path in paths])
+    }
 
 
 def _glob_of(path: str) -> str:

@@ -1,6 +1,6 @@
 """Runs in a network namespace of its own, where a public address is this machine's: a policy file and curl, as they are.
 
-`unshare -rn python -m tests.e2e.network.public POLICY FOLDER` with requests on stdin, one `METHOD URL` a line; prints one
+`unshare -rn python -m tests.e2e.network.public POLICY FOLDER [observe]` with requests on stdin, one `METHOD URL` a line; prints one
 JSON line `[status, what the upstream saw]` each. Policies with port 443 and public names are then enforced unchanged.
 """
 
@@ -32,7 +32,7 @@ def address_of_our_own() -> None:
             ioctl(probe, request, struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(alias)))
 
 
-async def main(policy_file: str, folder: Path) -> None:
+async def main(policy_file: str, folder: Path, *, observe: bool) -> None:
     """Serve one TLS upstream for every host asked for, and put curl's requests through the guard."""
     requests = [line.split() for line in sys.stdin.read().splitlines()]
     hosts = sorted({urlsplit(url).hostname or "" for _, url in requests})
@@ -44,8 +44,9 @@ async def main(policy_file: str, folder: Path) -> None:
     session = await compose(policy, Principal(user="tester"), str(folder / "workspace"), state=folder / "state")
     resolver = TableResolver(dict.fromkeys(hosts, (PUBLIC_ADDRESS,)))
     guard = await open_guard(
-        policy, session.monitor, state=folder / "state", resolver=resolver, roots=authority.root, environment={}
-    )
+        policy, session.monitor, state=folder / "state", resolver=resolver, roots=authority.root, environment={},
+        observe=observe,
+    )  # fmt: skip
     _, proxy = await serve_loopback(guard, session.monitor.principal)
     environment = {**guard.environment(proxy=proxy), "PATH": os.environ["PATH"]}
     for method, url in requests:
@@ -64,4 +65,4 @@ async def main(policy_file: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     address_of_our_own()
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), observe=sys.argv[3:] == ["observe"]))
