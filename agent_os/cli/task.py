@@ -220,6 +220,16 @@ def redo(task_id: TaskId) -> None:
     typer.echo(_line(with_desk(lambda desk: desk.resume(task_id, redo=True), acting=True)))
 
 
+@app.command()
+def migrate(
+    old: Annotated[str, typer.Argument(help="The application version that tasks are pinned to.")],
+    new: Annotated[str, typer.Argument(help="The version whose workers take them from now on.")],
+) -> None:
+    """Let tasks that began under one application version go on under another."""
+    moved = with_desk(lambda desk: desk.ledger.migrate(old, new), acting=True)
+    typer.echo(f"{moved} tasks go on under {new or 'no version'}")
+
+
 def _stopped(task_id: str, wanted: str) -> None:
     typer.echo(_line(with_desk(lambda desk: desk.stop(task_id, wanted), acting=True)))
 

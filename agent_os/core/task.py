@@ -143,6 +143,8 @@ class Task:
     reason: str = ""
     result: Any = None
     wanted: str = ""
+    version: str = ""
+    """The application version it is pinned to since its first start; empty: of an application that names none."""
     waits: tuple[str, ...] = ()
     """The children a task in `waiting-children` waits for."""
     lineage: tuple[str, ...] = ()
@@ -175,6 +177,7 @@ class Task:
             "ended": self.ended,
             "attempts": self.attempts,
             "worker": self.worker,
+            "version": self.version,
             "approval": self.approval,
             "waits": list(self.waits),
             "reason": self.reason,

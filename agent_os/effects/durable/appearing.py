@@ -18,7 +18,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from agent_os.core.errors import AgentOSError
 from agent_os.core.schedule import Schedule, Trigger
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ class FileWatch:
         for schedule in watched:
             try:
                 await self._look_at(schedule)
-            except AgentOSError as error:
-                _log.error("schedule %s: %s", schedule.name, error)
+            except Exception as error:
+                _log.error("schedule %s: %s: %s", schedule.name, type(error).__name__, error)
         return bool(watched)
 
     async def _look_at(self, schedule: Schedule) -> None:

@@ -1,19 +1,21 @@
 """Which ready tasks a worker takes next: fair between tenants, by priority within one, within every limit.
 
-One transaction under the queue's row, so that limits hold over all workers. A turn goes to the tenant that runs least, then
-to the one that was served longest ago; within a tenant the smallest priority number is first, then the oldest. What may not
-be started any more (its deadline passed, it killed its workers too often) becomes a dead letter here.
+One transaction under a row that all workers take turns at, so that limits hold over all of them and all queues. A turn
+goes to the tenant that runs least, then to the one that was served longest ago; within a tenant the smallest priority number
+is first, then the oldest. What may not be started any more (its deadline passed, it killed its workers too often) becomes a
+dead letter here. A task that began under one application version waits for a worker of that version or one that accepts it.
 Threats: a tenant or an agent that floods a queue; a limit that each worker counts for itself.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError
+from agent_os.core.errors import ActionError
 from agent_os.core.stop import NONE, Stops
 from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskState
 from agent_os.effects.durable.ledger import Ledger, marks
@@ -25,6 +27,9 @@ TENANT_CONCURRENCY: Final = 32
 TENANTS_MAX: Final = 1_000
 """Tenants of one queue that are looked at in one turn."""
 SCOPES: Final = ("queue", "tenant", "agent", "tool")
+SHUT: Final = -1
+"""How many at once, where the row of a limit cannot be read."""
+_log = logging.getLogger("agent_os.durable")
 EACH: Final = "*"
 """As a limit's name: each one that has no limit of its own."""
 
@@ -76,14 +81,25 @@ class Limits:
 def limits_of(session: Any) -> Mapping[tuple[str, str], Limit]:
     """Return limits by scope and name, within a transaction."""
     rows = session.execute("SELECT scope, name, at_once, starts, seconds FROM agentos_limit").fetchall()
-    return {(row[0], row[1]): Limit(*row) for row in rows}
+    return {(row[0], row[1]): _limit(row) for row in rows}
+
+
+def _limit(row: Any) -> Limit:
+    if all(isinstance(value, int | float) for value in row[2:]):
+        return Limit(*row)
+    _log.error("the limit of %s %s cannot be read: nothing of it starts until it is set again", row[0], row[1])
+    return Limit(row[0], row[1], at_once=SHUT)
 
 
 class Dispatch:
     """The turns of one worker."""
 
-    def __init__(self, ledger: Ledger, worker: str, queues: Sequence[str]) -> None:
+    def __init__(
+        self, ledger: Ledger, worker: str, queues: Sequence[str], version: str = "", accepts: Sequence[str] = ()
+    ) -> None:
+        """Turns of a worker of an application `version`: it takes tasks of that, of none, and of those it `accepts`."""
         self._ledger, self._worker, self._queues = ledger, worker, tuple(queues)
+        self._version, self._versions = version, tuple(dict.fromkeys(("", version, *accepts)))
 
     async def take(self, most: int, stops: Stops = NONE) -> Sequence[Task]:
         """Start up to `most` tasks for this worker: each has a new token; none of an agent that is stopped.
@@ -94,7 +110,8 @@ class Dispatch:
         for row in rows:
             try:
                 tasks.append(self._ledger.rows.task(row))
-            except (AgentOSError, ValueError, KeyError, TypeError):  # planted or torn: nobody runs it
+            except Exception as error:  # planted or torn, whatever it is: nobody runs it
+                _log.error("task %s: %s: %s", row[0], UNREADABLE, type(error).__name__)
                 await self._bury(row[0], row[9])
         return tasks
 
@@ -111,16 +128,17 @@ class Dispatch:
         chosen: list[str] = []
         if stops.halted() is not None:
             return []
+        turn: _Turn | None = None
         for queue in self._queues:
             if len(chosen) < most and self._any_ready(session, queue):
-                self._lock(session, queue)
-                chosen += _Turn(self._ledger, session, queue, stops).choose(most - len(chosen))
+                turn = turn or self._begin(session, stops)
+                chosen += turn.choose(queue, most - len(chosen))
         if not chosen:
             return []
         session.execute(
-            "UPDATE agentos_task SET state='running', token=token+1, worker=?, attempts=attempts+1, reason='',"  # noqa: S608
+            "UPDATE agentos_task SET state='running', token=token+1, worker=?, version=?, attempts=attempts+1, reason='',"  # noqa: S608
             f" started=CASE WHEN started=0 THEN ? ELSE started END WHERE id IN ({marks(chosen)}) AND state='ready'",
-            (self._worker, self._ledger.now(), *chosen),
+            (self._worker, self._version, self._ledger.now(), *chosen),
         )
         sql = SELECT + f"WHERE id IN ({marks(chosen)}) AND worker=? AND state='running'"
         by_id = {row[0]: row for row in session.execute(sql, (*chosen, self._worker)).fetchall()}
@@ -130,20 +148,24 @@ class Dispatch:
         sql = "SELECT 1 FROM agentos_task WHERE queue=? AND state='ready' LIMIT 1"
         return session.execute(sql, (queue,)).fetchone() is not None
 
-    def _lock(self, session: Any, queue: str) -> None:
-        """Take turns with the other workers."""
-        if not self._ledger.shared:
-            return
-        if session.execute("UPDATE agentos_queue SET turns=turns+1 WHERE name=?", (queue,)).rowcount == 0:
-            session.execute("INSERT INTO agentos_queue VALUES(?,0) ON CONFLICT(name) DO NOTHING", (queue,))
-            session.execute("UPDATE agentos_queue SET turns=turns+1 WHERE name=?", (queue,))
+    def _begin(self, session: Any, stops: Stops) -> _Turn:
+        """Take turns with the other workers, whatever queues they have: a tenant's limit counts all of its queues."""
+        taken = "UPDATE agentos_queue SET turns=turns+1 WHERE name=?"
+        if self._ledger.shared and session.execute(taken, (EACH,)).rowcount == 0:
+            session.execute("INSERT INTO agentos_queue VALUES(?,0) ON CONFLICT(name) DO NOTHING", (EACH,))
+            session.execute(taken, (EACH,))
+        return _Turn(self._ledger, session, self._versions, stops)
 
 
 class _Turn:
-    """One choice from one queue, within a transaction that holds the queue."""
+    """One worker's choice, queue by queue, within a transaction that holds everybody's turn.
 
-    def __init__(self, ledger: Ledger, session: Any, queue: str, stops: Stops) -> None:
-        self._ledger, self._session, self._queue, self._stops = ledger, session, queue, stops
+    INVARIANT: what was chosen from one queue counts as running when the next one is looked at.
+    """
+
+    def __init__(self, ledger: Ledger, session: Any, versions: Sequence[str], stops: Stops) -> None:
+        self._ledger, self._session, self._stops, self._versions = ledger, session, stops, versions
+        self._queue = ""
         self._limits, self._now = limits_of(session), ledger.now()
         self._running: Counter[tuple[str, str]] = Counter()
         self._chosen: list[str] = []
@@ -154,13 +176,17 @@ class _Turn:
             self._running["agent", agent] += count
             self._running["queue", name] += count
         self._starts: dict[tuple[str, str], int] = {}
+        self._full = {name for scope, name in self._running if scope == "agent" and not self._room("agent", name)}
+        """Agents of which no more may start in this turn; each look passes over them, so that every look gets on."""
 
-    def choose(self, most: int) -> list[str]:
-        """Return the ids to start, best first; what cannot be started any more ends."""
-        served = dict(self._session.execute("SELECT tenant, served FROM agentos_share").fetchall())
+    def choose(self, queue: str, most: int) -> list[str]:
+        """Return the ids to start from a queue, best first; what cannot be started any more ends."""
+        self._queue, self._chosen, self._waiting = queue, [], {}
+        shares = self._session.execute("SELECT tenant, served FROM agentos_share").fetchall()
+        served = {tenant: when for tenant, when in shares if isinstance(when, int | float)}
         tenants = self._tenants()
         while tenants and len(self._chosen) < most and self._room("queue", self._queue):
-            tenant = min(tenants, key=lambda each: (self._running["tenant", each], served.get(each, 0.0), each))
+            tenant = min(tenants, key=lambda each: (self._running["tenant", each], served.get(each, 0.0), str(each)))
             held = self._stops.halted(tenant) is not None or tenant in self._stops.names("tenant", tenant)
             found = self._next(tenant, most) if self._room("tenant", tenant) and not held else None
             if found is None:
@@ -201,12 +227,13 @@ class _Turn:
             task_id, agent = self._waiting[tenant].pop(0)
             if self._room("agent", agent):
                 return task_id, agent
+            self._full.add(agent)
             self._waiting[tenant] = self._look(tenant, most)  # others stand behind what this agent has waiting
         return None
 
     def _look(self, tenant: str, most: int) -> list[tuple[str, str]]:
         """Read a tenant's next tasks, passing over agents that have no room; ends what is too late."""
-        full = [name for scope, name in self._running if scope == "agent" and not self._room("agent", name)]
+        full = sorted(self._full, key=str)
         agents, roles = (self._stops.names(scope, tenant) for scope in ("agent", "role"))  # others: when they run
         left_out = (
             ("agent IN", full),
@@ -217,12 +244,14 @@ class _Turn:
         beyond = "".join(f" AND NOT ({which} ({marks(values)}))" for which, values in left_out if values)
         sql = (
             "SELECT id, agent, deadline, attempts, parent FROM agentos_task WHERE queue=? AND state='ready' AND tenant=?"  # noqa: S608
-            f" AND format<=?{beyond} ORDER BY priority, created LIMIT ?"
+            f" AND format<=? AND version IN ({marks(self._versions)}){beyond} ORDER BY priority, created LIMIT ?"
         )
         found: list[tuple[str, str]] = []
-        values = (self._queue, tenant, FORMAT, *full, *self._chosen, *agents, *roles, most)
+        values = (self._queue, tenant, FORMAT, *self._versions, *full, *self._chosen, *agents, *roles, most)
         for task_id, agent, deadline, attempts, parent in self._session.execute(sql, values).fetchall():
-            if deadline and self._now > deadline:
+            if not isinstance(deadline, int | float) or not isinstance(attempts, int):
+                why = UNREADABLE
+            elif deadline and self._now > deadline:
                 why = "its deadline passed before it could start"
             elif attempts >= ATTEMPTS_MAX:
                 why = f"started {ATTEMPTS_MAX} times and never ended"
@@ -236,7 +265,7 @@ class _Turn:
         """Return whether one more of this queue, tenant or agent may start now."""
         limit = self._limits.get((scope, name)) or self._limits.get((scope, EACH))
         at_once = limit.at_once if limit is not None else TENANT_CONCURRENCY if scope == "tenant" else 0
-        if at_once and self._running[scope, name] >= at_once:
+        if at_once and self._running[scope, name] >= at_once:  # SHUT is less than any number
             return False
         if limit is None or not limit.starts:
             return True

@@ -77,6 +77,8 @@ class DurableEngine:
         lock: Path | None = None,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
         busy: Callable[[str], bool] = lambda task: False,
+        version: str = "",
+        accepts: Sequence[str] = (),
         concurrency: int = CONCURRENCY,
         lease_seconds: float = LEASE_SECONDS,
         stopped: Callable[[], Stops] = lambda: NONE,
@@ -86,7 +88,7 @@ class DurableEngine:
         self._busy, self.leaving = busy, False
         self._queues, self._concurrency, self._lease = tuple(queues), concurrency, lease_seconds
         self.worker = f"wrk_{secrets.token_hex(8)}"
-        self._leases, self._dispatch = Leases(ledger), Dispatch(ledger, self.worker, queues)
+        self._leases, self._dispatch = Leases(ledger), Dispatch(ledger, self.worker, queues, version, accepts)
         self._lock = -1
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[Any]] = {}
@@ -198,8 +200,8 @@ class DurableEngine:
                         break
             except FencedError:
                 return  # the heart says so too
-            except EffectError as error:
-                _log.error("taking tasks: %s", error)
+            except Exception as error:  # whatever one row or one moment has: the worker goes on
+                _log.error("taking tasks: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -233,8 +235,11 @@ class DurableEngine:
             except EffectError as error:
                 _log.error("writing the end of %s: %s", task.id, error)
                 await asyncio.sleep(LOOK_SECONDS)
-            except AgentOSError as error:  # a result that is no plain JSON
-                state, values = TaskState.FAILED, {"reason": f"{type(error).__name__}: {error}"}
+            except Exception as error:  # a result that is no plain JSON, a text that no database takes
+                if state is TaskState.FAILED and "its end" in str(values["reason"]):
+                    raise
+                said = error if isinstance(error, AgentOSError) else "its end could not be written as it was"
+                state, values = TaskState.FAILED, {"reason": f"its end: {type(error).__name__}: {said}"}
 
     def _interrupt(self, task_id: str, ending: str) -> None:
         """Cancel a program that runs here."""
@@ -263,8 +268,8 @@ class DurableEngine:
             try:
                 if self._leases.beat(self.worker):
                     continue
-            except EffectError as error:
-                _log.error("heartbeat: %s", error)
+            except Exception as error:
+                _log.error("heartbeat: %s: %s", type(error).__name__, error)
                 continue
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._fence)
@@ -293,8 +298,8 @@ class DurableEngine:
                     looked = loop.time()
                     await self._wake_answered()
                     await self._wake_released()
-            except EffectError as error:
-                _log.error("watch: %s", error)
+            except Exception as error:
+                _log.error("watch: %s: %s", type(error).__name__, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWERS_SECONDS):
                     await self._news.wait()
@@ -316,13 +321,23 @@ class DurableEngine:
                     await self.resume(task.id)
 
     async def _recover(self) -> None:
-        """Declare workers dead whose lease ran out; what they ran is ready again then."""
+        """Declare workers dead whose lease ran out; what they ran is ready again then.
+
+        So is what stands as running here and does not run, at two looks one after the other: nobody got the answer of the
+        turn that took it.
+        """
+        strays: set[str] = set()
         while True:
             try:
                 if await self._leases.declare_dead(self._lease, self.worker):
                     self._work.set()
-            except EffectError as error:
-                _log.error("recovery: %s", error)
+                found = set(await self._ledger.running_on(self.worker)) - set(self._running)
+                for task_id in found & strays:
+                    _log.error("task %s was taken and never begun: it is ready again", task_id)
+                    await self._leases.hand_back(self.worker, task_id)
+                strays = found
+            except Exception as error:
+                _log.error("recovery: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self._lease / 3)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.task import OPEN_STATES, FencedError, Task, TaskRequest, TaskStopped
 from agent_os.effects.durable.ledger import Ledger, marks
 
@@ -84,6 +84,7 @@ class LedgerAllowance:
         rows = await self._ledger.rows_of(sql, *self._chain)
         left: dict[str, float] = {}
         for unit, most, used in rows:
+            _refuse_unreadable(unit, most, used)
             left[unit] = min(left.get(unit, float("inf")), max(0.0, most - used))
         return left
 
@@ -95,9 +96,11 @@ class LedgerAllowance:
             taken: list[tuple[str, str, float]] = []
             for unit, amount in sorted(amounts.items()):
                 for holder in chain:
-                    known = "SELECT 1 FROM agentos_allowance WHERE task=? AND unit=?"
-                    if session.execute(known, (holder, unit)).fetchone() is None:
+                    known = "SELECT most, used FROM agentos_allowance WHERE task=? AND unit=?"
+                    held = session.execute(known, (holder, unit)).fetchone()
+                    if held is None:
                         continue
+                    _refuse_unreadable(unit, *held)
                     fits = session.execute(
                         "UPDATE agentos_allowance SET used=used+? WHERE task=? AND unit=? AND used+?<=most",
                         (amount, holder, unit, amount),
@@ -127,6 +130,11 @@ class LedgerAllowance:
     async def passed(self, seconds: float) -> None:
         """Count wall time of this task's own; children's runs beside it, and is theirs."""
         await self._ledger.storage.run(lambda session: _add(session, self._chain[-1], "seconds", seconds))
+
+
+def _refuse_unreadable(unit: str, *values: Any) -> None:
+    if not all(isinstance(value, int | float) for value in values):
+        raise IntegrityError(f"what is left of {unit} cannot be read: its row was tampered with")
 
 
 def _add(session: Any, task: str, unit: str, amount: float) -> None:

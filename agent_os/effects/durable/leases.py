@@ -17,6 +17,8 @@ _LIVE: Final = (
     "SELECT id, host, pid, started, beat, state, queues FROM agentos_worker WHERE state='live' ORDER BY started"
 )
 
+_ORPHANS: Final = "worker NOT IN (SELECT id FROM agentos_worker WHERE state='live')"
+
 
 class Leases:
     """The workers of one ledger."""
@@ -63,7 +65,10 @@ class Leases:
         await self._ledger.storage.run(work)
 
     async def declare_dead(self, lease_seconds: float, but: str) -> Sequence[str]:
-        """Declare workers dead whose lease ran out, and make what they ran ready again; returns their ids."""
+        """Declare workers dead whose lease ran out, and make what they ran ready again; returns their ids.
+
+        What is said to run on a worker that nobody knows is ready again too (an empty id is among those returned).
+        """
         now = self._ledger.now()
 
         def work(session: Any) -> Sequence[str]:
@@ -79,19 +84,36 @@ class Leases:
                     self._take_away(session, worker)
                     declared.append(worker)
             session.execute("DELETE FROM agentos_worker WHERE state='dead' AND beat<?", (now - 100 * lease_seconds,))
+            if self._set_free(session, _ORPHANS):
+                declared.append("")
             return declared
 
         return await self._ledger.storage.run(work)
 
     def _take_away(self, session: Any, worker: str) -> None:
+        self._set_free(session, "worker=?", worker)
+
+    async def hand_back(self, worker: str, task_id: str) -> None:
+        """Make a task ready again that stands as running on a live worker which does not run it."""
+        await self._ledger.storage.run(lambda session: self._set_free(session, "worker=? AND id=?", worker, task_id))
+
+    def _set_free(self, session: Any, where: str, *values: Any) -> bool:
         taken = session.execute(
-            "UPDATE agentos_task SET token=token+1, worker='', state='ready' WHERE worker=? AND state='running'",
-            (worker,),
+            f"UPDATE agentos_task SET token=token+1, worker='', state='ready' WHERE state='running' AND {where}",  # noqa: S608
+            values,
         ).rowcount
         if taken:
             self._ledger.notify(session)
+        return bool(taken)
 
     async def live(self) -> Sequence[WorkerView]:
         """Return every worker that was not declared dead."""
         rows = await self._ledger.rows_of(_LIVE)
-        return [WorkerView(*row[:6], queues=tuple(json.loads(row[6]))) for row in rows]  # type: ignore[misc]
+        return [WorkerView(*row[:6], queues=tuple(_queues(row[6]))) for row in rows]  # type: ignore[misc]
+
+
+def _queues(text: Any) -> list[str]:
+    try:
+        return [str(each) for each in json.loads(text)]
+    except (ValueError, TypeError):
+        return ["?"]

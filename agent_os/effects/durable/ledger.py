@@ -166,7 +166,7 @@ class Ledger:
             written = session.execute(
                 "UPDATE agentos_task SET state=?, reason=?, result=?, approval=?, waits=?, ended=?, worker='',"
                 " wanted=?, token=token+1 WHERE id=? AND token=? AND state='running'",
-                (state.value, reason[:REASON_CHARS_MAX], sealed, approval, json.dumps(list(waits)), ended, wanted,
+                (state.value, storable(reason)[:REASON_CHARS_MAX], sealed, approval, json.dumps(list(waits)), ended, wanted,
                  task.id, task.token),
             ).rowcount  # fmt: skip
             if written != 1:
@@ -203,7 +203,7 @@ class Ledger:
             row = session.execute(sql, (task_id,)).fetchone()
         if row is None:
             return
-        for part in chunks(json.loads(row[0])):
+        for part in chunks(_listed(row[0])):
             sql = f"SELECT 1 FROM agentos_task WHERE id IN ({marks(part)}) AND state IN {_OPEN} LIMIT 1"  # noqa: S608
             if session.execute(sql, tuple(part)).fetchone() is not None:
                 return
@@ -324,6 +324,20 @@ class Ledger:
         if row is not None and TaskState(row[0]).ended:
             raise ActionError(f"its parent {parent} is {row[0]}", field="task", hint="redo the parent")
 
+    async def migrate(self, old: str, new: str) -> int:
+        """Let workers of the application version `new` go on with what is pinned to `old` and not over; returns how many.
+
+        What runs under `old` meanwhile ends or is taken over as ever, and is pinned anew when it is taken again.
+        """
+        sql = f"UPDATE agentos_task SET version=? WHERE version=? AND state IN {_OPEN} AND state<>'running'"  # noqa: S608
+
+        def work(session: Any) -> int:
+            moved: int = session.execute(sql, (new, old)).rowcount
+            self.notify(session)
+            return moved
+
+        return await self.storage.run(work)
+
     async def waiting(self) -> Sequence[tuple[str, str]]:
         """Return (task, approval) of the tasks that wait for a person."""
         return [(row[0], row[1]) for row in await self.rows_of(_WAITING)]
@@ -332,6 +346,11 @@ class Ledger:
         """Return the tasks that stand still because their agent was halted or quarantined; brief ones."""
         sql = SELECT_BRIEF + "WHERE state='suspended' AND wanted=?"
         return [self.rows.brief(row) for row in await self.rows_of(sql, HELD)]
+
+    async def running_on(self, worker: str) -> Sequence[str]:
+        """Return the tasks that stand as running on a worker."""
+        rows = await self.rows_of("SELECT id FROM agentos_task WHERE worker=? AND state='running'", worker)
+        return [row[0] for row in rows]
 
     async def wanted_of(self, worker: str) -> Sequence[tuple[str, str]]:
         """Return (task, wanted) of a worker's running tasks that somebody wants stopped."""
@@ -355,9 +374,23 @@ class Ledger:
         return wanted
 
 
+def _listed(text: Any) -> list[str]:
+    """Return what a task waits for; of a row that cannot be read nothing, so that whoever takes it finds out."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError):
+        return []
+    return [str(each) for each in found] if isinstance(found, list) else []
+
+
 def marks(values: Sequence[Any]) -> str:
     """Return `?,?,?` for some values."""
     return ",".join("?" * len(values))
+
+
+def storable(text: str) -> str:
+    """Return a text as both databases keep it: no NUL, no half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError, AgentOSError, EffectError
+from agent_os.core.errors import ActionError, AgentOSError, EffectError, IntegrityError
 from agent_os.core.ports import Outcome
 from agent_os.core.task import REPEATABLE, FencedError, Task, TaskStep, TaskStopped
 from agent_os.effects.clock import passed
@@ -210,8 +210,11 @@ class FencedOutcomes:
         await self._ledger.write(sql, key, task, token)
 
     def _open(self, key: str, sealed: str) -> Outcome:
-        plain = sealed.removeprefix(HELD)
-        return outcome_of(self._ledger.cipher.open(bytes.fromhex(plain), b"outcome " + key.encode()), key)
+        try:
+            plain = bytes.fromhex(sealed.removeprefix(HELD))
+        except (ValueError, AttributeError):
+            raise IntegrityError(f"stored outcome of key {key} cannot be read") from None
+        return outcome_of(self._ledger.cipher.open(plain, b"outcome " + key.encode()), key)
 
 
 async def steps_of(ledger: Ledger, task_id: str, after: float = 0.0) -> Sequence[TaskStep]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -184,6 +185,9 @@ class PostgresDatabase:
         if self._space:
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {self._space}")
         for statement in self._schema.split(";"):
+            index = _INDEX.search(statement)
+            if index is not None and session.execute("SELECT to_regclass(?)", (index[1],)).fetchone()[0] is not None:
+                continue  # to say so again would wait for everybody who writes to its table
             if statement.strip():
                 session.execute(statement)
 
@@ -349,6 +353,7 @@ class _UnknownFateError(EffectError):
     """Nobody can say whether a transaction was committed: its work must not run again by itself."""
 
 
+_INDEX: Final = re.compile(r"CREATE INDEX IF NOT EXISTS (\w+)")
 _SILENT: Final = f"database does not answer within {ANSWER_SECONDS:g} s"
 
 

@@ -6,14 +6,13 @@ import json
 from typing import Any, Final, Protocol
 
 from agent_os.core.canonical import json_bytes
-from agent_os.core.errors import AgentOSError
 from agent_os.core.principal import Principal
 from agent_os.core.task import ROOT, Rights, Task, TaskRequest, TaskState
 from agent_os.effects.durable.schema import FORMAT
 
 COLUMNS: Final = (
     "id, program, input, principal, workspace, policies, queue, priority, deadline, parent, schedule, state, created,"
-    " started, ended, attempts, token, worker, approval, reason, result, wanted, lineage, rights, waits"
+    " started, ended, attempts, token, worker, approval, reason, result, wanted, lineage, rights, waits, version"
 )
 SELECT: Final = "SELECT " + COLUMNS + " FROM agentos_task "  # noqa: S608
 SELECT_BRIEF: Final = (
@@ -91,16 +90,16 @@ class Rows:
             workspace=row[4],
             policies=tuple(json.loads(row[5])),
             queue=row[6],
-            priority=row[7],
-            deadline=row[8],
+            priority=int(row[7]),
+            deadline=float(row[8]),
             parent=row[9],
             schedule=row[10],
             state=TaskState(row[11]),
-            created=row[12],
-            started=row[13],
-            ended=row[14],
-            attempts=row[15],
-            token=row[16],
+            created=float(row[12]),
+            started=float(row[13]),
+            ended=float(row[14]),
+            attempts=int(row[15]),
+            token=int(row[16]),
             worker=row[17],
             approval=row[18],
             reason=row[19],
@@ -109,20 +108,22 @@ class Rows:
             lineage=tuple(json.loads(row[22])),
             rights=rights,
             waits=tuple(json.loads(row[24])),
+            version=str(row[25]),
         )
 
     def brief(self, row: Any) -> Task:
         """Return the task of a row selected by SELECT_BRIEF: without input, result and rights."""
-        return self._task(row, {}, None, ROOT)
+        try:
+            return self._task(row, {}, None, ROOT)
+        except Exception:
+            return _unreadable(row)
 
     def shown(self, row: Any) -> Task:
         """Return the task of a row for those who only look: one that cannot be opened says so."""
         try:
             return self.task(row)
-        except (AgentOSError, ValueError, KeyError, TypeError):
-            plain = (*row[:2], self.seal({}, "input", row[0]), '{"user": "unknown"}', row[4], "[]", *row[6:18], "",
-                     UNREADABLE, "", row[21], "[]", "", "[]")  # fmt: skip
-            return self.task(plain)
+        except Exception:  # whatever stands in it: looking at one row must not keep the others from being seen
+            return _unreadable(row)
 
     def seal(self, value: Any, what: str, task_id: str) -> str:
         """Return plain JSON sealed for one field of one task."""
@@ -131,3 +132,13 @@ class Rows:
     def open(self, sealed: str, what: str, task_id: str) -> Any:
         """Return what was sealed for that field of that task and no other."""
         return json.loads(self._cipher.open(bytes.fromhex(sealed), f"task {what} {task_id}".encode()))
+
+
+def _unreadable(row: Any) -> Task:
+    """Return what can be said of a row that cannot be read."""
+    known = {state.value: state for state in TaskState}
+    return Task(
+        id=str(row[0]), program=str(row[1]), input={}, principal=Principal(user="unknown"), workspace="/", policies=(),
+        queue=str(row[6]), priority=0, deadline=0.0, parent=str(row[9]), schedule="",
+        state=known.get(str(row[11]), TaskState.DEAD), created=0.0, worker=str(row[17]), reason=UNREADABLE,
+    )  # fmt: skip

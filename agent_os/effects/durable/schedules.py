@@ -15,13 +15,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core.decision import Decision, Verdict
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError
+from agent_os.core.errors import ActionError, DeniedError, IntegrityError
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, due_runs, next_after, parse_schedule
 from agent_os.core.stop import NONE, Stop, Stops
 from agent_os.core.task import OPEN_STATES, ROOT, Rights, Task, TaskRequest
 from agent_os.effects.durable.appearing import LOOK_SECONDS, FileWatch, entries, topic_of
 from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.rows import UNREADABLE
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS agentos_schedule(
@@ -109,8 +110,7 @@ class Schedules:
     async def of_topic(self, topic: str) -> Sequence[Schedule]:
         """Return the schedules that wait for a topic and are not paused."""
         sql = _SELECT + "WHERE topic=? AND paused=0 ORDER BY name"
-        rows = await self._ledger.rows_of(sql, topic)
-        return [self._schedule(row) for row in rows]
+        return await self._readable(await self._ledger.rows_of(sql, topic))
 
     async def start(self, schedule: Schedule, run_id: str, event: Mapping[str, Any] | None = None) -> Sequence[Task]:
         """Start one run of a schedule as its `overlap` says: the task, or none when it is left out.
@@ -175,8 +175,7 @@ class Schedules:
 
     async def list(self) -> Sequence[Schedule]:
         """Return every schedule by name."""
-        rows = await self._ledger.rows_of(_SELECT + "ORDER BY name")
-        return [self._schedule(row) for row in rows]
+        return await self._readable(await self._ledger.rows_of(_SELECT + "ORDER BY name"))
 
     async def get(self, name: str) -> Schedule:
         """Return a schedule. Raises ActionError when there is none of that name."""
@@ -204,12 +203,12 @@ class Schedules:
     async def due(self) -> Sequence[Schedule]:
         """Return the schedules that are to start something now."""
         sql = _SELECT + "WHERE paused=0 AND starts<=? ORDER BY starts LIMIT 200"
-        rows = await self._ledger.rows_of(sql, self._ledger.now())
-        return [self._schedule(row) for row in rows]
+        return await self._readable(await self._ledger.rows_of(sql, self._ledger.now()))
 
     async def next_start(self) -> float:
         """Return when the next run is to be started, far in the future if never."""
-        ((starts,),) = await self._ledger.rows_of("SELECT min(starts) FROM agentos_schedule WHERE paused=0")
+        sql = "SELECT min(starts) FROM agentos_schedule WHERE paused=0 AND starts<=?"
+        ((starts,),) = await self._ledger.rows_of(sql, NEVER)
         return float(starts) if starts is not None else NEVER
 
     async def move_on(self, schedule: Schedule, due: float | None, note: str) -> None:
@@ -218,13 +217,28 @@ class Schedules:
         sql = "UPDATE agentos_schedule SET next=?, starts=?, note=? WHERE name=? AND next=?"
         await self._ledger.write(sql, due or 0.0, starts, note, schedule.name, schedule.next_due)
 
+    async def _readable(self, rows: Sequence[Any]) -> Sequence[Schedule]:
+        """Return schedules; one whose row cannot be read is paused and says so, and the others go on."""
+        found = []
+        for row in rows:
+            try:
+                found.append(self._schedule(row))
+            except IntegrityError as error:
+                _log.error("%s", error)
+                sql = "UPDATE agentos_schedule SET paused=1, note=? WHERE name=? AND paused<>1"
+                await self._ledger.write(sql, UNREADABLE, row[0])
+        return found
+
     def _seal(self, schedule: Schedule) -> str:
         plain = json.dumps(schedule.to_json()).encode()
         return self._ledger.cipher.seal(plain, f"schedule {schedule.name}".encode()).hex()
 
     def _schedule(self, row: Any) -> Schedule:
-        spec = json.loads(self._ledger.cipher.open(bytes.fromhex(row[1]), f"schedule {row[0]}".encode()))
-        return parse_schedule({**spec, "paused": bool(row[2]), "next": row[3]})
+        try:
+            spec = json.loads(self._ledger.cipher.open(bytes.fromhex(row[1]), f"schedule {row[0]}".encode()))
+            return parse_schedule({**spec, "paused": bool(row[2]), "next": float(row[3])})
+        except Exception:  # whatever stands in it
+            raise IntegrityError(f"schedule {row[0]}: {UNREADABLE}") from None
 
 
 def runs_as(schedule: Schedule) -> Principal:
@@ -256,13 +270,13 @@ class Scheduler:
                 for schedule in await self._schedules.due():
                     try:
                         await self.fire(schedule)
-                    except AgentOSError as error:
-                        _log.error("schedule %s: %s", schedule.name, error)
+                    except Exception as error:
+                        _log.error("schedule %s: %s: %s", schedule.name, type(error).__name__, error)
                         least = TICK_SECONDS
                 most = LOOK_SECONDS if await self._files.look() else SLEEP_SECONDS_MAX
                 pause = min(max(await self._schedules.next_start() - self._ledger.now(), least), most)
-            except AgentOSError as error:
-                _log.error("schedules: %s", error)
+            except Exception as error:  # whatever one moment has: the others are started all the same
+                _log.error("schedules: %s: %s", type(error).__name__, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()

@@ -1,18 +1,25 @@
 """The ledger's tables, for SQLite and PostgreSQL alike, and how older ones are brought up to date. SQL only.
 
-Everything a task holds that could be read by others (input, result, rights, outcomes) is sealed; names, states and
-times are not. `format` is the version of a task's row: a worker takes no task of a later format than it knows, so that a
-deploy may roll through the workers one by one.
+`VERSION` is that of the tables: a newer Agent OS may add columns while older workers still run, and says with LEAST from
+which version on that is safe; an older one refuses to open the rest. `format` is the version of a task's row: a worker takes
+no task of a later format than it knows, so that a deploy may roll through the workers one by one. Everything a task holds
+that could be read by others (input, result, rights, outcomes) is sealed; names, states and times are not.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from agent_os.core.errors import EffectError
 from agent_os.effects.stores.database import Storage
 
 FORMAT: Final = 2
 """What this version writes. 1: tasks of before there were children (read as roots without limits)."""
+
+VERSION: Final = 3
+"""Of the tables. Raised with every change of them."""
+LEAST: Final = 2
+"""The least VERSION of an Agent OS that may work with these tables: raised where an older one would do harm."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS agentos_task(
@@ -23,8 +30,10 @@ CREATE TABLE IF NOT EXISTS agentos_task(
   token BIGINT NOT NULL, worker TEXT NOT NULL, approval TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL,
   wanted TEXT NOT NULL, queued INTEGER NOT NULL, tenant TEXT NOT NULL DEFAULT 'default',
   agent TEXT NOT NULL DEFAULT 'main', root TEXT NOT NULL DEFAULT '', lineage TEXT NOT NULL DEFAULT '[]',
-  rights TEXT NOT NULL DEFAULT '', waits TEXT NOT NULL DEFAULT '[]', format INTEGER NOT NULL DEFAULT 1
+  rights TEXT NOT NULL DEFAULT '', waits TEXT NOT NULL DEFAULT '[]', format INTEGER NOT NULL DEFAULT 1,
+  version TEXT NOT NULL DEFAULT ''
 );
+CREATE TABLE IF NOT EXISTS agentos_schema(part TEXT PRIMARY KEY, version INTEGER NOT NULL, least INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS agentos_worker(
   id TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started DOUBLE PRECISION NOT NULL,
   beat DOUBLE PRECISION NOT NULL, state TEXT NOT NULL, queues TEXT NOT NULL
@@ -54,6 +63,7 @@ ADDED: Final = {
         "rights": "TEXT NOT NULL DEFAULT ''",
         "waits": "TEXT NOT NULL DEFAULT '[]'",
         "format": "INTEGER NOT NULL DEFAULT 1",
+        "version": "TEXT NOT NULL DEFAULT ''",
     },
     "agentos_outcome": {"what": "TEXT NOT NULL DEFAULT ''"},
     "agentos_schedule": {
@@ -89,15 +99,27 @@ def prepare(storage: Storage, *, shared: bool) -> None:
     def work(session: Any) -> None:
         if shared:  # two workers that start at once take turns
             session.execute("SELECT pg_advisory_xact_lock(7205759403792793601)")
+        held = session.execute("SELECT version, least FROM agentos_schema WHERE part='ledger'").fetchone()
+        if held is not None and held[1] > VERSION:
+            raise EffectError(
+                f"the ledger was written by a newer Agent OS (tables {held[0]}, for {held[1]} and later; this is {VERSION})"
+            )
+        if held is not None and held[0] >= VERSION:
+            return  # altering takes a lock that every worker would wait for
         for table, columns in ADDED.items():
-            held = set()
+            names = set()
             if not shared:
-                held = {row[1] for row in session.execute(f"PRAGMA table_info({table})").fetchall()}
+                names = {row[1] for row in session.execute(f"PRAGMA table_info({table})").fetchall()}
             for name, kind in columns.items():
-                if name not in held:
+                if name not in names:
                     guard = "IF NOT EXISTS " if shared else ""
                     session.execute(f"ALTER TABLE {table} ADD COLUMN {guard}{name} {kind}")
         for statement in INDEXES.split(";"):
             session.execute(statement)
+        session.execute(
+            "INSERT INTO agentos_schema VALUES('ledger',?,?) ON CONFLICT(part) DO UPDATE SET"
+            " version=excluded.version, least=excluded.least WHERE agentos_schema.version<excluded.version",
+            (VERSION, LEAST),
+        )
 
     storage.run_sync(work)

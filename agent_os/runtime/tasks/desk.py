@@ -262,9 +262,16 @@ def start_worker(path: Path, environment: Mapping[str, str], queue: str) -> int:
     return started.pid
 
 
-async def work(queues: Sequence[str], *, until_idle: float = 0.0, concurrency: int | None = None) -> str:
+async def work(
+    queues: Sequence[str],
+    *,
+    until_idle: float = 0.0,
+    concurrency: int | None = None,
+    version: str = "",
+    accepts: Sequence[str] = (),
+) -> str:
     """Work until interrupted, fenced, or idle for so many seconds; returns why it ended."""
-    runtime = await TaskRuntime(queues=queues, concurrency=concurrency).open()
+    runtime = await TaskRuntime(queues=queues, concurrency=concurrency, version=version, accepts=accepts).open()
     quiet_since = time.monotonic()
     open_states = [state for state in OPEN_STATES if state is not TaskState.SUSPENDED]
     try:

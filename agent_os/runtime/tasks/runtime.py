@@ -106,10 +106,16 @@ class TaskRuntime:
         programs: Mapping[str, Program] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         concurrency: int | None = None,
+        version: str = "",
+        accepts: Sequence[str] = (),
     ) -> None:
-        """Build a worker. `AGENTOS_TASKS` in the environment names a PostgreSQL; without it the tasks are in SQLite."""
+        """Build a worker. `AGENTOS_TASKS` in the environment names a PostgreSQL; without it the tasks are in SQLite.
+
+        `version` is the application's: a task that began under it goes on under it, or under one that `accepts` it.
+        """
         self._env = dict(os.environ if environment is None else environment)
         self._queues, self._lease, self._concurrency = tuple(queues), lease_seconds, concurrency
+        self._version, self._accepts = version, tuple(accepts)
         self._programs: dict[str, Program] = {**PROGRAMS, **(programs or {})}
         self._ids = RandomIds()
         self._listeners: list[Listener] = []
@@ -145,8 +151,9 @@ class TaskRuntime:
         if self._concurrency is not None:
             extra["concurrency"] = self._concurrency
         self.engine = DurableEngine(
-            self.ledger, self._run, answered=self._answered, busy=self._busy, queues=self._queues, lease_seconds=self._lease,
-            lock=None if shared else self.state.path / "tasks.lock", stopped=stops.current, **extra,
+            self.ledger, self._run, answered=self._answered, busy=self._busy, stopped=stops.current,
+            version=self._version, accepts=self._accepts, queues=self._queues, lease_seconds=self._lease,
+            lock=None if shared else self.state.path / "tasks.lock", **extra,
         )  # fmt: skip
         self.schedules = Schedules(self.ledger, self._limits, stops.current)
         await self.engine.open()

@@ -1,6 +1,7 @@
 """A worker that freezes between a claim and its effect, ends in good order when it is told to, and says which version it is.
 
-`python -m tests.e2e.durable.fence_worker STATE LEASE [CONCURRENCY]`; `FREEZE=n` stops the process at its n-th claim.
+`python -m tests.e2e.durable.fence_worker STATE LEASE [CONCURRENCY]`; `FREEZE=n` stops the process at its n-th claim; `QUEUES`,
+`APP_VERSION` and `ACCEPTS` are what the command line of a worker says.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.effects.durable.outcomes import FencedOutcomes
-from agent_os.runtime.tasks.runtime import TaskSession
-from tests.e2e.durable.worker import PROGRAMS, _append, runtime
+from agent_os.runtime.tasks.runtime import TaskRuntime, TaskSession
+from tests.e2e.durable.worker import PROGRAMS, _append
 
 POLICY = """
 version: 1
@@ -56,7 +57,7 @@ async def paced(session: TaskSession) -> Any:
             if "interrupted" not in str(error):
                 raise
             told.append("interrupted")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(session.task.input.get("pause", 0.02))
     return told
 
 
@@ -112,9 +113,11 @@ async def main() -> None:
     concurrency = int(sys.argv[3]) if len(sys.argv) > 3 else None
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    worker = await runtime(
-        Path(sys.argv[1]), float(sys.argv[2]), concurrency, os.environ.get("AGENTOS_TASKS", "")
-    ).open()
+    worker = await TaskRuntime(
+        environment={**os.environ, "AGENTOS_STATE": str(Path(sys.argv[1]))}, programs=PROGRAMS,
+        queues=os.environ.get("QUEUES", "default").split(","), lease_seconds=float(sys.argv[2]), concurrency=concurrency,
+        version=os.environ.get("APP_VERSION", ""), accepts=os.environ.get("ACCEPTS", "").split(),
+    ).open()  # fmt: skip
     print("ready", worker.engine.worker, flush=True)
     waits = [asyncio.create_task(each.wait()) for each in (ended, worker.engine.fenced)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

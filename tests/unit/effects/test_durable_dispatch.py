@@ -13,7 +13,7 @@ from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.ports import Outcome
 from agent_os.core.task import FencedError, TaskState
 from agent_os.effects.durable import dispatch, outcomes
-from agent_os.effects.durable.dispatch import Limit, Limits
+from agent_os.effects.durable.dispatch import Dispatch, Limit, Limits
 from agent_os.effects.durable.ledger import Ledger
 from agent_os.effects.durable.outcomes import FencedOutcomes
 from tests.unit.effects.durable_support import NOW, opened, request, taken, worker
@@ -101,6 +101,28 @@ async def test_starts_are_limited_in_a_window(ledger: Ledger, scope: str) -> Non
     assert await taken(await worker(ledger, "again")) == []
     NOW[0] += 2
     assert len(await taken(turns)) == 2
+
+
+async def test_an_agent_whose_starts_are_used_up_ends_the_turn(ledger: Ledger) -> None:
+    """With nothing of it running any more, its waiting tasks are passed over, and those of others behind them are found."""
+    await Limits(ledger).set(Limit("agent", "main", starts=2, seconds=60))
+    for number in range(6):
+        await ledger.add(request(), f"t{number}")
+    await ledger.add(request(agent="other"), "z")
+    turns = await worker(ledger, "w")
+    for task in await turns.take(2):
+        await ledger.finish(task, TaskState.DONE)
+    assert await taken(turns) == ["z"]
+    assert await taken(turns) == []
+
+
+async def test_a_tenant_s_limit_counts_what_one_turn_took_from_another_queue(ledger: Ledger) -> None:
+    """One worker of two queues takes no more of a tenant in one turn than may run at once."""
+    await Limits(ledger).set(Limit("tenant", "default", at_once=2))
+    for number in range(6):
+        await ledger.add(request(queue=f"q{number % 2}"), f"t{number}")
+    await worker(ledger, "w")
+    assert len(await taken(Dispatch(ledger, "w", ["q0", "q1"]))) == 2
 
 
 async def test_a_tool_s_calls_are_limited_over_all_tasks(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
