@@ -27,14 +27,14 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, width: int
     """
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    plain = [[printable(cell if isinstance(cell, str) else cell[0]) for cell in row] for row in rows]
+    plain = [[_harmless(cell if isinstance(cell, str) else cell[0]) for cell in row] for row in rows]
     kept = [place for place in range(len(header)) if any(row[place] for row in plain)]
     widths = {place: max(len(header[place]), *(len(row[place]) for row in plain)) for place in kept}
-    lines = [_line([(header[place], "bright_black") for place in kept], [widths[place] for place in kept], width)]
-    sizes = [widths[place] for place in kept]
+    sizes, colours = [widths[place] for place in kept], coloured()
+    lines = [_line([(header[place], "bright_black") for place in kept], sizes, width, colours)]
     for row, texts in zip(rows, plain, strict=True):
         cells = [(texts[place], "" if isinstance(row[place], str) else row[place][1]) for place in kept]
-        lines.append(_line(cells, sizes, width))
+        lines.append(_line(cells, sizes, width, colours))
     return lines
 
 
@@ -49,9 +49,13 @@ def coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int], width: int) -> str:
+def _harmless(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else printable(text)
+
+
+def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int], width: int, colours: bool) -> str:
     shown: list[str] = []
-    left, colours = width or sys.maxsize, coloured()
+    left = width or sys.maxsize
     for place, ((text, colour), size) in enumerate(zip(cells, widths, strict=True)):
         last = place == len(cells) - 1
         padded = text if last else f"{text:<{size}}"

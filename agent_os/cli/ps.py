@@ -164,7 +164,9 @@ def note(task: Task, stops: Stops | None = None) -> str:
         return stop.said if stop is not None else task.reason
     if task.wanted in ("kill", "suspend"):
         return f"{task.wanted} was asked for"
-    return "" if state in (task.reason, "done") else task.reason
+    if state in (task.reason, "done") or (state == "killed" and task.reason.startswith("waits for")):
+        return ""
+    return task.reason.replace("DeniedError: ", "denied: ", 1)
 
 
 def age(seconds: float) -> str:

@@ -29,6 +29,14 @@ def add(
     zone: Annotated[str, typer.Option("--tz", help="Time zone of the cron expression.")] = "UTC",
     every: Annotated[str, typer.Option(help="An interval: 90s, 15m, 2h, 1d.")] = "",
     at: Annotated[str, typer.Option(help="Once, at an ISO 8601 time with its offset.")] = "",
+    file: Annotated[str, typer.Option("--on-file", help="When a file appears: 'inbox/*.pdf'.")] = "",
+    message: Annotated[str, typer.Option("--on-message", help="On a message to this box of yours.")] = "",
+    webhook: Annotated[
+        str, typer.Option("--on-webhook", help="On a signed call of /v1/hooks/NAME of `agentos serve`.")
+    ] = "",
+    budget: Annotated[
+        list[str] | None, typer.Option("--budget", help="UNIT=AMOUNT each run may use: calls=100.")
+    ] = None,
     missed: Annotated[str, typer.Option(help="Missed runs: skip, once or catch_up.")] = "once",
     catch_up_max: Annotated[int, typer.Option(help="Most runs made up for.")] = 10,
     overlap: Annotated[str, typer.Option(help="When the run before is not done: skip, queue or cancel.")] = "skip",
@@ -48,6 +56,10 @@ def add(
         when["every"] = seconds(every)
     if at:
         when["at"] = at
+    events = {name: given for name, given in (("file", file), ("message", message), ("webhook", webhook)) if given}
+    if events:
+        when["event"] = events
+    budgets = dict(_budget(each) for each in budget or [])
 
     async def work(desk: TaskDesk) -> Schedule:
         parts = request_parts(desk, text, actions, policy, model, workspace)
@@ -55,11 +67,26 @@ def add(
         parts["policies"] = list(parts["policies"])
         options = {"missed": missed, "catch_up_max": catch_up_max, "overlap": overlap, "queue": queue}
         return await desk.add_schedule(
-            {"name": name, "when": when, **parts, **options, "jitter": seconds(jitter) if jitter else 0.0}
+            {
+                "name": name,
+                "when": when,
+                **parts,
+                **options,
+                "budgets": budgets,
+                "jitter": seconds(jitter) if jitter else 0.0,
+            }
         )
 
     schedule = with_desk(work, acting=True)
     typer.echo(json.dumps(schedule.to_json()) if as_json else _line(schedule))
+
+
+def _budget(text: str) -> tuple[str, float]:
+    unit, _, amount = text.partition("=")
+    try:
+        return unit, float(amount)
+    except ValueError:
+        raise typer.BadParameter(f"UNIT=AMOUNT is needed, not {text!r}", param_hint="--budget") from None
 
 
 @app.command("list")
@@ -69,10 +96,11 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([schedule.to_json() for schedule in schedules]))
         return
-    for schedule in schedules:
-        typer.echo(_line(schedule))
-    if not schedules:
-        typer.echo("no schedules")
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
+
+    notes = with_desk(lambda desk: desk.schedules.notes())
+    rows = [_row(schedule, notes.get(schedule.name, "")) for schedule in schedules]
+    echo_columns(("SCHEDULE", "WHEN", "STATE", "NEXT RUN", "WHAT", "FOR", "NOTE"), rows, "no schedules")
 
 
 @app.command("next")
@@ -96,10 +124,20 @@ def history(name: Name, count: Annotated[int, typer.Option("-n", min=1)] = 20, a
     if as_json:
         typer.echo(json.dumps([task.to_json() for task in tasks]))
         return
-    for task in tasks:
-        typer.echo(f"{datetime.fromtimestamp(task.created).isoformat(' ', 'seconds')}  {task.id}  {task.state.value}")
-    if not tasks:
-        typer.echo("no runs")
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
+    from agent_os.cli.ps import COLOURS, age, note, word  # noqa: PLC0415
+
+    rows = [
+        (
+            datetime.fromtimestamp(task.created).astimezone().isoformat(" ", "seconds"),
+            task.id,
+            (word(task), COLOURS.get(word(task), "")),
+            age(task.ended - task.started) if task.ended and task.started else "",
+            note(task) or (json.dumps(task.result, ensure_ascii=False)[:200] if task.result is not None else ""),
+        )
+        for task in tasks
+    ]
+    echo_columns(("STARTED", "TASK", "STATE", "TOOK", "NOTE"), rows, f"{name} has had no runs")
 
 
 @app.command()
@@ -126,13 +164,55 @@ def _change(name: str, operation: str) -> None:
     typer.echo(f"{name}: {done}")
 
 
+def _row(schedule: Schedule, note: str) -> list[Any]:
+    state = (
+        ("paused", "magenta") if schedule.paused else ("held", "red") if note.startswith("held") else ("on", "green")
+    )
+    due = _moment(schedule, schedule.next_due) if schedule.next_due and not schedule.paused else ""
+    if not due and not schedule.paused and schedule.trigger.kind != "event":
+        due = "never again"
+    what = schedule.input.get("task")
+    return [
+        schedule.name,
+        when_of(schedule),
+        state,
+        due,
+        what if isinstance(what, str) and what else schedule.program,
+        schedule.owner.user,
+        note,
+    ]
+
+
+def when_of(schedule: Schedule) -> str:
+    """Return when a schedule runs, in words."""
+    trigger = schedule.trigger
+    match trigger.kind:
+        case "cron":
+            return f"cron {trigger.cron} ({trigger.zone})"
+        case "every":
+            size, unit = next(
+                (
+                    part
+                    for part in ((86_400, "d"), (3_600, "h"), (60, "m"))
+                    if trigger.every >= part[0] and trigger.every % part[0] == 0
+                ),
+                (1, "s"),
+            )
+            return f"every {trigger.every / size:g}{unit}"
+        case "at":
+            return f"once, at {_moment(schedule, trigger.at)}"
+    return {"file": "when a file appears: ", "message": "on a message to ", "webhook": "on a call of webhook "}[
+        trigger.event
+    ] + trigger.name
+
+
 def _line(schedule: Schedule) -> str:
     if schedule.paused:
         due = "paused"
     else:
-        due = f"next {_moment(schedule, schedule.next_due)}" if schedule.next_due else "never again"
-    when = " ".join(str(each) for each in schedule.trigger.to_json().values())
-    return f"{schedule.name}  {schedule.trigger.kind} {when}  {due}  {schedule.program}  {schedule.owner.user}"
+        never = "" if schedule.trigger.kind == "event" else "never again"
+        due = f"next {_moment(schedule, schedule.next_due)}" if schedule.next_due else never
+    return "  ".join(part for part in (schedule.name, when_of(schedule), due) if part)
 
 
 def _moment(schedule: Schedule, moment: float) -> str:

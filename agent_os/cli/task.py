@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -103,6 +104,8 @@ def submit(
 
     task = with_desk(work, acting=True)
     typer.echo(json.dumps(task.to_json()) if as_json else _line(task) if wait else task.id)
+    if not wait and not as_json and sys.stdout.isatty():
+        typer.echo(f"`agentos ps` shows it, `agentos task logs -f {task.id}` follows it", err=True)
     if wait and task.state.value in ("failed", "dead", "killed"):
         raise typer.Exit(3 if task.reason.startswith("DeniedError") else 1)
 
@@ -113,7 +116,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     as_json: Json = False,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first; --state dead shows the dead letters, `agentos ps` what is at work as a tree."""
     from agent_os.core.task import TaskState  # noqa: PLC0415
 
     try:
@@ -124,17 +127,28 @@ def list_(
     if as_json:
         typer.echo(json.dumps([task.to_json() for task in tasks]))
         return
-    for task in tasks:
-        typer.echo(_line(task))
-    if not tasks:
-        typer.echo("no tasks")
+    import time  # noqa: PLC0415
+
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
+    from agent_os.cli.task_show import HEADER, row  # noqa: PLC0415
+
+    now = time.time()
+    empty = "no tasks" if not states else f"no task is {' or '.join(states)}"
+    echo_columns(HEADER, [row(task, now) for task in tasks], empty)
+    if len(tasks) == limit:
+        typer.echo(f"the newest {limit}: --limit shows more", err=True)
 
 
 @app.command()
 def show(task_id: TaskId, as_json: Json = False) -> None:
     """Show one task in full."""
     task = with_desk(lambda desk: desk.get(task_id))
-    typer.echo(json.dumps(task.to_json()) if as_json else json.dumps(task.to_json(), indent=2))
+    if as_json:
+        typer.echo(json.dumps(task.to_json()))
+        return
+    from agent_os.cli.task_show import echo_whole  # noqa: PLC0415
+
+    echo_whole(task)
 
 
 @app.command()
@@ -184,11 +198,18 @@ def limits(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([dict(each) for each in found]))
         return
-    for each in found:
-        window = f"{each['seconds']:g}s"
-        typer.echo(f"{each['scope']} {each['name']}: {_limited(each['at_once'], each['starts'], window)}")
-    if not found:
-        typer.echo("no limits but those of docs/limits.md")
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
+
+    rows = [
+        (
+            each["scope"],
+            each["name"],
+            str(each["at_once"] or ""),
+            f"{each['starts']} in {each['seconds']:g}s" if each["starts"] else "",
+        )
+        for each in found
+    ]
+    echo_columns(("WHAT", "WHICH", "AT ONCE", "STARTS"), rows, "no limits but those of docs/limits.md")
 
 
 def _limited(at_once: int, starts: int, within: str) -> str:
@@ -235,17 +256,11 @@ def _stopped(task_id: str, wanted: str) -> None:
 
 
 def _line(task: Task) -> str:
-    said = task.reason or (json.dumps(task.result) if task.result is not None else "")
-    waiting = f"approval {task.approval}" if task.state.value == "waiting" else ""
-    if task.state.value == "waiting-children":
-        waiting = f"{len(task.waits)} children"
-    parts = (
-        task.id,
-        task.state.value + (f" ({task.wanted} asked)" if task.wanted else ""),
-        task.program,
-        waiting,
-        said,
-    )
+    from agent_os.cli.ps import note, word  # noqa: PLC0415
+
+    said = note(task) or (json.dumps(task.result, ensure_ascii=False) if task.result is not None else "")
+    asked = f" ({task.wanted} was asked for)" if task.wanted in ("kill", "suspend") else ""
+    parts = (task.id, word(task) + asked, said if said != f"{task.wanted} was asked for" else "")
     return "  ".join(_printable(part)[:300] for part in parts if part)
 
 

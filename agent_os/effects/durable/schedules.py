@@ -177,6 +177,11 @@ class Schedules:
         """Return every schedule by name."""
         return await self._readable(await self._ledger.rows_of(_SELECT + "ORDER BY name"))
 
+    async def notes(self) -> Mapping[str, str]:
+        """Return what was noted when each schedule was last due (missed, left out, held), by name."""
+        rows = await self._ledger.rows_of("SELECT name, note FROM agentos_schedule WHERE note<>''")
+        return {row[0]: row[1] for row in rows}
+
     async def get(self, name: str) -> Schedule:
         """Return a schedule. Raises ActionError when there is none of that name."""
         rows = await self._ledger.rows_of(_SELECT + "WHERE name=?", name)
