@@ -98,9 +98,9 @@ def read_policy_text(path: Path) -> str:
 
 
 def policy_files(policy: Policy) -> tuple[str, ...]:
-    """Return every file a policy was read from: itself, what it extends, its data and Rego modules.
+    """Return every file a policy was read from: itself, what it extends, its data and Rego modules, as named and by real path.
 
-    Whoever could change them would write the rules of the next run.
+    Whoever could change them, or a link on the way to them, would write the rules of the next run.
     """
     found = {origin.place.file for origin in policy.origins.values()}
     for layer in policy.layers:
@@ -111,4 +111,5 @@ def policy_files(policy: Policy) -> tuple[str, ...]:
             beside = [str(getattr(entry, "file", "") or "") for entry in unit.file.data.values()]
             beside += [str(rego.path or "") for rego in unit.file.rego or ()]
             found.update(os.path.join(home, path) for path in beside if home and path)
-    return tuple(sorted(os.path.realpath(path) for path in found if path and os.path.exists(path)))
+    named = {os.path.abspath(path) for path in found if path and os.path.exists(path)}
+    return tuple(sorted(named | {os.path.realpath(path) for path in named}))

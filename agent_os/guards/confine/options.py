@@ -37,6 +37,8 @@ class RunOptions:
     extra_names: tuple[str, ...] = ()
     guard: bool = False
     hide: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    """Those of `hide` that the policy was read from: nothing runs where a program could put others in their place."""
     protected: tuple[str, ...] = ()
     protect_workspace: bool = True
     upper: str = ""

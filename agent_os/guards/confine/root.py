@@ -304,6 +304,10 @@ class PrivateRoot:
             fact = self.host.path(path)
             if fact.kind == "missing":
                 continue
+            if path in self.options.rules and self._planted(path):
+                raise EnforcementError(
+                    [path], "it is reached through a link that a program could replace: name the file itself"
+                )
             real = fact.real or path
             above = real if real in self.grants else self._covering(real)
             if above is None:

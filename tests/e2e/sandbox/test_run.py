@@ -79,6 +79,25 @@ def test_a_link_that_a_run_leaves_opens_nothing_in_the_next(ws: Path) -> None:
     assert good(run(ws, "cat", str(linked / "key"), conf=theirs)) == "canary"
 
 
+def test_a_policy_behind_a_link_in_the_workspace_is_refused(ws: Path) -> None:
+    """ATTACK: a program that replaces the link writes the policy of the next run: nothing runs until the file is named itself.
+
+    A link that lies where no program writes is followed, and what it leads to is hidden.
+    """
+    text = "version: 1\nfilesystem_policy: {include_workdir: true, read_only: [/usr, /lib, /lib64, /bin]}\n"
+    (ws.parent / "policy.yaml").write_text(text)
+    (ws.parent / "outside.yaml").symlink_to("policy.yaml")
+    (ws / "policy.yaml").symlink_to(ws.parent / "policy.yaml")
+    for name, ends in ((ws / "policy.yaml", 5), (ws.parent / "outside.yaml", 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "agent_os", "run", "-p", str(name), "--workspace", str(ws), "--", "true"],
+            env={**os.environ, "AGENTOS_STATE": str(ws.parent / "state"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            cwd=ws, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == (125 if ends else 0), done.stderr
+        assert ("name the file itself" in done.stderr) == bool(ends)
+
+
 def test_a_signal_shows_as_a_shell_shows_it(ws: Path) -> None:
     """A program ended by a signal gives 128 + its number."""
     done = run(ws, "sh", "-c", "kill -SEGV $$")
