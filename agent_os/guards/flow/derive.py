@@ -320,7 +320,8 @@ def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
     """Return the draft label of one leaf of a result, or None for untrusted."""
     if path.endswith("~"):  # an object keyed by people (`shared_with: {address: right}`)
         parent = path.removesuffix(".*~").rsplit(".", 1)[-1]
-        return _TRUSTED if tool.effect is Effect.READ and _field(parent) & _PEOPLE_FIELDS else None
+        keyed = not parent.endswith("]") and _field(parent) & _PEOPLE_FIELDS  # an entry of a list is a record
+        return _TRUSTED if tool.effect is Effect.READ and keyed else None
     if isinstance(value, (bool, int, float)) or value is None:
         return _HANDLE if _is_id(name) else _SECRET if _is_secret(name) else _TRUSTED
     found = _field(name)

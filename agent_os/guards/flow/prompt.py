@@ -169,6 +169,8 @@ class Prompt:
             return any(
                 sign in self.text if not sign.isalpha() else sign in self.words for sign in CURRENCIES[value.upper()]
             )
+        if 3 <= len(value) <= SETTING_CHARS_MAX and value.isalpha() and value.lower() in self.words:
+            return True  # `Lead` for "leads"
         if not 4 <= len(value) <= SETTING_CHARS_MAX or not value.isalpha() or not value.islower():
             return False
         return bool(stems(value) & self.verbs)
