@@ -8,9 +8,11 @@ least upper bound in both; it is commutative, associative and idempotent (tests/
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
+
+from agent_os.core.errors import ActionError
 
 T = TypeVar("T")
 
@@ -109,3 +111,55 @@ class Labeled(Generic[T]):
     value: T
     label: Label = UNTRUSTED
     leaves: tuple[tuple[str, Label], ...] = ()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether all of it may be trusted."""
+        return self.label.integrity is Integrity.TRUSTED
+
+    def at(self, pointer: str) -> Labeled[Any]:
+        """Return a part (`/0/price`) with the join of the labels in it. Raises ActionError when there is none."""
+        part: Any = self.value
+        for step in pointer.split("/")[1:] if pointer else []:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(part, Mapping) and name in part:
+                part = part[name]
+            elif isinstance(part, list | tuple) and name.isdecimal() and int(name) < len(part):
+                part = part[int(name)]
+            else:
+                raise ActionError(
+                    f"has no part {pointer}", field="pointer", hint="a pointer looks like /0/price (RFC 6901)"
+                )
+        own = {name[len(pointer) :]: label for name, label in self.leaves if f"{name}/".startswith(f"{pointer}/")}
+        labels = [own.get(name, self.label) for name in _scalars(part)]
+        label = Label.join_all(labels) if labels else self.label
+        return Labeled(part, label, tuple((name, found) for name, found in own.items() if name))
+
+    def rows(self) -> list[dict[str, Labeled[Any]]]:
+        """Return the records of a list, each field with its label: what `guards/flow/select.py` chooses among.
+
+        Raises ActionError for anything but a list of objects.
+        """
+        if not isinstance(self.value, list) or not all(isinstance(row, Mapping) for row in self.value):
+            raise ActionError("is no list of records", field="value")
+        return [
+            {str(name): self.at(f"/{place}/{_escape(str(name))}") for name in row}
+            for place, row in enumerate(self.value)
+        ]
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _scalars(value: Any) -> Iterator[str]:
+    """Yield the pointers of the scalars in a value. Iterative: its depth is bounded by memory alone."""
+    stack = [("", value)]
+    while stack:
+        pointer, part = stack.pop()
+        if isinstance(part, Mapping):
+            stack += [(f"{pointer}/{_escape(str(name))}", item) for name, item in part.items()]
+        elif isinstance(part, list | tuple):
+            stack += [(f"{pointer}/{place}", item) for place, item in enumerate(part)]
+        else:
+            yield pointer

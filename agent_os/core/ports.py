@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from agent_os.core.action import Action
 from agent_os.core.decision import Decision, Obligation
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
-from agent_os.core.label import UNTRUSTED, Label
+from agent_os.core.label import UNTRUSTED, Label, Labeled
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.principal import Principal
 
@@ -71,6 +71,11 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the effect was carried out."""
         return not self.error
+
+    @property
+    def labeled(self) -> Labeled[Any]:
+        """The value with its labels: `outcome.labeled.at("/0/price")` is a part with its own."""
+        return Labeled(self.value, self.label, self.leaves)
 
 
 @dataclass(frozen=True, slots=True)
