@@ -98,6 +98,7 @@ class Carrier:
                 pass_fds=[program, theirs.fileno(), table],
                 env={},
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
