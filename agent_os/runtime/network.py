@@ -19,6 +19,7 @@ from agent_os.effects.proxy.content import Stage
 from agent_os.effects.proxy.guard import CARRIER_VARIABLE
 from agent_os.effects.proxy.parts import Inference
 from agent_os.effects.proxy.request import is_json
+from agent_os.effects.proxy.response import is_live
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretVault
@@ -110,7 +111,7 @@ def _restorer(door: Door, content_type: str) -> ByteRestorer | None:
     book = getattr(getattr(getattr(door, "session", None), "privacy", None), "book", None)
     if book is None or not len(book):
         return None
-    return ByteRestorer(book, escape="json" if is_json(content_type) else "none")
+    return ByteRestorer(book, escape="json" if is_json(content_type) or is_live(content_type) else "none")
 
 
 def corporate_proxy(environment: Mapping[str, str]) -> CorporateProxy | None:

@@ -417,7 +417,7 @@ async def _plain_route(served: Served, head: bytes, peer: Peer) -> Route | None:
     if parts.corporate is not None and parts.corporate.serves(host):
         return None
     treatment = parts.rules.treatment(host, port)
-    addresses = await addresses_of(parts, host, port) if _passes(treatment) else ()
+    addresses = await addresses_of(parts, identity.principal.session, host, port) if _passes(treatment) else ()
     if not addresses or any(SyntheticNames.covers(address) for address in addresses):
         return None
     stated = {"executable": peer.executable, "resolved_ips": addresses}

@@ -26,6 +26,8 @@ ADDRESS_FORMS_KEPT: Final = 4096
 """Hosts of which it is remembered whether they are addresses, and of which kind."""
 SYNTHETIC_NAMES_MAX: Final = 4096
 """Distinct names one sandbox may look up: what a DNS exfiltration channel could carry is bounded by this."""
+NAMES_LOOKED_UP_MAX: Final = 2048
+"""Distinct names of one session that are asked of a resolver (labels under a wildcard carry data to its owner)."""
 DNS_MESSAGE_BYTES_MAX: Final = 1232
 DNS_TCP_QUERIES_MAX: Final = 64
 LEAF_CONTEXTS_MAX: Final = 1024

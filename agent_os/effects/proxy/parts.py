@@ -67,6 +67,8 @@ class Parts:
     pipes: Pipes = field(default_factory=Pipes)
     inspecting: Gauge = field(default_factory=Gauge)
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    looked_up: dict[str, set[str]] = field(default_factory=dict)
+    """Names that were asked of the resolver, by session."""
     filled: dict[str, dict[str, str]] = field(default_factory=dict)
     """Secrets that were put in, by session: their echoes are masked in every later answer of a place they may go to."""
     denials: Counter[str] = field(default_factory=Counter)

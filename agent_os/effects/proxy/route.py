@@ -22,7 +22,7 @@ from agent_os.core.ports import Admission, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.inference import serves_inference
-from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX
+from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX, NAMES_LOOKED_UP_MAX
 from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
@@ -75,7 +75,7 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     if known is not None and known[:2] == (host, port):
         addresses = known[2]  # one connection, one lookup
     else:
-        addresses = await addresses_of(parts, host, port)
+        addresses = await addresses_of(parts, flow.principal.session, host, port)
     stated = {"executable": executable, "resolved_ips": addresses}
     action = NetConnect(principal=flow.principal, host=host, port=port)
     admission: Admission | None = None
@@ -108,15 +108,23 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     return Route(host, port, addresses, treatment, admission, stated)
 
 
-async def addresses_of(parts: Parts, host: str, port: int) -> tuple[str, ...]:
+async def addresses_of(parts: Parts, session: str, host: str, port: int) -> tuple[str, ...]:
     """Return every address of a host that any rule could allow, none of another one.
 
-    Raises DeniedError where there are too many to judge, EffectError when the name does not resolve.
+    Looking a name up tells it to others: the distinct ones of a session are counted, and there is a most. Raises DeniedError
+    past it and where there are too many addresses to judge, EffectError when the name does not resolve.
     """
     if is_literal(host):
         return (host,)
     if not parts.observe and not parts.rules.resolvable(host):
         return ()
+    names = parts.looked_up.setdefault(session, set())
+    if host not in names:
+        if len(names) >= NAMES_LOOKED_UP_MAX:
+            reason = "this session has looked up as many names as it may"
+            parts.flows.note("alert", None, session=session, rule="egress.names", reason=reason)
+            raise DeniedError(parts.refusal("egress.names", reason))
+        names.add(host)
     try:
         async with asyncio.timeout(parts.limits.connect_seconds):
             found = await parts.resolver.resolve(host, port)

@@ -171,3 +171,25 @@ async def test_repeated_json_keys_and_numbers_that_are_none(world: World) -> Non
         answer = await client.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()).answer()
         assert answer[0] == status, json.dumps(body)
         client.close()
+
+
+async def test_names_as_a_channel_out_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels under a wildcard reach its owner by being looked up: past the bound none is, known ones still are."""
+    monkeypatch.setattr("agent_os.effects.proxy.route.NAMES_LOOKED_UP_MAX", 3)
+    upstream = await world.upstream()
+    world.allow(Place("*.a.test", upstream.port))
+    await world.start()
+    address = await world.listen()
+
+    async def status(name: str) -> int:
+        client = await Client.to(address)
+        try:
+            return await client.connect(f"{name}.a.test:{upstream.port}")
+        finally:
+            client.close()
+
+    assert [await status(f"data-{number}") for number in range(5)] == [200, 200, 200, 403, 403]
+    assert await status("data-1") == 200
+    assert len(set(world.resolver.asked)) == 3
+    assert world.guard is not None
+    assert world.guard.snapshot()["counts"]["alerts"] == 2
