@@ -139,3 +139,29 @@ def test_a_task_is_followed_from_the_command_line(agentos: Run) -> None:
     assert "scope" in agentos("task", "limit", "odd", "send", "--at-once", "2").stderr
     assert agentos("task", "limit", "tool", "send").returncode == 0
     assert json.loads(agentos("task", "limits", "--json").stdout) == []
+
+
+def test_limits_deadlines_and_dead_letters(agentos: Run) -> None:
+    """A tenant at its rate waits; what could not start in time is a dead letter with its reason, and is run again when told."""
+    assert agentos("task", "limit", "tenant", "default", "--starts", "1", "--within", "1h").returncode == 0
+    words = ("task", "submit", "--actions", "good.jsonl", "-p", "policy.yaml")
+    assert agentos(*words, "--wait").returncode == 0
+    waits = agentos(*words, "--priority", "1").stdout.strip()
+    late = agentos(*words, "--within", "1s").stdout.strip()
+    time.sleep(1.5)
+    assert json.loads(agentos("task", "show", waits, "--json").stdout)["state"] == "ready"
+    assert agentos("task", "limit", "tenant", "default").returncode == 0
+    limit = time.monotonic() + 60
+    while {json.loads(agentos("task", "show", each, "--json").stdout)["state"] for each in (waits, late)} != {
+        "done",
+        "dead",
+    }:
+        assert time.monotonic() < limit
+    dead = agentos("task", "list", "--state", "dead").stdout
+    assert "dead letter" in dead
+    assert "its deadline passed before it could start" in dead
+    assert f"agentos task redo {late}" in agentos("task", "show", late).stdout
+    assert agentos("task", "redo", late).returncode == 0
+    while json.loads(agentos("task", "show", late, "--json").stdout)["state"] != "done":
+        assert time.monotonic() < limit
+    assert agentos("task", "list", "--state", "dead").stdout == "no task is dead\n"
