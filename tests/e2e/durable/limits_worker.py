@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ async def spend(state: State) -> Any:
     """Try to spend every grant there is; return those that were spent here."""
     got = []
     for asked in await state.stores.approvals.list("approved"):
-        if await state.stores.approvals.spend([f"grt_{asked.id}"], 0.0, by=str(os.getpid())):
+        if await state.stores.approvals.spend([f"grt_{asked.id}"], time.time(), by=str(os.getpid())):
             got.append(asked.id)
     return got
 
@@ -54,9 +55,23 @@ async def answer(state: State) -> Any:
     said = []
     for asked in await state.stores.approvals.list():
         try:
-            said.append((await state.stores.approvals.answer(asked.id, Answer(True, "lea"), 0.0)).state)
+            said.append((await state.stores.approvals.answer(asked.id, Answer(True, "lea"), time.time())).state)
         except ActionError as error:
             said.append(str(error))
+    return said
+
+
+async def forge(state: State) -> Any:
+    """Answer and spend what cannot be: a made-up id, what was denied, what was used, and use it under another policy."""
+    asks, now, said = state.stores.approvals, time.time(), []
+    for forged in ("apr_forged", "apr_2"):
+        try:
+            said.append((await asks.answer(forged, Answer(True, "max"), now)).state)
+        except ActionError as error:
+            said.append(f"refused: {error}")
+    said.append("spent" if await asks.spend(["grt_apr_3"], now, by="again") else "refused: used")
+    live = await asks.grants("sha256:3", "sha256:another", now)
+    said.append("granted" if live else "refused: another policy")
     return said
 
 
@@ -70,7 +85,9 @@ async def hold(state: State) -> Any:
 
 def main() -> None:
     """Do one kind of work once a line arrives on standard input, so that all begin together."""
-    work = {"budgets": budgets, "rates": rates, "spend": spend, "answer": answer, "hold": hold}[sys.argv[1]]
+    work = {"budgets": budgets, "rates": rates, "spend": spend, "answer": answer, "forge": forge, "hold": hold}[
+        sys.argv[1]
+    ]
     state = open_state(environment={**os.environ, "AGENTOS_STATE": str(Path(sys.argv[2]))})
     print("ready", flush=True)
     sys.stdin.readline()

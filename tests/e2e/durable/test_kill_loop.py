@@ -23,7 +23,7 @@ from tests.e2e.durable.support import Site
 from tests.e2e.durable.worker import lines
 
 RUNS = int(os.environ.get("RUNS", "6"))
-TRANSACTIONS = 190
+TRANSACTIONS = 160
 """Of one run of the task without a crash, about."""
 LEASE = 1.5
 

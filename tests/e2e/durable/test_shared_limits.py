@@ -39,14 +39,18 @@ class Machines:
         self.environment = {**os.environ, "AGENTOS_SHARED": url, "AGENTOS_KEY_PAYLOAD": key, "AGENTOS_TASKS": ""}
         self.processes: list[subprocess.Popen[str]] = []
 
+    def place(self, name: str) -> Path:
+        """Return a machine's state directory: without a shared database all are processes of one machine."""
+        return self.root / (name if self.environment["AGENTOS_SHARED"] else "one")
+
     def open(self, name: str = "here") -> State:
         """Open one machine's state in this process."""
-        return open_state(environment={**self.environment, "AGENTOS_STATE": str(self.root / name)})
+        return open_state(environment={**self.environment, "AGENTOS_STATE": str(self.place(name))})
 
     def start(self, work: str, name: str) -> subprocess.Popen[str]:
         """Start a machine and wait until it stands."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.durable.limits_worker", work, str(self.root / name)],
+            [sys.executable, "-m", "tests.e2e.durable.limits_worker", work, str(self.place(name))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
         self.processes.append(process)
@@ -96,12 +100,23 @@ def machines(tmp_path: Path, postgres: str, request: pytest.FixtureRequest) -> I
     made.close()
 
 
+@pytest.fixture(params=["postgresql", "sqlite"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machines]:
+    """Machines on a shared database, and processes on one `state.db`."""
+    if request.param == "postgresql":
+        yield request.getfixturevalue("machines")
+        return
+    made = Machines(tmp_path, "")
+    yield made
+    made.close()
+
+
 def ask(number: int, **changes: Any) -> Approval:
     """Return an ask that lives ten minutes."""
     values: dict[str, Any] = {
         "id": f"apr_{number}", "action": {"kind": "tool.call"}, "action_digest": f"sha256:{number}",
         "policy_digest": "sha256:p", "rules": ("tools.send.ask",), "reason": "amount is at least 100",
-        "requested_at": 0.0, "expires_at": 600.0, "requester": "ana",
+        "requested_at": time.time(), "expires_at": time.time() + 600.0, "requester": "ana",
     }  # fmt: skip
     return Approval(**{**values, **changes})
 
@@ -115,15 +130,15 @@ def fill(machines: Machines, work: Callable[[State], Any]) -> Any:
         state.close()
 
 
-def test_a_budget_is_never_overspent_by_machines_at_once(machines: Machines) -> None:
+def test_a_budget_is_never_overspent_by_machines_at_once(either: Machines) -> None:
     """Four processes that reserve as fast as they can get exactly what the budget has, and what was unused comes back."""
-    taken = machines.together("budgets")
+    taken = either.together("budgets")
     assert sum(taken) == 25, taken
 
     async def left(state: State) -> Any:
         return await state.stores.budgets.view(BUDGET, ANA).left(["user/year"])
 
-    (budget,) = fill(machines, left)
+    (budget,) = fill(either, left)
     assert budget.left == {"usd": 10.0 - 25 * 0.25, "calls": 0.0}
 
 
@@ -141,37 +156,62 @@ def test_a_rate_is_one_rate_for_all(machines: Machines) -> None:
     assert fill(machines, again) == (False, True, False)
 
 
-def test_a_grant_is_spent_once_over_all_machines(machines: Machines) -> None:
+def test_a_grant_is_spent_once_over_all_machines(either: Machines) -> None:
     """Each of ten approvals is used by exactly one of four processes."""
 
     async def approve(state: State) -> None:
         for number in range(10):
             await state.stores.approvals.request(ask(number))
-            await state.stores.approvals.answer(f"apr_{number}", Answer(True, "lea"), 0.0)
+            await state.stores.approvals.answer(f"apr_{number}", Answer(True, "lea"), time.time())
 
-    fill(machines, approve)
-    spent = [each for got in machines.together("spend") for each in got]
+    fill(either, approve)
+    spent = [each for got in either.together("spend") for each in got]
     assert sorted(spent) == sorted(f"apr_{number}" for number in range(10))
 
 
-def test_a_double_click_on_two_machines_is_one_answer(machines: Machines) -> None:
+def test_a_double_click_on_two_machines_is_one_answer(either: Machines) -> None:
     """The same person on four machines answers a two-person ask once: it still waits for somebody else."""
 
     async def request(state: State) -> None:
         await state.stores.approvals.request(ask(1, needed=2))
 
-    fill(machines, request)
-    said = [each for got in machines.together("answer") for each in got]
+    fill(either, request)
+    said = [each for got in either.together("answer") for each in got]
     assert said.count("waiting") == 1
     assert all("one person answers once" in each for each in said if each != "waiting")
 
     async def second(state: State) -> Any:
         first = await state.stores.approvals.get("apr_1")
-        return first, await state.stores.approvals.answer("apr_1", Answer(True, "max"), 0.0)
+        return first, await state.stores.approvals.answer("apr_1", Answer(True, "max"), time.time())
 
-    before, after = fill(machines, second)
+    before, after = fill(either, second)
     assert (before.state, before.approvals) == ("waiting", ("lea",))
     assert (after.state, after.approvals) == ("approved", ("lea", "max"))
+
+
+def test_what_is_no_answer_answers_nothing(either: Machines) -> None:
+    """Four processes at once: a forged id, an ask that expired, one that was denied, and a replayed grant move nothing."""
+
+    async def request(state: State) -> None:
+        asks, now = state.stores.approvals, time.time()
+        await asks.request(ask(1, requested_at=now - 600.0, expires_at=now + 0.05))
+        await asks.request(ask(2, requested_at=now, expires_at=now + 600.0))
+        await asks.answer("apr_2", Answer(False, "lea"), now)
+        await asks.request(ask(3, requested_at=now, expires_at=now + 600.0))
+        await asks.answer("apr_3", Answer(True, "lea"), now)
+        assert await asks.spend(["grt_apr_3"], now, by="first")
+
+    fill(either, request)
+    said = [each for got in either.together("forge") for each in got]
+    assert len(said) == 4 * WORKERS
+    assert all("refused" in each for each in said), said
+
+    async def states(state: State) -> Any:
+        return {each.id: each.state for each in await state.stores.approvals.list(None)}
+
+    found = fill(either, states)
+    assert (found["apr_2"], found["apr_3"]) == ("denied", "used")
+    assert "apr_forged" not in found
 
 
 def test_two_machines_ask_one_person_once(machines: Machines) -> None:
@@ -186,7 +226,7 @@ def test_two_machines_ask_one_person_once(machines: Machines) -> None:
 
     first, second = fill(machines, request)
     assert first.id == second.id == "apr_1"
-    assert abs(second.expires_at - second.requested_at - 600.0) < 1e-6
+    assert abs(second.expires_at - second.requested_at - 600.0) < 1.0
 
 
 def test_what_a_killed_machine_reserved_is_charged_once(machines: Machines) -> None:
