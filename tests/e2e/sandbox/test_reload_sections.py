@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +108,14 @@ class Run:
         raise AssertionError(f"{part!r} was not said: {self.lines}")
 
     def ask(
-        self, port: int, body: str = "", *, host: str = "localhost", path: str = "/x", tls: bool = False, **headers: str
-    ) -> tuple[int, str]:
+        self, port: int, body: str = "", *, host: str = "localhost", path: str = "/x", tls: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:  # fmt: skip
         """Let the program ask; return the status and the body it saw."""
         self.number += 1
         asked: dict[str, Any] = {"host": host, "port": port, "path": path, "tls": tls, "body": body, "method": "POST"}
         fresh = self.folder / "fresh"
-        fresh.write_text(json.dumps({**asked, "headers": headers}))
+        fresh.write_text(json.dumps({**asked, "headers": dict(headers or {})}))
         fresh.rename(self.folder / f"{self.number}.ask")
         status, said = json.loads(self.said(f"said {self.number} ").split(" ", 2)[2])
         return status, said
@@ -163,13 +164,13 @@ def test_secrets_privacy_and_findings_hold_after_a_reload(
     handler.answer = b"write to jane.roe@corp.example please"
     run = start(policy(port), NEW_KEY="the-key-of-the-service")
     placeholder = {"x-key": "agentos-secret:NEW_KEY"}
-    assert run.ask(port, **placeholder)[0] == 403
+    assert run.ask(port, headers=placeholder)[0] == 403
     assert run.ask(port, "mail jane.roe@corp.example") == (200, handler.answer.decode())
     secrets = "secrets: {NEW_KEY: {from: env, destinations: [localhost], where: [header]}}"
     privacy = "privacy: [{find: [EMAIL_ADDRESS], to: any, do: deny}]"
     findings = ", content: {response_findings: [{find: [EMAIL_ADDRESS], do: mask}]}"
     assert "content" not in run.reload(policy(port, secrets, privacy, content=findings), "policy reloaded")
-    assert run.ask(port, **placeholder) == (200, "write to [REDACTED_EMAIL_ADDRESS] please")
+    assert run.ask(port, headers=placeholder) == (200, "write to [REDACTED_EMAIL_ADDRESS] please")
     assert handler.seen[-1]["x-key"] == "the-key-of-the-service"
     before = len(handler.seen)
     assert run.ask(port, "mail jane.roe@corp.example")[0] == 403
@@ -177,7 +178,7 @@ def test_secrets_privacy_and_findings_hold_after_a_reload(
     run.reload(policy(port, privacy.replace("deny", "pseudonymise"), content=""), "policy reloaded: ")
     assert run.ask(port, "mail jane.roe@corp.example")[0] == 200
     assert "jane.roe" not in handler.seen[-1]["body"]
-    assert run.ask(port, **placeholder)[0] == 403
+    assert run.ask(port, headers=placeholder)[0] == 403
 
 
 def test_models_are_called_where_the_new_policy_says(server: tuple[int, type[Echo]], start: Callable[..., Run]) -> None:
@@ -189,7 +190,7 @@ def test_models_are_called_where_the_new_policy_says(server: tuple[int, type[Ech
 
     def call(run: Run) -> tuple[int, str]:
         return run.ask(443, json.dumps(asked), host="inference.local", path="/v1/chat/completions", tls=True,
-                       **{"content-type": "application/json"})  # fmt: skip
+                       headers={"content-type": "application/json"})  # fmt: skip
 
     with (
         provider(lambda one: openai_reply("from the first", one)) as first,
