@@ -21,7 +21,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from agent_os.core.errors import DeniedError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, run_stages, wanted
+from agent_os.effects.proxy.content import Content, ContentError, run_head_stages, run_stages, wanted
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.request import Asked, plan_action
@@ -97,6 +97,15 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
         client.write(answers.problem(502, "bad response from upstream", "the upstream did not answer this upgrade"))
         return Outcome(error="bad-response")
     kept = http1.forwarded(response, ("sec-websocket-extensions",))
+    try:
+        kept = await run_head_stages(parts.stages, kept, route.host, route.treatment, parts.limits)
+    except ContentError as error:
+        decision = parts.refusal(error.rule, error.reason)
+        denied(parts, flow, decision, "response")
+        client.write(answers.denial(decision, host=asked.host, port=asked.port))
+        return Outcome(error="denied", detail=error.rule)
+    if secrets.masker is not None:
+        kept = [(name, secrets.masker.text(value)) for name, value in kept]
     client.write(http1.write_head("HTTP/1.1 101 Switching Protocols", [*kept, *upgrade]))
     flow.mode = "websocket"
     await _Messages(requests, asked, route, upstream, secrets).run()

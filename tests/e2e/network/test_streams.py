@@ -12,6 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from agent_os.effects.proxy import Limits
 from agent_os.effects.proxy.limits import FOLLOW_QUIET_SECONDS
@@ -242,3 +246,30 @@ async def test_header_fields_are_looked_at(tmp_path: Path, field: str, status: i
         else:
             assert answer.status_code == int(first[:3])
             assert seen in answer.headers[field.partition(":")[0]]
+
+
+async def test_the_head_of_an_upgrade_is_looked_at(tmp_path: Path) -> None:
+    """A WebSocket server says nothing in its headers that it may not say in a message."""
+    fields = [("X-Owner", MAIL)]
+
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    def more(_connection: ServerConnection, _request: object, response: Response) -> None:
+        for name, value in fields:
+            response.headers[name] = value
+
+    async with serve(handler, "127.0.0.1", 0, process_response=more) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        text = POLICY.replace("protocol: rest", "protocol: websocket", 1).replace("{port}", str(port), 1)
+        async with opened(tmp_path, text) as session:
+            async with connect(f"ws://erp.test:{port}/ws", proxy=session.url) as client:
+                assert client.response is not None
+                assert client.response.headers["X-Owner"] == MARK
+                await client.send("hello")
+                assert await client.recv() == "hello"
+            fields[:] = [("X-Key", KEY)]
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"ws://erp.test:{port}/ws", proxy=session.url)
+            assert caught.value.response.status_code == 403
