@@ -253,7 +253,10 @@ def _leaving(
                 break
         if _filled(known, spec.name, pointer, value) is not None:
             continue  # passed on unread: nobody could have asked for it
-        for address in shapes.addresses(value):
+        named = shapes.addresses(value)
+        if len(named) > shapes.NAMED_ADDRESSES_MAX:
+            concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many addresses to judge"))
+        for address in named[: shapes.NAMED_ADDRESSES_MAX]:
             doubt = None if address in vouched else _doubt(known, address, _NAMED, spec, frozenset())
             if doubt is not None and (
                 doubt.source or shapes.has_header(value) or known.evidence.entries(address, frozenset())

@@ -18,8 +18,8 @@ from agent_os.guards.flow.lexicon import bag
 STATEMENT_CHARS_MAX: Final = 20_000
 """Longest value that is looked at as a statement; a longer one counts as one that changes something."""
 
-ADDRESSES_MAX: Final = 50
-"""Addresses of one text that are judged; a text with more is a list, and each of the first is judged."""
+NAMED_ADDRESSES_MAX: Final = 200
+"""Addresses of one outgoing text that are judged one by one; a text with more is a concern by itself."""
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 
 _HEADER: Final = re.compile(r"[\r\n]\s*(?:bcc|cc|to|reply-to)\s*:\s*\S+@", re.I)
@@ -62,7 +62,7 @@ def addresses(text: str) -> list[str]:
     """Return the e-mail addresses and bank accounts in a text: where whoever reads it may turn to."""
     found = [match.group().strip(".-'") for match in normal.EMAIL.finditer(text)] if "@" in text else []
     found += [match.group() for match in _IBAN.finditer(text)]
-    return found[:ADDRESSES_MAX]
+    return found
 
 
 def has_header(text: str) -> bool:
