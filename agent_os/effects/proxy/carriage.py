@@ -23,16 +23,13 @@ from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.executable import Executable
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, front
-from agent_os.effects.proxy.carried import Carried, Served, asked_by
+from agent_os.effects.proxy.carried import Carried, Served, plain_route
 from agent_os.effects.proxy.carrier import LISTENERS_MAX, PROGRAM, Carrier
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.identity import Peer
-from agent_os.effects.proxy.inference import serves_inference
 from agent_os.effects.proxy.loans import Loans
-from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
-from agent_os.effects.proxy.route import Route, addresses_of, route_meter, settle
-from agent_os.effects.proxy.rules import Treatment
+from agent_os.effects.proxy.route import Route, settle
 from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.wire import Wire
 
@@ -212,14 +209,15 @@ class Carriage:
             room = max(0, len(asks) - self._opening - held)
             if room:
                 rules = parts.rules
-                route = await _plain_route(served, head, asks[0][2])
+                route = await plain_route(served, head, asks[0][2])
                 if route is not None:
                     known = (route.host, route.port, route.addresses)
                     action = NetConnect(principal=served.identity.principal, host=route.host, port=route.port)
                     admissions = await parts.door.admit_alike(action, stated=route.stated, count=min(room, len(asks)))
                     if admissions is not None:
                         if parts.rules is not rules or parts.draining or self._carrier is None:
-                            await self._forgo(parts, admissions)  # judged by what is no longer in force
+                            for admission in admissions:  # judged by what is no longer in force
+                                await settle(parts, admission, Outcome(error="cancelled"))
                         else:
                             left = asks[len(admissions) :]
                             self._admitted(served, route, action, asks, admissions)
@@ -232,10 +230,6 @@ class Carriage:
             self._give(served, head, left, known)
             if self._carrier is not None:
                 self._carrier.flush()
-
-    async def _forgo(self, parts: Parts, admissions: Sequence[Admission]) -> None:
-        for admission in admissions:
-            await settle(parts, admission, Outcome(error="cancelled"))
 
     def _admitted(
         self, served: Served, route: Route, action: NetConnect, asks: Sequence[Ask], admissions: Sequence[Admission]
@@ -403,27 +397,3 @@ def _stream(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Stream:
     sock.setblocking(False)
     Wire(loop, sock, stream)
     return stream
-
-
-async def _plain_route(served: Served, head: bytes, peer: Peer) -> Route | None:
-    """Return where a CONNECT leads if that is plain; None for everything that `front` must look at."""
-    parts, identity = served.parts, served.identity
-    asked = asked_by(head)
-    if asked is None or (identity.token and not front.authorised(asked[2], identity.token)):
-        return None
-    host, port = served.names.name(asked[0]) or asked[0], asked[1]
-    if host == answers.POLICY_HOST or serves_inference(parts, host):
-        return None
-    if parts.corporate is not None and parts.corporate.serves(host):
-        return None
-    treatment = parts.rules.treatment(host, port)
-    addresses = await addresses_of(parts, identity.principal.session, host, port) if _passes(treatment) else ()
-    if not addresses or any(SyntheticNames.covers(address) for address in addresses):
-        return None
-    stated = {"executable": peer.executable, "resolved_ips": addresses}
-    route = Route(host, port, addresses, treatment, None, stated)
-    return route if route_meter(parts, identity.principal, route) is None else None
-
-
-def _passes(treatment: Treatment) -> bool:
-    return not (treatment.inspect or treatment.login or treatment.unavailable)

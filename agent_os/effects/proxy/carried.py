@@ -1,4 +1,4 @@
-"""One connection in the carrier, a listener it accepts on, and what their heads ask for. Judges nothing."""
+"""One connection in the carrier, a listener it accepts on, and where a head leads if that is plain. Judges nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from functools import lru_cache
 from typing import Final
 
 from agent_os.core.ports import Admission
-from agent_os.effects.proxy import front, http1
+from agent_os.effects.proxy import answers, front, http1
 from agent_os.effects.proxy.carrier import SECURE, Carrier, ends_of
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity, NotHashedError, Peer
+from agent_os.effects.proxy.inference import serves_inference
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
-from agent_os.effects.proxy.route import Route
+from agent_os.effects.proxy.route import Route, addresses_of, route_meter
+from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.upstream import ATTEMPTS_MAX
 from agent_os.effects.proxy.wire import Accepting
 from agent_os.guards.egress import split_head
@@ -115,3 +117,27 @@ def asked_by(raw: bytes) -> tuple[str, int, http1.Head] | None:
         return (*front.connect_target(head), head) if head.method == "CONNECT" else None
     except http1.HttpError:
         return None
+
+
+async def plain_route(served: Served, head: bytes, peer: Peer) -> Route | None:
+    """Return where a CONNECT leads if that is plain; None for everything that `front` must look at."""
+    parts, identity = served.parts, served.identity
+    asked = asked_by(head)
+    if asked is None or (identity.token and not front.authorised(asked[2], identity.token)):
+        return None
+    host, port = served.names.name(asked[0]) or asked[0], asked[1]
+    if host == answers.POLICY_HOST or serves_inference(parts, host):
+        return None
+    if parts.corporate is not None and parts.corporate.serves(host):
+        return None
+    treatment = parts.rules.treatment(host, port)
+    addresses = await addresses_of(parts, identity.principal.session, host, port) if _passes(treatment) else ()
+    if not addresses or any(SyntheticNames.covers(address) for address in addresses):
+        return None
+    stated = {"executable": peer.executable, "resolved_ips": addresses}
+    route = Route(host, port, addresses, treatment, None, stated)
+    return route if route_meter(parts, identity.principal, route) is None else None
+
+
+def _passes(treatment: Treatment) -> bool:
+    return not (treatment.inspect or treatment.login or treatment.unavailable)
