@@ -12,6 +12,7 @@ from typing import Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.numerals import WORDS
 from agent_os.guards.flow.opposites import stems
 from agent_os.guards.flow.select import Choice
 
@@ -189,18 +190,12 @@ class Prompt:
         return bool(found) and all(word in self.words or lexicon.singular(word) in self.words for word in found)
 
 
-_NUMBERS: Final = {
-    word: float(number)
-    for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-}
-
-
 def _counted(words: list[str]) -> frozenset[tuple[str, float]]:
     """Return pairs of a noun and the number that stands directly before or after it."""
     found = set()
     for first, second in itertools.pairwise(words):
         for number, noun in ((first, second), (second, first)):
-            value = _NUMBERS.get(number) if number in _NUMBERS else float(number) if number.isdecimal() else None
+            value = float(number) if number.isdecimal() else WORDS.get(number)
             if value is not None and len(number) < 12 and noun not in STOP:
                 found.add((lexicon.singular(noun), value))
     return frozenset(found)

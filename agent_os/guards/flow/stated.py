@@ -17,28 +17,15 @@ from typing import Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import WEEKDAYS, days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.numerals import WORDS, spoken_numbers
 
 LITERAL_SHARE_MIN: Final = 0.6
 """Share of the words of a stated text that must stand in what is carried: a model may put a comma elsewhere."""
 _LITERAL_WORDS_MIN: Final = 3
-_WORDS_OF: Final = {
-    word: number
-    for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-} | {
-    "half": 0.5,
-    "dozen": 12,
-    "fifteen": 15,
-    "twenty": 20,
-    "thirty": 30,
-    "forty": 40,
-    "fifty": 50,
-    "sixty": 60,
-    "hundred": 100,
-}
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}:\d{2}|\b(?:19|20)\d\d\b|\d{1,2}\.\d{1,2}\.")
 _FIRST_SENTENCE: Final = re.compile(r"(?<=[.!?])\s")
 _QUANTITY: Final = re.compile(
-    r"(?<![\w#/:.@-])([$€£¥])?\s?(\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|(?:" + "|".join(_WORDS_OF) + r")\b)"
+    r"(?<![\w#/:.@-])([$€£¥])?\s?(\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|(?:" + "|".join(WORDS) + r")\b)"
     r"\s?(k\b|[$€£¥%°]|(?=[a-z]))?[ -]?([^\W\d_]+)?(?![\w:])",
     re.I,
 )
@@ -178,8 +165,9 @@ def stated_in(sentence: str) -> Stated:
 
 def numbers_in(text: str) -> frozenset[float]:
     """Return every number in a text that is no part of a date or a time."""
-    found = (_number(digits) for digits in _DIGITS.findall(_DATE.sub(" ", text)))
-    return frozenset(number for number in found if number is not None)
+    text = _DATE.sub(" ", text)
+    found = (_number(digits) for digits in _DIGITS.findall(text))
+    return frozenset(number for number in found if number is not None) | spoken_numbers(text)
 
 
 def together(found: Iterable[Stated]) -> Stated:
@@ -235,8 +223,8 @@ _BARE: Final = bag("to at of quantity amount limit target")
 
 def _number(digits: str) -> float | None:
     word = digits.lower()
-    if word in _WORDS_OF:
-        return float(_WORDS_OF[word])
+    if word in WORDS:
+        return WORDS[word]
     plain = re.sub(r"[,' ](?=\d{3}(?:\D|$))", "", digits).replace(",", ".")
     try:
         return float(plain)

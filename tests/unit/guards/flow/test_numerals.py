@@ -1,0 +1,43 @@
+"""Numbers as people write them, in five languages, and what is no number."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_os.guards.flow.numerals import spoken_numbers
+from agent_os.guards.flow.stated import numbers_in
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("Order twenty bottles", {20}),
+        ("thirty-five copies", {35}),
+        ("a dozen eggs", {12}),
+        ("sechs Stunden", {6}),
+        ("einundzwanzig oder fünfundzwanzig Stück", {21, 25}),
+        ("trois cartons", {3}),
+        ("tres copias", {3}),
+        ("dodici pezzi", {12}),
+        ("pay 3.200 € in advance", {3200}),
+        ("1.234.567,50 EUR", {1234567.5}),
+        ("12,5 kg", {12.5}),
+    ],
+)
+def test_a_number_is_read_however_it_is_written(text: str, numbers: set[float]) -> None:
+    """Words, German compounds, a point for thousands, a comma for the fraction."""
+    assert spoken_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["once it is due", "un café", "version 10.0.0.1", "on 3.5.2026", "v1.2.3", "someone alone", ""]
+)
+def test_what_is_no_number_vouches_for_none(text: str) -> None:
+    """Articles, adverbs that are numbers elsewhere, addresses, versions, dates, and words that only contain one."""
+    assert spoken_numbers(text) == frozenset()
+
+
+def test_a_prompt_has_both_readings_of_a_point() -> None:
+    """`3.200` is three point two in one language and three thousand two hundred in another: either is the user's number."""
+    assert {3.2, 3200.0} <= numbers_in("pay 3.200 now")
+    assert 32000.0 not in numbers_in("pay 3.200 now")
