@@ -29,7 +29,7 @@ from agent_os.effects.sandbox.launch import Launcher
 from agent_os.guards.confine import Confinement, Limits
 from agent_os.runtime.sandbox.prepare import SandboxSettings, prepare, run_captured
 
-ATTACK = Path(__file__).with_name("attack.py")
+ATTACK = Path(__file__).with_name("attack")
 MIB = 1 << 20
 LIMITS = Limits(
     memory_bytes=256 * MIB, processes=64, tmp_bytes=32 * MIB, tmp_files=2000, file_bytes=128 * MIB, shm_bytes=64 * MIB,
@@ -123,7 +123,7 @@ class World:
             (self.ws / name).write_text("CANARY\n")
         (self.ws / ".env.production").write_text("KEY=sekret\n")
         (self.ws / "policy.yaml").write_text("version: 1\n")
-        shutil.copy(ATTACK, self.ws / "attack.py")
+        shutil.copytree(ATTACK, self.ws / "attack", ignore=shutil.ignore_patterns("__pycache__"))
 
     def facts(self) -> dict[str, str]:
         """Return what the programs are told, as environment variables."""
@@ -179,7 +179,7 @@ async def attempt(world: World, launcher: Launcher, name: str, flags: tuple[str,
     if "control" in flags:
         world.fresh_workspace()
         done = await asyncio.to_thread(
-            subprocess.run, [PYTHON, "-B", str(world.ws / "attack.py"), name], env={**world.facts(), "T_SECRET_OUTSIDE": SECRET},
+            subprocess.run, [PYTHON, "-B", str(world.ws / "attack"), name], env={**world.facts(), "T_SECRET_OUTSIDE": SECRET},
             cwd=world.ws, capture_output=True, text=True, timeout=20,
         )  # fmt: skip
         control = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else f"status {done.returncode}"
@@ -189,7 +189,7 @@ async def attempt(world: World, launcher: Launcher, name: str, flags: tuple[str,
     started = time.monotonic()
     settings = SandboxSettings(workspace=str(world.ws), hide=(str(world.ws / "policy.yaml"),), values=world.facts())
     prepared = prepare(confinement(world), settings, state=world.state)
-    run = await run_captured(prepared, [PYTHON, "-B", "attack.py", name], launcher=launcher)
+    run = await run_captured(prepared, [PYTHON, "-B", "attack", name], launcher=launcher)
     text = (run.stdout + run.stderr).decode(errors="replace")
     ended = run.ended
     if "ESCAPED" in text:
