@@ -23,6 +23,7 @@ from agent_os.effects.proxy.response import is_live
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.resolver import SystemResolver
 from agent_os.effects.secret_store import SecretVault
+from agent_os.effects.unix_names import short_name
 from agent_os.guards.privacy.restore import ByteRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
@@ -223,7 +224,8 @@ def live_tables(state: Path) -> list[dict[str, Any]]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         sock.settimeout(2.0)
         try:
-            sock.connect(str(path))
+            with short_name(path) as name:
+                sock.connect(name)
             data = b""
             while piece := sock.recv(1 << 16):
                 data += piece

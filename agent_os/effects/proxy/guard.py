@@ -37,6 +37,7 @@ from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.upstream import CorporateProxy
 from agent_os.effects.proxy.wire import Accepting
+from agent_os.effects.unix_names import short_name
 
 CARRIER_VARIABLE: Final = "AGENTOS_CARRIER"
 """Variable of the guard's environment that is its `carry`."""
@@ -335,7 +336,8 @@ def _private_socket(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o177)
     try:
-        sock.bind(str(path))
+        with short_name(path) as name:
+            sock.bind(name)
     finally:
         os.umask(mask)
     sock.listen(16)

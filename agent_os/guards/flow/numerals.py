@@ -49,10 +49,15 @@ _COMMA: Final = re.compile(r"(?<![\d.,])(\d+),(\d{1,2})(?![\d.,]\d)")
 
 
 def spoken_numbers(text: str) -> frozenset[float]:
-    """Return the numbers of a text that are written in words, or with a point for thousands and a comma for the fraction."""
+    """Return the numbers of a text that are written in words (`one` among them, which may also stand for a thing)."""
     lowered = text.lower()
     found = {WORDS[word] for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)?", lowered) if word in WORDS}
     found |= {WORDS[tens] + WORDS[unit] for tens, unit in _PAIR.findall(lowered)}
     found |= {WORDS[tens] + WORDS.get(unit, 1.0) for unit, tens in _GERMAN_PAIR.findall(lowered)}
-    found |= {float(whole.replace(".", "") + "." + (part or "0")) for whole, part in _POINTED.findall(text)}
+    return frozenset(found)
+
+
+def pointed_numbers(text: str) -> frozenset[float]:
+    """Return the numbers of a text that are written with a point for thousands or a comma for the fraction."""
+    found = {float(whole.replace(".", "") + "." + (part or "0")) for whole, part in _POINTED.findall(text)}
     return frozenset(found | {float(f"{whole}.{part}") for whole, part in _COMMA.findall(text)})

@@ -66,12 +66,12 @@ def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], b
                 clocks += [(pointer, clock)] if clock else []
             continue
         number = number_of(value) if argument.type in ("number", "any") or not isinstance(value, str) else None
-        if number is not None and leave.stated.contradicts_number(names, number, leave.elsewhere):
+        if number is not None and leave.stated.contradicts_number(names, number, leave.elsewhere | leave.spoken):
             yield pointer
         elif (
             number is not None
             and (leave.elsewhere if pays or names & MONEY else leave.stated.numbers) - used
-            and number not in leave.elsewhere
+            and number not in leave.elsewhere | leave.spoken
             and strange(scalar_text(value))
         ):
             yield pointer  # the request has numbers of its own, and this is a stranger's

@@ -18,6 +18,7 @@ from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.naming import GENERIC, VAGUE, name_words, profile
+from agent_os.guards.flow.numerals import spoken_numbers
 from agent_os.guards.flow.opposites import opposed, stems
 from agent_os.guards.flow.reading import Request, Sentence, read, requests, spoken
 from agent_os.guards.flow.stated import NOTHING, Stated, numbers_in, together
@@ -40,7 +41,9 @@ class Leave:
     clauses: tuple[frozenset[str], ...] = ()
     """The words of each request's own clause: what it is done to is described there before anywhere else."""
     elsewhere: frozenset[float] = frozenset()
-    """All numbers of the prompt."""
+    """All numbers of the prompt in digits."""
+    spoken: frozenset[float] = frozenset()
+    """Those in words: they vouch, but a prompt that says `one` has not stated an amount."""
 
 
 class Scope:
@@ -53,12 +56,14 @@ class Scope:
         self._sentences: list[Sentence] = []
         self._within = within
         self._numbers: frozenset[float] = frozenset()
+        self._spoken_numbers: frozenset[float] = frozenset()
         self._cache: dict[str, Leave | None] = {}
 
     def extend(self, prompt: str) -> None:
         """Add the requests of one trusted message."""
         self._cache.clear()
         self._numbers |= numbers_in(prompt)
+        self._spoken_numbers |= spoken_numbers(prompt)
         for sentence in read(prompt):
             self._sentences.append(sentence)
             self._objects |= sentence.objects
@@ -67,7 +72,7 @@ class Scope:
 
     def numbers(self, value: float) -> bool:
         """Return whether the prompt has a number, in whatever spelling (`1,187.50`, `86.4`)."""
-        return value in self._numbers
+        return value in self._numbers or value in self._spoken_numbers
 
     @property
     def to_self(self) -> bool:
@@ -106,7 +111,7 @@ class Scope:
 
     def _within_parent(self, spec: ToolSpec, own: Leave | None) -> Leave | None:
         if own is not None:
-            own = replace(own, elsewhere=self._numbers)
+            own = replace(own, elsewhere=self._numbers, spoken=self._spoken_numbers)
         return None if own is not None and self._within is not None and self._within.leave(spec) is None else own
 
     def _candidates(self, spec: ToolSpec) -> Iterator[Request | _Own]:

@@ -17,7 +17,7 @@ from typing import Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import WEEKDAYS, days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.numerals import WORDS, spoken_numbers
+from agent_os.guards.flow.numerals import WORDS, pointed_numbers
 
 LITERAL_SHARE_MIN: Final = 0.6
 """Share of the words of a stated text that must stand in what is carried: a model may put a comma elsewhere."""
@@ -164,10 +164,10 @@ def stated_in(sentence: str) -> Stated:
 
 
 def numbers_in(text: str) -> frozenset[float]:
-    """Return every number in a text that is no part of a date or a time."""
+    """Return every number in a text that is written in digits and no part of a date or a time."""
     text = _DATE.sub(" ", text)
     found = (_number(digits) for digits in _DIGITS.findall(text))
-    return frozenset(number for number in found if number is not None) | spoken_numbers(text)
+    return frozenset(number for number in found if number is not None) | pointed_numbers(text)
 
 
 def together(found: Iterable[Stated]) -> Stated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_os.guards.flow.numerals import spoken_numbers
+from agent_os.guards.flow.numerals import pointed_numbers, spoken_numbers
 from agent_os.guards.flow.stated import numbers_in
 
 
@@ -19,14 +19,25 @@ from agent_os.guards.flow.stated import numbers_in
         ("trois cartons", {3}),
         ("tres copias", {3}),
         ("dodici pezzi", {12}),
+    ],
+)
+def test_a_number_in_words_is_read(text: str, numbers: set[float]) -> None:
+    """Units, tens, tens with units, German compounds."""
+    assert spoken_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
         ("pay 3.200 € in advance", {3200}),
         ("1.234.567,50 EUR", {1234567.5}),
         ("12,5 kg", {12.5}),
+        ("10.0.0.1 v1.2.3", set()),
     ],
 )
-def test_a_number_is_read_however_it_is_written(text: str, numbers: set[float]) -> None:
-    """Words, German compounds, a point for thousands, a comma for the fraction."""
-    assert spoken_numbers(text) == numbers
+def test_a_point_for_thousands_and_a_comma_for_the_fraction_are_read(text: str, numbers: set[float]) -> None:
+    """The way most of Europe writes; addresses and versions are no numbers."""
+    assert pointed_numbers(text) == numbers
 
 
 @pytest.mark.parametrize(
@@ -41,3 +52,9 @@ def test_a_prompt_has_both_readings_of_a_point() -> None:
     """`3.200` is three point two in one language and three thousand two hundred in another: either is the user's number."""
     assert {3.2, 3200.0} <= numbers_in("pay 3.200 now")
     assert 32000.0 not in numbers_in("pay 3.200 now")
+
+
+def test_a_word_that_counts_states_no_amount() -> None:
+    """`one` in a prompt is no amount that a payment could contradict; digits are."""
+    assert numbers_in("pay the one that is open, in two steps") == frozenset()
+    assert numbers_in("pay 12 now") == {12.0}
