@@ -94,9 +94,8 @@ class Follower:
 
     def __init__(self, state: Path, writer: str | None = None, *, since: Mapping[str, int] | None = None) -> None:
         """Start now, or where an earlier follower's `positions` stood: what it had not seen comes first."""
-        self._state, self._writer, self._all = state, writer, True
+        self._state, self._writer = state, writer
         self._offsets = {path: path.stat().st_size for path in self._files()} if since is None else {}
-        self._all = since is not None
         for name, offset in (since or {}).items():
             self._offsets[state / "audit" / name] = offset
 
@@ -104,7 +103,7 @@ class Follower:
         for name in [self._writer] if self._writer is not None else writers(self._state):
             directory = self._state / "audit" / name
             if directory.is_dir():
-                yield from segments_of(directory)[0 if self._all else -2 :]
+                yield from segments_of(directory)
 
     def positions(self) -> dict[str, int]:
         """Return how far each segment that is still there was read: its path below `audit/` to a byte offset."""
@@ -123,6 +122,8 @@ class Follower:
         fresh: list[Mapping[str, Any]] = []
         for path in self._files():
             offset = self._offsets.get(path, 0)
+            if not path.exists() or path.stat().st_size <= offset:
+                continue
             for raw in read_lines(path, offset):
                 if not raw.endswith(b"\n") or (most is not None and len(fresh) >= most):
                     break

@@ -116,12 +116,15 @@ class Position:
             raise EffectError(f"{self._path}: cannot be read; remove it to send everything again") from None
 
     def keep(self, read: Mapping[str, int], waiting: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put a new position in place of the old one."""
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        """Put a new position in place of the old one. Raises EffectError: the old one stays, what came since is sent again."""
         fresh = self._path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"read": dict(read), "open": dict(waiting)}, file)
-            file.flush()
-            os.fdatasync(file.fileno())
-        os.replace(fresh, self._path)
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"read": dict(read), "open": dict(waiting)}, file)
+                file.flush()
+                os.fdatasync(file.fileno())
+            os.replace(fresh, self._path)
+        except OSError as error:
+            raise EffectError(f"how far was sent cannot be kept: {error.strerror}: {self._path}") from None

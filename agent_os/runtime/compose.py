@@ -80,6 +80,8 @@ class Composition:
     rego: RegoEngines | None = None
     retired: list[RegoEngines] = field(default_factory=list)
     """Engines of policies that were in force before: what they are still asked ends first."""
+    doors: list[Monitor] = field(default_factory=list)
+    """Other doors of the same session (a durable run's): a policy is put in force in them too."""
 
     def prepared(self, policy: Policy) -> Callable[[], None]:
         """Make everything of another policy; return what puts it in force at once, in every part of the session.
@@ -94,7 +96,8 @@ class Composition:
             if self.rego is not None:
                 self.retired.append(self.rego)
             self.rego = fresh.rego
-            monitor.reload(policy, fresh.needs, fresh.ports, fresh.adjust)
+            for door in (monitor, *self.doors):
+                door.reload(policy, fresh.needs, fresh.ports, fresh.adjust)
             self.models.reconfigure(fresh.endpoints, fresh.key)
             rated(monitor.ports.audit, policy)
             for swap in swaps:

@@ -177,8 +177,22 @@ def test_a_broken_position_is_no_reason_to_skip(state: Path, endpoint: Endpoint)
     assert "remove it to send everything again" in done.stderr
 
 
-def test_the_follower_survives_new_segments(tmp_path: Path) -> None:
-    """Positions of segments that retention removed are dropped; what came in new ones is read from their beginning."""
+def test_a_position_that_cannot_be_kept_is_said(state: Path, endpoint: Endpoint) -> None:
+    """Where the position cannot be written the verb fails with one line; what was sent then is sent again."""
+    (state / "ship").write_text("not a folder")
+    done = ship(state, endpoint.url, "--format", "jsonl")
+    assert done.returncode == 1
+    assert "how far was sent cannot be kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    (state / "ship").unlink()
+    sent = len(endpoint.bodies)
+    assert ship(state, endpoint.url, "--format", "jsonl").returncode == 0
+    assert endpoint.bodies[sent:], "nothing is lost"
+
+
+@pytest.mark.parametrize("since", [None, {}])
+def test_the_follower_survives_new_segments(tmp_path: Path, since: dict[str, int] | None) -> None:
+    """However many segments came since the last look, all of them are read, by one that began now as by one that read all."""
     from agent_os.effects.audit_read import Follower
     from tests.unit.effects.audit_support import INTENT, open_log
 
@@ -194,10 +208,11 @@ def test_the_follower_survives_new_segments(tmp_path: Path) -> None:
         asyncio.run(run())
 
     write(4)
-    follower = Follower(tmp_path, since={})
+    follower = Follower(tmp_path, since=since)
     seen = [record for record in follower.poll() if record["type"] == "intent"]
     write(5)
     later = Follower(tmp_path, since=follower.positions())
-    more = [record for record in later.poll() if record["type"] == "intent"]
-    assert (len(seen), len(more)) == (4, 5)
-    assert later.poll() == []
+    for each in (follower, later):
+        more = [record for record in each.poll() if record["type"] == "intent"]
+        assert (len(seen), len(more)) == (0 if since is None else 4, 5)
+        assert each.poll() == []

@@ -141,7 +141,7 @@ class SharedStops:
     def __init__(self, database: Storage, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database, self._monotonic = database, monotonic
         self._known, self._at = NONE, -STALE_SECONDS
-        self._ending = threading.Event()
+        self._ending, self._taking = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     def open(self) -> SharedStops:
@@ -197,10 +197,12 @@ class SharedStops:
 
     def _take(self, rows: Sequence[Any], at: float) -> None:
         try:
-            self._known = Stops.of(Stop.parse(json.loads(row[0])) for row in rows)
+            known = Stops.of(Stop.parse(json.loads(row[0])) for row in rows)
         except (ValueError, TypeError, KeyError, AgentOSError):
             raise EffectError("the stops cannot be read, so everything is stopped: a row is damaged") from None
-        self._at = at
+        with self._taking:
+            if at >= self._at:  # a reading that began earlier may lack a stop that is known already
+                self._known, self._at = known, at
 
     def _watch(self) -> None:
         while not self._ending.wait(LOOK_SECONDS):

@@ -20,7 +20,7 @@ from agent_os.core.schedule import Schedule
 from agent_os.core.task import Task
 from agent_os.policy import Policy
 from agent_os.runtime.agent_terms import agent_policy
-from agent_os.runtime.compose import Composition, needs_of
+from agent_os.runtime.compose import Composition
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.reload import stamps_of
 from agent_os.runtime.rights import narrowed
@@ -36,6 +36,14 @@ class _Held:
     policy: Policy
     stamps: Mapping[str, tuple[int, int]]
     looked: float
+    error: AgentOSError | None = None
+    """Why its files did not load when they were looked at last."""
+
+    def said(self) -> Policy:
+        """Return the policy, or raise what its files' last load raised."""
+        if self.error is not None:
+            raise self.error
+        return self.policy
 
 
 class TaskPolicies:
@@ -45,17 +53,25 @@ class TaskPolicies:
         self._held: dict[tuple[tuple[str, ...], str], _Held] = {}
 
     async def of(self, task: Task | Schedule) -> Policy:
-        """Return the policy of a task's files as they stood at most POLICY_SECONDS ago. Raises PolicyError."""
+        """Return the policy of a task's files as they stood at most POLICY_SECONDS ago.
+
+        Raises PolicyError for files that do not load, as long as they do not.
+        """
         model = str(task.input.get("model", "")) if not task.policies and task.program == "agent" else ""
         name = (tuple(task.policies), model)
         now, held = time.monotonic(), self._held.get(name)
         if held is not None:
             if now - held.looked < POLICY_SECONDS:
-                return held.policy
+                return held.said()
             held.looked = now
-            if await asyncio.to_thread(stamps_of, held.policy) == held.stamps:
+            if held.error is None and await asyncio.to_thread(stamps_of, held.policy) == held.stamps:
                 return held.policy
-        policy, stamps = await asyncio.to_thread(_load, *name)
+        try:
+            policy, stamps = await asyncio.to_thread(_load, *name)
+        except AgentOSError as error:
+            if held is not None:
+                held.error = error
+            raise
         if len(self._held) >= POLICIES_KEPT:
             self._held.clear()
         self._held[name] = _Held(policy, stamps, now)
@@ -72,21 +88,26 @@ class InForce:
 
     def __init__(self, policies: TaskPolicies, task: Task, composition: Composition, monitor: TaskMonitor) -> None:
         self._policies, self._task, self._composition, self._monitor = policies, task, composition, monitor
+        self._broken = ""
+        composition.doors.append(monitor)
 
     async def __call__(self) -> None:
         """Put the policy in force whose files changed meanwhile; one that does not load changes nothing."""
         try:
             policy = await self._policies.of(self._task)
         except AgentOSError as error:
-            _log.error("policy of %s, the one before stays in force: %s", self._task.id, error)
+            self._tell(str(error))
             return
-        monitor, composition = self._monitor, self._composition
+        monitor = self._monitor
         if policy is monitor.policy or policy.digest == monitor.policy.digest:
             return
-        composition.reload(policy)
-        made = {"rego": composition.rego, "detector": composition.monitor.ports.detector}
-        monitor.reload(policy, needs_of(policy), made)
-        narrow(monitor, composition, self._task)
+        self._composition.reload(policy)
+        narrow(monitor, self._composition, self._task)
+
+    def _tell(self, why: str) -> None:
+        if why != self._broken:
+            self._broken = why
+            _log.error("policy of %s, the one before stays in force: %s", self._task.id, why)
 
 
 def narrow(monitor: TaskMonitor, composition: Composition, task: Task) -> None:
