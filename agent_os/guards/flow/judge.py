@@ -17,18 +17,22 @@ from typing import Any, Final
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, normal, places, references, shapes
+from agent_os.guards.flow import derive, normal, places, shapes
 from agent_os.guards.flow.evidence import scalar_text
-from agent_os.guards.flow.handles import Filled
-from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
+from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, scalars
 from agent_os.guards.flow.naming import name_words
 from agent_os.guards.flow.pins import Value, contradictions
 from agent_os.guards.flow.scope import Leave
-from agent_os.guards.flow.select import number_of
-
-LEAVING: Final = frozenset({Effect.SEND, Effect.WRITE_SHARED, Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
-"""Effects whose payload reaches somebody else."""
-
+from agent_os.guards.flow.vouching import (
+    LEAVING,
+    doubt_of,
+    doubt_of_handle,
+    doubt_of_selector,
+    filled_in,
+    host_vouched,
+    is_self,
+    kind_of_argument,
+)
 
 AUTHORS: Final = frozenset({"from", "sender", "from_email", "sender_email", "author", "user_email"})
 """Arguments that say on whose behalf: the principal is its own."""
@@ -36,8 +40,6 @@ PERMISSIONS: Final = frozenset({"permission", "permissions", "access", "access_l
 WEAKEST: Final = frozenset(
     {"r", "read", "view", "viewer", "reader", "read-only", "readonly", "read_only", "private", "guest"}
 )
-PATH_PARTS_MAX: Final = 6
-"""Parts of a relative path that the prompt may name one by one; a longer one must stand in it as a whole."""
 NAMED_MAX: Final = 20
 """Arguments of a call, and records of a handle, whose names are compared with the prompt's."""
 NAMED_CHARS_MAX: Final = 200
@@ -55,12 +57,6 @@ class Judgement:
 
     labels: Mapping[str, Label]
     concerns: tuple[FlowConcern, ...] = ()
-
-
-@dataclass(slots=True)
-class _Doubt:
-    sink: str
-    source: str = ""
 
 
 def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec | None = None) -> Judgement:
@@ -100,19 +96,19 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             continue
         pinned.append((pointer, name, value, argument))
         if argument.role in (Role.AUTHORITY, Role.HANDLE):
-            if (company[name] > 1 or name in AUTHORS) and _is_self(known, value):
+            if (company[name] > 1 or name in AUTHORS) and is_self(known, value):
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
                 continue
-            filled = _filled(known, tool, pointer, value)
+            filled = filled_in(known, tool, pointer, value)
             if filled is not None and filled.label.integrity is Integrity.UNTRUSTED:
-                doubt = _doubt_of_handle(known, filled, argument, spec)
+                doubt = doubt_of_handle(known, filled, argument, spec)
             else:
-                doubt = _doubt(
+                doubt = doubt_of(
                     known,
                     value,
                     argument,
                     spec,
-                    _argument_kind(name, argument, objects),
+                    kind_of_argument(name, argument, objects),
                     (*known.words.beside(name_words(name)), *focus),
                     many,
                 )
@@ -120,10 +116,10 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
                 (vouched if doubt is None else doubted).append(value)
         else:
-            filled = _filled(known, tool, pointer, value)
+            filled = filled_in(known, tool, pointer, value)
             labels[pointer] = known.label_of(value) if filled is None else filled.label
             if argument.role is Role.SELECTOR:
-                doubt = _doubt_of_selector(known, value)
+                doubt = doubt_of_selector(known, value)
         if doubt is not None:
             quote = known.taint.quote(scalar_text(value), doubt.source) if doubt.source else ""
             concerns.append(
@@ -157,17 +153,6 @@ def _as_sent(spec: ToolSpec, values: list[tuple[str, str, Any]]) -> ToolSpec:
         return spec
     arguments = {**spec.arguments, **dict.fromkeys(programs, _PROGRAM)}
     return spec.model_copy(update={"effect": Effect.EXECUTE, "arguments": arguments})
-
-
-def _doubt_of_selector(known: Knowledge, value: Any) -> _Doubt | None:
-    """Return why what is looked up carries a stranger's address (`site:evil.example …`), or None."""
-    if not isinstance(value, str) or not known.read_untrusted:
-        return None
-    for url in normal.urls(value):
-        host = normal.host_of(url)
-        if known.taint.holds_host(host) and not _host_vouched(known, normal.strict_host(url)):
-            return _Doubt("authority_from_untrusted", known.taint.source_of(host))
-    return None
 
 
 def _is_form(name: str, value: Any) -> bool:
@@ -213,7 +198,7 @@ def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]])
         if known.words.names(text):
             found.update({normal.strict(text), *normal.words(text)})
         elif argument.role is Role.HANDLE:
-            for entry in known.evidence.entries(text, _argument_kind(name, argument, kind_of(spec)))[:NAMED_MAX]:
+            for entry in known.evidence.entries(text, kind_of_argument(name, argument, kind_of(spec)))[:NAMED_MAX]:
                 found.update(known.evidence.called(entry.leaf.record))
     return frozenset(found)
 
@@ -245,19 +230,19 @@ def _leaving(
             continue
         carried = carried or untrusted
         for url in normal.urls(value):
-            if not _host_vouched(known, normal.strict_host(url)) and not _handed_out(known, url):
+            if not host_vouched(known, normal.strict_host(url)) and not _handed_out(known, url):
                 host = normal.host_of(url)
                 source = known.taint.source_of(host)
                 quote = known.taint.quote(host, source) if source else ""
                 concerns.append(FlowConcern("untrusted_url", pointer, source, _quote(url), (host,), quote=quote))
                 break
-        if _filled(known, spec.name, pointer, value) is not None:
+        if filled_in(known, spec.name, pointer, value) is not None:
             continue  # passed on unread: nobody could have asked for it
         named = shapes.addresses(value)
         if len(named) > shapes.NAMED_ADDRESSES_MAX:
             concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many addresses to judge"))
         for address in named[: shapes.NAMED_ADDRESSES_MAX]:
-            doubt = None if address in vouched else _doubt(known, address, _NAMED, spec, frozenset())
+            doubt = None if address in vouched else doubt_of(known, address, _NAMED, spec, frozenset())
             if doubt is not None and (
                 doubt.source or shapes.has_header(value) or known.evidence.entries(address, frozenset())
             ):
@@ -274,104 +259,6 @@ def _handed_out(known: Knowledge, url: str) -> bool:
     if known.evidence.created(url, frozenset()):
         return True
     return any(known.evidence.leads_to(url, entry) for entry in known.evidence.entries(url, frozenset()))
-
-
-def _doubt(
-    known: Knowledge, value: Any, argument: Argument, spec: ToolSpec, objects: frozenset[str],
-    focus: tuple[frozenset[str], ...] = (), many: bool = False,
-) -> _Doubt | None:  # fmt: skip
-    """Return why nothing vouches for an authority value, or None when something does."""
-    if value is None or isinstance(value, bool) or value == "" or not known.read_untrusted:
-        return None
-    text = scalar_text(value)
-    if _prompt_vouches(known, text, argument, spec):
-        return None
-    if argument.type != "code" and known.references.holds(text):
-        return None
-    if argument.type != "code" and known.chosen and references.spelling(text) in known.chosen:
-        return None
-    ways = argument.vouched_by
-    if argument.role is Role.AUTHORITY and _is_self(known, text) and known.scope.to_self:
-        return None
-    if "own-creation" in ways and known.evidence.created(text, objects):
-        return None
-    short = argument.role is Role.HANDLE or isinstance(value, (int, float))
-    if argument.type == "code":
-        return _Doubt("code_from_untrusted", known.taint.source_of(text) if known.taint.holds(text) else "")
-    if argument.type != "url" and not (short and len(text) <= 6) and known.taint.holds(text):
-        return _Doubt("authority_from_untrusted", known.taint.source_of(text))
-    if argument.type == "url" and known.taint.holds_host(normal.host_of(text)):
-        return _Doubt("authority_from_untrusted", known.taint.source_of(normal.host_of(text)))
-    if "trusted-result" in ways:
-        for entry in reversed(known.evidence.entries(text, objects)):
-            if known.evidence.leads_to(text, entry, focus, many):
-                return None
-    if "known-principal" in ways and known.evidence.knows(text):
-        return None
-    return _Doubt("authority_of_unknown_origin")
-
-
-def _filled(known: Knowledge, tool: str, pointer: str, value: Any) -> Filled | None:
-    """Return what a handle filled into this argument, if it still stands there."""
-    found = known.filled.get((tool, pointer)) if known.filled else None
-    return found if found is not None and found.value in scalar_text(value) else None
-
-
-def _doubt_of_handle(known: Knowledge, filled: Filled, argument: Argument, spec: ToolSpec) -> _Doubt | None:
-    """Return why an untrusted value that came by handle is no authority: its origin is known, nothing is searched."""
-    if _prompt_vouches(known, filled.value, argument, spec) or known.references.holds(filled.value):
-        return None
-    sink = "code_from_untrusted" if argument.type == "code" else "authority_from_untrusted"
-    return _Doubt(sink, ", ".join(filled.label.sources))
-
-
-def _is_self(known: Knowledge, value: Any) -> bool:
-    return isinstance(value, str) and normal.strict(value) == normal.strict(known.principal.user)
-
-
-def _prompt_vouches(known: Knowledge, text: str, argument: Argument, spec: ToolSpec) -> bool:
-    if argument.type == "url":
-        return _url_vouched(known, text, spec)
-    if argument.type == "number":
-        number = number_of(text)
-        return number is not None and known.scope.numbers(number)
-    if argument.type in ("any", "name") and argument.role is Role.AUTHORITY and known.words.means(text):
-        return True
-    if argument.role is Role.HANDLE and len(text) <= 4:
-        return known.words.names_id(text, kind_of(spec))
-    if argument.type == "path" and text.startswith(known.workspace + "/"):
-        text = text[len(known.workspace) + 1 :]  # the user speaks of files as they stand in the workspace
-    if spec.effect in LEAVING and shapes.addresses(text) and known.words.only_source(normal.mailbox(text)):
-        return False  # whom something is from is not whom the next thing goes to
-    exact = argument.type in ("password", "path")
-    if known.words.vouches(normal.mailbox(text), exact=exact):
-        return True
-    parts = text.split("/")
-    if argument.type not in ("any", "path") or not 2 <= len(parts) <= PATH_PARTS_MAX or "://" in text:
-        return False
-    return all(part not in ("", ".", "..") and known.words.vouches(part, exact=exact) for part in parts)
-
-
-def _url_vouched(known: Knowledge, text: str, spec: ToolSpec) -> bool:
-    """A web address is the prompt's when the prompt has it; for reading, also one below an address it has."""
-    if known.words.names(text):
-        return True
-    host = normal.strict_host(text)
-    if not host or not _host_vouched(known, host):
-        return False
-    rest = normal.strict(text).split(host, 1)[-1].strip("/")
-    if not rest or known.words.names(host + "/" + rest):
-        return True
-    return spec.effect is Effect.READ and "?" not in rest and "#" not in rest and not known.secrets.found_in(rest)
-
-
-def _host_vouched(known: Knowledge, host: str) -> bool:
-    return host in known.words.hosts
-
-
-def _argument_kind(name: str, argument: Argument, objects: frozenset[str]) -> frozenset[str]:
-    """Return what kind of thing a handle must stand for: the kind its own name speaks of, else the tool's."""
-    return (named_kind(name) or objects) if argument.role is Role.HANDLE else frozenset()
 
 
 def _quote(value: Any) -> str:
