@@ -59,6 +59,17 @@ class _Verbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in VERBS if _installed(name)]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Name the nearest verbs when there is none of that name."""
+        wanted = args[0]
+        if wanted not in VERBS and not wanted.startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - only for a slip
+
+            near = get_close_matches(wanted, self.list_commands(ctx), n=3, cutoff=0.5)
+            more = f"did you mean {' or '.join(near)}?" if near else "`agentos --help` lists the verbs"
+            ctx.fail(escaped(f"there is no verb {wanted!r}: {more}"))
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS or not _installed(cmd_name):
             return None
@@ -113,7 +124,7 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the status of DESIGN.md's table."""
+    """Run the command line and exit with the status of the module's table."""
     try:
         app(prog_name="agentos")
     except AgentOSError as error:

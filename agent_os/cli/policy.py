@@ -269,6 +269,7 @@ def learn(
     policies: list[str] = POLICIES,
     trace: list[str] = typer.Option([], "--trace", help="JSONL of recorded traces."),
     actions: list[str] = typer.Option([], "--actions", help="JSONL of actions in wire form."),
+    observed: bool = typer.Option(False, "--observed", help="What `agentos run --observe` kept on this machine."),
     root: str | None = typer.Option(None, "--root", help="Another directory with an audit."),
     output: str | None = typer.Option(None, "--output", "-o", help="Write the overlay here instead of printing it."),
     whole: bool = typer.Option(False, "--whole", help="Let the written file extend POLICY: it can be run as it is."),
@@ -281,6 +282,10 @@ def learn(
     from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
 
     policy = open_policy(policies)
+    if observed:
+        from agent_os.runtime.recorded import observed_file  # noqa: PLC0415
+
+        actions = [*actions, str(observed_file())]
     source = None if trace or actions else (root, frozenset({"denied"}))
     found = learnt(policy, _seen([], trace, actions, source), workspace=_workspace(workspace))
     if whole and (output is None or len(policies) != 1):

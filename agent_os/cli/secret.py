@@ -45,6 +45,8 @@ def list_(as_json: bool = JSON) -> None:
     if as_json:
         typer.echo(json.dumps(held))
         return
+    if not held:
+        typer.echo("no secrets are kept here: agentos secret set NAME --to HOST")
     for entry in held:
         typer.echo(f"{entry['name']}\t{', '.join(entry['destinations'])}")
 

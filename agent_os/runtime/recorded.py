@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent_os.core.errors import ActionError
+from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.facts import DEFAULTS
 from agent_os.policy.workbench.facts import parse_facts
 from agent_os.policy.workbench.learn import Seen
 from agent_os.policy.workbench.testing import expand, parse_tests
 from agent_os.runtime.policy_files import read_policy_text
+from agent_os.runtime.state import state_directory
 from agent_os.runtime.workbench import lines_of, test_files, traces_of
 
 NO_PAYLOAD: Final = "arguments were not recorded (policy: audit.payloads)"
@@ -37,6 +38,14 @@ def from_actions(path: str, standard_input: Any) -> Iterator[Seen]:
             continue
         name = wire.pop("id", None)
         yield Seen(wire, str(name) if name is not None else evidence, facts=facts)
+
+
+def observed_file() -> Path:
+    """Return the file of what `agentos run --observe` let pass here. Raises EffectError when nothing was observed."""
+    path = state_directory() / "flows" / "observed.jsonl"
+    if not path.is_file():
+        raise EffectError("nothing was observed on this machine yet: agentos run --observe -- CMD ARG...")
+    return path
 
 
 def from_traces(path: str, standard_input: Any) -> Iterator[Seen]:

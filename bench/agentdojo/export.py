@@ -1,4 +1,4 @@
-"""Export AgentDojo's ground-truth runs as traces (DESIGN.md, `policy replay`), one JSON object a line.
+"""Export AgentDojo's ground-truth runs as traces (the input of `agentos policy replay`), one JSON object a line.
 
 Runs inside an environment where `agentdojo` is installed (it needs nothing of Agent OS):
 

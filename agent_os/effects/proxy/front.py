@@ -144,6 +144,7 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         if answered:
             raise
         reason = getattr(error, "reason", "unreachable")
+        parts.failed(f"{host}:{port}: {error}")
         client.write(answers.problem(502, "upstream unreachable", str(error), reason=reason))
 
 

@@ -73,11 +73,18 @@ class Parts:
     """Secrets that were put in, by session: their echoes are masked in every later answer of a place they may go to."""
     denials: Counter[str] = field(default_factory=Counter)
     """What was denied and why, how often: for the person at the command line."""
+    unreached: Counter[str] = field(default_factory=Counter)
+    """What was allowed and could not be connected to, and why, how often: for the same person."""
 
     def told(self, what: str) -> None:
         """Count one denial for people; of more kinds than are kept, no further one is."""
         if what in self.denials or len(self.denials) < DENIALS_KEPT_MAX:
             self.denials[what] += 1
+
+    def failed(self, what: str) -> None:
+        """Count one destination that could not be reached, for people; within the same bound."""
+        if what in self.unreached or len(self.unreached) < DENIALS_KEPT_MAX:
+            self.unreached[what] += 1
 
     def with_door(self, door: Door) -> Parts:
         """Return the same parts behind another monitor; what is replaced on reload stays shared."""

@@ -86,6 +86,8 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         if parts.observe:
             parts.flows.observed(action, peer, addresses)
         if not (parts.observe and addresses and all(_public(address) for address in addresses)):
+            if parts.observe and addresses:
+                parts.failed(f"{host}:{port}: it leads to no public address, and observing opens none but those")
             raise
         flow.verdict = "observed"
     else:

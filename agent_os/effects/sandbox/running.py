@@ -13,10 +13,11 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent_os.core.errors import EffectError, EnforcementError
+from agent_os.effects.sandbox.attempts import Attempts
 from agent_os.effects.sandbox.group import RunGroup
 from agent_os.guards.confine.plan import SandboxPlan
 
@@ -36,7 +37,10 @@ _HINTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended. `returncode` as a shell shows it (128 + signal); `reason` is set when we ended it."""
+    """How a run ended. `returncode` as a shell shows it (128 + signal); `reason` is set when we ended it.
+
+    `network_tried`: something inside asked for a name or an address, and the sandbox had no network.
+    """
 
     returncode: int
     signal: int = 0
@@ -44,6 +48,7 @@ class Ended:
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
     wall_seconds: float = 0.0
+    network_tried: bool = False
 
 
 class ProgramError(EffectError):
@@ -72,6 +77,7 @@ class Running:
         """(wait status, processor seconds, largest resident KiB)"""
         self._begun = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
+        self._attempts: Attempts | None = None
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._readable)
 
@@ -97,8 +103,10 @@ class Running:
         kind, *fields = message
         if kind == "started":
             self.pid, self._pidfd = int(fields[0]), descriptors[0]
-            if self.plan.network.mode == "none" and not self.started.done():
-                self.started.set_result(None)
+            if self.plan.network.mode == "none":
+                self._attempts = Attempts(self.pid)
+                if not self.started.done():
+                    self.started.set_result(None)
         elif kind == "listeners":
             for name, descriptor in zip(fields[1:], descriptors, strict=True):
                 self.listeners.append((name, socket.socket(fileno=descriptor)))
@@ -196,8 +204,11 @@ class Running:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        tried = self._attempts is not None and self._attempts.any()
+        if self._attempts is not None:
+            self._attempts.close()
         if not self.ended.done():
-            self.ended.set_result(self._outcome(reason))
+            self.ended.set_result(replace(self._outcome(reason), network_tried=tried))
 
     def _killed(self) -> bool:
         return self._exit is None or os.waitstatus_to_exitcode(self._exit[0]) in (-9, 137)

@@ -24,8 +24,7 @@ from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy import EgressGuard
-from agent_os.effects.proxy.answers import spoken
-from agent_os.effects.sandbox.launch import Ended, Launcher
+from agent_os.effects.sandbox.launch import Ended, Launcher, ProgramError
 from agent_os.effects.sandbox.snapshot import Snapshot, throw_away_copy
 from agent_os.guards.confine import Confinement, SandboxPlan
 from agent_os.guards.confine.build import network_plan
@@ -48,10 +47,9 @@ from agent_os.runtime.sandbox.prepare import (
     prepare,
     run_interactive,
 )
+from agent_os.runtime.sandbox.told import NOT_FOUND, of_guard, of_missing_program, of_no_network, tell
 from agent_os.runtime.state import State, state_directory
 
-DENIALS_SHOWN_MAX: Final = 5
-"""Kinds of denials of the network guard that are shown at the end of a run."""
 DEFAULT_POLICY: Final = "pack:baseline"
 
 
@@ -84,7 +82,8 @@ def _load(request: RunRequest) -> tuple[Policy, str, Confinement]:
     workspace = os.path.realpath(request.workspace)
     if not os.path.isdir(workspace):
         raise EffectError(f"the workspace is no folder: {request.workspace}")
-    return policy, workspace, policy_confinement(policy, workspace)
+    confinement = policy_confinement(policy, workspace)
+    return policy, workspace, replace(confinement, network=True) if request.observe else confinement
 
 
 def _prepare(
@@ -202,6 +201,7 @@ async def _composed(request: RunRequest, policy: Policy, workspace: str, confine
 async def _supervised(
     request: RunRequest, policy: Policy, workspace: str, confinement: Confinement, launcher: Launcher
 ) -> Ended:
+    named = request.policies or (DEFAULT_POLICY,)
     session = await compose(policy, Principal(user=_user(), agent="run"), workspace)
     guard: EgressGuard | None = None
     prepared: Prepared | None = None
@@ -221,7 +221,7 @@ async def _supervised(
         monitor = session.monitor
         gc.freeze()  # policy and session stand for the whole run: collecting them again and again stalls connections
         listeners = guard_listeners(guard, monitor, monitor.principal) if guard is not None else None
-        live = LivePolicy(request.policies or (DEFAULT_POLICY,), session, guard, prepared.plan, _tell)
+        live = LivePolicy(named, session, guard, prepared.plan, tell)
         try:
             program = run_interactive(
                 prepared,
@@ -237,10 +237,15 @@ async def _supervised(
             raise
         except AgentOSError as error:
             await start.settle(Outcome(error="not-started", detail=type(error).__name__))
+            if isinstance(error, ProgramError) and error.exit_status == NOT_FOUND:
+                error.args = (of_missing_program(request.argv[0], prepared.plan),)
             raise
         usage = {"seconds": ended.wall_seconds, "cpu_seconds": ended.cpu_seconds}
         detail = f"status {ended.returncode}" + (f", ended: {ended.reason}" if ended.reason else "")
         await start.settle(Outcome(error="" if not ended.reason else "ended", detail=detail, usage=usage))
+        if ended.network_tried and ended.returncode:
+            for line in of_no_network(named):
+                tell(line)
         return ended
     finally:
         if live is not None:
@@ -249,28 +254,9 @@ async def _supervised(
             prepared.close()
         if guard is not None:
             await guard.stop()
-            for line in _denials(guard):
-                _tell(line)
+            for line in of_guard(guard, named):
+                tell(line)
         await session.aclose()
-
-
-def _denials(guard: EgressGuard) -> list[str]:
-    """Return what the network guard denied, for the person: not every program shows why it was answered 403."""
-    if guard.parts is None or guard.parts.observe:
-        return []
-    denials = guard.parts.denials
-    lines = [
-        f"denied by policy: {spoken(what)}" + (f" ({count} times)" if count > 1 else "")
-        for what, count in denials.most_common(DENIALS_SHOWN_MAX)
-    ]
-    more = len(denials) - len(lines)
-    return [*lines, f"and {more} other kinds of denials: the flow log has them"] if more > 0 else lines
-
-
-def _tell(line: str) -> None:
-    """Show a line to the person, also while their terminal is the program's."""
-    sys.stderr.write(f"agentos: {line}\r\n" if sys.stderr.isatty() else f"agentos: {line}\n")
-    sys.stderr.flush()
 
 
 def _terminal(request: RunRequest, prepared: Prepared) -> bool:
