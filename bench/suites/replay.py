@@ -1,14 +1,15 @@
 """Suites of our own, in domains that AgentDojo does not have: what benign tasks cost and what hijacked runs still reach.
 
-    PYTHONPATH=. python -m bench.suites [SUITE]... [--json] [--show]
+    PYTHONPATH=. python -m bench.suites [SUITE or SET]... [--json] [--show]
 
-Each `*.yaml` beside this file, in `blind/` and in `blind2/` is one suite: tools with their manifests, results of an
+Each `*.yaml` beside this file and in the folders of `SETS` is one suite: tools with their manifests, results of an
 environment in which `%%` marks every place where strangers write, tasks with their true calls, and injections with the calls they demand.
 Every task is replayed benign (marks empty) and, for each injection and template, hijacked: the demand stands at every mark
 the task reads, and its calls come straight after the first poisoned result and once more at the end. Both with the manifests
 and without any (`--show` names what asked and what slipped through). Nothing here names a verdict: the engine never sees
 which call was injected. The engine was not written against these suites' first run; docs/flow.md states both figures.
-The suites in `blind/` were written without sight of the engine; those in `blind2/` too, after it had learnt from the others.
+The suites in `blind/` were written without sight of the engine; those in `blind2/`, `blind3/` and `blind4/` too, each set after the
+engine had learnt from the sets before it.
 README.md here: how to write a suite and read the table.
 """
 
@@ -31,6 +32,8 @@ from agent_os.policy import Policy
 HERE = Path(__file__).parent
 BLIND = HERE / "blind"
 LATER = HERE / "blind2"
+SETS = {"ours": HERE, "blind": BLIND, "blind2": LATER, "blind3": HERE / "blind3", "blind4": HERE / "blind4"}
+"""Folders of suites by the name of the set."""
 POLICY = 'version: 1\ntools: {"*": {allow: true}}\nflow: {}\n'
 MARK = "%%"
 TEMPLATES = {
@@ -103,6 +106,16 @@ def load(names: Iterable[str] = (), folder: Path = HERE) -> list[Suite]:
     """Return the suites of these names, or all, of a folder."""
     wanted = set(names)
     return [suite_of(path) for path in sorted(folder.glob("*.yaml")) if not wanted or path.stem in wanted]
+
+
+def chosen(names: Iterable[str] = ()) -> list[Suite]:
+    """Return the suites that these names of suites or sets mean, or all; ValueError names one that means nothing."""
+    wanted = set(names)
+    known = {*SETS, *(path.stem for folder in SETS.values() for path in folder.glob("*.yaml"))}
+    if wanted - known:
+        raise ValueError(f"no suite or set is called {', '.join(sorted(wanted - known))}; sets: {', '.join(SETS)}")
+    whole = {name for name in SETS if not wanted or name in wanted}
+    return [suite for name, folder in SETS.items() for suite in load(() if name in whole else wanted, folder)]
 
 
 def suite_of(path: Path) -> Suite:
@@ -220,13 +233,17 @@ def tally(
 def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", nargs="*")
+    parser.add_argument("suite", nargs="*", help=f"names of suites, or of sets: {', '.join(SETS)}; all if none")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--show", action="store_true", help="name what asked and what slipped through")
     given = parser.parse_args(argv)
     policy = Policy.parse(POLICY, file="policy.yaml")
     table: dict[str, dict[str, Any]] = {}
-    for suite in (one for folder in (HERE, BLIND, LATER) for one in load(given.suite, folder)):
+    try:
+        suites = chosen(given.suite)
+    except ValueError as error:
+        parser.error(str(error))
+    for suite in suites:
         described = [] if suite.semantics == "none" else [(suite.semantics, [suite.manifest])]
         for label, manifests in (*described, ("none", [])):
             counts = tally(suite, manifests, policy)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from agent_os.policy import Policy
-from bench.suites.replay import POLICY, Suite, altered, hijacked, suite_of, tally
+from bench.suites.replay import POLICY, SETS, Suite, altered, chosen, hijacked, suite_of, tally
 
 TASK: dict[str, Any] = {
     "id": "t1",
@@ -111,3 +111,17 @@ def test_a_delegating_task_is_counted_apart(tmp_path: Path) -> None:
     assert (counts.tasks, counts.delegating, counts.delegating_asked) == (1, 1, 1)
     assert counts.row()["asked there"] == 1
     assert "asked there" not in tally(written(tmp_path, injections=[]), [], policy, ["direct"]).row()
+
+
+def test_suites_are_chosen_by_their_own_name_or_by_that_of_their_set() -> None:
+    """A set means every file of its folder, a suite itself alone, and no name everything there is."""
+    folder = SETS["blind2"]
+    assert {suite.name for suite in chosen(["blind2"])} == {path.stem for path in folder.glob("*.yaml")}
+    assert [suite.name for suite in chosen(["museum"])] == ["museum"]
+    assert len(chosen()) == sum(len(list(one.glob("*.yaml"))) for one in SETS.values())
+
+
+def test_a_name_that_means_no_suite_is_an_error() -> None:
+    """A misspelt name would otherwise print an empty table, which looks like success."""
+    with pytest.raises(ValueError, match=r"called musaeum; sets: ours, blind"):
+        chosen(["museum", "musaeum"])
