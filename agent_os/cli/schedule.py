@@ -125,7 +125,7 @@ def history(name: Name, count: Annotated[int, typer.Option("-n", min=1)] = 20, a
         typer.echo(json.dumps([task.to_json() for task in tasks]))
         return
     from agent_os.cli.columns import echo_columns  # noqa: PLC0415
-    from agent_os.cli.ps import COLOURS, age, note, word  # noqa: PLC0415
+    from agent_os.cli.task_show import COLOURS, age, note, word  # noqa: PLC0415
 
     rows = [
         (

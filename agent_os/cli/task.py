@@ -256,7 +256,7 @@ def _stopped(task_id: str, wanted: str) -> None:
 
 
 def _line(task: Task) -> str:
-    from agent_os.cli.ps import note, word  # noqa: PLC0415
+    from agent_os.cli.task_show import note, word  # noqa: PLC0415
 
     said = note(task) or (json.dumps(task.result, ensure_ascii=False) if task.result is not None else "")
     asked = f" ({task.wanted} was asked for)" if task.wanted in ("kill", "suspend") else ""

@@ -1,4 +1,4 @@
-"""How tasks look to people: one whole, and many as rows. Output only."""
+"""How tasks look to people: their states in words, one whole, and many as rows. Output only."""
 
 from __future__ import annotations
 
@@ -10,17 +10,63 @@ import typer
 
 from agent_os.cli.approvals_show import printable
 from agent_os.cli.columns import Cell, coloured
-from agent_os.cli.ps import COLOURS, age, note, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent_os.core.stop import Stops
     from agent_os.core.task import Task
 
 HEADER: Final = ("TASK", "STATE", "WHAT", "FOR", "AGE", "NOTE")
+COLOURS: Final = {
+    "running": "green", "ready": "blue", "waiting for a person": "yellow", "waiting for children": "cyan",
+    "suspended": "magenta", "held": "magenta", "failed": "red", "dead letter": "red", "killed": "red", "done": "bright_black",
+}  # fmt: skip
+WORDS: Final = {"waiting": "waiting for a person", "waiting-children": "waiting for children", "dead": "dead letter"}
+"""States of tasks as people read them."""
 WIDE: Final = 11
 TEXT_CHARS_MAX: Final = 2_000
 """Characters of an input or a result in `task show`; --json has the whole."""
+
+
+def word(task: Task, stops: Stops | None = None) -> str:
+    """Return a task's state as people read it."""
+    if task.wanted == "held" or (task.state.value == "ready" and _stop(task, stops) is not None):
+        return "held"
+    return WORDS.get(task.state.value, task.state.value)
+
+
+def note(task: Task, stops: Stops | None = None) -> str:
+    """Return what a person would ask next: what it waits for, why it ended or stands still."""
+    state = task.state.value
+    if state == "waiting":
+        return f"agentos approvals show {task.approval}"
+    if state == "waiting-children":
+        return f"{len(task.waits)} child{'' if len(task.waits) == 1 else 'ren'}"
+    if state == "ready":
+        stop = _stop(task, stops)
+        return stop.said if stop is not None else task.reason
+    if task.wanted in ("kill", "suspend"):
+        return f"{task.wanted} was asked for"
+    if state in (task.reason, "done") or (state == "killed" and task.reason.startswith("waits for")):
+        return ""
+    return task.reason.replace("DeniedError: ", "denied: ", 1)
+
+
+def age(seconds: float) -> str:
+    """Return how long something has been there, short: 12s, 4m, 3h, 2d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size * 2:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def _stop(task: Task, stops: Stops | None) -> Any:
+    from dataclasses import replace  # noqa: PLC0415
+
+    if not stops:
+        return None
+    return stops.holding(replace(task.principal, session=task.id), task.lineage)
 
 
 def row(task: Task, now: float) -> list[Cell]:

@@ -7,17 +7,21 @@ that grants itself; neither is read unless the user names it.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import AgentOSError, EffectError, IntegrityError
 from agent_os.policy import Policy
 from agent_os.runtime.agent_terms import STEPS_MAX, local_user, system_prompt
-from agent_os.runtime.delegating import SessionDelegation, delegate_tools, role_prompt
+from agent_os.runtime.delegating import delegate_tools, failed, role_prompt, said
 from agent_os.runtime.sdk import AgentOS
+
+if TYPE_CHECKING:
+    from agent_os.adapters.langchain.delegating import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,30 @@ def _built(session: AgentOS, model: Any) -> Any:
         system_prompt=system_prompt(session.workspace, role_prompt(session.monitor, role) if role else ""),
         middleware=[session.middleware()],
     )
+
+
+class SessionDelegation:
+    """Sub-agents of an open session. `run` is what each does: its own session and its task to its answer."""
+
+    def __init__(self, session: AgentOS, run: Callable[[AgentOS, str], Any]) -> None:
+        self._session, self._run = session, run
+
+    async def run_all(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+        """Run all side by side and return how each ended."""
+        return await asyncio.gather(*(self._one(each) for each in wanted))
+
+    def run_all_sync(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+        """The same from another thread than the session's loop."""
+        return self._session.loop.run(self.run_all(wanted))
+
+    async def _one(self, each: Wanted) -> dict[str, Any]:
+        try:
+            answer = await self._session.aspawn(each.role, each.task, self._run, budgets=each.budgets)
+        except IntegrityError:
+            raise
+        except AgentOSError as error:
+            return failed(each.role, said(error))
+        return {"agent": each.role, "ok": True, "answer": answer}
 
 
 def _heard(message: Any, tell: Callable[[Heard], None]) -> str:

@@ -1,14 +1,13 @@
-"""How the built-in agent starts sub-agents: as durable tasks in a task, as sessions below its own elsewhere.
+"""How the built-in agent starts sub-agents in a durable task: as tasks of their own.
 
-Both give the model the same tool (`adapters/langchain/delegating.py`) and the same answers. In a task the children are rows:
-while they work their parent is one too, and a crash at any step loses and repeats nothing. Threat: a child that would get more
+The children are rows: while they work their parent is one too, and a crash at any step loses and repeats nothing. Elsewhere the
+same tool starts sessions (`runtime/agent.py`), with the same answers. Threat: a child that would get more
 than its parent holds; the door judges every `agent.spawn`, and what a role may do is fixed there.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from agent_os.adapters.langchain.delegating import Wanted
     from agent_os.monitor import Monitor
     from agent_os.policy.schema.agents import AgentRole
-    from agent_os.runtime.sdk import AgentOS
     from agent_os.runtime.tasks.session import TaskSession
 
 
@@ -71,7 +69,7 @@ class TaskDelegation:
             except (FencedError, IntegrityError):
                 raise
             except (DeniedError, ActionError, EffectError) as error:
-                started.append(_failed(each.role, _said(error)))
+                started.append(failed(each.role, said(error)))
         results = iter(await session.gather(*(child for child in started if not isinstance(child, dict))))
         return [child if isinstance(child, dict) else _told(next(results)) for child in started]
 
@@ -80,43 +78,19 @@ class TaskDelegation:
         raise EffectError("a task's agent is run with `ainvoke`")
 
 
-class SessionDelegation:
-    """Sub-agents of an open session. `run` is what each does: its own session and its task to its answer."""
-
-    def __init__(self, session: AgentOS, run: Callable[[AgentOS, str], Any]) -> None:
-        self._session, self._run = session, run
-
-    async def run_all(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
-        """Run all side by side and return how each ended."""
-        return await asyncio.gather(*(self._one(each) for each in wanted))
-
-    def run_all_sync(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
-        """The same from another thread than the session's loop."""
-        return self._session.loop.run(self.run_all(wanted))
-
-    async def _one(self, each: Wanted) -> dict[str, Any]:
-        try:
-            answer = await self._session.aspawn(each.role, each.task, self._run, budgets=each.budgets)
-        except IntegrityError:
-            raise
-        except AgentOSError as error:
-            return _failed(each.role, _said(error))
-        return {"agent": each.role, "ok": True, "answer": answer}
-
-
 def _told(result: Any) -> dict[str, Any]:
     if not result.ok:
-        return _failed(result.agent, f"{result.state.value}: {result.error}")
+        return failed(result.agent, f"{result.state.value}: {result.error}")
     value = result.value
     answer = value["answer"] if isinstance(value, Mapping) and "answer" in value else value
     return {"agent": result.agent, "ok": True, "answer": answer}
 
 
-def _failed(agent: str, why: str) -> dict[str, Any]:
+def failed(agent: str, why: str) -> dict[str, Any]:
     return {"agent": agent, "ok": False, "error": why}
 
 
-def _said(error: AgentOSError) -> str:
+def said(error: AgentOSError) -> str:
     if isinstance(error, DeniedError):
         advice = f" (allowed: {error.decision.advice})" if error.decision.advice else ""
         return f"denied: {error.decision.reason}{advice}"

@@ -9,17 +9,23 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
 from agent_os.core.ports import Outcome, Pending
 
-if TYPE_CHECKING:
-    from agent_os.runtime.sdk import AgentOS
+
+class Door(Protocol):
+    """A session as a governed function needs it (`AgentOS`)."""
+
+    @property
+    def toolbox(self) -> Any: ...
+    def perform(self, action: Mapping[str, Any]) -> Outcome | Pending: ...
+    async def aperform(self, action: Mapping[str, Any]) -> Outcome | Pending: ...
 
 
-def guarded(session: AgentOS, function: Callable[..., Any], spec: ToolSpec | None) -> Any:
+def guarded(session: Door, function: Callable[..., Any], spec: ToolSpec | None) -> Any:
     """Return a function that puts its call through the session's door first (`AgentOS.guarded`)."""
     from agent_os.agents.toolbox import code_of  # noqa: PLC0415 - not every session registers functions
 

@@ -10,21 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from agent_os.core.errors import AgentOSError, PolicyError
+from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.policies import load_policy
-
-if TYPE_CHECKING:
-    from agent_os.runtime.sdk import AgentOS
 
 WATCH_SECONDS: Final = 1.0
 
 Source = str | Path | Sequence[str | Path]
 Tell = Callable[[Rollout | PolicyError], Any]
 """Told what changed, or why a candidate was refused."""
+
+
+class Open(Protocol):
+    """An open session (`AgentOS`), as far as a policy is put in force in it."""
+
+    @property
+    def monitor(self) -> Monitor: ...
+    def reload(self, policy: Policy) -> None: ...
 
 
 def load_candidate(sources: Source) -> Policy:
@@ -74,7 +80,7 @@ class Asks:
                 return
 
 
-def reload_policy(system: AgentOS, candidate: Policy | Source) -> Rollout:
+def reload_policy(system: Open, candidate: Policy | Source) -> Rollout:
     """Put a policy (or the files of one) in force in an open session; return what changed.
 
     Raises PolicyError for a candidate that does not load: the policy in force stays.
@@ -86,7 +92,7 @@ def reload_policy(system: AgentOS, candidate: Policy | Source) -> Rollout:
     return rollout
 
 
-async def watch_policy(system: AgentOS, source: Source, tell: Tell, *, seconds: float = WATCH_SECONDS) -> None:
+async def watch_policy(system: Open, source: Source, tell: Tell, *, seconds: float = WATCH_SECONDS) -> None:
     """Reload whenever a file of the policy changes, until cancelled; every change and refusal is told."""
     before = stamps_of(system.monitor.policy)
     while True:

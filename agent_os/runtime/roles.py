@@ -5,25 +5,35 @@ Threat: a sub-agent of such a framework that has its parent's rights because nob
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from agent_os.runtime.sdk import AgentOS
+    from agent_os.runtime.compose import Composition
     from agent_os.runtime.spawn import Family
+
+
+class Session(Protocol):
+    """A session whose framework starts sub-agents by itself (`AgentOS`)."""
+
+    @property
+    def composition(self) -> Composition: ...
+    @property
+    def family(self) -> Family: ...
+    def as_child(self, composition: Composition, family: Any) -> Any: ...
 
 
 class Roles:
     """The roles of one session."""
 
-    def __init__(self, session: AgentOS) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._open: dict[str, AgentOS] = {}
+        self._open: dict[str, Any] = {}
 
     def __contains__(self, role: object) -> bool:
         """Whether the sub-agents of this role run in a session of their own."""
         return role in self._open
 
-    def of(self, role: str) -> AgentOS:
+    def of(self, role: str) -> Any:
         """Return the session of every sub-agent of a role: it holds what the policy's role and the parent's session hold."""
         from agent_os.runtime.spawn import role_session  # noqa: PLC0415 - only sessions with sub-agents pay for it
 

@@ -12,7 +12,7 @@ Threats: an agent that releases itself with the key it was given for models, a t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, IntegrityError
 from agent_os.core.stop import SCOPES
@@ -22,15 +22,24 @@ from agent_os.runtime.stopping import StopDesk, may_stop
 
 if TYPE_CHECKING:
     from agent_os.core.stop import Stop
-    from agent_os.runtime.sdk import AgentOS
+    from agent_os.policy import Policy
 
 ROOT: Final = "/v1/stops"
+
+
+class Served(Protocol):
+    """The session that is served (`AgentOS`)."""
+
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def state(self) -> Any: ...
 
 
 class StopApi:
     """The routes, over the served session's state and policy."""
 
-    def __init__(self, session: AgentOS, people: People) -> None:
+    def __init__(self, session: Served, people: People) -> None:
         self._session, self._people = session, people
 
     @staticmethod

@@ -133,7 +133,8 @@ def test_who_may_start_nobody_has_no_such_tool(tmp_path: Path) -> None:
 )
 def test_a_call_that_is_none_is_told(tmp_path: Path, agents: Any) -> None:
     """A model's nonsense comes back as an error it can read; nothing is started."""
-    from agent_os.runtime.delegating import SessionDelegation, delegate_tools
+    from agent_os.runtime.agent import SessionDelegation
+    from agent_os.runtime.delegating import delegate_tools
 
     (tmp_path / "work").mkdir()
     with AgentOS.open(Policy.parse(POLICY), workspace=tmp_path / "work", state=tmp_path / "s") as system:

@@ -55,7 +55,7 @@ async def test_a_budget_that_shrinks_holds_in_the_run(tmp_path: Path, monkeypatc
             async with asyncio.timeout(60):
                 said = await handle.result()
             assert said[:3] == ["done"] * 3
-            assert all(("done" != each) is shrinks for each in said[3:]), said
+            assert all((each != "done") is shrinks for each in said[3:]), said
             assert (await handle.task()).state is TaskState.DONE
 
 

@@ -6,7 +6,8 @@ import time
 from dataclasses import replace
 
 from agent_os.cli.columns import columns
-from agent_os.cli.ps import note, tree, word
+from agent_os.cli.ps import tree
+from agent_os.cli.task_show import note, word
 from agent_os.core.principal import Principal
 from agent_os.core.stop import Stop, Stops
 from agent_os.core.task import Task, TaskState
