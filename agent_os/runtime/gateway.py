@@ -20,7 +20,8 @@ from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending, PrivacyRouter
 from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
 from agent_os.effects.secret_store import SecretStores, Source
-from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request
+from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage
+from agent_os.guards.models.openai import parse_embeddings
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
 from agent_os.policy import Policy
@@ -73,7 +74,8 @@ class ModelGateway:
             kept.append(answer)
             shown = self._inspection.stream()
             shown.whole(answer.text)
-            usage = answer.usage.amounts(self._price(call))
+            shown.whole(answer.reasoning, "reasoning")
+            usage = answer.usage.believed(call.messages).amounts(self._price(call))
             return Outcome(answer.to_json(), usage={**usage, **_flagged(len(shown.kinds))})
 
         last: EffectError = EffectError("no provider serves this model")
@@ -159,38 +161,33 @@ class ModelGateway:
 
     def _inspected(self, answer: Answer) -> Answer:
         shown = self._inspection.stream()
-        text = shown.whole(answer.text)
-        return replace(answer, text=text, flags=tuple(sorted(shown.kinds)))
+        text, reasoning = shown.whole(answer.text), shown.whole(answer.reasoning, "reasoning")
+        return replace(answer, text=text, reasoning=reasoning, flags=tuple(sorted(shown.kinds)))
 
     def _outcome(self, whole: Gathering, failure: str, final: ModelCall, flagged: int) -> Outcome:
         try:
             answer = whole.answer()
         except ActionError:
             return Outcome(error="malformed", detail="the answer holds a tool call that is no JSON")
-        usage = answer.usage.amounts(self._price(final))
+        usage = answer.usage.believed(final.messages).amounts(self._price(final))
         if failure in ("unavailable", "refused"):
             return Outcome(error=failure, usage=NOTHING)
         return Outcome(answer.to_json(), error=failure, usage={**usage, **_flagged(flagged)})
 
     async def embeddings(self, model: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return embeddings of a text or a list of texts. Raises as `complete`."""
-        texts = body.get("input")
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ActionError("must be a text or a list of texts", field="input")
-        request = Request(model, tuple({"role": "user", "content": text} for text in texts), max_tokens=1)
+        request, more = parse_embeddings(model, body)
         action, aim = self._asked(request, "embeddings")
         kept: list[Mapping[str, Any]] = []
 
         async def run(final: Action) -> Outcome:
             call = _call(final)
             sent = [str(message["content"]) for message in call.messages]
-            more = {name: body[name] for name in ("dimensions", "encoding_format") if name in body}
             kept.append(await self._providers.embeddings(call, {"model": call.model, "input": sent, **more}))
             usage = kept[-1].get("usage")
-            tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
-            known = isinstance(tokens, int) and 0 <= tokens < 2**40
-            return Outcome(None, usage={"tokens": float(tokens)} if known and tokens is not None else {})
+            tokens = Usage.of(usage.get("prompt_tokens") if isinstance(usage, Mapping) else None, 0)
+            used = tokens.believed(call.messages).input
+            return Outcome(None, usage={"tokens": float(used)} if used >= 0 else {})
 
         for _, aimed in self._tries(action, aim):
             done = await self._monitor.perform(aimed, body=_settled(run))

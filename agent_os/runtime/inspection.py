@@ -62,35 +62,66 @@ def declared_hosts(policy: Policy) -> Callable[[str], bool]:
 
 
 class Shown:
-    """One answer on its way to its reader. `kinds` are the secrets found in it so far."""
+    """One answer on its way to its reader, its words and its reasoning alike. `kinds` are the secrets found in it so far."""
 
     def __init__(self, settings: Inspection) -> None:
         self._settings = settings
-        self._defang = Defang(settings.link_allowed, bare=settings.bare) if settings.links else None
-        find = _secrets if settings.secrets != "off" else _none
-        self._watch = SecretWatch(find, redact=settings.secrets == "redact")
+        self._lanes = {kind: _Lane(kind, settings) for kind in ("text", "reasoning")}
 
     @property
     def kinds(self) -> set[str]:
         """Kinds of secrets found."""
-        return self._watch.kinds
+        return {kind for lane in self._lanes.values() for kind in lane.watch.kinds}
 
-    def whole(self, text: str) -> str:
-        """Return a whole text as it may be shown."""
-        text = self._watch.whole(text)
+    def whole(self, text: str, kind: str = "text") -> str:
+        """Return a whole text (or reasoning) as it may be shown."""
+        text = self._lanes[kind].watch.whole(text)
         return defanged(text, self._settings.link_allowed, bare=self._settings.bare) if self._settings.links else text
 
     def feed(self, delta: Delta) -> Iterable[Delta]:
         """Yield what may be shown after one piece."""
-        for piece in self._watch.feed(delta):
-            yield from self._defang.feed(piece) if self._defang is not None else (piece,)
+        for kind, lane in self._lanes.items():
+            if delta.kind not in (kind, "usage"):
+                yield from lane.finish() if delta.kind == "finish" else lane.pause()
+        lane_of = self._lanes.get(delta.kind)
+        yield from lane_of.feed(delta) if lane_of is not None else (delta,)
 
     def finish(self) -> Iterable[Delta]:
         """Yield what was held back, and what was found; the stream ends."""
-        for piece in self._watch.flush():
-            yield from self._defang.feed(piece) if self._defang is not None else (piece,)
-        yield from self._defang.flush() if self._defang is not None else ()
+        for lane in self._lanes.values():
+            yield from lane.finish()
         yield from (Delta("flag", kind) for kind in sorted(self.kinds))
+
+
+class _Lane:
+    """The pieces of one kind: a reader puts them together, whatever came between."""
+
+    def __init__(self, kind: str, settings: Inspection) -> None:
+        self._kind = kind
+        self._defang = Defang(settings.link_allowed, bare=settings.bare) if settings.links else None
+        find = _secrets if settings.secrets != "off" else _none
+        self.watch = SecretWatch(find, redact=settings.secrets == "redact")
+
+    def feed(self, delta: Delta) -> Iterable[Delta]:
+        """Yield what may be shown after one piece of this kind."""
+        return self._defanged(self.watch.feed(Delta("text", delta.text)))
+
+    def pause(self) -> Iterable[Delta]:
+        """Yield what was held when a piece of another kind comes."""
+        yield from self._defanged(self.watch.pause())
+        yield from self._as_kind(self._defang.pause() if self._defang is not None else ())
+
+    def finish(self) -> Iterable[Delta]:
+        """Yield what was held when nothing more can come."""
+        yield from self._defanged(self.watch.flush())
+        yield from self._as_kind(self._defang.flush() if self._defang is not None else ())
+
+    def _defanged(self, pieces: Iterable[Delta]) -> Iterable[Delta]:
+        for piece in pieces:
+            yield from self._as_kind(self._defang.feed(piece) if self._defang is not None else (piece,))
+
+    def _as_kind(self, pieces: Iterable[Delta]) -> Iterable[Delta]:
+        return (Delta(self._kind, piece.text) for piece in pieces)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sys
 import time
@@ -16,6 +17,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.facts import DEFAULTS, Finding
 from agent_os.core.principal import Principal
 from agent_os.effects.detectors import detector as detectors
+from agent_os.guards.privacy.content import texts_of
 from agent_os.guards.privacy.pseudonyms import REALISTIC_CHARS_MAX, PseudonymBook
 from agent_os.guards.privacy.restore import StreamRestorer
 from agent_os.guards.privacy.rewrite import rewrite_text
@@ -247,3 +249,47 @@ def test_stand_ins_of_a_long_text_are_placeholders() -> None:
     book = PseudonymBook(b"k" * 32, realistic=True)
     assert rewrite_text(text, chosen, book).startswith("[EMAIL_ADDRESS_1_")
     assert rewrite_text("a@b.co", [(Finding("EMAIL_ADDRESS", 0, 6, 1.0), "pseudonymise")], book).endswith(".example")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "entity"),
+    [
+        ("[REDACTED_DE89370400440532013000]", "IBAN_CODE"),
+        ("[REDACTED_AKIAJ4TQZ7RKWPX2LMNB]", "SECRET_AWS_ACCESS_KEY"),
+        ("[DE89370400440532013000_1_deadbeef]", "IBAN_CODE"),
+    ],
+)
+def test_the_form_of_a_placeholder_hides_nothing(hidden: str, entity: str) -> None:
+    """ATTACK: a value dressed as one of our redactions or placeholders is found; real ones are nobody's data."""
+    assert [item.type for item in DETECTOR.scan_text(f"pay {hidden} now")] == [entity]
+    for ours in (
+        "[REDACTED_IBAN_CODE]",
+        "[PERSON_1_9f2c04ab]",
+        "[REDACTED_SECRET_GITHUB_TOKEN]",
+        "[US_SSN_1_12345678]",
+    ):
+        assert DETECTOR.scan_text(f"pay {ours} now") == ()
+
+
+def found_in(*messages: dict[str, object]) -> dict[str, str]:
+    """Return what is found in a model call, by pointer."""
+    call = Action.parse({"kind": "model.call", "provider": "p", "model": "m", "messages": list(messages)})
+    return {item.pointer: item.type for item in asyncio.run(DETECTOR.scan(texts_of(call)))}
+
+
+def test_words_of_the_protocol_are_where_the_protocol_has_them() -> None:
+    """ATTACK: a number in an argument called `id` or `type`, or in a call's id; the protocol's own words are left alone."""
+    card = "4111111111111111"
+    arguments = {"id": "078-05-1120", "type": card, "amount": 4111111111111111.0, "count": 12.5}
+    call = {"id": "call_0a1b2c3d", "name": "pay", "args": arguments}
+    found = found_in({"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "tool_call_id": card})
+    place = "/messages/0/tool_calls/0/args"
+    assert found == {
+        f"{place}/id": "US_SSN",
+        f"{place}/type": "CREDIT_CARD",
+        f"{place}/amount": "CREDIT_CARD",
+        "/messages/1/tool_call_id": "CREDIT_CARD",
+    }
+    uuid = "3f2c9a10-8b1d-4a6e-9c55-0d7e1f2a3b4c"
+    words = {"role": "tool", "tool_call_id": uuid, "content": [{"type": "text", "text": "fine"}]}
+    assert found_in({"role": "assistant", "tool_calls": [{**call, "args": {"id": 7}}]}, words) == {}

@@ -21,7 +21,7 @@ from agent_os.core.facts import Finding
 from agent_os.effects.detectors.personal_finder import PersonalFinder
 from agent_os.effects.detectors.secret_finder import SecretFinder
 from agent_os.guards.privacy import fields
-from agent_os.guards.privacy.pseudonyms import PLACEHOLDER
+from agent_os.guards.privacy.pseudonyms import LITERAL, PLACEHOLDER
 from agent_os.guards.privacy.spans import resolve
 from agent_os.guards.privacy.views import views
 
@@ -64,6 +64,7 @@ class LocalDetector:
         self._model, self._allowed, self._timeout_s, self._missing = model, allowed, timeout_s, missing
         self._key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
+        self._names = frozenset(name[:48] for name in self.entities) | _NAMED_ELSEWHERE
 
     @property
     def entities(self) -> frozenset[str]:
@@ -125,7 +126,7 @@ class LocalDetector:
 
     def _found(self, text: str) -> tuple[Finding, ...]:
         if "[" in text:  # our own placeholders and redactions are nobody's data
-            text = _OURS.sub(lambda match: " " * len(match.group()), text)
+            text = _OURS.sub(self._blanked, text)
         lowered = lower_same_length(text)
         found = self._patterns(text, lowered)
         clean, low = written_out(text, lowered)
@@ -155,6 +156,11 @@ class LocalDetector:
             result = _with_encoded(result, whole)
         return tuple(result)
 
+    def _blanked(self, match: re.Match[str]) -> str:
+        """Return blanks for what names an entity as we do; anything else in its form is text (an account number, a key)."""
+        name = match["entity"] or match["redacted"]
+        return " " * len(match.group()) if name in self._names else match.group()
+
     def _patterns(self, text: str, lowered: str) -> list[Finding]:
         found = list(self._secrets.find(text, lowered))
         found.extend(self._personal.find(*written_out(text, lowered)))
@@ -165,7 +171,13 @@ UNREADABLE: Final = "UNREADABLE"
 """Reported where more is encoded than the bounds let us read; the privacy section takes it like an image."""
 SURE_IN_VIEW: Final = 0.5
 _WEAK_IN_VIEW: Final = frozenset({"DATE_TIME", "AGE", "URL"})
-_OURS: Final = re.compile(PLACEHOLDER.pattern + r"|\[REDACTED_[A-Z0-9_]{2,48}\]")
+_NAMED_ELSEWHERE: Final = frozenset({LITERAL, UNREADABLE, "SECRET", "PERSON", "LOCATION", "ORGANIZATION", "NRP"})
+"""Entities in placeholders and redactions of detectors with more parts than this one, and of the rewriting itself."""
+_OURS: Final = re.compile(
+    r"(?=\[(?P<entity>[A-Z][A-Z0-9_]{0,47})_[0-9]{1,7}_[0-9a-f]{8}\])"
+    + PLACEHOLDER.pattern
+    + r"|\[REDACTED_(?P<redacted>[A-Z0-9_]{2,48})\]"
+)
 
 
 def written_out(text: str, lowered: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from agent_os.core.ports import Outcome, Permit
 from agent_os.effects.models.local import LocalModels
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.echo import EchoWatch, without
-from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, request_of
+from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, provider_json, request_of, worded
 
 ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -132,7 +132,8 @@ class Providers:
         if not isinstance(action, ModelCall):
             raise EffectError(f"models cannot carry out {action.kind}")
         answer = await self.answer(action)
-        return Outcome(answer.to_json(), UNTRUSTED, usage=answer.usage.amounts(self._endpoint(action).price))
+        usage = answer.usage.believed(action.messages)
+        return Outcome(answer.to_json(), UNTRUSTED, usage=usage.amounts(self._endpoint(action).price))
 
     async def answer(self, action: ModelCall) -> Answer:
         """Return the answer to a permitted call. Raises UnavailableError, EffectError, ActionError."""
@@ -176,7 +177,7 @@ class Providers:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise EffectError("the provider did not answer with a stream")
             async for name, data in _events(response):
-                for delta in protocol.read_event(name, data):
+                for delta in worded(protocol.read_event(name, data)):
                     if delta.kind == "tool":
                         number = numbers.setdefault(delta.index, len(numbers))
                         delta = Delta("tool", delta.text, number, delta.id, delta.name)
@@ -217,7 +218,7 @@ class Providers:
                 if len(content) > ANSWER_BYTES_MAX:
                     raise EffectError(f"the provider's answer is larger than {ANSWER_BYTES_MAX} bytes")
         try:
-            answer = json.loads(content)
+            answer = provider_json(bytes(content))
             # a key stands in JSON as it is, or with characters written as escapes
             return without(answer, key) if key and (key.encode() in content or b"\\" in content) else answer
         except (ValueError, RecursionError):

@@ -143,6 +143,11 @@ class Server:
             try:
                 refused = self._refused(request)
                 response = refused if refused is not None else await self._handler(request)
+            except Exception:  # ours to repair: the caller is told that it was answered, and nothing of what failed
+                await self._send(
+                    connection, writer, _problem(500, "this request failed here; the server's log says where")
+                )
+                raise
             finally:
                 self._bodies -= len(request.body)
             await self._send(connection, writer, response)

@@ -7,6 +7,7 @@ back. Threat: a model that was shown a key by a tool, or remembers one, and writ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from agent_os.core.facts import Finding
@@ -33,24 +34,36 @@ class SecretWatch:
 
     def __init__(self, find: Find, *, redact: bool) -> None:
         self._find, self._redact = find, redact
-        self._held = ""
+        self._held, self._shown = "", ""
         self.kinds: set[str] = set()
         """What was found so far."""
 
     def whole(self, text: str) -> str:
         """Return a whole text as it may be shown."""
-        found = self._find(text)
+        return self._looked_at(text)
+
+    def _looked_at(self, text: str) -> str:
+        """Return a text as it may be shown after the tail of what was shown before, in which a secret may have begun."""
+        before = len(self._shown)
+        found = [
+            replace(item, start=max(item.start - before, 0), end=item.end - before)
+            for item in self._find(self._shown + text)
+            if item.end > before
+        ]
+        self._shown = ""
         self.kinds.update(item.type for item in found)
         return cut(text, found) if self._redact else text
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one piece and return what may be shown now, in order."""
+        if delta.kind == "finish":
+            return [*self.flush(), delta]
         if delta.kind != "text":
-            return [*self.flush(), delta] if delta.kind in ("tool", "finish") else [delta]
+            return [*self.pause(), delta] if delta.kind == "tool" else [delta]
         self._held += delta.text
         if not self._redact:
             if len(self._held) > HELD_CHARS_MAX:
-                self.whole(self._held)
+                self._looked_at(self._held)
                 self._held = self._held[-TAIL_CHARS:]
             return [delta]
         end = self._held.rfind("\n") + 1
@@ -59,12 +72,19 @@ class SecretWatch:
         if not end:
             return []
         ready, self._held = self._held[:end], self._held[end:]
-        return [Delta("text", self.whole(ready))]
+        return [Delta("text", self._looked_at(ready))]
+
+    def pause(self) -> list[Delta]:
+        """Return what was held when something else comes between; its tail is looked at again with what follows it."""
+        tail = (self._shown + self._held)[-TAIL_CHARS:]
+        shown = self.flush()
+        self._shown = tail
+        return shown
 
     def flush(self) -> list[Delta]:
         """Return what was held when nothing more can come."""
         held, self._held = self._held, ""
         if not held:
             return []
-        shown = self.whole(held)
+        shown = self._looked_at(held)
         return [Delta("text", shown)] if self._redact else []

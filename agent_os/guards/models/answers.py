@@ -90,8 +90,10 @@ class Defang:
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one piece and return what may be shown now, in order."""
+        if delta.kind == "finish":
+            return [*self.flush(), delta]
         if delta.kind != "text":
-            return [*self.flush(), delta] if delta.kind in ("tool", "finish") else [delta]
+            return [*self.pause(), delta] if delta.kind == "tool" else [delta]
         text = self._held + delta.text
         cut = _open_end(text)
         if self._bare:
@@ -107,6 +109,16 @@ class Defang:
         """Return what was held when nothing more can come."""
         held, self._held = defanged(self._held, self._allowed, bare=self._bare), ""
         return [Delta("text", held)] if held else []
+
+    def pause(self) -> list[Delta]:
+        """Return what was held when something else comes between, so that what follows cannot complete it.
+
+        Readers put the pieces of a text together whatever stood between them: `![x]`, a tool call, `(https://…)`.
+        """
+        if not self._held:
+            return []
+        held, self._held = self._broken().replace("[", "\\[").replace("]", "\\]"), ""
+        return [Delta("text", held + ("" if held[-1].isspace() else " "))]
 
     def _broken(self) -> str:
         return defanged(self._held, self._allowed, bare=self._bare).replace("](", "] (").replace("<", "< ")

@@ -12,7 +12,19 @@ from typing import Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.guards.models.neutral import Answer, Delta, Request, Tool, Usage, parse_arguments, text_of
+from agent_os.guards.models.neutral import (
+    Answer,
+    Delta,
+    Request,
+    Tool,
+    Usage,
+    listed,
+    parse_arguments,
+    provider_json,
+    stops,
+    text_of,
+    tool_schema,
+)
 
 VERSION: Final = "2023-06-01"
 MAX_TOKENS_DEFAULT: Final = 4096
@@ -47,10 +59,10 @@ def parse_request(body: Any) -> Request:
     return Request(
         model=canonical.name(body.get("model"), field="model"),
         messages=tuple(messages),
-        tools=tuple(_tool_in(item, f"tools[{index}]") for index, item in enumerate(body.get("tools") or ())),
+        tools=tuple(_tool_in(item, f"tools[{index}]") for index, item in enumerate(listed(body.get("tools"), "tools"))),
         tool_choice=_choice_in(body.get("tool_choice")),
         max_tokens=canonical.integer(body.get("max_tokens"), field="max_tokens", minimum=1, maximum=2**31),
-        stop=tuple(body.get("stop_sequences") or ()),
+        stop=stops(body.get("stop_sequences"), "stop_sequences"),
         params={name: body[name] for name in sorted(PARAMS & set(body)) if body[name] is not None},
         stream=body.get("stream") is True,
         stream_usage=True,
@@ -119,7 +131,7 @@ def _tool_in(item: Any, field: str) -> Tool:
     return Tool(
         canonical.name(item.get("name"), field=f"{field}.name"),
         str(item.get("description") or ""),
-        item.get("input_schema") or {"type": "object", "properties": {}},
+        tool_schema(item.get("input_schema"), f"{field}.input_schema"),
     )
 
 
@@ -235,7 +247,7 @@ def _usage_in(usage: Any, chars: int = 0) -> Usage:
 def read_event(name: str, data: str) -> Iterator[Delta]:
     """Yield the pieces in one server-sent event of a provider. Raises EffectError when it is none."""
     try:
-        event = json.loads(data)
+        event = provider_json(data)
         kind = event.get("type", name)
         if kind == "error":
             raise EffectError("the provider broke its answer off with an error")

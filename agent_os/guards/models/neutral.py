@@ -8,12 +8,12 @@ that lowers a bill, a tool call whose arguments are no JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agent_os.core import canonical
-from agent_os.core.errors import ActionError
+from agent_os.core.errors import ActionError, EffectError
 
 CHARS_PER_TOKEN: Final = 3
 MESSAGE_OVERHEAD_TOKENS: Final = 8
@@ -46,6 +46,11 @@ class Usage:
             count if isinstance(count, int) and 0 <= count < TOKENS_SANE_MAX else 0 for count in (cached, reasoning)
         ]
         return Usage(counts[0], counts[1], *extra)
+
+    def believed(self, messages: Sequence[Any]) -> Usage:
+        """Return this report, its input not said where that is too small for the texts that were sent."""
+        few = 0 <= self.input * CHARS_PER_TOKEN_MAX < sum(map(_chars, messages))
+        return replace(self, input=-1) if few else self
 
     def amounts(self, price: tuple[float, ...] = (0.0, 0.0)) -> dict[str, float]:
         """Return what to settle, by unit; empty where the provider said nothing believable.
@@ -250,19 +255,67 @@ class Gathering:
         return Answer(text, reasoning, calls, self._finish or "stop", usage, "".join(self._signature))
 
 
-def parse_arguments(text: Any) -> dict[str, Any]:
-    """Return the arguments of a tool call as plain JSON. Raises ActionError when they are no object."""
+def provider_json(data: bytes | str) -> Any:
+    """Return what a provider's JSON says, halves of characters in it replaced: nobody could encode them again.
+
+    Raises ValueError or RecursionError where it is none.
+    """
     import json  # noqa: PLC0415
 
+    value = json.loads(data)
+    halves = (b"\\ud" in data.lower()) if isinstance(data, bytes) else ("\\ud" in data.lower())
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) if halves else value
+
+
+def worded(deltas: Iterable[Delta]) -> Iterator[Delta]:
+    """Yield a provider's pieces. Raises EffectError for one whose words are no text."""
+    for delta in deltas:
+        if not (isinstance(delta.text, str) and isinstance(delta.id, str) and isinstance(delta.name, str)):
+            raise EffectError("the provider's stream holds a piece that is no text")
+        yield delta
+
+
+def listed(value: Any, field: str) -> list[Any]:
+    """Return an optional list of a body; nothing is an empty one. Raises ActionError naming the field."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ActionError("must be a list", field=field)
+    return value
+
+
+def stops(value: Any, field: str) -> tuple[str, ...]:
+    """Return the texts at which a model is to stop. Raises ActionError naming the field."""
+    texts = listed([value] if isinstance(value, str) else value, field)
+    if not all(isinstance(text, str) for text in texts):
+        raise ActionError("must be a text or a list of texts", field=field)
+    return tuple(texts)
+
+
+def tool_schema(value: Any, field: str) -> Mapping[str, Any]:
+    """Return the schema of a tool's arguments; none is one without arguments. Raises ActionError naming the field."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ActionError("must be a JSON Schema (an object)", field=field)
+    return value or {"type": "object", "properties": {}}
+
+
+def parse_arguments(text: Any) -> dict[str, Any]:
+    """Return the arguments of a tool call as plain JSON. Raises ActionError when they are no object."""
     if isinstance(text, Mapping):
         return dict(canonical.json_value(text, field="arguments"))
     try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError, TypeError):
+        value = provider_json(text or "{}")
+    except (ValueError, RecursionError, TypeError, AttributeError):
         raise ActionError("are no JSON", field="arguments") from None
     if not isinstance(value, dict):
         raise ActionError("must be an object", field="arguments")
     return dict(canonical.json_value(value, field="arguments"))
+
+
+def _chars(message: Any) -> int:
+    """Return how many characters of text a message has; pictures are not text."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return len(text_of(content))
 
 
 def text_of(content: Any) -> str:

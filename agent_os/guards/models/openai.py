@@ -13,7 +13,18 @@ from typing import Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError
-from agent_os.guards.models.neutral import Answer, Delta, Request, Tool, Usage, parse_arguments
+from agent_os.guards.models.neutral import (
+    Answer,
+    Delta,
+    Request,
+    Tool,
+    Usage,
+    listed,
+    parse_arguments,
+    provider_json,
+    stops,
+    tool_schema,
+)
 
 PARAMS: Final = frozenset(
     {"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "response_format", "reasoning_effort",
@@ -25,6 +36,8 @@ _KNOWN: Final = PARAMS | _IGNORED | {
     "model", "messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens", "stop", "stream",
     "stream_options", "n",
 }  # fmt: skip
+DIMENSIONS_MAX: Final = 65_536
+"""Of an embedding: more is no number of dimensions but a number that says something else."""
 _FINISH: Final = {
     "stop": "stop",
     "length": "length",
@@ -48,20 +61,36 @@ def parse_request(body: Any) -> Request:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ActionError("must be a list of messages", field="messages")
-    stop = body.get("stop") or ()
     most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
     options = body.get("stream_options") or {}
     return Request(
         model=model,
         messages=tuple(_message_in(item, f"messages[{index}]") for index, item in enumerate(messages)),
-        tools=tuple(_tool_in(item, f"tools[{index}]") for index, item in enumerate(body.get("tools") or ())),
+        tools=tuple(_tool_in(item, f"tools[{index}]") for index, item in enumerate(listed(body.get("tools"), "tools"))),
         tool_choice=_choice_in(body.get("tool_choice")),
         max_tokens=canonical.integer(most, field="max_tokens", minimum=0, maximum=2**31),
-        stop=tuple([stop] if isinstance(stop, str) else stop),
+        stop=stops(body.get("stop"), "stop"),
         params={name: body[name] for name in sorted(PARAMS & set(body)) if body[name] is not None},
         stream=body.get("stream") is True,
         stream_usage=isinstance(options, Mapping) and options.get("include_usage") is True,
     )
+
+
+def parse_embeddings(model: str, body: Mapping[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """Return the texts of a request for embeddings as messages, and the protocol's words that travel beside them.
+
+    Nothing else can be said in those words: what nobody scans would leave in them. Raises ActionError naming the field.
+    """
+    texts = body.get("input")
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ActionError("must be a text or a list of texts", field="input")
+    more = {name: body[name] for name in ("dimensions", "encoding_format") if body.get(name) is not None}
+    if "dimensions" in more:
+        canonical.integer(more["dimensions"], field="dimensions", minimum=1, maximum=DIMENSIONS_MAX)
+    if more.get("encoding_format", "float") not in ("float", "base64"):
+        raise ActionError("must be float or base64", field="encoding_format")
+    return Request(model, tuple({"role": "user", "content": text} for text in texts), max_tokens=1), more
 
 
 def _message_in(item: Any, field: str) -> dict[str, Any]:
@@ -75,7 +104,7 @@ def _message_in(item: Any, field: str) -> dict[str, Any]:
         said["name"] = item["name"]
     if role == "tool":
         said["tool_call_id"] = canonical.text(item.get("tool_call_id", ""), field=f"{field}.tool_call_id")
-    calls = item.get("tool_calls") or []
+    calls = listed(item.get("tool_calls"), f"{field}.tool_calls")
     if calls:
         said["tool_calls"] = [_call_in(call, f"{field}.tool_calls[{index}]") for index, call in enumerate(calls)]
     return said
@@ -118,7 +147,7 @@ def _tool_in(item: Any, field: str) -> Tool:
     return Tool(
         canonical.name(function.get("name"), field=f"{field}.name"),
         str(function.get("description") or ""),
-        function.get("parameters") or {"type": "object", "properties": {}},
+        tool_schema(function.get("parameters"), f"{field}.parameters"),
     )
 
 
@@ -219,7 +248,7 @@ def read_event(_name: str, data: str) -> Iterator[Delta]:
     if data == "[DONE]":
         return
     try:
-        event = json.loads(data)
+        event = provider_json(data)
         if event.get("error"):
             raise EffectError("the provider broke its answer off with an error")
         for choice in (event.get("choices") or [])[:1]:

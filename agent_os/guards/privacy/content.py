@@ -1,12 +1,13 @@
 """The texts of an action: which leaves may carry personal data or secrets, by RFC 6901 pointer into its arguments. Pure.
 
 `texts_of` and `replaced` walk the same way, so that every text that is scanned can be rewritten. Object keys are texts too
-(pointer of the member, then `#`), and so are long integers (a card number without quotes). Threat: data that leaves in a
+(pointer of the member, then `#`), and so are long whole numbers (a card number without quotes). Threat: data that leaves in a
 place nobody looks at. What cannot be read as text is named by `policy.privacy.unreadable`, never skipped in silence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -35,7 +36,9 @@ FIELDS: Final[Mapping[type[Action], tuple[str, ...]]] = {
 CREDENTIAL_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 """Headers that carry credentials by design: binding them to a destination is the network guard's work."""
 _STRUCTURE: Final = frozenset({"role", "type", "id", "tool_call_id", "finish_reason"})
-"""Members of a message that hold the protocol's own words; longer or freer values are scanned all the same."""
+"""Members that hold the protocol's own words, where the protocol has them; longer or freer values are scanned all the same."""
+_STRUCTURED: Final = re.compile(r"/messages/\d+(?:/(?:content|tool_calls)/\d+)*")
+"""Where those members stand: a message, a part of one, a call. What a call's arguments say is content, `id` and `type` too."""
 STRUCTURE_CHARS_MAX: Final = 64
 INTEGER_MIN: Final = 10**6
 
@@ -64,8 +67,8 @@ def _walk(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _walk(item, f"{pointer}/{index}")
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= INTEGER_MIN:
-        yield pointer, str(value)
+    elif long_number(value):
+        yield pointer, str(int(value))
 
 
 def skipped(key: str, item: Any, pointer: str) -> bool:
@@ -74,11 +77,19 @@ def skipped(key: str, item: Any, pointer: str) -> bool:
         return key.lower() in CREDENTIAL_HEADERS
     return (
         key in _STRUCTURE
-        and pointer.startswith("/messages/")
         and isinstance(item, str)
         and len(item) <= STRUCTURE_CHARS_MAX
         and item.replace("_", "").replace("-", "").isalnum()
+        and any(map(str.isalpha, item))  # digits alone are a number of somebody's, whatever member they stand in
+        and _STRUCTURED.fullmatch(pointer) is not None
     )
+
+
+def long_number(value: Any) -> bool:
+    """Whether a value is a whole number of as many digits as identity numbers have, written with a point or without."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) >= INTEGER_MIN and (isinstance(value, int) or value.is_integer())
 
 
 def escape(key: str) -> str:
@@ -124,8 +135,8 @@ def _rebuild(value: Any, pointer: str, change: Callable[[str, str], str]) -> Any
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= INTEGER_MIN:
-        text = str(value)
+    if long_number(value):
+        text = str(int(value))
         new = change(pointer, text)
         return value if new == text else new
     return value
