@@ -446,6 +446,12 @@ class Door(Protocol):
         """Return what would be decided now: nothing is recorded, asked, reserved or done."""
         ...
 
+    async def holds(self, admission: Admission) -> bool:
+        """Return whether what was admitted, and is not settled, may go on: by the policy in force now, the time, the
+        agent's rights and halts, and the grants it was admitted under. What it reserved itself does not count against it.
+        """
+        ...
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Record what happened and settle what was reserved; idempotent."""
         ...

@@ -37,6 +37,8 @@ class Discharge:
     ports: Ports
     reference: str
     grants: tuple[Grant, ...] = ()
+    lasting: tuple[Grant, ...] = ()
+    """Lasting grants that cover it too, also where an answer for once is spent: what they let begin ends with them."""
     edit: str = ""
     edited: tuple[str, ...] = field(default=())
     """Names of the arguments that a person changed."""
@@ -138,6 +140,10 @@ async def _found(passage: Passage, action: Action, decision: Decision, discharge
         if match not in chosen:
             chosen.append(match)
     discharge.grants = tuple(chosen)
+    covering = [
+        grant for grant, bound in grants if any(grant.discharges(r, action, bound, now) for r in decision.rules)
+    ]
+    discharge.lasting = tuple(grant for grant in covering if grant.scope is not None)
     return True
 
 

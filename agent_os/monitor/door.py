@@ -27,6 +27,7 @@ from agent_os.core.principal import Capability, Principal
 from agent_os.monitor import alike, outcomes, record, reserving
 from agent_os.monitor.discharge import Discharge, Passage, answered
 from agent_os.monitor.gather import Needs, Session
+from agent_os.monitor.holding import Footing, still
 from agent_os.monitor.judging import Judged, judge, refusal
 from agent_os.monitor.naming import canonical_action, identified, unknown
 from agent_os.monitor.permits import mint
@@ -54,6 +55,8 @@ class _Flight:
     key: str
     note: str = ""
     """What the agent must be told beside the outcome: that a person changed what it asked for."""
+    footing: Footing | None = None
+    """On what it was admitted, for `holds`."""
 
 
 class Monitor:
@@ -210,7 +213,8 @@ class Monitor:
         if not await alike.intend(ports, judged, references):
             return None
         permits = mint(ports, self.session, judged, references)
-        self._flights.update((reference, _Flight(reference, _NOTHING, "")) for reference in references)
+        footing = Footing(judged.facts, judged.decision.policy_digest)
+        self._flights.update((reference, _Flight(reference, _NOTHING, "", footing=footing)) for reference in references)
         return [Admission(judged.action, judged.decision, permit) for permit in permits]
 
     async def consider(self, action: Given, *, stated: Mapping[str, Any] | None = None) -> Decision:
@@ -225,6 +229,18 @@ class Monitor:
         if named is None:
             return unknown(asked, self._ports, self._policy)
         return (await self._judge(named, stated)).decision
+
+    async def holds(self, admission: Admission) -> bool:
+        """Return whether what was admitted here, and is not settled, may go on (core/ports.py: Door)."""
+        flight = self._flights.get(admission.permit.nonce)
+        if flight is None or flight.footing is None or self.session.ended:
+            return False
+        if stopped(self._ports, self.session, self._policy) is not None:
+            return False
+        renewed = await still(self._policy, self._needs, self._ports, self.session, admission.action, flight.footing)
+        if renewed is not None:
+            flight.footing = renewed
+        return renewed is not None
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Close an admitted action: settle what was reserved and record what happened; idempotent."""
@@ -395,7 +411,8 @@ class Monitor:
             denial = self._refusal("runtime.audit-unavailable", f"the audit could not be written: {error}")
             raise DeniedError(denial) from error
         (permit,) = mint(ports, self.session, judged, (reference,), key)
-        self._flights[reference] = _Flight(reference, taken, key, discharge.note())
+        footing = Footing(facts, decision.policy_digest, discharge.grants, discharge.lasting, discharge.edit)
+        self._flights[reference] = _Flight(reference, taken, key, discharge.note(), footing)
         return Admission(action, decision, permit)
 
     def _waits(self, action: Action) -> bool:

@@ -89,7 +89,7 @@ async def gather(
         detector_error=error,
         budgets=budgets,
         rates=ports.rates.left(action.principal, now),
-        verdicts=await _verdicts(ports, action) if needs.verdicts else _NO_VERDICTS,
+        verdicts=await verdicts(ports, action) if needs.verdicts else _NO_VERDICTS,
         depth=len(action.principal.parents),
         children=session.children,
         capabilities=session.capabilities,
@@ -139,7 +139,8 @@ async def _resolve(ports: Ports, action: NetConnect) -> tuple[str, ...] | None:
         return None
 
 
-async def _verdicts(ports: Ports, action: Action) -> tuple[ExternalVerdict, ...]:
+async def verdicts(ports: Ports, action: Action) -> tuple[ExternalVerdict, ...]:
+    """Return what the external engines say; one that fails says an error."""
     if ports.rego is None:
         return (ExternalVerdict("rego", error="no engine is installed"),)
     try:

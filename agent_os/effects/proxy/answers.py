@@ -14,6 +14,7 @@ from typing import Any, Final
 from agent_os.core.decision import Decision
 
 POLICY_HOST: Final = "policy.local"
+_NUMBERS_ONLY: Final = ("curl/", "git/", "cargo ", "cargo/", "uv/", "reqwest/", "rustup/")
 PHRASE_CHARS_MAX: Final = 160
 """Characters of a reason in a status line; of a longer one the end is left out."""
 
@@ -83,6 +84,11 @@ def denial(
         "If the task needs this, say so to the person you work for; they can approve it or change the policy."
     )
     return problem(403, "denied by policy", reason, close=close, head_only=head_only, words=words, **more)
+
+
+def shows_numbers_only(agent: str) -> bool:
+    """Whether a program, by its User-Agent, shows people of an answer to CONNECT the status alone (libcurl and reqwest do)."""
+    return agent.startswith(_NUMBERS_ONLY) or "libcurl/" in agent
 
 
 def spoken(text: str) -> str:

@@ -217,10 +217,10 @@ class Carriage:
                     if admissions is not None:
                         if parts.rules is not rules or parts.draining or self._carrier is None:
                             for admission in admissions:  # judged by what is no longer in force
-                                await settle(parts, admission, Outcome(error="cancelled"))
+                                await settle(parts, None, admission, Outcome(error="cancelled"))
                         else:
                             left = asks[len(admissions) :]
-                            self._admitted(served, route, action, asks, admissions)
+                            self._admitted(served, route, asks, admissions)
         except (AgentOSError, ActionError):
             pass  # `front` meets it again, and says it
         except Exception as error:  # a defect of ours: `front` serves them
@@ -231,20 +231,14 @@ class Carriage:
             if self._carrier is not None:
                 self._carrier.flush()
 
-    def _admitted(
-        self, served: Served, route: Route, action: NetConnect, asks: Sequence[Ask], admissions: Sequence[Admission]
-    ) -> None:
+    def _admitted(self, served: Served, route: Route, asks: Sequence[Ask], admissions: Sequence[Admission]) -> None:
         parts, identity, now = served.parts, served.identity, served.parts.clock.monotonic()
-        door, stated = parts.door, route.stated
-
-        async def still_allowed() -> bool:
-            return (await door.consider(action, stated=stated)).allowed
-
         for (slot, generation, peer), admission in zip(asks, admissions, strict=False):
             flow = Flow("proxy", identity.principal, identity.label, NO_STREAM, now)
             flow.peer, flow.host, flow.port, flow.addresses = peer, route.host, route.port, route.addresses
             flow.mode, flow.verdict, flow.rules = "pass", "allow", admission.decision.rules
-            flow.idle_limit, flow.idle_since, flow.recheck = parts.limits.idle_seconds, now, still_allowed
+            flow.idle_limit, flow.idle_since, flow.passes = parts.limits.idle_seconds, now, True
+            flow.stands(parts.door, admission)
             flow.carried = carried = Carried(self._told, slot, generation, served, flow, route, admission)
             parts.flows.open(flow)
             self._carried[slot] = carried
@@ -345,7 +339,7 @@ class Carriage:
             flow.ending = True
             now = parts.clock.monotonic()
             outcome = Outcome(error="closed" if flow.ended else "", usage=flow.usage(now))
-            await settle(parts, carried.admission, outcome)
+            await settle(parts, carried.flow, carried.admission, outcome)
             parts.flows.close(flow, now)
         self._calm()
 

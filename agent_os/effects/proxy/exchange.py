@@ -35,7 +35,7 @@ from agent_os.effects.proxy.request import (
     sent_target,
 )
 from agent_os.effects.proxy.response import forward_response, inspect_response, last_words, read_response_head
-from agent_os.effects.proxy.route import Route, connect_upstream, denied, open_route, route_meter, settle
+from agent_os.effects.proxy.route import Route, admit, connect_upstream, denied, open_route, route_meter, settle
 from agent_os.effects.proxy.sending import acceptable, upload, without_keys
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -114,7 +114,7 @@ class Requests:
         """Settle the connection-level admission of a forward-proxy destination."""
         if self._route is not None:
             route, self._route = self._route, None
-            await settle(self.parts, route.admission, Outcome())
+            await settle(self.parts, self.flow, route.admission, Outcome())
 
     # ---- one request ------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Requests:
             self._drop_upstream()
             await self._leave()
         self._route = await open_route(self.parts, self.flow, host, port)
-        self.flow.mode = "forward"
+        self.flow.mode, self.flow.passes = "forward", False
         return self._route
 
     def _deny(self, decision: Decision, head: Head, host: str, port: int, *, body_done: bool = False) -> bool:
@@ -213,7 +213,7 @@ class Requests:
     async def admit(self, action: NetRequest, route: Route, what: str) -> Admission | None:
         """Admit a request; in observe mode a denial is noted and None returned. Raises DeniedError."""
         try:
-            return await self.parts.door.admit(action, stated=route.stated)
+            return await admit(self.parts, self.flow, action, route.stated)
         except DeniedError as error:
             denied(self.parts, self.flow, error.decision, what)
             if self.parts.observe:
@@ -258,7 +258,7 @@ class Requests:
                     bytes=int(used),
                     audit=admission.permit.nonce if admission is not None else "",
                 )
-            await settle(parts, admission, done)
+            await settle(parts, flow, admission, done)
 
     def _moved(self) -> int:
         return self.flow.up + self.flow.down

@@ -50,7 +50,7 @@ class Resolved:
             secret = await parts.secrets.get(name) if parts.secrets is not None else None
         except EffectError:
             secret = None
-        await settle(parts, admission, Outcome(error="" if secret is not None else "no-such-secret"))
+        await settle(parts, None, admission, Outcome(error="" if secret is not None else "no-such-secret"))
         if secret is None:
             self._refuse(rule, "no secret of this name is stored", alert=False)
         elif secret.destinations and not secret.bound_to(route.host, route.port):

@@ -13,13 +13,14 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agent_os.core.action import NetConnect, NetRequest
 from agent_os.core.canonical.addresses import ip_classes
+from agent_os.core.ports import Admission, Door
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.identity import Peer
 from agent_os.effects.proxy.limits import FLOW_HISTORY_MAX, FLOW_LOG_BYTES_MAX, METERS_MAX, OBSERVED_MAX
@@ -66,6 +67,13 @@ class Moving(Protocol):
         ...
 
 
+class Standing(NamedTuple):
+    """Something that was let through a door and is under way."""
+
+    door: Door
+    admission: Admission
+
+
 @dataclass(slots=True, eq=False)
 class Flow:
     """One connection of a client, from accept to close."""
@@ -105,8 +113,25 @@ class Flow:
     """Between two requests."""
     last: str = ""
     task: Any = None
-    recheck: Callable[[], Awaitable[bool]] | None = None
-    """After a policy reload: whether this connection is still allowed."""
+    standing: dict[str, Standing] = field(default_factory=dict)
+    """What of this connection was admitted and is not settled, by permit: the connection itself, and requests under way."""
+    passes: bool = False
+    """Its bytes go on unread."""
+
+    def stands(self, door: Door, admission: Admission) -> None:
+        """Hold on to what was admitted until it is settled."""
+        self.standing[admission.permit.nonce] = Standing(door, admission)
+
+    async def holds(self) -> bool:
+        """Return whether everything of this flow that is under way may go on; what cannot be judged may not."""
+        for nonce, (door, admission) in list(self.standing.items()):
+            try:
+                allowed = await door.holds(admission)
+            except Exception:  # a rule that cannot be judged restricts
+                allowed = False
+            if not allowed and nonce in self.standing:  # else it was over while it was judged
+                return False
+        return True
 
     @property
     def up(self) -> int:

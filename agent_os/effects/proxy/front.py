@@ -2,7 +2,8 @@
 `exchange`.
 
 Deny answers are in the language of the door: a 403 problem for HTTP (CONNECT too), reply 2 for SOCKS5, and for a
-transparent connection a 403 inside TLS or HTTP where the client speaks one of them, else a close.
+transparent connection a 403 inside TLS or HTTP where the client speaks one of them, else a close. Programs that show
+nothing of an answer to CONNECT but its number are told inside the tunnel they asked for; nothing of it goes anywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import binascii
 import contextlib
 import hmac
 from collections.abc import Awaitable
+from typing import Final
 
 from agent_os.core import canonical
 from agent_os.core.decision import Decision
@@ -32,6 +34,8 @@ from agent_os.effects.proxy.upstream import UpstreamError
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+TELL_SECONDS: Final = 2.0
+"""How long a client whose connection is denied has to say a first request, to be told why in the answer to it."""
 
 
 async def serve(parts: Parts, flow: Flow, identity: ListenerIdentity, names: SyntheticNames, kind: str) -> None:
@@ -138,7 +142,12 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         route = await open_route(parts, flow, host, port)
         await run_tunnel(parts, flow, route, accept)
     except DeniedError as error:
-        if not answered:
+        if answered:
+            return
+        if identity.sandbox_pid and answers.shows_numbers_only(head.get("user-agent")):
+            client.write(_ESTABLISHED)  # in a sandbox programs trust this guard's certificates
+            await _tell(parts, flow, error.decision, host, port)
+        else:
             client.write(answers.denial(error.decision, host=host, port=port))
     except EffectError as error:
         if answered:
@@ -231,12 +240,12 @@ async def _transparent(parts: Parts, flow: Flow, names: SyntheticNames) -> None:
 
 
 async def _tell(parts: Parts, flow: Flow, decision: Decision, host: str, port: int) -> None:
-    """Tell a transparent client why, in TLS or HTTP if it speaks one of them within a moment."""
+    """Tell a client why in the tunnel that it takes for open, if it speaks TLS or HTTP within a moment."""
     client = flow.client
     if client.tls is not None or flow.mode not in ("opening",):
         return
     try:
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(TELL_SECONDS):
             if not client.buffer and not await client.more():
                 return
             if looks_like_tls(client.buffer):
@@ -244,8 +253,11 @@ async def _tell(parts: Parts, flow: Flow, decision: Decision, host: str, port: i
                     if not await client.more():
                         return
                 await client.start_tls(parts.authority.server_context(host), server_side=True)
-            if await http1.read_head(client, parts.limits.head_bytes) is not None:
-                client.write(answers.denial(decision, host=host, port=port))
+            raw = await http1.read_head(client, parts.limits.head_bytes)
+            if raw is not None:
+                asked = http1.parse_request(raw)
+                agent, bare = asked.get("user-agent"), asked.method == "HEAD"
+                client.write(answers.denial(decision, host=host, port=port, head_only=bare, agent=agent))
                 await client.drain()
     except (TimeoutError, StreamClosedError, HelloError, HttpError):
         return

@@ -42,8 +42,10 @@ from agent_os.effects.unix_names import short_name
 CARRIER_VARIABLE: Final = "AGENTOS_CARRIER"
 """Variable of the guard's environment that is its `carry`."""
 SWEEP_SECONDS: Final = 0.5
+RECHECK_SECONDS: Final = 2.0
+"""How often what is open is judged again without a reload: an expired or revoked grant, a halt and a lost right cut it."""
 RECHECKS_AT_ONCE_MAX: Final = 64
-"""Connections judged side by side after a policy reload (an engine may be asked for each)."""
+"""Connections judged side by side then (after a policy reload an engine may be asked for each)."""
 KINDS: Final = frozenset({"proxy", "socks", "transparent", "tcp", "dns-udp", "dns-tcp", "policy", "control"})
 _BUNDLE_VARIABLES: Final = (
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
@@ -230,11 +232,16 @@ class EgressGuard:
     # ---- the life of connections ------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        parts = self._started
+        parts, looked = self._started, 0.0
+        rechecking: asyncio.Task[int] | None = None
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             _end_overdue(parts)
             parts.flows.flush()
+            now = parts.clock.monotonic()
+            if now - looked >= RECHECK_SECONDS and (rechecking is None or rechecking.done()):
+                looked, rechecking = now, parts.loop.create_task(self._recheck(), name="egress-recheck")
+                self.keep(rechecking)
 
     async def reload(self, revision: GuardRevision) -> int:
         """Put another policy revision in force; close what is no longer allowed and return how many that were.
@@ -247,14 +254,19 @@ class EgressGuard:
         parts.flows.limit_again(
             lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
         )
-        flows, closed = [flow for flow in parts.flows.live.values() if flow.recheck is not None], 0
+        return await self._recheck()
+
+    async def _recheck(self) -> int:
+        """Close what is no longer allowed: by another policy, or because a grant, a right or an agent ended. Return how many."""
+        parts = self._started
+        flows, closed = [flow for flow in parts.flows.live.values() if flow.standing], 0
         for start in range(0, len(flows), RECHECKS_AT_ONCE_MAX):
             some = flows[start : start + RECHECKS_AT_ONCE_MAX]
-            for flow, allowed in zip(some, await asyncio.gather(*map(_still_allowed, some)), strict=True):
-                opened = flow.mode.startswith("pass") and rules.treatment(flow.host, flow.port).inspect
-                if not allowed or opened:
+            for flow, allowed in zip(some, await asyncio.gather(*(flow.holds() for flow in some)), strict=True):
+                if (not allowed or _to_be_opened(flow, parts)) and not flow.ending:
                     end_flow(flow, "no longer allowed by policy")
                     closed += 1
+            await asyncio.sleep(0)  # let others run between two lots
         return closed
 
     def keep(self, task: asyncio.Task[Any]) -> None:
@@ -369,8 +381,9 @@ def _overdue(flow: Flow, limits: Limits, now: float) -> str:
     return ""
 
 
-async def _still_allowed(flow: Flow) -> bool:
-    try:
-        return flow.recheck is None or await flow.recheck()
-    except Exception:  # a rule that cannot be judged restricts
+def _to_be_opened(flow: Flow, parts: Parts) -> bool:
+    """Whether a tunnel that is passed unread is one that policy wants to look into, or closes."""
+    if not flow.passes:
         return False
+    treatment = parts.rules.treatment(flow.host, flow.port)
+    return bool(treatment.inspect or treatment.unavailable)

@@ -22,7 +22,7 @@ from agent_os.core.ports import Admission, Outcome
 from agent_os.core.principal import Principal
 from agent_os.effects.proxy.flows import Flow, end_flow
 from agent_os.effects.proxy.inference import serves_inference
-from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX, NAMES_LOOKED_UP_MAX
+from agent_os.effects.proxy.limits import ADDRESS_FORMS_KEPT, ADDRESSES_MAX, ADMISSIONS_MAX, NAMES_LOOKED_UP_MAX
 from agent_os.effects.proxy.meter import Meter
 from agent_os.effects.proxy.names import SyntheticNames
 from agent_os.effects.proxy.parts import Parts
@@ -60,7 +60,6 @@ def is_literal(host: str) -> bool:
 
 async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     """Resolve, judge and admit. Raises DeniedError, or EffectError when the name does not resolve."""
-    rules = parts.rules
     flow.host, flow.port = host, port
     if serves_inference(parts, host):  # no destination: requests become model calls, which the door judges
         return Route(host, port, (), Treatment(why="answered by the model gateway"), None, {})
@@ -80,7 +79,7 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
     action = NetConnect(principal=flow.principal, host=host, port=port)
     admission: Admission | None = None
     try:
-        admission = await parts.door.admit(action, stated=stated)
+        admission = await admit(parts, flow, action, stated)
     except DeniedError as error:
         denied(parts, flow, error.decision, f"connect {host}:{port}", addresses)
         if parts.observe:
@@ -95,19 +94,30 @@ async def open_route(parts: Parts, flow: Flow, host: str, port: int) -> Route:
         flow.verdict = "allow"
         flow.rules = admission.decision.rules
     if not addresses or any(SyntheticNames.covers(address) for address in addresses):
-        await settle(parts, admission, Outcome(error="no-address"))
+        await settle(parts, flow, admission, Outcome(error="no-address"))
         raise DeniedError(parts.refusal("egress.no-address", "no judged address to connect to"))
     flow.addresses = addresses
-
-    async def still_allowed() -> bool:
-        return (await parts.door.consider(action, stated=stated)).allowed
-
-    flow.recheck = still_allowed
-    treatment = rules.treatment(host, port)
+    treatment = parts.rules.treatment(host, port)  # of the revision that the admission holds under: nothing was awaited
+    flow.passes = not treatment.inspect
     if treatment.unavailable:
-        await settle(parts, admission, Outcome(error="unavailable"))
+        await settle(parts, flow, admission, Outcome(error="unavailable"))
         raise DeniedError(parts.refusal("egress.middleware", treatment.unavailable))
     return Route(host, port, addresses, treatment, admission, stated)
+
+
+async def admit(parts: Parts, flow: Flow, action: NetConnect, stated: Mapping[str, Any]) -> Admission:
+    """Admit an action of a flow under the policy revision that is in force when this returns. Raises what `Door.admit` does.
+
+    An intent takes a moment to be durable: where the policy was reloaded meanwhile, it is judged again by the new one.
+    """
+    for _ in range(ADMISSIONS_MAX):
+        rules = parts.rules
+        admission = await parts.door.admit(action, stated=stated)
+        flow.stands(parts.door, admission)  # before anything is awaited: a reload from here on sees it
+        if parts.rules is rules or await parts.door.holds(admission):
+            return admission
+        await settle(parts, flow, admission, Outcome(error="cancelled"))
+    raise DeniedError(parts.refusal("egress.reload", "the policy changed while this was judged; ask again"))
 
 
 async def addresses_of(parts: Parts, session: str, host: str, port: int) -> tuple[str, ...]:
@@ -153,10 +163,12 @@ def denied(parts: Parts, flow: Flow, decision: Decision, what: str, addresses: S
     )  # fmt: skip
 
 
-async def settle(parts: Parts, admission: Admission | None, outcome: Outcome) -> None:
-    """Close an admission; a record that cannot be written is counted (the intent is there)."""
+async def settle(parts: Parts, flow: Flow | None, admission: Admission | None, outcome: Outcome) -> None:
+    """Close an admission of a flow; a record that cannot be written is counted (the intent is there)."""
     if admission is None:
         return
+    if flow is not None:
+        flow.standing.pop(admission.permit.nonce, None)
     try:
         await parts.door.settle(admission, outcome)
     except (AgentOSError, ActionError):

@@ -61,7 +61,7 @@ async def run_tunnel(
     finally:
         flow.ending = True  # whoever would cut this flow now leaves the account to us
         used = flow.usage(parts.clock.monotonic())
-        await settle(parts, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
+        await settle(parts, flow, route.admission, Outcome(error=outcome.error, detail=outcome.detail, usage=used))
 
 
 # ---- inspected ------------------------------------------------------------------------------------------------------

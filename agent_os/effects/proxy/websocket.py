@@ -27,6 +27,7 @@ from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.request import Asked, plan_action
 from agent_os.effects.proxy.response import read_response_head
 from agent_os.effects.proxy.route import Route, denied, settle
+from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import classify_message
@@ -62,7 +63,7 @@ async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: R
     finally:
         moved = float(flow.up + flow.down)
         done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": moved})
-        await settle(parts, admission, done)
+        await settle(parts, flow, admission, done)
     return False
 
 
@@ -128,6 +129,11 @@ class _Messages:
         self._upstream = Connection(ConnectionType.CLIENT)
         self._head = Head("GET", asked.target, 0, (), 0, True)
 
+    @property
+    def _treatment(self) -> Treatment:
+        """How the policy in force, which may be another one than at the upgrade, looks at this destination."""
+        return self._parts.rules.treatment(self._route.host, self._route.port)
+
     async def run(self) -> None:
         up = asyncio.ensure_future(self._pump(self._client_stream, self._client, self._upstream_stream, self._upstream))
         down = asyncio.ensure_future(
@@ -183,8 +189,8 @@ class _Messages:
 
     def _looked_at(self) -> bool:
         """Whether what the server says is looked at: then its words come in messages only."""
-        route, stages = self._route, self._parts.stages
-        return self._secrets.masker is not None or wanted(stages, "response", route.host, route.treatment)
+        wants = wanted(self._parts.stages, "response", self._route.host, self._treatment)
+        return self._secrets.masker is not None or wants
 
     async def _judged(self, message: str | bytes, *, outward: bool) -> TextMessage | BytesMessage:
         """Return the message to send on. Raises DeniedError."""
@@ -192,7 +198,7 @@ class _Messages:
             return await self._brought(message)
         text = isinstance(message, str)
         raw = message.encode() if isinstance(message, str) else message
-        if self._route.treatment.messages:
+        if self._treatment.messages:
             await self._admit(raw, text=text)
         if text and names_in(raw):
             for name in names_in(raw):
@@ -202,10 +208,10 @@ class _Messages:
 
     async def _brought(self, message: str | bytes) -> TextMessage | BytesMessage:
         """Return a message of the server's as it goes on: shown to content stages, echoes masked. Raises DeniedError."""
-        parts, route, masker = self._parts, self._route, self._secrets.masker
+        parts, route, masker, treatment = self._parts, self._route, self._secrets.masker, self._treatment
         raw = message.encode() if isinstance(message, str) else message
-        if wanted(parts.stages, "response", route.host, route.treatment):
-            content = Content("response", route.host, route.port, _kind(raw), raw, route.treatment)
+        if wanted(parts.stages, "response", route.host, treatment):
+            content = Content("response", route.host, route.port, _kind(raw), raw, treatment)
             try:
                 raw = await run_stages(parts.stages, content, parts.limits)
             except ContentError as error:
@@ -216,7 +222,7 @@ class _Messages:
         return TextMessage(clean.decode()) if isinstance(message, str) else BytesMessage(clean)
 
     async def _admit(self, raw: bytes, *, text: bool) -> None:
-        if text and self._route.treatment.graphql_messages and classify_message(raw.decode()) is None:
+        if text and self._treatment.graphql_messages and classify_message(raw.decode()) is None:
             return  # connection_init, ping, complete: carries no operation
         kind = _kind(raw) if text else "text/plain"
         method = "WEBSOCKET_TEXT" if text else "WEBSOCKET_BINARY"
@@ -226,11 +232,11 @@ class _Messages:
         self._flow.requests += 1
         admission = await self._requests.admit(action, self._route, f"{method} {self._asked.host}")
         if admission is not None and admission.action != action:
-            await settle(self._parts, admission, Outcome(error="rewrite"))
+            await settle(self._parts, self._flow, admission, Outcome(error="rewrite"))
             raise DeniedError(
                 self._parts.refusal("egress.websocket-rewrite", "a message cannot be rewritten in its stream")
             )
-        await settle(self._parts, admission, Outcome(usage={"bytes": float(len(raw))}))
+        await settle(self._parts, self._flow, admission, Outcome(usage={"bytes": float(len(raw))}))
 
     def _end(self, code: int, reason: str) -> None:
         """Close both sides with a code."""

@@ -45,6 +45,10 @@ class ManifestDoor:
         """Say what would be decided, the manifest first."""
         return self._beyond(action) or await self._door.consider(action, stated=stated)
 
+    async def holds(self, admission: Admission) -> bool:
+        """Say whether it may go on; what a manifest asks for does not change while its server runs."""
+        return await self._door.holds(admission)
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Settle at the caller's door."""
         await self._door.settle(admission, outcome)

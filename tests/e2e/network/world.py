@@ -104,8 +104,13 @@ class RealDoor:
         self.asked: list[Action] = []
         self.stated: list[Mapping[str, Any]] = []
         self.settled: list[tuple[Action, Outcome]] = []
-        self._open: set[str] = set()
+        self._open: dict[str, tuple[Action, Mapping[str, Any]]] = {}
         self._numbers = itertools.count()
+        self.during: Callable[[Action], Awaitable[None]] | None = None
+        """What happens while an intent is written."""
+
+    async def made_durable(self, action: Action) -> None:
+        await (asyncio.sleep(0) if self.during is None else self.during(action))
 
     async def admit(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Admission:
         self.asked.append(action)
@@ -113,7 +118,7 @@ class RealDoor:
         decision = self.rules.judge(action, stated or {})
         if not decision.allowed:
             raise DeniedError(decision)
-        await asyncio.sleep(0)
+        await self.made_durable(action)
         return self._leave(action, decision, stated or {})
 
     async def admit_alike(
@@ -124,12 +129,12 @@ class RealDoor:
             return None
         self.asked += [action] * count
         self.stated += [stated or {}] * count
-        await asyncio.sleep(0)
+        await self.made_durable(action)
         return [self._leave(action, decision, stated or {}) for _ in range(count)]
 
     def _leave(self, action: Action, decision: Decision, stated: Mapping[str, Any]) -> Admission:
         nonce = f"act_{next(self._numbers)}"
-        self._open.add(nonce)
+        self._open[nonce] = action, stated
         return Admission(
             action, decision, Leave(nonce, action.digest, "", nonce, tuple(stated.get("resolved_ips") or ()))
         )
@@ -137,8 +142,12 @@ class RealDoor:
     async def consider(self, action: Action, *, stated: Mapping[str, Any] | None = None) -> Decision:
         return self.rules.judge(action, stated or {})
 
+    async def holds(self, admission: Admission) -> bool:
+        held = self._open.get(admission.permit.nonce)
+        return held is not None and self.rules.judge(*held).allowed
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
-        self._open.remove(admission.permit.nonce)
+        del self._open[admission.permit.nonce]
         self.settled.append((admission.action, outcome))
 
     @property

@@ -17,9 +17,12 @@ pytestmark = pytest.mark.kernel
 PATH_DENIED = "denied by policy: GET /private"
 HOST_DENIED = "endpoint denied.example:443 is not allowed by any policy"
 PYTHON = sys.executable
+UV = shutil.which("uv", path=os.pathsep.join((os.path.dirname(PYTHON), os.environ["PATH"]))) or "uv"
 COMMANDS = {
-    "curl": "curl -sS {url}/private; curl -sS http://denied.example/",
-    "git": "git clone -q {url}/private.git",
+    "curl": "curl -sS {url}/private; curl -sS http://denied.example/; curl -sS https://denied.example/",
+    "git": "git clone -q {url}/private.git; git clone -q https://denied.example/private.git",
+    "uv": f"{UV} pip install --no-cache --target out --python {PYTHON} -i https://denied.example/simple demo",
+    "wget": "wget -nv -O- {url}/private; wget -nv -O- https://denied.example/",
     "npm": "npm view private --registry={url}/ --fetch-retries=0; npm view x --registry=https://denied.example/",
     "node": "node -e \"fetch('{url}/private').then(r=>console.log(r.status,r.statusText))\"",
     "pip": f"{PYTHON} -m pip download --no-cache-dir -i https://denied.example/simple demo",
@@ -32,8 +35,15 @@ SEEN = {
     "curl": [
         '"detail": "GET /private not permitted by policy"',
         '"detail": "endpoint denied.example:80 is not allowed',
+        f'"detail": "{HOST_DENIED}',
     ],
-    "git": ["remote: denied by policy: GET /private.git/info/refs not permitted", "remote: allowed instead:"],
+    "git": [
+        "remote: denied by policy: GET /private.git/info/refs not permitted",
+        "remote: allowed instead:",
+        f"remote: denied by policy: {HOST_DENIED}",
+    ],
+    "uv": ["An index (https://denied.example/simple) returned a 403 Forbidden error"],
+    "wget": ["ERROR 403: Denied by policy: GET /private", f"Proxy tunneling failed: Denied by policy: {HOST_DENIED}"],
     "npm": ["403 Denied by policy: GET /private not permitted by policy", f"403 Denied by policy: {HOST_DENIED}"],
     "node": ["403 Denied by policy: GET /private not permitted by policy"],
     "pip": [f"Tunnel connection failed: 403 Denied by policy: {HOST_DENIED}"],
@@ -86,7 +96,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, st
 @pytest.mark.parametrize("program", COMMANDS)
 def test_the_reason_reaches_the_person(ran: tuple[dict[str, str], str], program: str) -> None:
     """The program itself prints why, for a path of a host that is allowed and for a host that is not."""
-    if program in ("git", "npm", "node", "curl") and shutil.which(program) is None:
+    if (
+        program in ("git", "npm", "node", "curl", "wget", "uv")
+        and shutil.which(UV if program == "uv" else program) is None
+    ):
         pytest.skip(f"{program} is not installed")
     said = ran[0][program]
     if "No module named" in said:
@@ -103,7 +116,7 @@ def test_pip_does_not_wait_for_a_network_that_is_not_broken(ran: tuple[dict[str,
 
 
 def test_the_run_says_at_its_end_what_was_denied(ran: tuple[dict[str, str], str]) -> None:
-    """For programs that show a status and nothing more (curl and git on CONNECT): one line a kind, counted and bounded."""
+    """For programs that show a status and nothing more (uv, `curl -f`): one line a kind, counted and bounded."""
     lines = [line for line in ran[1].splitlines() if line.startswith("agentos: ")]
     assert any(f"denied by policy: connect denied.example:443: {HOST_DENIED} (" in line for line in lines), ran[1]
     assert len(lines) <= 6
