@@ -47,8 +47,8 @@ def test_every_injection_and_altered_call_attacks_some_task(path: Any) -> None:
     """An injection that no task ever reads would count as nothing, silently."""
     suite = replay.suite_of(path)
     met = {trace["id"].split("/")[1] for task in suite.tasks for trace, _ in replay.hijacked(suite, task, ["direct"])}
-    altered = {change["id"] for task in suite.tasks for change in task.get("altered", [])}
-    assert met == altered | {injection["id"] for injection in suite.injections}
+    own = {one["id"] for task in suite.tasks for kind in ("altered", "injections") for one in task.get(kind, [])}
+    assert met == own | {injection["id"] for injection in suite.injections}
 
 
 def test_a_plain_suite_has_no_flaw() -> None:
