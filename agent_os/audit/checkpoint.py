@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent_os.core.canonical import json_bytes
-from agent_os.core.errors import IntegrityError
+from agent_os.core.errors import ActionError, IntegrityError
 
 _DOMAIN: Final = b"agent-os checkpoint 1\n"
 CHECKPOINT_BYTES_MAX: Final = 4096
@@ -58,7 +58,7 @@ def sign(checkpoint: Checkpoint, key: str, signer: Callable[[bytes], bytes]) -> 
 
 
 def parse_checkpoint(line: bytes) -> Checkpoint:
-    """Return the checkpoint of a stored line. Raises IntegrityError when it is not one."""
+    """Return the checkpoint of a stored line. Raises IntegrityError when it is not one, exactly as `line` writes it."""
     try:
         if len(line) > CHECKPOINT_BYTES_MAX:
             raise ValueError
@@ -70,8 +70,11 @@ def parse_checkpoint(line: bytes) -> Checkpoint:
             raise ValueError
         if type(checkpoint.time) not in (int, float) or len(bytes.fromhex(checkpoint.hash)) != 32:
             raise ValueError
-        bytes.fromhex(checkpoint.signature)
-    except (ValueError, TypeError, RecursionError):
+        if bytes.fromhex(checkpoint.signature).hex() != checkpoint.signature:
+            raise ValueError
+        if checkpoint.line().rstrip(b"\n") != line.rstrip(b"\n"):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError, ActionError):
         raise IntegrityError("checkpoint cannot be read") from None
     return checkpoint
 

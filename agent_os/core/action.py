@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final
 
-from agent_os.core import canonical
+from agent_os.core import canonical, wire
 from agent_os.core.errors import ActionError
-from agent_os.core.executable import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
+from agent_os.core.stated import STATED, take_stated
+from agent_os.core.wire import Json
 
 SCHEMA: Final = 1
-Json = Any
-"""None, bool, int, float, str, list[Json] or dict[str, Json]; trees are bounded by canonical.json limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +93,14 @@ class Action:
             if given is not None and not isinstance(given, Mapping):
                 raise ActionError("must be an object", field="principal")
         values["call_id"] = canonical.text(rest.pop("call_id", ""), field="call_id")
-        _take_stated(rest, stated)
+        take_stated(rest, stated)
         parsers = cls._parsers()
         for key, parser in parsers.items():
             if key in rest:
                 values[key] = parser(rest.pop(key), key, workspace)
         if rest:
             unknown = sorted(rest)[0]
-            hint = canonical.nearest(unknown, [*parsers, *_STATED])
+            hint = canonical.nearest(unknown, [*parsers, *STATED])
             raise ActionError(f"unknown key {unknown!r} for {kind}", field=unknown, hint=hint)
         missing = sorted(name for name in _REQUIRED[cls.kind] if name not in values)
         if missing:
@@ -125,53 +124,6 @@ def _plain(value: Any) -> Json:
     return value
 
 
-def _text(value: Any, key: str, _workspace: str) -> str:
-    return canonical.text(value, field=key)
-
-
-def _opaque_text(value: Any, key: str, _workspace: str) -> str:
-    if not isinstance(value, str):
-        raise ActionError("must be a string", field=key)
-    return value
-
-
-def _name(value: Any, key: str, _workspace: str) -> str:
-    return canonical.name(value, field=key)
-
-
-def _path(value: Any, key: str, workspace: str) -> str:
-    return canonical.path(value, root=workspace, field=key)
-
-
-def _host(value: Any, key: str, _workspace: str) -> str:
-    return canonical.host(value, field=key)
-
-
-def _port(value: Any, key: str, _workspace: str) -> int:
-    return canonical.integer(value, field=key, minimum=1, maximum=65535)
-
-
-def _count(value: Any, key: str, _workspace: str) -> int:
-    return canonical.integer(value, field=key, minimum=0, maximum=2**53)
-
-
-def _json(value: Any, key: str, _workspace: str) -> Json:
-    return canonical.json_value(value, field=key)
-
-
-def _object(value: Any, key: str, _workspace: str) -> dict[str, Json]:
-    if not isinstance(value, Mapping):
-        raise ActionError("must be an object", field=key)
-    checked: dict[str, Json] = canonical.json_value(value, field=key)
-    return checked
-
-
-def _names(value: Any, key: str, workspace: str) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ActionError("must be a list of strings", field=key)
-    return tuple(_name(item, f"{key}[{index}]", workspace) for index, item in enumerate(value))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall(Action):
     """A call of a registered tool. `args` is what the tool receives; `server` is the tool server's name."""
@@ -187,7 +139,7 @@ class ToolCall(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"tool": _name, "args": _object, "server": _name}
+        return {"tool": wire.name, "args": wire.mapping, "server": wire.name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +152,7 @@ class _FsAction(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"path": _path}
+        return {"path": wire.path}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +172,7 @@ class FsWrite(_FsAction):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"path": _path, "size": _count, "content_digest": _text}
+        return {"path": wire.path, "size": wire.count, "content_digest": wire.text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +204,7 @@ class NetConnect(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"host": _host, "port": _port, "transport": _text}
+        return {"host": wire.host, "port": wire.port, "transport": wire.text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,16 +231,16 @@ class NetRequest(NetConnect):
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
         return {
             **NetConnect._parsers(),
-            "scheme": _text,
-            "method": lambda value, key, _: canonical.method(value, field=key),
-            "path": lambda value, key, _: canonical.request_path(value, field=key),
-            "query": lambda value, key, _: canonical.query(value, field=key),
-            "headers": lambda value, key, _: canonical.headers(value, field=key),
-            "body": _json,
-            "jsonrpc": _json,
-            "graphql": _json,
-            "body_digest": _text,
-            "size": _count,
+            "scheme": wire.text,
+            "method": wire.method,
+            "path": wire.request_path,
+            "query": wire.query,
+            "headers": wire.headers,
+            "body": wire.json,
+            "jsonrpc": wire.json,
+            "graphql": wire.json,
+            "body_digest": wire.text,
+            "size": wire.count,
         }
 
 
@@ -315,13 +267,13 @@ class ModelCall(Action):
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
         return {
-            "model": _name,
-            "provider": _name,
-            "messages": _json,
-            "tools": _names,
-            "input_tokens": _count,
-            "max_tokens": _count,
-            "purpose": _text,
+            "model": wire.name,
+            "provider": wire.name,
+            "messages": wire.json,
+            "tools": wire.names,
+            "input_tokens": wire.count,
+            "max_tokens": wire.count,
+            "purpose": wire.text,
         }
 
 
@@ -342,10 +294,10 @@ class ProcessExec(Action):
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
         return {
-            "argv": lambda value, key, _: canonical.argv(value, field=key),
-            "binary_path": _path,
-            "cwd": _path,
-            "env": lambda value, key, _: canonical.environment(value, field=key),
+            "argv": wire.argv,
+            "binary_path": wire.path,
+            "cwd": wire.path,
+            "env": wire.environment,
         }
 
 
@@ -365,7 +317,7 @@ class AgentSpawn(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"role": _name, "task": _opaque_text, "capabilities": _json, "budgets": _object}
+        return {"role": wire.name, "task": wire.opaque_text, "capabilities": wire.json, "budgets": wire.mapping}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +337,13 @@ class TaskSchedule(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"name": _name, "when": _json, "task": _opaque_text, "role": _name, "operation": _name}
+        return {
+            "name": wire.name,
+            "when": wire.json,
+            "task": wire.opaque_text,
+            "role": wire.name,
+            "operation": wire.name,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,7 +360,7 @@ class SecretUse(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"name": _name, "destination": _text}
+        return {"name": wire.name, "destination": wire.text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,7 +378,7 @@ class MessageSend(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"to": _names, "channel": _name, "body": _json}
+        return {"to": wire.names, "channel": wire.name, "body": wire.json}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,7 +394,7 @@ class MemoryRead(Action):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"key": _name}
+        return {"key": wire.name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,7 +406,7 @@ class MemoryWrite(MemoryRead):
 
     @classmethod
     def _parsers(cls) -> dict[str, Callable[[Any, str, str], Any]]:
-        return {"key": _name, "value": _json}
+        return {"key": wire.name, "value": wire.json}
 
 
 _UNION: Final[tuple[type[Action], ...]] = (
@@ -464,44 +422,3 @@ _REQUIRED: Final = {
     "process.exec": ("argv",), "agent.spawn": ("role",), "task.schedule": ("name",), "secret.use": ("name",),
     "message.send": ("to",), "memory.read": ("key",), "memory.write": ("key",),
 }  # fmt: skip
-
-
-# ---- facts that may stand beside the arguments ---------------------------------------------------------------------
-
-_STATED: Final = ("binary", "ancestors", "cmdline_paths", "binary_digest", "script", "resolved_ips", "time", "runtime")
-
-
-def _strings(value: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise ActionError("must be a list of strings", field=key)
-    return tuple(value)
-
-
-def _take_stated(rest: dict[str, Any], stated: dict[str, Any]) -> None:
-    """Move facts from `rest` into `stated`, as fields of Facts."""
-    if "binary" in rest or "ancestors" in rest:
-        binary, ancestors = rest.pop("binary", ""), _strings(rest.pop("ancestors", ()), "ancestors")
-        digest, script = rest.pop("binary_digest", ""), rest.pop("script", "")
-        for key, value in (("binary", binary), ("binary_digest", digest), ("script", script)):
-            if not isinstance(value, str):
-                raise ActionError("must be a string", field=key)
-        stated["executable"] = Executable(binary, ancestors, digest, script) if binary else None
-    rest.pop("cmdline_paths", None)  # what a process says of itself is no identity
-    if "resolved_ips" in rest:
-        addresses = rest.pop("resolved_ips")
-        stated["resolved_ips"] = (
-            None
-            if addresses is None
-            else tuple(canonical.ip(address, field="resolved_ips") for address in _strings(addresses, "resolved_ips"))
-        )
-    if "time" in rest:
-        moment = rest.pop("time")
-        if isinstance(moment, bool) or not isinstance(moment, (int, float)):
-            raise ActionError("must be Unix seconds", field="time")
-        stated["now"] = float(moment)
-    if "runtime" in rest:
-        runtime = rest.pop("runtime")
-        if not isinstance(runtime, Mapping) or set(runtime) - {"require_binary_identity"}:
-            raise ActionError("knows require_binary_identity only", field="runtime")
-        if "require_binary_identity" in runtime:
-            stated["require_binary_identity"] = runtime["require_binary_identity"] is not False

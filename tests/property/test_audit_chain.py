@@ -165,6 +165,7 @@ def test_a_log_cut_off_at_any_byte_is_found(count: int) -> None:
 
 
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
+@example(158, 32)  # the case of a hexadecimal digit
 def test_a_changed_checkpoint_is_found(position: int, mask: int) -> None:
     """A flipped byte in a stored checkpoint is reported; only one that ends it early reads as a write cut short."""
     lines, _, kept = log()
