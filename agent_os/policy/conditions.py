@@ -18,6 +18,7 @@ from agent_os.core import canonical
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
 from agent_os.policy.globs import PatternError, compile_any, compile_regex
+from agent_os.policy.shapes import unique_items
 from agent_os.policy.values import MISSING, NORMAL, ValueSet, equals, host_glob, host_of, kind_of, pluck
 
 if TYPE_CHECKING:
@@ -427,7 +428,7 @@ def _json_schema(schema: dict[str, Any]) -> Check:
             yield jsonschema.ValidationError("does not match the pattern")
 
     extend: Any = jsonschema.validators.extend
-    validator_class = extend(jsonschema.Draft202012Validator, {"pattern": pattern})
+    validator_class = extend(jsonschema.Draft202012Validator, {"pattern": pattern, "uniqueItems": unique_items})
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:

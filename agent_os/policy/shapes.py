@@ -104,12 +104,9 @@ def _validator() -> Any:
         for name in extra if isinstance(allowed, dict) else ():
             yield from validator.descend(instance[name], allowed, path=name)
 
-    def unique(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[Any]:
-        if wanted and isinstance(instance, list) and len({json_bytes(item) for item in instance}) != len(instance):
-            yield ValidationError("has an item twice")
-
     own: dict[str, Keyword] = {
-        "pattern": pattern, "patternProperties": named_by_pattern, "additionalProperties": additional, "uniqueItems": unique,
+        "pattern": pattern, "patternProperties": named_by_pattern, "additionalProperties": additional,
+        "uniqueItems": unique_items,
     }  # fmt: skip
     keywords = {**Draft202012Validator.VALIDATORS, **own}
     counted = {
@@ -120,6 +117,14 @@ def _validator() -> Any:
     left = dict.fromkeys(_LEFT, lambda *_: ())
     extend: Any = validators.extend
     return extend(Draft202012Validator, {**counted, **left})
+
+
+def unique_items(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[Any]:
+    """The keyword `uniqueItems`: by what each item says, not by comparing each with each."""
+    from jsonschema import ValidationError  # noqa: PLC0415
+
+    if wanted and isinstance(instance, list) and len({json_bytes(item) for item in instance}) != len(instance):
+        yield ValidationError("has an item twice")
 
 
 def _counted(keyword: Keyword, work: int) -> Keyword:

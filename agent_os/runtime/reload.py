@@ -8,7 +8,9 @@ grants: `Rollout.static` names them, and the caller says "needs a restart". A ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,8 +19,12 @@ from agent_os.monitor import Monitor
 from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.policies import load_policy
+from agent_os.runtime.policy_files import policy_files
 
 WATCH_SECONDS: Final = 1.0
+SETTLE_NS: Final = 50_000_000
+"""How long a file must have been left alone before what was read of it is believed."""
+SETTLE_TRIES: Final = 20
 
 Source = str | Path | Sequence[str | Path]
 Tell = Callable[[Rollout | PolicyError], Any]
@@ -102,28 +108,51 @@ async def watch_policy(system: Open, source: Source, tell: Tell, *, seconds: flo
             continue
         before = now
         try:
-            candidate = await asyncio.to_thread(load_policy, source)
+            candidate, before = await asyncio.to_thread(load_settled, source)
             told: Rollout | PolicyError = reload_policy(system, candidate)
         except PolicyError as error:
             told = error
         except AgentOSError as error:
             told = PolicyError(str(error))
-        else:
-            before = stamps_of(system.monitor.policy)
         tell(told)
 
 
-def stamps_of(policy: Policy) -> dict[str, tuple[int, int]]:
-    """Return when each file of a policy was last changed, and its size; a file that is gone has none."""
-    found: dict[str, tuple[int, int]] = {}
-    for layer in policy.layers:
-        for unit in layer.units:
-            base = Path(unit.document.file)
-            names = [getattr(source, "file", None) for source in unit.file.data.values()]
-            for path in [base, *(base.parent / name for name in names if name)]:
-                try:
-                    status = path.stat()
-                except OSError:
-                    continue
-                found[str(path)] = (status.st_mtime_ns, status.st_size)
+Stamps = Mapping[str, tuple[int, ...]]
+"""When each file of a policy was last changed, in what it says and in what the kernel knows of it; its size and number."""
+
+
+def load_settled(source: Source) -> tuple[Policy, Stamps]:
+    """Return the policy of some files that nobody was writing while they were read, and their stamps. Blocks.
+
+    Half of a file is often a policy too, one without the denials that stand in its other half. Files that never rest are
+    returned without stamps: whoever compares them looks again. Raises PolicyError.
+    """
+    for _ in range(SETTLE_TRIES):
+        begun = time.time_ns()
+        policy = load_policy(source)
+        stamps = stamps_of(policy)
+        if all(begun - changed > SETTLE_NS for _, changed, *_ in stamps.values()):
+            return policy, stamps
+        time.sleep(SETTLE_NS / 1e9)
+    return policy, {}
+
+
+def stamps_of(policy: Policy) -> Stamps:
+    """Return the stamps of each file a policy was read from (what it extends, data, Rego); a file that is gone has none."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in policy_files(policy):
+        for each in (path, *_modules(path)):
+            try:
+                status = os.stat(each)
+            except OSError:
+                continue
+            found[each] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
     return found
+
+
+def _modules(path: str) -> Sequence[str]:
+    """Return the Rego modules of a folder that a policy names."""
+    try:
+        return sorted(entry.path for entry in os.scandir(path) if entry.name.endswith(".rego"))
+    except OSError:  # no folder
+        return ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +21,7 @@ from agent_os.core.task import Task
 from agent_os.policy import Policy
 from agent_os.runtime.agent_terms import agent_policy
 from agent_os.runtime.compose import Composition
-from agent_os.runtime.policies import load_policy
-from agent_os.runtime.reload import stamps_of
+from agent_os.runtime.reload import Stamps, load_settled, stamps_of
 from agent_os.runtime.rights import narrowed
 
 POLICY_SECONDS: Final = 1.0
@@ -34,7 +33,7 @@ _log = logging.getLogger("agent_os.durable")
 @dataclass(slots=True)
 class _Held:
     policy: Policy
-    stamps: Mapping[str, tuple[int, int]]
+    stamps: Stamps
     looked: float
     error: AgentOSError | None = None
     """Why its files did not load when they were looked at last."""
@@ -78,8 +77,10 @@ class TaskPolicies:
         return policy
 
 
-def _load(policies: Sequence[str], model: str) -> tuple[Policy, Mapping[str, tuple[int, int]]]:
-    policy = agent_policy((), model) if model else load_policy(list(policies) or ["pack:baseline"])
+def _load(policies: Sequence[str], model: str) -> tuple[Policy, Stamps]:
+    if not model:
+        return load_settled(list(policies) or ["pack:baseline"])
+    policy = agent_policy((), model)
     return policy, stamps_of(policy)
 
 
