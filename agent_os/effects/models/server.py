@@ -128,14 +128,17 @@ class Server:
         first = True
         while True:
             try:
-                request = await self._request(connection, reader, HEAD_SECONDS_MAX if first else KEEPALIVE_SECONDS)
+                seconds = HEAD_SECONDS_MAX if first else KEEPALIVE_SECONDS
+                request = await self._request(connection, reader, writer, seconds)
             except h11.RemoteProtocolError as error:
                 if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     await self._send(connection, writer, _problem(error.error_status_hint, "malformed request"))
                 return
             except _RefusedError as refusal:
+                sends_on = not connection.they_are_waiting_for_100_continue
                 await self._send(connection, writer, refusal.response)
-                await _drained(reader)
+                if sends_on:
+                    await _drained(reader)
                 return
             if request is None:
                 return
@@ -156,7 +159,11 @@ class Server:
             connection.start_next_cycle()
 
     async def _request(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, head_seconds: float
+        self,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        head_seconds: float,
     ) -> HttpRequest | None:
         async with asyncio.timeout(head_seconds):
             head = await self._event(connection, reader)
@@ -169,15 +176,27 @@ class Server:
         path, _, query = head.target.decode("latin-1").partition("?")
         request = HttpRequest(head.method.decode("latin-1"), path, headers, b"", query)
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            body = await self._body(connection, reader, request)
+            body = await self._body(connection, reader, writer, request)
         return None if body is None else replace(request, body=body)
 
     async def _body(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, request: HttpRequest
+        self,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        request: HttpRequest,
     ) -> bytes | None:
-        """Return a request's body; it counts as under way until its answer is there. None for a broken one."""
+        """Return a request's body; it counts as under way until its answer is there. None for a broken one.
+
+        Who asks first whether to send it (`Expect: 100-continue`) is told so or refused before a byte of it (RFC 9110, 10.1.1).
+        """
         body, counted = bytearray(), 0
         asked, most = self._admits is None, BODY_BYTES_MAX if self._admits is None else STRANGER_BYTES_MAX
+        if connection.they_are_waiting_for_100_continue:
+            asked, most = True, await self._let_in(request)
+            if (length := request.headers.get("content-length", "")).isdecimal() and int(length) > most:
+                raise _RefusedError(_problem(413, f"more than {most} bytes"))
+            await self._write(writer, connection.send(h11.InformationalResponse(status_code=100, headers=[])))
         try:
             while not isinstance(event := await self._event(connection, reader), h11.EndOfMessage):
                 if not isinstance(event, h11.Data):

@@ -14,12 +14,15 @@ from agent_os.core import canonical
 from agent_os.core.errors import ActionError
 from agent_os.effects.models.server import BODY_BYTES_MAX, HttpRequest, HttpResponse
 from agent_os.effects.proxy import http1
+from agent_os.effects.proxy.content import ContentError, read_whole
 from agent_os.effects.proxy.http1 import Body, Head, HttpError
 from agent_os.effects.proxy.parts import Parts
 
 if TYPE_CHECKING:
     from agent_os.effects.proxy.flows import Flow
 
+CHUNKED_HELD_BYTES: Final = 16 * 1024 * 1024
+"""The longest request body that does not say its length."""
 INFERENCE_HOST: Final = "inference.local"
 MODEL_VARIABLES: Final = {
     "OPENAI_BASE_URL": f"https://{INFERENCE_HOST}/v1",
@@ -47,16 +50,31 @@ async def serve_inference(parts: Parts, flow: Flow, head: Head) -> bool:
         raise HttpError(str(error)) from None
     flow.mode, flow.host, flow.verdict = INFERENCE_HOST, INFERENCE_HOST, "allow"
     flow.idle_limit = 0.0  # a model may think for long; its provider's deadline bounds it
-    client = flow.client
-    if head.get("expect").lower() == "100-continue":
-        client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    content = await Body(client, head.length).whole(BODY_BYTES_MAX)
+    content = await _content(parts, flow, head)
     path = head.target.partition("?")[0].removeprefix(f"http://{INFERENCE_HOST}")
     fields = {name: value for name, value in head.fields if name in ("content-type", "anthropic-version")}
     flow.last = f"{head.method} {path}"[:200]
     response = await parts.inference(parts.door)(HttpRequest(head.method, path, fields, content))
     await _send(flow, response, keep=head.keep_alive, only_head=head.method == "HEAD")
     return head.keep_alive
+
+
+async def _content(parts: Parts, flow: Flow, head: Head) -> bytes:
+    """Return the body of a request, in bounded time; it counts among the bodies that are held here while it is read."""
+    held = min(head.length, BODY_BYTES_MAX) if head.length >= 0 else CHUNKED_HELD_BYTES
+    if parts.inspecting.value + held > parts.limits.inspect_bytes_total:
+        raise HttpError("the guard holds as many bodies as it may; try again", 503)
+    parts.inspecting.value += held
+    try:
+        if head.get("expect").lower() == "100-continue":
+            flow.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return await read_whole(
+            Body(flow.client, head.length), held if head.length < 0 else BODY_BYTES_MAX, parts.limits
+        )
+    except ContentError as error:
+        raise HttpError(error.reason, error.status) from None
+    finally:
+        parts.inspecting.value -= held
 
 
 async def _send(flow: Flow, response: HttpResponse, *, keep: bool, only_head: bool) -> None:

@@ -11,9 +11,11 @@ import openai
 import pytest
 
 from agent_os import AgentOS, Policy
+from agent_os.effects.proxy import Limits
 from agent_os.runtime.network import open_guard, serve_loopback
 from tests.e2e.models.providers import openai_reply, provider
 from tests.e2e.models.serving import records
+from tests.e2e.network.world import Client
 
 POLICY = """
 version: 1
@@ -90,6 +92,42 @@ async def test_without_models_the_name_is_as_closed_as_any(tmp_path: Path) -> No
         finally:
             listener.close()
             await guard.stop()
+
+
+async def test_bodies_for_models_are_bounded_in_memory_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATTACK: many large bodies at once, and one that trickles: refused, and their memory is given back; a small one is served."""
+    monkeypatch.setenv("NEAR_KEY", "near-secret-key")
+    (tmp_path / "ws").mkdir()
+    with provider(lambda asked: openai_reply("fine", asked)) as near:
+        policy = Policy.parse(POLICY.format(url=near.url))
+        limits = Limits(inspect_bytes_total=3_000_000, whole_seconds=0.5, drain_seconds=0.3)
+        async with AgentOS.open(
+            policy, principal="ana", workspace=tmp_path / "ws", state=tmp_path / "state"
+        ) as session:
+            guard = await open_guard(policy, session.monitor, state=tmp_path / "state", limits=limits)
+            listener, url = await serve_loopback(guard, session.principal)
+            address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+            start = b"POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n"
+            try:
+                first, second, small = [await Client.to(address) for _ in range(3)]
+                first.send(start + b"Content-Length: 2000000\r\n\r\nx")
+                async with asyncio.timeout(5):
+                    while guard.parts is None or not guard.parts.inspecting.value:
+                        await asyncio.sleep(0.01)
+                assert (await second.send(start + b"Content-Length: 2000000\r\n\r\n").answer())[0] == 503
+                assert (await first.answer())[0] == 408
+                assert guard.parts.inspecting.value == 0
+                body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+                small.send(start + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+                assert (await small.head()).startswith(b"HTTP/1.1 100")
+                assert (await small.send(body).answer())[0] == 200
+                for client in (first, second, small):
+                    client.close()
+            finally:
+                listener.close()
+                await guard.stop()
 
 
 PROGRAM = """

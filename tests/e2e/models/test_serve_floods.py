@@ -118,3 +118,31 @@ def test_a_credential_that_is_shown_twice_is_none(tmp_path: Path, order: tuple[s
         fields = [("authorization", f"Bearer {each.format(good=served.token)}") for each in order]
         assert httpx.get(served.url + "/v1/models", headers=fields).status_code == 400
         assert httpx.get(served.url + "/v1/models", headers=[fields[order[0] == "wrong"]]).status_code == 200
+
+
+def test_who_asks_before_sending_is_told_before_sending(tmp_path: Path) -> None:
+    """`Expect: 100-continue`: a known caller is told to go on at once; a stranger, and a body too long, are refused unread."""
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+    with (
+        provider(lambda asked: openai_reply("fine", asked)) as near,
+        serving(tmp_path, ONE.format(url=near.url, retries=0, more="")) as served,
+    ):
+
+        def ask(token: str, size: int) -> socket.socket:
+            sock = socket.create_connection(("127.0.0.1", served.server.port))
+            sock.settimeout(10)
+            fields = f"authorization: Bearer {token}\r\ncontent-length: {size}\r\nexpect: 100-continue\r\n"
+            sock.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n".encode())
+            return sock
+
+        for token, size, status in (("wrong", len(body), 401), (served.token, server.BODY_BYTES_MAX + 1, 413)):
+            with ask(token, size) as sock:
+                told = b""
+                while piece := sock.recv(4096):
+                    told += piece
+                assert told.startswith(b"HTTP/1.1 %d" % status), told[:40]
+        assert served.server._bodies == 0
+        with ask(served.token, len(body)) as sock:
+            assert sock.recv(4096).startswith(b"HTTP/1.1 100")
+            sock.sendall(body)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200")
