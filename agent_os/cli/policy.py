@@ -180,7 +180,7 @@ def check(
         except PolicyError as error:
             findings += from_error(error)
         else:
-            findings += [*_rego_findings(policy), *check_policy(policy)]
+            findings += [*_rego_findings(policy), *_entity_findings(policy), *check_policy(policy)]
             rules += len(policy.rules)
     if quiet:
         findings = [finding for finding in findings if finding.severity != "note"]
@@ -207,6 +207,17 @@ def _rego_findings(policy: Policy) -> list[Finding]:
     place = next(unit.document.place("rego") for _, _, unit in policy.sections("rego"))
     return [
         Found(problem.code, "error", place, "rego", problem.message, problem.hint) for problem in check_rego(policy)
+    ]
+
+
+def _entity_findings(policy: Policy) -> list[Finding]:
+    """Return the entities that rules name and nothing finds."""
+    from agent_os.policy.workbench.check import Finding as Found  # noqa: PLC0415
+    from agent_os.runtime.privacy import unknown_entities  # noqa: PLC0415
+
+    return [
+        Found("unknown-entity", "error", unit.document.place(path), path, f"nothing finds {name!r}", hint)
+        for unit, path, name, hint in unknown_entities(policy)
     ]
 
 

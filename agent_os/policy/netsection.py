@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Verdict
+from agent_os.core.errors import Problem
 from agent_os.core.facts import Facts
 from agent_os.policy.network import NetworkSection, check_network
 from agent_os.policy.network.section import compile_network
@@ -31,7 +32,8 @@ def compile_netsection(parts: Sequence[tuple[NetworkPolicies, Context]]) -> Sect
         semantics = context.semantics
         for finding in check_network(policies, context.file.network_middlewares, semantics=semantics):
             if finding.severity == "error":
-                context.problem(finding.path, finding.message, finding.hint, finding.code)
+                said, place = f"{finding.path}: {finding.message}", context.document.place(finding.path)
+                context.problems.append(Problem(said, place, finding.hint, finding.code))
         front = context.pack + "/" if context.pack else ""
         for name, policy in policies.items():
             merged[front + name] = policy

@@ -280,7 +280,7 @@ class _Loader:
             try:
                 text = self._resolve_data(entry.path, document.file)
             except PolicyError as error:
-                self._problems.extend(Problem(item.message, place, item.hint) for item in error.problems)
+                self._problems.extend(_of_file(entry.path, item, place) for item in error.problems)
                 continue
             files = text if isinstance(text, dict) else {entry.path: text}
             if not files or not all(isinstance(module, str) for module in files.values()):
@@ -310,5 +310,11 @@ class _Loader:
                         found[name] = self._resolve_data(source.file, document.file)
                     except PolicyError as error:
                         place = document.place(path)
-                        self._problems.extend(Problem(item.message, place, item.hint) for item in error.problems)
+                        self._problems.extend(_of_file(source.file, item, place) for item in error.problems)
         return found
+
+
+def _of_file(name: str, problem: Problem, place: Place) -> Problem:
+    """Return what is wrong in a file that a policy names, at the place that names it."""
+    inside = f" (line {problem.place.line})" if problem.place.line else ""
+    return Problem(f"{name}{inside}: {problem.message}", place, problem.hint, problem.code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
@@ -12,6 +13,10 @@ from agent_os.core.errors import Problem
 from agent_os.policy.reader import Document, join
 
 MAX_PROBLEMS: Final = 200
+_SHOWN_CHARS_MAX: Final = 60
+_PORTS: Final = {"http": 80, "https": 443, "ssh": 22, "smtp": 25, "smtps": 465, "imaps": 993, "postgres": 5432,
+                 "postgresql": 5432, "mysql": 3306, "redis": 6379}  # fmt: skip
+_TRUTHS: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _EXPECTED: Final = {
     "string_type": "must be a text", "int_type": "must be an integer", "float_type": "must be a number",
     "bool_type": "must be true or false", "list_type": "must be a list", "dict_type": "must be a mapping",
@@ -37,9 +42,68 @@ def from_validation(error: ValidationError, document: Document, model: type[Base
         else:
             missing = "".join(f".{key}" if isinstance(key, str) else f"[{key}]" for key in rest)
             name = (path + (missing if kind == "missing" else "")) or "the document"
-            message = f"{name} {_EXPECTED.get(kind) or _lower(item['msg'])}"
+            said = _EXPECTED.get(kind) or _lower(item["msg"])
+            if kind == "value_error" and (deeper := _spoken_of(said, name, document.value)):
+                path = name = deeper[0]
+                said = deeper[1]
+            message = f"{name} {said}"
+            hint = "" if rest and kind == "missing" else _mended(path, kind, item.get("ctx") or {}, document.value)
         problems.setdefault((path, message), Problem(message, document.place(path), hint))
     return sorted(problems.values(), key=lambda problem: (problem.place.line, problem.place.column))
+
+
+def _mended(path: str, kind: str, context: Mapping[str, Any], document: Any) -> str:
+    """Return how the value at a path is to be written, as far as it can be told; nothing that may be a secret is shown."""
+    found, value = _at(document, path)
+    key = path.rpartition(".")[2]
+    if path.startswith("secrets.") and isinstance(value, str):
+        return "a value is never written here: {from: env, destinations: [api.example.com]}"
+    if not found or not isinstance(value, (str, int, float, bool)):
+        return "write it as a list, each entry behind `- `" if kind == "list_type" else ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if len(text) > _SHOWN_CHARS_MAX or "\n" in text:
+        return ""
+    if kind == "list_type":
+        return f"write a list: [{text}]"
+    if kind in ("int_type", "float_type", "literal_error") and text.isascii() and text.isdigit():
+        return f"without quotes: {text}" if isinstance(value, str) else _nearest_of(text, context)
+    if kind == "int_type" and key in ("port", "ports") and text.lower() in _PORTS:
+        return f"a number: {_PORTS[text.lower()]}"
+    if text.lower() in _TRUTHS and kind in ("bool_type", "dict_type", "model_type", "model_attributes_type"):
+        return f"true and false are the words: {_TRUTHS[text.lower()]}"
+    if kind == "literal_error":
+        return _nearest_of(text, context)
+    if kind in ("dict_type", "model_type", "model_attributes_type") and "binaries" in path:
+        return f"{{path: {text if text.startswith('/') else '/usr/bin/' + text}}}"
+    if kind == "string_type":
+        return f'in quotes: "{text}"'
+    return ""
+
+
+def _nearest_of(text: str, context: Mapping[str, Any]) -> str:
+    known = [part for part in str(context.get("expected", "")).split("'")[1::2] if part]
+    near = canonical.nearest(text.lower(), known) if known else ""
+    if near.startswith("did you mean"):
+        return near
+    begun = [word for word in known if word[:3] == text.lower()[:3]]
+    return f"did you mean {begun[0]!r}?" if len(begun) == 1 else ""
+
+
+def _at(value: Any, path: str) -> tuple[bool, Any]:
+    """Return whether something stands at a key path of a document, and what."""
+    for part in re.findall(r"[^.\[\]]+|\[\d+\]", path):
+        key: Any = int(part[1:-1]) if part.startswith("[") else part
+        if not _leads_on(value, key):
+            return False, None
+        value = value[key]
+    return bool(path), value
+
+
+def _spoken_of(said: str, path: str, document: Any) -> tuple[str, str] | None:
+    """Return the key path that a validator's words begin with, whole, and the rest of them, if it stands in the document."""
+    first, _, rest = said.partition(" ")
+    deeper = f"{path}.{first}"
+    return (deeper, rest) if re.fullmatch(r"[\w.\[\]-]+", first) and _at(document, deeper)[0] else None
 
 
 def _lower(message: str) -> str:

@@ -70,12 +70,35 @@ def read(text: str, *, file: str = "<policy>") -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
-        raise PolicyError(Problem(f"is not YAML: {error.problem or error.context}", place)) from None
+        line = text.split("\n")[mark.line] if mark and mark.line < text.count("\n") + 1 else ""
+        said = str(error.problem or error.context)
+        raise PolicyError(
+            Problem(f"is not YAML: {said}", place, _slip(said, line, mark.column if mark else 0))
+        ) from None
     except yaml.YAMLError as error:
         raise PolicyError(Problem(f"is not YAML: {str(error).splitlines()[0]}", Place(file))) from None
     except UnicodeEncodeError:
         raise PolicyError(Problem("holds a lone surrogate", Place(file))) from None
     return Document(value, builder.positions, file)
+
+
+def _slip(said: str, line: str, column: int) -> str:
+    """Return the usual slip behind what the parser says of a line, or an empty text."""
+    if "\t" in line[: len(line) - len(line.lstrip())] or line[column : column + 1] == "\t":
+        return "indent with spaces: YAML takes no tabs"
+    if "mapping values are not allowed" in said:
+        return "put a text that holds `: ` in quotes, or check the indentation of this line and the one above"
+    if "alphabetic or numeric character" in said:
+        return "put a text that begins with `*` or `&` in quotes"
+    if "cannot start any token" in said:
+        return "put a text that begins with this character in quotes"
+    if "',' or '}'" in said or "',' or ']'" in said:
+        return "a bracket that was opened above is not closed, or a comma is missing"
+    if "expected key" in said or "block end" in said:
+        return "this line is indented otherwise than the lines it belongs to"
+    if "quoted scalar" in said or "end of stream" in said:
+        return "a quote that was opened above is not closed"
+    return ""
 
 
 def _position(event: Any) -> tuple[int, int]:

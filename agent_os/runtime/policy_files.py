@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from agent_os.core import canonical
 from agent_os.core.errors import Place, PolicyError, Problem
 from agent_os.policy import Policy
 from agent_os.runtime.data import data_dir
@@ -76,7 +77,9 @@ def pack_file(name: str) -> Path:
     folder = data_dir("policies")
     known = sorted(entry.name for entry in folder.iterdir() if (entry / "policy.yaml").is_file())
     if name not in known:
-        raise PolicyError(Problem(f"no pack is called {name!r}", hint=f"packs: {', '.join(known) or 'none'}"))
+        near = canonical.nearest(name, known)
+        hint = near if near.startswith("did you mean") else f"packs: {', '.join(known) or 'none'}"
+        raise PolicyError(Problem(f"no pack is called {name!r}", Place(f"pack:{name}"), hint))
     return folder / name / "policy.yaml"
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from agent_os.core.errors import EffectError
 from agent_os.effects.detectors.detector import LocalDetector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from agent_os.effects.detectors.detector import Recogniser
+    from agent_os.policy.compile import Unit
 
     Recognisers = dict[str, tuple[frozenset[str], Recogniser]]
     from agent_os.core.principal import Principal
@@ -88,7 +90,7 @@ def detector_for(policy: Policy) -> LocalDetector | None:
     missing = None
     if "model" in ways:
         missing = next((missing_model(tongue) for tongue in languages if installed_model(tongue) is None), None)
-    return local_detector(
+    detector = local_detector(
         ner=None,
         names=ways != {"off"},
         languages=tuple(languages),
@@ -97,6 +99,24 @@ def detector_for(policy: Policy) -> LocalDetector | None:
         timeout_s=timeout_s,
         missing=missing,
     )
+    for _unit, path, name, hint in unknown_entities(policy, detector.entities):
+        detector.demand(EffectError(f"nothing here finds {name!r}, which {path} asks for: {hint}"))
+    return detector
+
+
+def unknown_entities(policy: Policy, entities: Collection[str] | None = None) -> list[tuple[Unit, str, str, str]]:
+    """Return (file, key path, name, hint) of every entity that a policy's rules name and nothing finds.
+
+    `entities` are those of the detector; without them this machine's are asked for.
+    """
+    from agent_os.policy.entities import declared, named, unknown  # noqa: PLC0415
+
+    units = [unit for layer in policy.layers for unit in layer.units]
+    if not any(True for unit in units for _ in named(unit.file)):
+        return []
+    found = local_detector(ner=None).entities if entities is None else frozenset(entities)
+    own = found.union(*(declared(unit.file) for unit in units))
+    return [(unit, *item) for unit in units for item in unknown(unit.file, own)]
 
 
 def _allowed(sections: list[tuple[Any, Any]]) -> frozenset[str]:
@@ -187,8 +207,6 @@ class _Shelf:
 
 def _at_once(work: Any) -> Any:
     """Return the result of a coroutine that never waits (the vault reads without a thread); else raises EffectError."""
-    from agent_os.core.errors import EffectError  # noqa: PLC0415
-
     try:
         work.send(None)
     except StopIteration as done:

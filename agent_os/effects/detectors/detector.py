@@ -66,6 +66,10 @@ class LocalDetector:
         self._cache: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._names = frozenset(name[:48] for name in self.entities) | _NAMED_ELSEWHERE
 
+    def demand(self, missing: EffectError) -> None:
+        """Let every scan raise this from now on: something that a policy demands is not here. The first one stays."""
+        self._missing = self._missing or missing
+
     @property
     def entities(self) -> frozenset[str]:
         """Every entity name this detector can find here and now."""

@@ -8,6 +8,7 @@ strictest inspection holds), so these become warnings. Paths are those of rule i
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -108,7 +109,10 @@ def _target(endpoint: Endpoint, protocol: str, strict: bool, error: Any, warning
         yield error("endpoint needs a port", ".port", "port: 443")
     if not host and not endpoint.allowed_ips:
         yield error("endpoint needs a host, or allowed_ips", ".host")
-    if "*" in host:
+    if "/" in host:
+        alone = host.partition("://")[2] or host
+        yield error("is a URL or has a path: the host stands alone", ".host", f"host: {alone.partition('/')[0]}")
+    elif "*" in host:
         if problem := wildcard_problem(host):
             yield error(problem, ".host", "use patterns like '*.example.com'")
     elif host:
@@ -119,11 +123,23 @@ def _target(endpoint: Endpoint, protocol: str, strict: bool, error: Any, warning
     if listed.problem:
         # The reference finds this out when it connects, and denies then; a file in strict semantics is refused.
         yield (error if strict else warning)(f"allowed_ips: {listed.problem}", ".allowed_ips")
+    for text in endpoint.allowed_ips:
+        if "/" in text and (meant := _network_of(text)) and meant != text.strip():
+            message = f"allowed_ips: {text} has bits below its mask, so it is all of {meant}"
+            yield warning(message, ".allowed_ips", f"write {meant}, or the one address", "network-host-bits")
     for network in listed.networks:
         if network.prefixlen < BROAD_PREFIX:
             yield warning(f"allowed_ips: {network} is very broad", ".allowed_ips", code="network-broad")
     if endpoint.local and (not host or "*" in host):
         yield error("local needs an exact host", ".local")
+
+
+def _network_of(text: str) -> str:
+    """Return the network that a CIDR with bits below its mask stands for, an empty text for what is none."""
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        return ""
 
 
 def _name(endpoint: Endpoint, strict: bool, error: Any, warning: Any) -> Iterator[Finding]:
@@ -196,6 +212,12 @@ def _options(endpoint: Endpoint, protocol: str, strict: bool, error: Any, warnin
                 yield error(f"mcp.{key} is only valid for protocol mcp", f".mcp.{key}")
         if endpoint.mcp.max_body_bytes and not rpc:
             yield warning("mcp is ignored unless protocol is mcp", ".mcp")
+    if (endpoint.rules or endpoint.access) and not protocol:
+        key = "rules" if endpoint.rules else "access"
+        held = "held as `protocol: rest` here; OpenShell does not read them and passes every request"
+        passed = "not read: every request passes"
+        message = f"{key} without a protocol: {held if strict else passed}"
+        yield warning(message, f".{key}", "protocol: rest", "semantics-protocol")
     if endpoint.tls in ("terminate", "passthrough"):
         yield warning(
             f"'tls: {endpoint.tls}' is deprecated; TLS is opened where inspection needs it", ".tls", "remove it",

@@ -111,7 +111,9 @@ class Entry:
         self.path: Final = endpoint.path
         self._path = _compile_scope(endpoint.path)
         self.allowed_ips: Final = AllowedIps(endpoint.allowed_ips)
-        self.protocol: Final = endpoint.protocol.lower()
+        ruled = strict and bool(endpoint.rules or endpoint.access)
+        self.protocol: Final = endpoint.protocol.lower() or ("rest" if ruled else "")
+        """Under strict semantics rules are never left unread because nobody named the protocol."""
         self.inspected: Final = self.protocol in INSPECTED
         self.extended: Final = bool(
             self.inspected or endpoint.allowed_ips or endpoint.tls or endpoint.credential_binding

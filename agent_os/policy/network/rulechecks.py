@@ -83,6 +83,9 @@ def _rule(place: str, rule: RequestRule, endpoint: Endpoint, protocol: str, stri
     if rule.method and protocol in METHODS and rule.method.upper() not in METHODS[protocol]:
         message = f"unknown HTTP/WebSocket method '{rule.method}'"
         yield "warning", f"{place}.method", message, "one of " + ", ".join(METHODS[protocol])
+    if rule.path and strict and not rule.path.startswith(("/", "*")):
+        message = f"'{rule.path}' can never match: the path of a request begins with '/'"
+        yield "warning", f"{place}.path", message, f"path: /{rule.path}"
     if rule.path and (problem := syntax_problem(rule.path)):
         yield "warning", f"{place}.path", problem, ""
     for name, matcher in (rule.query or {}).items():

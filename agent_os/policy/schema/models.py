@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from agent_os.core import canonical
 from agent_os.policy.schema.base import Amount, Count, Duration, Enforcement, Part, Text, Who
 
 Destination = Literal["local", "private", "external"]
@@ -53,7 +55,7 @@ class Provider(Part):
 class RouteWhen(Part):
     """What a route is for; all that is given must hold, lists are OR."""
 
-    finds: list[Text] = Field(default_factory=list, description="Entities found in the prompt (HEALTH, PERSON, …).")
+    finds: list[Text] = Field(default_factory=list, description="Entities found in the prompt (US_SSN, PERSON, …).")
     labels: list[Text] = Field(default_factory=list, description="Label tags or `secret`/`readers` on the context.")
     model: list[Text] = Field(default_factory=list, description="Model names or aliases asked for; globs.")
     purpose: list[Text] = Field(default_factory=list, description="Purpose of the call, as the runtime states it.")
@@ -116,13 +118,14 @@ class Models(Part):
         for index, route in enumerate(self.routes):
             for name in [route.use] if isinstance(route.use, str) else route.use or []:
                 if name not in self.providers:
-                    known = ", ".join(sorted(self.providers)) or "none"
-                    raise ValueError(f"routes[{index}].use names no provider of this file (known: {known})")
+                    raise ValueError(
+                        f"routes[{index}].use names {name!r}, no provider of this file ({_near(name, self.providers)})"
+                    )
             if route.tier is not None and route.tier not in self.tiers:
-                raise ValueError(f"routes[{index}].tier is no key of tiers (known: {', '.join(self.tiers)})")
+                raise ValueError(f"routes[{index}].tier is no key of tiers ({_near(route.tier, self.tiers)})")
         for name, provider in self.providers.items():
             if provider.tier is not None and provider.tier not in self.tiers:
-                raise ValueError(f"providers.{name}.tier is no key of tiers (known: {', '.join(self.tiers)})")
+                raise ValueError(f"providers.{name}.tier is no key of tiers ({_near(provider.tier, self.tiers)})")
         return self
 
 
@@ -162,3 +165,8 @@ class Budget(Part):
 
 UNITS = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
 Budgets = list[Budget]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return canonical.nearest(name, names) if names else "there is none"

@@ -6,7 +6,7 @@ look at, `note` says what might surprise. Ids are stable: reviews and exceptions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,10 +67,13 @@ def check_policy(policy: Policy) -> list[Finding]:
     """Return every finding about a policy's own files (not about the packs it extends), errors first, in file order."""
     found: list[Finding] = []
     for layer in policy.layers:
+        # A file that only restricts what others allow says so; in it an `ask` needs no `allow`.
+        alone = layer.units[0].file.default != "abstain"
+        allowing = deadrules.allowing_tools(layer.units) if alone else ["**"]
         for unit in layer.units:
             if unit.pack and unit.pack.startswith("pack:"):
                 continue
-            for name, severity, path, message, fix in _unit(unit, layer.semantics):
+            for name, severity, path, message, fix in _unit(unit, layer.semantics, allowing):
                 found.append(Finding(name, severity, unit.document.place(path), path, message, fix))
                 if len(found) >= MAX_FINDINGS:
                     break
@@ -96,10 +99,10 @@ Raw = tuple[str, str, str, str, str]
 """id, severity, key path, message, fix."""
 
 
-def _unit(unit: Unit, chosen: str) -> Iterator[Raw]:
+def _unit(unit: Unit, chosen: str, allowing: Collection[str]) -> Iterator[Raw]:
     file = unit.file
     yield from _breadth(unit)
-    yield from deadrules.dead(unit)
+    yield from deadrules.dead(unit, allowing)
     yield from secrets_in(unit)
     yield from semantics.differences(unit, chosen)
     for item in check_network(file.network_policies, file.network_middlewares, semantics=chosen):
@@ -183,6 +186,9 @@ def _network_breadth(file: Any) -> Iterator[Raw]:
 
 def _other_breadth(file: Any) -> Iterator[Raw]:
     for name, secret in (file.secrets or {}).items():
+        if not secret.destinations:
+            text = "names no destination: it is never put in anywhere"
+            yield "secret-nowhere", "warning", f"secrets.{name}", text, "destinations: [api.example.com]"
         for index, host in enumerate(secret.destinations):
             if host in _BROAD or host.startswith("**"):
                 path = f"secrets.{name}.destinations[{index}]"

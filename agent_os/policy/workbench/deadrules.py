@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from agent_os.policy.compile import Unit
@@ -12,20 +12,31 @@ from agent_os.policy.globs import compile_glob, is_literal
 Raw = tuple[str, str, str, str, str]
 
 
-def dead(unit: Unit) -> Iterator[Raw]:
-    """Yield findings `rule-shadowed`, `rule-empty`, `rule-duplicate` and `rule-conflict`."""
-    yield from _tools(unit)
+def dead(unit: Unit, allowing: Collection[str]) -> Iterator[Raw]:
+    """Yield findings `rule-shadowed`, `rule-empty`, `rule-duplicate` and `rule-conflict`.
+
+    `allowing` are the names and globs of tools that any file of the layer allows.
+    """
+    yield from _tools(unit, allowing)
     yield from _files(unit)
     yield from _programs(unit)
     yield from _routes(unit)
 
 
-def _tools(unit: Unit) -> Iterator[Raw]:
+def allowing_tools(units: Iterable[Unit]) -> list[str]:
+    """Return the names and globs of the tools that files allow, in whatever form."""
+    return [
+        name
+        for unit in units
+        for name, tool in (unit.file.tools or {}).items()
+        if tool.allow not in (None, False) or any(rule.allow not in (None, False) for rule in tool.rules)
+    ]
+
+
+def _tools(unit: Unit, allowing: Collection[str]) -> Iterator[Raw]:
     tools = unit.file.tools or {}
     closed = {name: tool for name, tool in tools.items() if _always(tool.deny) and tool.who is None}
     wide = [(name, compile_glob(name, crossing=True)) for name in closed if not is_literal(name)]
-    allowing = [name for name, tool in tools.items() if tool.allow not in (None, False)]
-    allowing = [name for name in allowing if not is_literal(name)]
     for name, tool in tools.items():
         path = f"tools.{name}"
         if name in closed:
@@ -35,8 +46,8 @@ def _tools(unit: Unit) -> Iterator[Raw]:
         for other, matches in wide:
             if other != name and matches(name) and tool.allow not in (None, False):
                 yield _shadowed(f"{path}.allow", f"tools.{other}.deny")
-        if _asks_alone(tool) and not any(_covers(other, name) for other in allowing):
-            text = "asks, and nothing allows the tool: the call is denied all the same"
+        if tool.ask not in (None, False) and not any(_covers(other, name) for other in allowing):
+            text = "asks, and nothing allows the tool: an ask restricts an allow, so the call is denied all the same"
             yield "rule-shadowed", "warning", f"{path}.ask", text, f"add `allow` to {path}"
         for key in ("allow", "ask", "deny"):
             for place, why in _empty_clause(getattr(tool, key), f"{path}.{key}"):
@@ -55,10 +66,6 @@ def _tools(unit: Unit) -> Iterator[Raw]:
 
 def _always(clause: Any) -> bool:
     return clause is True or clause == {} or (isinstance(clause, list) and {} in clause)
-
-
-def _asks_alone(tool: Any) -> bool:
-    return _always(tool.ask) and tool.allow in (None, False) and not tool.rules
 
 
 def _covers(pattern: str, name: str) -> bool:

@@ -137,7 +137,7 @@ def test_unknown_keys_are_refused_at_every_level_with_the_nearest_known_one(text
         ("filesystem_policy: {read_only: [/usr/../etc]}", "'..'"),
         ("process: {run_as_user: '0'}", "run_as_user"),
         ("process: {run_as_user: root}", "run_as_user"),
-        ("models: {routes: [{use: x}]}", "names no provider"),
+        ("models: {routes: [{use: x}]}", "no provider of this file"),
         ("rego: [{package: x}]", "needs exactly one of path, inline, opa"),
         ("budgets: [{per: user, window: year}]", "needs at least one of"),
         ("data: {a: {file: x, values: []}}", "exactly one of file, values"),

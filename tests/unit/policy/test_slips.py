@@ -1,0 +1,91 @@
+"""Typical slips in a policy file: each is answered with its line, the field, and how it is to be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_os.core.errors import PolicyError
+from agent_os.policy import Policy
+from agent_os.policy.workbench.check import check_policy
+
+ENDPOINT = "network_policies:\n  a:\n    endpoints:\n      - {host: a.example, port: 443%s}\n    binaries: [{path: /usr/bin/curl}]\n"
+
+
+def endpoint(old: str = "", new: str = "", more: str = "") -> str:
+    """A policy with one endpoint, something of it changed or added."""
+    return (ENDPOINT % more).replace(old, new) if old else ENDPOINT % more
+
+
+REFUSED = {
+    "a tab": ("tools:\n\tread_file: {allow: true}\n", 2, "is not YAML", "no tabs"),
+    "a line too deep": ("tools:\n  a: {allow: true}\n   b: {allow: true}\n", 3, "is not YAML", "indented otherwise"),
+    "a colon in a text": ("name: a: b\n", 1, "is not YAML", "in quotes"),
+    "a bare star": ("tools:\n  *: {allow: true}\n", 2, "is not YAML", "begins with `*`"),
+    "an open bracket": ("tools: {a: {allow: true}\n", 2, "is not YAML", "not closed"),
+    "a port by name": (endpoint("port: 443", "port: https"), 4, "port must be an integer", "a number: 443"),
+    "a port in quotes": (endpoint("port: 443", "port: '443'"), 4, "port must be an integer", "without quotes: 443"),
+    "version in quotes": ("version: '1'\n", 1, "version must be 1", "without quotes: 1"),
+    "a URL for a host": (endpoint("a.example", "https://a.example/v1"), 4, "is a URL or has a path", "host: a.example"),
+    "a path in the host": (endpoint("a.example", "a.example/v1"), 4, "is a URL or has a path", "host: a.example"),
+    "one for a list": ("extends: pack:baseline\n", 1, "extends must be a list", "write a list: [pack:baseline]"),
+    "a mapping for a list": ("approvals: {approvers: {a: b}}\n", 1, "must be a list", "each entry behind `- `"),
+    "a bare program": (endpoint("{path: /usr/bin/curl}", "curl"), 5, "must be a mapping", "{path: /usr/bin/curl}"),
+    "yes for true": ("tools:\n  pay: {allow: yes}\n", 2, "tools.pay.allow", "true and false are the words: true"),
+    "a kind misspelt": ("models: {providers: {o: {kind: openia}}}\n", 1, "kind must be", "did you mean 'openai'?"),
+    "the other spelling": ("privacy: [{find: PERSON, do: pseudonymize}]\n", 1, "do must be", "did you mean 'pseudonymise'?"),
+    "a participle": ("flow: {authority_from_untrusted: denied}\n", 1, "must be", "did you mean 'deny'?"),
+    "a word for a span": ("budgets: [{per: user, window: weekly, tokens: 5}]\n", 1, "window must be", "did you mean 'week'?"),
+    "a provider misspelt": (
+        "models:\n  providers: {openai: {kind: openai}}\n  routes:\n    - {use: openal}\n",
+        4, "models.routes[0].use names 'openal'", "did you mean 'openai'?",
+    ),
+    "a secret in place": ("secrets: {KEY: abc}\n", 1, "secrets.KEY must be a mapping", "a value is never written here"),
+}  # fmt: skip
+LOOKED_AT = {
+    "rules nobody reads": (endpoint(more=", access: read-only"), "semantics-protocol", "protocol: rest"),
+    "a path without its slash": (
+        endpoint(more=", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: v1/x}}]"),
+        "network-invalid", "path: /v1/x",
+    ),
+    "an address for a network": (endpoint(more=", allowed_ips: [10.1.2.3/16]"), "network-host-bits", "write 10.1.0.0/16"),
+    "an ask alone": ("tools: {pay: {ask: {amount: {min: 5}}}}\n", "rule-shadowed", "add `allow` to tools.pay"),
+    "a secret for nobody": ("secrets: {KEY: {from: vault}}\n", "secret-nowhere", "destinations: [api.example.com]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_slip_is_refused_with_its_line_and_its_fix(name: str) -> None:
+    """The file does not load; the problem stands at the line of the slip and says what is to be written."""
+    text, line, message, fix = REFUSED[name]
+    with pytest.raises(PolicyError) as caught:
+        Policy.parse(text)
+    problem = caught.value.problems[0]
+    assert problem.place.line == line
+    assert message in problem.message and fix in f"{problem.message} {problem.hint}"
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_what_loads_and_is_hardly_meant_is_pointed_out(name: str) -> None:
+    """`policy check` has a finding for it, with the fix."""
+    text, code, fix = LOOKED_AT[name]
+    assert any(finding.id == code and fix in finding.fix for finding in check_policy(Policy.parse(text)))
+
+
+def test_an_ask_restricts_what_another_file_allows() -> None:
+    """An ask alone is as it should be where a pack allows the tool, and in a file that only restricts."""
+    base = {"pack:base": ("tools: {pay: {allow: true}}", "base.yaml")}
+    asks = "tools: {pay: {ask: true}}\n"
+    over = Policy.parse("extends: [pack:base]\n" + asks, resolve_pack=lambda name, _: base[name])
+    for policy in (over, Policy.parse("default: abstain\n" + asks)):
+        assert not [finding for finding in check_policy(policy) if finding.id == "rule-shadowed"]
+
+
+def test_rules_without_a_protocol_are_held_all_the_same() -> None:
+    """ATTACK by omission: without `protocol` the reference passes everything to the host; strict reads the requests."""
+    from agent_os import Action, decide
+
+    policy = Policy.parse(endpoint(more=", rules: [{allow: {method: GET, path: /ok}}]"))
+    wire = {"kind": "net.request", "host": "a.example", "port": 443, "binary": "/usr/bin/curl", "ancestors": []}
+    asked = [decide(policy, Action.parse({**wire, "method": method, "path": "/ok"})) for method in ("GET", "POST")]
+    assert [decision.verdict.value for decision in asked] == ["allow", "deny"]
