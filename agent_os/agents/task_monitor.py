@@ -17,7 +17,7 @@ from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.approval import Approval, ApprovalStore
 from agent_os.core.errors import DeniedError
 from agent_os.core.manifest import Effect
-from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.core.ports import CANCELLED, Admission, Outcome, Pending
 from agent_os.core.task import HELD, REPEATABLE, TaskParked, TaskStopped
 from agent_os.monitor import Monitor
 from agent_os.monitor.door import Body
@@ -83,6 +83,8 @@ class TaskMonitor(Monitor):
             self._task_active -= 1
             if self._task_active == 0:
                 self._task_quiet.set()
+        if isinstance(done, Outcome) and done.error == CANCELLED and self.halted() is not None:
+            raise TaskStopped(HELD, done.detail)  # cut off by a stop: free again, or interrupted, once it goes on
         if isinstance(done, Pending) and self._task_refused is not None and done.approval_id == self._task_refused.id:
             done = await self._task_remember(name, final.digest, self._task_refused)
         if isinstance(done, Pending):

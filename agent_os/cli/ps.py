@@ -1,4 +1,6 @@
-"""`agentos ps`: the tree of agents at work (tasks that are not done), what is stopped, and the processes that run them."""
+"""`agentos ps`: the tree of agents at work (tasks that are not done), the sessions that applications have open, what is stopped,
+and the processes that run them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -19,7 +22,7 @@ from agent_os.cli.task_show import COLOURS, age, note, word
 
 if TYPE_CHECKING:
     from agent_os.core.stop import Stops
-    from agent_os.core.task import Task
+    from agent_os.core.task import SessionView, Task
     from agent_os.runtime.tasks.desk import TaskDesk
 
 WATCH_SECONDS: Final = 1.0
@@ -56,8 +59,11 @@ def ps(
 class _Found:
     """What one look showed."""
 
-    def __init__(self, tasks: list[Task], workers: list[Any], stops: Stops, sessions: list[tuple[int, str]]) -> None:
-        self.tasks, self.workers, self.stops, self.sessions = tasks, workers, stops, sessions
+    def __init__(
+        self, tasks: list[Task], workers: list[Any], stops: Stops, sessions: Sequence[SessionView],
+        others: list[tuple[int, str]],
+    ) -> None:  # fmt: skip
+        self.tasks, self.workers, self.stops, self.sessions, self.others = tasks, workers, stops, sessions, others
 
     def wire(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -68,7 +74,8 @@ class _Found:
             "tasks": [task.to_json() for task in self.tasks],
             "workers": workers,
             "stops": [stop.to_json() for stop in self.stops.all],
-            "sessions": [{"pid": pid, "command": command} for pid, command in self.sessions],
+            "sessions": [view.to_json() for view in self.sessions],
+            "others": [{"pid": pid, "command": command} for pid, command in self.others],
         }
 
     def lines(self) -> list[str]:
@@ -76,7 +83,9 @@ class _Found:
         from agent_os.cli.stops import stop_lines  # noqa: PLC0415
 
         lines = [typer.style(line, fg="red", bold=True) for line in stop_lines(self.stops.all)]
-        lines += tree(self.tasks, self.stops) if self.tasks else ["no agent is at work"]
+        lines += tree(self.tasks, self.stops) if self.tasks else ["no agent is at work"] if not self.sessions else []
+        if self.sessions:
+            lines += [*([""] if self.tasks else []), *open_sessions(self.sessions, self.stops)]
         states = Counter(word(task, self.stops) for task in self.tasks)
         counted = ", ".join(f"{count} {state}" for state, count in states.most_common())
         lines += [
@@ -85,20 +94,21 @@ class _Found:
         ]
         where = ", ".join(f"{each.host}:{each.pid} ({' '.join(each.queues)})" for each in self.workers)
         lines.append(f"workers: {where or 'none (one starts with the next task)'}")
-        if self.sessions:
-            lines.append("other agents on this state: " + ", ".join(f"{pid} ({what})" for pid, what in self.sessions))
+        if self.others:
+            lines.append("other processes on this state: " + ", ".join(f"{pid} ({what})" for pid, what in self.others))
         return lines
 
 
 async def _look(desk: TaskDesk, *, everything: bool, whole: bool) -> _Found:
     from agent_os.core.task import TaskState  # noqa: PLC0415
-    from agent_os.runtime.stopping import read_stops, sessions_of  # noqa: PLC0415
+    from agent_os.runtime.stopping import look, others_of  # noqa: PLC0415
 
     states = () if everything else tuple(state for state in TaskState if not state.ended)
     tasks = list(await desk.ledger.list(states, limit=SHOWN_MAX, brief=not whole))
     workers = list(await desk.workers())
-    here = {each.pid for each in workers} | {os.getpid()}
-    return _Found(tasks, workers, read_stops(desk.environment), sessions_of(desk.path, here))
+    stops, sessions = look(desk.environment)
+    here = {each.pid for each in workers} | {each.pid for each in sessions} | {os.getpid()}
+    return _Found(tasks, workers, stops, sessions, others_of(desk.path, here))
 
 
 def _print(lines: list[str], *, live: bool) -> None:
@@ -138,3 +148,18 @@ def tree(tasks: list[Task], stops: Stops | None = None) -> list[str]:
             last = place == len(children) - 1
             level.append((children[place], under + ("└─ " if last else "├─ "), under + ("   " if last else "│  ")))
     return columns(("TASK", "AGENT", "STATE", "FOR", "AGE", "NOTE"), rows)
+
+
+def open_sessions(sessions: Sequence[SessionView], stops: Stops) -> list[str]:
+    """Return a heading and a line for each session that an application or a sandboxed program has open."""
+    from agent_os.core.principal import Principal  # noqa: PLC0415
+
+    now, rows = time.time(), list[list[Cell]]()
+    for view in sessions:
+        who = Principal(tenant=view.tenant, user=view.user, agent=view.agent, session=view.id)
+        stop = stops.holding(who) if stops else None
+        state = "open" if stop is None else "killed" if stop.scope == "session" else "held"
+        user = view.user if view.tenant == "default" else f"{view.tenant}/{view.user}"
+        where = f"{view.host}:{view.pid}"
+        rows.append([view.id, view.agent, (state, COLOURS.get(state, "")), user, age(now - view.since), where])
+    return columns(("SESSION", "AGENT", "STATE", "FOR", "AGE", "WHERE"), rows)

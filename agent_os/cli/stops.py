@@ -76,9 +76,9 @@ def release(
 
 def stops(as_json: Json = False) -> None:
     """List what is halted or quarantined: by whom, since when, and why."""
-    from agent_os.runtime.stopping import read_stops  # noqa: PLC0415
+    from agent_os.runtime.stopping import look  # noqa: PLC0415
 
-    found = read_stops(os.environ).all
+    found = look(os.environ)[0].all
     if as_json:
         typer.echo(json.dumps([each.to_json() for each in found]))
         return
@@ -96,7 +96,7 @@ def stop_lines(found: tuple[Stop, ...]) -> list[str]:
 
     lines = []
     for each in found:
-        state = "HALTED" if each.scope == "all" else "quarantined"
+        state = "HALTED" if each.scope == "all" else each.state
         why = f": {each.reason}" if each.reason else ""
         ago = span(time.time() - each.at)
         lines.append(printable(f"{each.id}  {state}  {each.what}  by {each.by} {ago} ago{why}"))

@@ -5,6 +5,7 @@
       ActionError      the agent: malformed or out of range; names the field
       DeniedError      a decision: denied, approval expired, budget spent; carries the Decision
       EffectError      the world: timed out, unreachable, not installed
+        StoppedError       it was cut off, because its agent was halted, quarantined or killed
         MissingPartError   an optional part is not installed; carries the exact install line
         EnforcementError   this machine cannot enforce what the policy asks (exit status 5)
       IntegrityError   us, or tampering: stop; the agent loop never catches it
@@ -99,6 +100,10 @@ class DeniedError(AgentOSError):
 
 class EffectError(AgentOSError):
     """The world failed: an effect timed out, was unreachable or broke off."""
+
+
+class StoppedError(EffectError):
+    """What ran was ended because its agent was stopped: it may have happened, whole or in part."""
 
 
 class MissingPartError(EffectError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Decision, Obligation
@@ -44,6 +44,10 @@ class Resolver(Protocol):
     async def resolve(self, host: str, port: int) -> tuple[str, ...]:
         """Return every address of a canonical host name; raises EffectError when there is none."""
         ...
+
+
+CANCELLED: Final = "cancelled"
+"""Outcome of an effect that was cut off in the middle of it: its caller was cancelled, or its agent stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +454,10 @@ class Door(Protocol):
         """Return whether what was admitted, and is not settled, may go on: by the policy in force now, the time, the
         agent's rights and halts, and the grants it was admitted under. What it reserved itself does not count against it.
         """
+        ...
+
+    def halted(self) -> Decision | None:
+        """Return the denial of everything, once a person has stopped this agent or it is over: what streams is cut."""
         ...
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:

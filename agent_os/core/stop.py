@@ -1,5 +1,5 @@
-"""Stops: a halt of everything, or the quarantine of some; who may not perform any effect until a person lifts it. Pure values,
-and the port of where they are kept.
+"""Stops: a halt of everything, the quarantine of some (who may not perform any effect until a person lifts it), or the kill of
+a session. Pure values, and the port of where they are kept.
 
 A stop names a scope and who of it; an agent is stopped if it, its user, its tenant, its task or any of its ancestors is. It
 allows nothing, ever: lifting one gives back what the policy gives. Threats: a sub-agent under another name that goes on for a
@@ -16,7 +16,10 @@ from agent_os.core.errors import ActionError
 from agent_os.core.principal import Principal
 
 HALT: Final = "all"
-SCOPES: Final = (HALT, "tenant", "user", "agent", "role", "task")
+SESSION: Final = "session"
+"""The scope of a kill: it ends a session for good, and goes when the session is closed."""
+KILLED: Final = "runtime.killed"
+SCOPES: Final = (HALT, "tenant", "user", "agent", "role", "task", SESSION)
 STOPS_MAX: Final = 1_000
 NAME_CHARS_MAX: Final = 200
 REASON_CHARS_MAX: Final = 500
@@ -54,7 +57,7 @@ class Stop:
     @property
     def rule(self) -> str:
         """The runtime's rule that a denial by this stop names."""
-        return "runtime.halted" if self.scope == HALT else "runtime.quarantined"
+        return {HALT: "runtime.halted", SESSION: KILLED}.get(self.scope, "runtime.quarantined")
 
     @property
     def what(self) -> str:
@@ -66,13 +69,19 @@ class Stop:
     @property
     def said(self) -> str:
         """The reason of a denial: what is stopped, by whom, why."""
-        state = "halted" if self.scope == HALT else "quarantined"
-        return f"{self.what} is {state} by {self.by}" + (f": {self.reason}" if self.reason else "")
+        return f"{self.what} is {self.state} by {self.by}" + (f": {self.reason}" if self.reason else "")
+
+    @property
+    def state(self) -> str:
+        """What was done to whom it names, in a word."""
+        return {HALT: "halted", SESSION: "killed"}.get(self.scope, "quarantined")
 
     @property
     def advice(self) -> str:
         """What would be allowed, in a denial."""
-        return f"nothing until a person releases {self.id}"
+        return (
+            "nothing: this session is over" if self.scope == SESSION else f"nothing until a person releases {self.id}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -152,6 +161,7 @@ def subjects(principal: Principal, lineage: Sequence[str] = ()) -> Iterator[tupl
             yield "agent", "/".join(path[: depth + 1])
             yield "role", agent.rpartition("-")[0]
     yield "task", principal.session
+    yield SESSION, principal.session
     for task in lineage:
         yield "task", task
 

@@ -243,6 +243,26 @@ class WorkerView:
     queues: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """An open session: its id, for whom it acts, where it lives, since when (Unix seconds)."""
+
+    id: str
+    tenant: str
+    user: str
+    agent: str
+    host: str
+    pid: int
+    since: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "id": self.id, "tenant": self.tenant, "user": self.user, "agent": self.agent, "host": self.host,
+            "pid": self.pid, "since": self.since,
+        }  # fmt: skip
+
+
 class TaskEngine(Protocol):
     """Runs tasks durably."""
 

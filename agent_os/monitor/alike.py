@@ -16,7 +16,7 @@ from contextlib import suppress
 from agent_os.core.action import NetConnect
 from agent_os.core.decision import Verdict
 from agent_os.core.errors import AgentOSError
-from agent_os.core.ports import Outcome
+from agent_os.core.ports import CANCELLED, Outcome
 from agent_os.monitor import record
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.judging import Judged
@@ -66,6 +66,6 @@ async def intend(ports: Ports, judged: Judged, references: Sequence[str]) -> boo
 
 def _close(ports: Ports, references: Sequence[str]) -> None:
     for reference in references:
-        gone = record.finished(reference, Outcome(error="cancelled"), now=ports.clock.now(), size=-1)
+        gone = record.finished(reference, Outcome(error=CANCELLED), now=ports.clock.now(), size=-1)
         with suppress(AgentOSError):
             ports.audit.append(gone)

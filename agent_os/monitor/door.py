@@ -20,9 +20,9 @@ from typing import Any, Final, NoReturn
 
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Decision, Verdict
-from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
+from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError, StoppedError
 from agent_os.core.manifest import Effect
-from agent_os.core.ports import Admission, Outcome, Pending, Permit
+from agent_os.core.ports import CANCELLED, Admission, Outcome, Pending, Permit
 from agent_os.core.principal import Capability, Principal
 from agent_os.monitor import alike, outcomes, record, reserving
 from agent_os.monitor.discharge import Discharge, Passage, answered
@@ -33,7 +33,7 @@ from agent_os.monitor.naming import canonical_action, identified, unknown
 from agent_os.monitor.permits import mint
 from agent_os.monitor.reach import beyond, changes_rules
 from agent_os.monitor.sharing import Given, Shared
-from agent_os.monitor.stopping import stopped
+from agent_os.monitor.stopping import KILLED, stopped
 from agent_os.monitor.suspicion import looked_at
 from agent_os.monitor.wiring import APPROVAL_TIMEOUT_S, Ports
 from agent_os.policy import Policy
@@ -204,7 +204,7 @@ class Monitor:
         ports = self._ports
         if not alike.may_share(action, self._needs, ports, self.session):
             return None
-        if stopped(ports, self.session, self._policy) is not None:
+        if self.halted() is not None:
             return None
         judged = await self._judge(canonical_action(action, self.session, ports.links), stated)
         if not alike.plain(judged):
@@ -219,9 +219,7 @@ class Monitor:
 
     async def consider(self, action: Given, *, stated: Mapping[str, Any] | None = None) -> Decision:
         """Return what would be decided now, rewrites carried out in thought; nothing is recorded, asked or reserved."""
-        if self.session.ended:
-            return self._refusal("runtime.agent-ended", "this agent is over")
-        stop = stopped(self._ports, self.session, self._policy)
+        stop = self.halted()
         if stop is not None:
             return stop
         asked = canonical_action(action, self.session, self._ports.links)
@@ -233,14 +231,18 @@ class Monitor:
     async def holds(self, admission: Admission) -> bool:
         """Return whether what was admitted here, and is not settled, may go on (core/ports.py: Door)."""
         flight = self._flights.get(admission.permit.nonce)
-        if flight is None or flight.footing is None or self.session.ended:
-            return False
-        if stopped(self._ports, self.session, self._policy) is not None:
+        if flight is None or flight.footing is None or self.halted() is not None:
             return False
         renewed = await still(self._policy, self._needs, self._ports, self.session, admission.action, flight.footing)
         if renewed is not None:
             flight.footing = renewed
         return renewed is not None
+
+    def halted(self) -> Decision | None:
+        """Return the denial of whatever this agent does, while it is stopped or once it is over; None otherwise."""
+        if self.session.ended:
+            return self._refusal("runtime.agent-ended", "this agent is over")
+        return stopped(self._ports, self.session, self._policy)
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Close an admitted action: settle what was reserved and record what happened; idempotent."""
@@ -304,7 +306,7 @@ class Monitor:
         await discharge.unspend()
         if key and self._ports.outcomes is not None:
             await self._ports.outcomes.release(key)
-        gone = record.finished(reference, Outcome(error="cancelled"), now=self._ports.clock.now(), size=-1)
+        gone = record.finished(reference, Outcome(error=CANCELLED), now=self._ports.clock.now(), size=-1)
         with suppress(AgentOSError):
             self._ports.audit.append(gone)
 
@@ -317,9 +319,10 @@ class Monitor:
         return named
 
     def _go_on(self, action: Action, reference: str) -> None:
-        """Deny whatever is done by an agent that a person halted or quarantined."""
+        """Deny whatever is done by an agent that a person halted or quarantined; one that was killed is over."""
         stop = stopped(self._ports, self.session, self._policy)
         if stop is not None:
+            self.session.ended = self.session.ended or stop.rules == (KILLED,)
             self._deny(action, stop, reference)
 
     def _within_reach(self, action: Action, reference: str) -> None:
@@ -455,12 +458,14 @@ class Monitor:
                     return await self._carry_out(permit, action, body)
         except TimeoutError:
             return Outcome(error="timeout", detail=f"not finished after {timeout:g} s")
+        except StoppedError as error:
+            return Outcome(error=CANCELLED, detail=str(error))
         except EffectError as error:
             return Outcome(error="failed", detail=str(error))
         except IntegrityError:
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(self._close(admission, Outcome(error="cancelled")))
+            await asyncio.shield(self._close(admission, Outcome(error=CANCELLED)))
             raise
         except Exception as error:
             await self._close(admission, Outcome(error="raised", detail=type(error).__name__))

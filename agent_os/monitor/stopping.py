@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from agent_os.core.decision import Decision
 from agent_os.core.errors import AgentOSError
+from agent_os.core.stop import KILLED
 from agent_os.monitor.gather import Session
 from agent_os.monitor.judging import refusal
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy
 
 UNREADABLE = "runtime.stops-unreadable"
+__all__ = ["KILLED", "UNREADABLE", "stopped"]
 
 
 def stopped(ports: Ports, session: Session, policy: Policy) -> Decision | None:

@@ -6,6 +6,7 @@ is named in `Needs.unavailable`, and `decide` denies what it governs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from agent_os.agents.toolbox import Toolbox
 from agent_os.core.action import Action
 from agent_os.core.approval import Answer, Approval, Approver
 from agent_os.core.carried import Carried
-from agent_os.core.errors import AgentOSError, DeniedError
+from agent_os.core.errors import AgentOSError, DeniedError, EffectError
 from agent_os.core.label import UNTRUSTED, Integrity
 from agent_os.core.ports import Effector, LabelStore, Outcome, Pending
 from agent_os.core.principal import Principal
@@ -82,6 +83,8 @@ class Composition:
     """Engines of policies that were in force before: what they are still asked ends first."""
     doors: list[Monitor] = field(default_factory=list)
     """Other doors of the same session (a durable run's): a policy is put in force in them too."""
+    entry: str = ""
+    """Under which it stands among the open sessions; a task's run stands in the ledger."""
 
     def prepared(self, policy: Policy) -> Callable[[], None]:
         """Make everything of another policy; return what puts it in force at once, in every part of the session.
@@ -112,7 +115,12 @@ class Composition:
     async def aclose(self) -> None:
         """Close in the order of dependence; the audit last."""
         await self.aclose_run()
-        self.state.close()
+        try:
+            with contextlib.suppress(EffectError):  # it counts no more once this process has ended
+                await self.state.stores.sessions.leave(self.entry)
+                await self.state.stores.sessions.forget_kills(self.state.stores.stops)
+        finally:
+            self.state.close()
 
     async def aclose_run(self) -> None:
         """Close everything but the state, which other sessions use too."""
@@ -178,6 +186,8 @@ async def compose(
         composition = wire(policy, principal, workspace, opened, ids, _approver(approver))
         if resumable:
             _resume(composition.monitor.session, opened.stores.labels)
+            await opened.stores.sessions.forget_kills(opened.stores.stops)
+        composition.entry = await opened.stores.sessions.enter(principal)
         return composition
     except BaseException:
         opened.close()

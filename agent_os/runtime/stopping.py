@@ -1,4 +1,4 @@
-"""Halting, quarantining and releasing agents: who may, what is recorded, and what else has to happen.
+"""Halting, quarantining, releasing and killing agents: who may, what is recorded, and what else has to happen.
 
 A stop holds from the moment it is stored; what it ends (`ends`) is killed after that, so that nothing begins in between.
 Lifting is recorded before it counts. Threats: an agent that lifts its own quarantine (a process that an agent runtime started
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import DeniedError, EffectError
-from agent_os.core.stop import HALT, Stop, Stops
-from agent_os.core.task import OPEN_STATES
+from agent_os.core.stop import HALT, SESSION, Stop, Stops
+from agent_os.core.task import OPEN_STATES, SessionView
 from agent_os.core.who import names_one_of
-from agent_os.effects.stores import holders
+from agent_os.effects.stores import holders, sessions
 from agent_os.effects.stores.database import Database
 from agent_os.effects.stores.identity import current_identity
+from agent_os.effects.stores.sessions import Sessions
 from agent_os.effects.stores.stops import FileStops, SharedStops
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.state import State, open_state, shared_limits, state_directory
@@ -53,15 +54,17 @@ class StopDesk:
         return [stop for stop in self.state.stores.stops.current().all if self.tenant in ("", stop.tenant)]
 
     async def stop(self, scope: str, name: str = "", *, reason: str = "", ends: bool = False) -> Stop:
-        """Halt everything (`all`), or quarantine a tenant, user, agent, role or task until somebody releases it.
+        """Halt everything (`all`), quarantine a tenant, user, agent, role or task until somebody releases it, or kill a session.
 
         `ends` ends what runs besides. Raises ActionError, EffectError: where it is not recorded it holds all the same.
         """
+        ends = ends or scope == SESSION
         wanted = Stop(
             f"stp_{secrets.token_hex(5)}", scope, name, self.person, reason, time.time(), self.tenant, ends
         ).checked()
+        await self.state.stores.sessions.forget_kills(self.state.stores.stops)
         await self.state.stores.stops.add(wanted)
-        await self._record("halted" if scope == HALT else "quarantined", wanted, reason)
+        await self._record(wanted.state, wanted, reason)
         if ends:
             await self._end(wanted)
         return wanted
@@ -75,8 +78,11 @@ class StopDesk:
         return stop
 
     def find(self, which: str) -> Stop:
-        """Return the stop of an id (or its beginning), of a name, or the halt (`all`). Raises EffectError."""
-        held = self.list()
+        """Return the stop of an id (or its beginning), of a name, or the halt (`all`). Raises EffectError.
+
+        What was killed is over: nobody releases it.
+        """
+        held = [stop for stop in self.list() if stop.scope != SESSION]
         found = [stop for stop in held if stop.id == which] or [
             stop
             for stop in held
@@ -133,28 +139,30 @@ def refuse_inside_agent(state: State) -> None:
         raise DeniedError(Decision(Verdict.DENY, ("runtime.stop-inside-agent",), reason, advice=advice))
 
 
-def read_stops(environment: Mapping[str, str]) -> Stops:
-    """Return every stop that holds, for showing. Raises EffectError."""
-    url = shared_limits(environment)
+def look(environment: Mapping[str, str]) -> tuple[Stops, Sequence[SessionView]]:
+    """Return every stop that holds and every open session, for showing. Raises EffectError."""
+    url, path = shared_limits(environment), state_directory(environment=environment)
     if not url:
-        return FileStops(state_directory(environment=environment)).open().current()
-    from agent_os.effects.stores.shared import open_counters  # noqa: PLC0415 - psycopg comes with an extra
+        with closing(Database(path / "state.db", holders.SCHEMA + ";" + sessions.SCHEMA).open()) as database:
+            live = Sessions(database, "", holders.Holders(), time.time).live_now()
+        return FileStops(path).open().current(), live
+    from agent_os.effects.stores.shared import SharedHolders, open_counters  # noqa: PLC0415 - psycopg comes with an extra
 
     counters = open_counters(url)
     shared = SharedStops(counters).open()
     try:
-        return shared.current()
+        live = Sessions(counters, "", SharedHolders(counters, counters.now), counters.now).live_now()
+        return shared.current(), live
     finally:
         shared.close()
         counters.close()
 
 
-def sessions_of(path: Path, but: Collection[int]) -> list[tuple[int, str]]:
-    """Return the other processes that have this state open as agents (pid, command), this command's own kind left out."""
-    database = Database(path / "state.db", holders.SCHEMA)
+def others_of(path: Path, but: Collection[int]) -> list[tuple[int, str]]:
+    """Return the other processes that have this state open (pid, command), but for some."""
     if not (path / "state.db").exists():
         return []
-    with closing(database.open()):
+    with closing(Database(path / "state.db", holders.SCHEMA).open()) as database:
         found = sorted(database.read(holders.pids) - set(but))
     return [(pid, command) for pid in found if (command := holders.command(pid))]
 

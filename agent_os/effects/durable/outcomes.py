@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from agent_os.core.errors import ActionError, AgentOSError, EffectError, IntegrityError
-from agent_os.core.ports import Outcome
+from agent_os.core.ports import CANCELLED, Outcome
 from agent_os.core.task import REPEATABLE, FencedError, Task, TaskStep, TaskStopped
 from agent_os.effects.clock import passed
 from agent_os.effects.durable.dispatch import EACH, Limit, limits_of
@@ -27,8 +27,6 @@ TURN_WAIT_SECONDS: Final = 300.0
 """How long an effect waits for a tool that is limited before it fails."""
 CONFIRM_SECONDS: Final = 0.5
 """An effect that begins later than this after its claim looks at the ledger again."""
-CANCELLED: Final = "cancelled"
-"""Outcome of an effect whose caller was cancelled in the middle of it."""
 _DONE: Final = "done"
 
 

@@ -20,7 +20,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.principal import Principal
 from agent_os.core.rate import limit_of, subject
 from agent_os.effects.durable.postgres import PostgresDatabase
-from agent_os.effects.stores import asks, budgets, holders, mailbox, standing, stops
+from agent_os.effects.stores import asks, budgets, holders, mailbox, sessions, standing, stops
 from agent_os.effects.stores.database import Storage
 
 SPACE: Final = "agentos_state"
@@ -38,8 +38,8 @@ _NOTHING: Final[Mapping[str, float]] = {}
 
 
 def open_counters(url: str) -> PostgresDatabase:
-    """Open the database of budgets, rates and mailboxes. Raises EffectError, MissingPartError."""
-    ours = (holders.SCHEMA, budgets.SCHEMA, mailbox.SCHEMA, stops.SCHEMA)
+    """Open the database of budgets, rates, mailboxes, stops and open sessions. Raises EffectError, MissingPartError."""
+    ours = (holders.SCHEMA, budgets.SCHEMA, mailbox.SCHEMA, stops.SCHEMA, sessions.SCHEMA)
     schema = ";".join((*map(portable, ours), RATES_SCHEMA))
     return PostgresDatabase(url, schema, space=SPACE).open()
 

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_os.effects.stores import asks, budgets, holders, labels, mailbox, outcomes, payloads, standing, vault
+from agent_os.effects.stores import (
+    asks,
+    budgets,
+    holders,
+    labels,
+    mailbox,
+    outcomes,
+    payloads,
+    sessions,
+    standing,
+    vault,
+)
 from agent_os.effects.stores.approvals import Approvals
 from agent_os.effects.stores.budgets import Budgets
 from agent_os.effects.stores.database import Database, Storage
@@ -21,6 +32,7 @@ from agent_os.effects.stores.labels import SqliteLabels
 from agent_os.effects.stores.mailbox import Mailboxes
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
+from agent_os.effects.stores.sessions import Sessions
 from agent_os.effects.stores.stops import FileStops, SharedStops
 from agent_os.effects.stores.vault import Vault
 
@@ -32,7 +44,7 @@ if TYPE_CHECKING:
 SCHEMA = ";".join(
     (
         holders.SCHEMA, budgets.SCHEMA, asks.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
-        labels.SCHEMA,
+        labels.SCHEMA, sessions.SCHEMA,
     )
 )  # fmt: skip
 
@@ -60,6 +72,7 @@ class StateDatabase:
     vault: Vault
     labels: SqliteLabels
     stops: FileStops | SharedStops
+    sessions: Sessions
     payloads: SqlitePayloads | None = None
     shared: SharedLimits | None = None
     _payload_database: Database | None = None
@@ -92,6 +105,7 @@ class StateDatabase:
                 Vault(database, Sealer(keys, "vault"), now=now),
                 SqliteLabels(database),
                 stops,
+                Sessions(counters.database, counters.holder, counters.holders, counters.now),
                 shared=limits,
             )
         except BaseException:

@@ -11,17 +11,13 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from agent_os.core.errors import AgentOSError, EffectError
+from agent_os.core.errors import AgentOSError, StoppedError
 from agent_os.core.principal import Principal
 from agent_os.core.stop import Stop, StopStore
 
 T = TypeVar("T")
 LOOK_SECONDS: Final = 0.2
 """Between two looks, while a program runs, whether it is to end."""
-
-
-class StoppedError(EffectError):
-    """What ran was ended because its agent was stopped."""
 
 
 async def unless_ended(work: Coroutine[Any, Any, T], stops: StopStore | None, principal: Principal) -> T:

@@ -19,7 +19,7 @@ from typing import Final
 from agent_os.core import canonical
 from agent_os.core.action import Action
 from agent_os.core.decision import Verdict
-from agent_os.core.errors import AgentOSError, EffectError
+from agent_os.core.errors import AgentOSError, EffectError, StoppedError
 from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
@@ -36,7 +36,7 @@ from agent_os.runtime.compose import compose
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.policy_files import policy_files
-from agent_os.runtime.sandbox.ending import StoppedError, unless_ended
+from agent_os.runtime.sandbox.ending import unless_ended
 from agent_os.runtime.sandbox.live import LivePolicy
 from agent_os.runtime.sandbox.prepare import (
     Prepared,

@@ -105,6 +105,7 @@ async def start_serving(
     session = AgentOS.open(policy, principal=principal, workspace=workspace, state=state)
     await session.__aenter__()
     try:
+        await session.stores.sessions.leave(session.composition.entry)  # no agent: those that call it are
         sessions = Sessions(policy, session, state=session.state)
         chosen = "" if callers is not None else token or secrets.token_urlsafe(TOKEN_BYTES)
         known = callers or Callers.single(chosen, session.principal)

@@ -23,7 +23,7 @@ from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
-from agent_os.core.task import DEFAULT_QUEUE, OPEN_STATES, Task, TaskRequest, TaskState, WorkerView
+from agent_os.core.task import DEFAULT_QUEUE, OPEN_STATES, SessionView, Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.dispatch import Limit, Limits
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.leases import Leases
@@ -40,6 +40,7 @@ from agent_os.runtime.compose import wire
 from agent_os.runtime.policies import load_policy, policy_names
 from agent_os.runtime.schedule_terms import terms_of
 from agent_os.runtime.state import State, open_state, state_directory
+from agent_os.runtime.stopping import StopDesk, refuse_inside_agent
 from agent_os.runtime.tasks.opening import open_ledger
 from agent_os.runtime.tasks.runtime import TaskRuntime, scheduled
 
@@ -102,6 +103,19 @@ class TaskDesk:
         if len(near) != 1:
             raise EffectError(f"no task has the id {task_id!r}" if not near else "several tasks begin like that")
         return near[0]
+
+    async def sessions(self) -> Sequence[SessionView]:
+        """Return the sessions that applications have open on this state."""
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
+        return await self.state.stores.sessions.live()
+
+    def stops(self) -> StopDesk:
+        """Return what stops sessions, for the same person. Raises DeniedError inside an agent."""
+        if self.state is None:
+            raise EffectError("these tasks were opened for reading")
+        refuse_inside_agent(self.state)
+        return StopDesk(self.state, self.identity.user, {"uid": self.identity.uid})
 
     async def stop(self, task_id: str, wanted: str) -> Task:
         """Ask a task and all below it to `suspend` or `kill`."""

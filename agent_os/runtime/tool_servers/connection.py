@@ -1,11 +1,13 @@
 """One tool server's conversation: opening, listing, calling; over any transport that carries messages.
 
 Threats: a server that answers without end or not at all, lists tools without end, or changes what it lists while it runs
-(`tools/list_changed`): its tools are listed again before the next call, and a difference ends the connection.
+(`tools/list_changed`): its tools are listed again before the next call, and a difference ends the connection. A call
+of an agent that a person stopped is cut off (`cut`): it may have happened, whole or in part.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -19,7 +21,7 @@ from agent_os.adapters.mcp.protocol import (
     parse_tools,
     value_of,
 )
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import EffectError, StoppedError
 
 CALL_SECONDS_MAX: Final = 3600.0
 HELLO_SECONDS: Final = 30.0
@@ -54,13 +56,18 @@ class ToolServer:
 
     def __init__(self, client: Client, transport: Transport) -> None:
         self._client, self._transport = client, transport
-        self.calls = 0
+        self._asking: set[asyncio.Future[Answer]] = set()
+        self._cut = ""
+
+    @property
+    def calls(self) -> int:
         """Calls under way."""
+        return len(self._asking)
 
     @property
     def alive(self) -> bool:
         """Whether calls can be made."""
-        return self._transport.alive
+        return not self._cut and self._transport.alive
 
     @property
     def changed(self) -> bool:
@@ -101,19 +108,36 @@ class ToolServer:
         raise EffectError(f"the tool server lists more than {PAGES_MAX} pages")
 
     async def call(self, name: str, args: Mapping[str, Any]) -> Any:
-        """Call a tool and return its value. Raises EffectError with what the tool says went wrong."""
+        """Call a tool and return its value.
+
+        Raises EffectError with what the tool says went wrong, StoppedError when the call was cut off.
+        """
+        if self._cut:
+            raise StoppedError(self._cut)
         number, data = self._client.call("tools/call", {"name": name, "arguments": dict(args)})
-        self.calls += 1
+        asking = asyncio.ensure_future(self._transport.ask(number, data, CALL_SECONDS_MAX))
+        self._asking.add(asking)
         try:
-            answer = await self._transport.ask(number, data, CALL_SECONDS_MAX)
+            await asyncio.wait({asking})
         finally:
-            self.calls -= 1
+            self._asking.discard(asking)
+            asking.cancel()
+        if asking.cancelled() or (self._cut and asking.exception() is not None):
+            raise StoppedError(self._cut)
+        answer = asking.result()
         if answer.error:
             raise EffectError(f"the tool server refused the call: {answer.error}")
         value, failed = value_of(answer.result)
         if failed:
             raise EffectError(f"the tool failed: {str(value)[:2000]}")
         return value
+
+    async def cut(self, why: str) -> None:
+        """End the connection, its calls, and the server if it is ours: their caller was stopped."""
+        self._cut = self._cut or why
+        for asking in self._asking:
+            asking.cancel()
+        await self._transport.aclose()
 
     async def aclose(self) -> None:
         """End the connection."""

@@ -49,6 +49,10 @@ class ManifestDoor:
         """Say whether it may go on; what a manifest asks for does not change while its server runs."""
         return await self._door.holds(admission)
 
+    def halted(self) -> Decision | None:
+        """Say what the caller's door says."""
+        return self._door.halted()
+
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         """Settle at the caller's door."""
         await self._door.settle(admission, outcome)

@@ -2,7 +2,8 @@
 
 A sub-agent has a branch of its own (`branch`): the same tools, but instances that hold no more than it does, ended with it.
 All instances of a session and its sub-agents share one bound; past it the one unused for longest is ended.
-A server that differs from what was accepted is quarantined: its calls fail until a person accepts the shown difference.
+A server that differs from what was accepted is quarantined: its calls fail until a person accepts the shown difference. Those
+of an agent that a person halts or quarantines are ended with the calls under way.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from agent_os.runtime.tool_servers.host import Caller, ServerHost
 from agent_os.runtime.tool_servers.packs import code_digest
 from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
 
+LOOK_SECONDS: Final = 0.2
+"""Between two looks, while servers run, whether a person has stopped their agent."""
 SERVERS_MAX: Final = 32
 """Servers of one session and its sub-agents at work at once."""
 _CHANGES: Final = (
@@ -81,6 +84,7 @@ class SessionServers:
         self._retired: list[ToolServer] = []
         """Ended ones, and those of an earlier policy that still have a call under way; they get no other."""
         self._closed = False
+        self._watching: asyncio.Task[None] | None = None
 
     def register(self, toolbox: Toolbox) -> list[str]:
         """Make the tools of accepted servers known as `server/tool`; return the names of those left out."""
@@ -137,7 +141,23 @@ class SessionServers:
             self._revisions[name] = self._host.revision
             server = self._running[name] = await self._started(record)
             self._pool.used(server)
+            if self._watching is None or self._watching.done():
+                self._watching = asyncio.create_task(self._cut_if_halted(), name="tool-servers")
             return server
+
+    async def _cut_if_halted(self) -> None:
+        """Cut off this agent's servers once a person has stopped it; ends with the last of them."""
+        door = self._caller_.door
+        while door is not None and (alive := [one for one in self._mine() if one.alive]):
+            stop = door.halted()
+            if stop is not None:
+                for server in alive:
+                    self._pool.drop(server)
+                await asyncio.gather(*(server.cut(f"ended: {stop.reason}") for server in alive), return_exceptions=True)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _mine(self) -> list[ToolServer]:
+        return [*self._running.values(), *self._retired]
 
     async def _started(self, record: ServerRecord) -> ToolServer:
         """Return the server, started and found to be what was accepted."""
@@ -180,6 +200,8 @@ class SessionServers:
     async def aclose(self) -> None:
         """End this agent's servers; the session's end closes what they share too."""
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         self._retired += self._running.values()
         self._running.clear()
         await self._end_retired(all_of_them=True)

@@ -100,7 +100,7 @@ class RealDoor:
     """A door that decides with the rules in force, keeps an account, and refuses to settle twice."""
 
     def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+        self.rules, self.stopped = rules, False
         self.asked: list[Action] = []
         self.stated: list[Mapping[str, Any]] = []
         self.settled: list[tuple[Action, Outcome]] = []
@@ -144,7 +144,10 @@ class RealDoor:
 
     async def holds(self, admission: Admission) -> bool:
         held = self._open.get(admission.permit.nonce)
-        return held is not None and self.rules.judge(*held).allowed
+        return held is not None and not self.stopped and self.rules.judge(*held).allowed
+
+    def halted(self) -> Decision | None:
+        return Decision(Verdict.DENY, ("runtime.halted",), "everything is halted by lea") if self.stopped else None
 
     async def settle(self, admission: Admission, outcome: Outcome) -> None:
         del self._open[admission.permit.nonce]
