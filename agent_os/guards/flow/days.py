@@ -69,6 +69,24 @@ def days_in(text: str) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
+_MONTH_OF_YEAR: Final = re.compile(rf"\b{_MONTH}\.? (?:19|20)\d\d\b", re.I)
+_IN_MONTH: Final = re.compile(rf"\b(?:in|for|of|for the|the|im|für|en|de|du|per|di|a) {_MONTH}\b")
+_MONTH_STAMP: Final = re.compile(r"(?:19|20)\d\d[-/](0[1-9]|1[0-2])")
+
+
+def months_in(text: str) -> frozenset[int]:
+    """Return the months that a text names as such (`May 2026`, `in April`), whether or not it names a day of them."""
+    found = [match.group(1) for match in _MONTH_OF_YEAR.finditer(text)]
+    found += [name for name in (match.group(1) for match in _IN_MONTH.finditer(text.lower())) if len(name) > 3]
+    return frozenset(_MONTHS[name.lower()] for name in found)
+
+
+def month_of(value: str) -> int | None:
+    """Return the month that a value as a whole stands for (`2026-05`), or None."""
+    match = _MONTH_STAMP.fullmatch(value.strip())
+    return int(match[1]) if match else None
+
+
 def within_days(days: frozenset[tuple[int, int]], asked: frozenset[tuple[int, int]]) -> bool:
     """Return whether every day lies among, or between the first and last of, those asked for (a night over is within)."""
 

@@ -163,13 +163,14 @@ class Evidence:
             return "words"
         if any(self._best_by(strict, column, words) for words in focus):
             return "words"
-        many = many and not prompt.choice.directions()  # who asks for the earliest one does not ask for all
+        one = bool(prompt.choice.directions())  # who asks for the earliest one does not ask for all
+        many, repeats = many and not one, prompt.each or (prompt.repeats and not one)
         named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
-        if entry.keyed and not named and (prompt.repeats or (many and entry.keys)):
+        if entry.keyed and not named and (repeats or (many and entry.keys)):
             return "all"
-        if prompt.repeats or many:
+        if repeats or many:
             meant = self._best_described(column)
             if strict in meant and len(meant) < len(column):
                 return "all"

@@ -17,16 +17,18 @@ from typing import Any, Final
 from agent_os.core.facts import FlowConcern
 from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, normal, places, shapes
+from agent_os.guards.flow import derive, fields, normal, places, shapes
 from agent_os.guards.flow.evidence import scalar_text
-from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, scalars
-from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
+from agent_os.guards.flow.naming import PEOPLE, name_words, reaches, speaks_of
+from agent_os.guards.flow.numerals import spellings
 from agent_os.guards.flow.pins import Value, contradictions
 from agent_os.guards.flow.scope import Leave
 from agent_os.guards.flow.vouching import (
     LEAVING,
     doubt_of,
     doubt_of_handle,
+    doubt_of_inner_id,
     doubt_of_selector,
     filled_in,
     host_vouched,
@@ -120,6 +122,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
             labels[pointer] = known.label_of(value) if filled is None else filled.label
             if argument.role is Role.SELECTOR:
                 doubt = doubt_of_selector(known, value)
+            elif pointer.count("/") > 1 and spec.effect is not Effect.READ and fields.names_id(name):
+                doubt = doubt_of_inner_id(known, value)
         if doubt is not None:
             quote = known.taint.quote(scalar_text(value), doubt.source) if doubt.source else ""
             concerns.append(
@@ -130,10 +134,12 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
     if leave is not None:
         said = {pointer: value for pointer, _, value, _ in pinned}
 
-        def strange(text: str) -> bool:
-            return known.taint.holds(text) and not known.words.names(text) and not known.words.means(text)
+        def strange(value: str | float) -> bool:
+            if not isinstance(value, str):
+                return any(known.taint.holds(form) for form in spellings(value)) and not known.scope.numbers(value)
+            return known.taint.holds(value) and not known.words.names(value) and not known.words.means(value)
 
-        for pointer in contradictions(leave, pinned, strange, spec.effect is Effect.PAY):
+        for pointer in contradictions(leave, pinned, strange, spec):
             concerns.append(FlowConcern("contradicts_prompt", pointer, "", _quote(said.get(pointer, ""))))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
     concerns += places.concerns_of(known, spec, values, payload, labels, leaves=spec.effect in LEAVING)
@@ -173,9 +179,11 @@ def _of_effect(
     concerns = []
     leave = known.scope.leave(spec)
     if leave is None:
-        leave = known.scope.leave_by_name(spec, _names(known, spec, values))
+        leave = known.scope.leave_by_name(spec, _names(known, spec, values), _given(known, values))
     if leave is None:
         concerns.append(FlowConcern("effect_beyond_scope", "", "", f"{spec.effect.value}: not asked for"))
+    elif _reaches_others(known, spec, values):
+        concerns.append(FlowConcern("effect_beyond_scope", "", "", "goes to many, and one was asked for"))
     elif leave.times and known.done[spec.name] >= leave.times:
         concerns.append(FlowConcern("repeats_beyond_scope", "", "", f"asked for {leave.times} time(s)"))
     for source, why in itertools.islice(known.suspected.items(), 1):
@@ -185,6 +193,20 @@ def _of_effect(
     if spec.derived:
         concerns.append(FlowConcern("unknown_tool", "", "", "no manifest: judged by its name"))
     return concerns, leave
+
+
+def _reaches_others(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]) -> bool:
+    """Return whether a call sends to a whole group by its name (`notify_guests`), and the user speaks of no such group."""
+    people = reaches(spec.name) if spec.effect is Effect.SEND else frozenset()
+    if not people or speaks_of(known.words.raw, people):
+        return False
+    for _, name, value in values[:NAMED_MAX]:
+        argument = known.argument(spec, name, value)
+        if argument.role is Role.HANDLE and named_kind(name) <= {"user"} | PEOPLE:
+            return False
+        if argument.role is Role.AUTHORITY and (argument.type in ("email", "name") or "@" in scalar_text(value)):
+            return False
+    return True
 
 
 def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]]) -> frozenset[str]:
@@ -201,6 +223,17 @@ def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]])
             for entry in known.evidence.entries(text, kind_of_argument(name, argument, kind_of(spec)))[:NAMED_MAX]:
                 found.update(known.evidence.called(entry.leaf.record))
     return frozenset(found)
+
+
+def _given(known: Knowledge, values: list[tuple[str, str, Any]]) -> frozenset[str]:
+    """Return the words of the names of arguments whose values the prompt has (`address`, where it has the address)."""
+    texts = ((name, scalar_text(value), value) for _, name, value in values[:NAMED_MAX])
+    return frozenset(
+        word
+        for name, text, value in texts
+        if text and (known.scope.digits(value) if isinstance(value, float) else known.words.names(text))
+        for word in name_words(name)
+    )
 
 
 def _leaving(
@@ -226,7 +259,9 @@ def _leaving(
                 tags = tuple(sorted(found.tags))
                 concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to, tags))
         untrusted = labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
-        if not leaves_here or not (known.read_untrusted or untrusted) or argument.role is not Role.PAYLOAD:
+        if not (leaves_here or (spec.derived and may_leave)) or argument.role is not Role.PAYLOAD:
+            continue
+        if not (known.read_untrusted or untrusted):
             continue
         carried = carried or untrusted
         for url in normal.urls(value):

@@ -18,7 +18,7 @@ import yaml
 
 from agent_os.core.label import UNTRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import Result, ToolSpec
-from agent_os.guards.flow import derive, normal
+from agent_os.guards.flow import fields, normal
 
 LEAVES_MAX: Final = 200_000
 """Leaves of one result that are labelled one by one; the rest is indexed as one untrusted text."""
@@ -248,7 +248,7 @@ def _compiled(paths: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]
 def rule_finder(spec: ToolSpec) -> Finder:
     """Return what finds the rule of a leaf by its path, name and value; for a drafted manifest, the draft's guess."""
     if spec.derived:
-        return lambda path, name, value: derive.result(spec, path, name, value)
+        return lambda path, name, value: fields.result(spec, path, name, value)
     if not spec.results:
         return lambda path, name, value: None
     rules = tuple((pattern, spec.results[path]) for pattern, path in _compiled(tuple(spec.results)))

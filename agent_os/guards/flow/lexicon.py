@@ -142,6 +142,8 @@ UNIVERSAL: Final = bag(
     " whole entire various whoever whichever many individual individually"
 )
 """Words that make an effect repeatable."""
+EACH: Final = bag("each every all both everyone everybody respective everything individual individually")
+"""Those of them that leave nobody out, whatever words of choice stand beside them."""
 
 NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")
 """A base-form verb straight after one of these is a statement, not a request."""

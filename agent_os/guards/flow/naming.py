@@ -36,6 +36,11 @@ _LIGHT: Final = bag("place perform process initiate issue take request")
 _COMMERCIAL: Final = bag("order purchase refund booking reservation transfer")
 _HOLDERS: Final = bag("mail email message order review ticket comment text chat post request invoice book label")
 """Nouns that are verbs as well: before another verb they are the noun (`mail_reply`, `ticket_comment`)."""
+PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split()) | bag(
+    "participant attendee student teacher patient tenant resident citizen staff supplier vendor applicant candidate"
+    " passenger parent volunteer visitor driver nurse doctor owner reader borrower crew personnel"
+) - bag("profile info information address account phone settings details data record name lead")
+"""Words for people, by what they are to somebody."""
 VAGUE: Final = "*"
 """Stands among a tool's nouns where they are only those of its arguments: its verb then says enough."""
 _MESSAGES: Final = bag("comment message reply answer note mail email dm sms text post")
@@ -146,3 +151,25 @@ def _words(name: str) -> tuple[str, ...]:
 def name_words(name: str) -> list[str]:
     """Return the words of an identifier: `sendEmail`, `send_email`, `mail.send-email` alike."""
     return list(_words(name))
+
+
+_EVERYBODY: Final = bag("everyone everybody people anyone")
+
+
+@lru_cache(maxsize=4096)
+def reaches(name: str) -> frozenset[str]:
+    """Return the people whom a tool reaches all at once, by its name (`guests_notify`, `email_all`: anybody, `*`)."""
+    found = name_words(name)
+    many = _people(found)
+    return many | {VAGUE} if not many and set(found) & {"all", "broadcast", *_EVERYBODY} else many
+
+
+def speaks_of(text: str, people: frozenset[str]) -> bool:
+    """Return whether a text speaks of these people in the plural; of anybody (`*`): of everybody."""
+    found = re.findall(r"[^\W\d_]+", text.lower())
+    return bool(_people(found) & people) or (VAGUE in people and bool(set(found) & (_EVERYBODY | {"all", "broadcast"})))
+
+
+def _people(found: list[str]) -> frozenset[str]:
+    many = {lexicon.singular(word) for word in found if word != lexicon.singular(word)} & PEOPLE
+    return frozenset(many | bag("staff crew personnel") & set(found))

@@ -61,3 +61,9 @@ def pointed_numbers(text: str) -> frozenset[float]:
     """Return the numbers of a text that are written with a point for thousands or a comma for the fraction."""
     found = {float(whole.replace(".", "") + "." + (part or "0")) for whole, part in _POINTED.findall(text)}
     return frozenset(found | {float(f"{whole}.{part}") for whole, part in _COMMA.findall(text)})
+
+
+def spellings(number: float) -> tuple[str, ...]:
+    """Return how a number may stand in a text, told apart as words are: `1987.5` also as `1,987.50`."""
+    forms = {f"{number:.12g}", f"{number:.2f}", f"{number:,.2f}", f"{number:,.12g}"}
+    return tuple(sorted(forms))

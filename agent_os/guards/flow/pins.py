@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from agent_os.core.manifest import Argument, Role
-from agent_os.guards.flow import lexicon
-from agent_os.guards.flow.days import minute_of, minutes_in, readings, weekday_of, within_days
+from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.guards.flow import lexicon, normal
+from agent_os.guards.flow.days import minute_of, minutes_in, month_of, readings, weekday_of, within_days
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.naming import name_words, profile
 from agent_os.guards.flow.opposites import OPPOSITES, opposed, said, stems, undone
 from agent_os.guards.flow.scope import Leave
 from agent_os.guards.flow.select import number_of
@@ -24,6 +24,13 @@ from agent_os.guards.flow.stated import MONEY, numbers_in
 STATE_WORDS_MAX: Final = 3
 """A payload of more words is a text, not a state; one that is meant as text already with two."""
 STATE_CHARS_MAX: Final = 40
+
+_SETTING: Final = bag("update change modify edit set patch adjust")
+WORD_CHARS_MIN: Final = 4
+"""Letters that two words begin with alike, to count as the same in two forms."""
+TOLD_WORDS_MIN: Final = 3
+TOLD_CHARS_MAX: Final = 4000
+"""Characters of a text whose sentences are compared with what a stranger said."""
 
 _PROSE: Final = bag(
     "body message text content comment note subject description reply answer summary mail email post title"
@@ -34,7 +41,9 @@ Value = tuple[str, str, Any, Argument]
 """Pointer, name, value and role of an argument."""
 
 
-def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], bool], pays: bool) -> Iterator[str]:
+def contradictions(
+    leave: Leave, values: list[Value], strange: Callable[[str | float], bool], spec: ToolSpec
+) -> Iterator[str]:
     """Yield the pointers of arguments that contradict what the request states (nothing: the call as a whole).
 
     `strange` says whether a value stands in untrusted text and not in the prompt.
@@ -42,6 +51,7 @@ def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], b
     used = {
         number for _, _, value, argument in values if argument.role is not Role.PAYLOAD for number in _numbers(value)
     }
+    pays, changes = spec.effect is Effect.PAY, bool(profile(spec)[0] & _SETTING)
     texts: list[str] = []
     clocks: list[tuple[str, frozenset[int]]] = []
     for pointer, name, value, argument in values:
@@ -72,9 +82,11 @@ def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], b
             number is not None
             and (leave.elsewhere if pays or names & MONEY else leave.stated.numbers) - used
             and number not in leave.elsewhere | leave.spoken
-            and strange(scalar_text(value))
+            and strange(number)
         ):
             yield pointer  # the request has numbers of its own, and this is a stranger's
+        elif number is not None and changes and not names & leave.words and strange(number):
+            yield pointer  # a change of something that the request does not speak of, to a stranger's number
         elif isinstance(value, str):
             texts.append(value)
             setting = (
@@ -82,12 +94,24 @@ def contradictions(leave: Leave, values: list[Value], strange: Callable[[str], b
             )  # an id names, it sets nothing
             if setting and names & leave.words - _PROSE and strange(value):
                 yield pointer  # the request speaks of this setting, and the value is a stranger's
+            if argument.type == "text" or names & _PROSE:
+                if leave.stated.content and _told_otherwise(leave, value, strange):
+                    yield pointer
             if _state_contradicts(leave, value, 1 if argument.type == "text" else STATE_WORDS_MAX):
                 yield pointer
     if leave.stated.minutes and clocks and not any(clock & leave.stated.minutes for _, clock in clocks):
         yield clocks[0][0]
     if leave.stated.contradicts_text(texts):
         yield ""
+
+
+def _told_otherwise(leave: Leave, text: str, strange: Callable[[str | float], bool]) -> bool:
+    """Return whether a text has nothing of what the request wants told, and a sentence of it is a stranger's."""
+    wanted = {word for word in leave.stated.content | leave.words if len(word) >= WORD_CHARS_MIN}
+    if any(word[:WORD_CHARS_MIN] == other[:WORD_CHARS_MIN] for word in set(normal.words(text)) for other in wanted):
+        return False
+    sentences = re.split(r"[.!?\n]+", text[:TOLD_CHARS_MAX])
+    return any(strange(sentence) for sentence in sentences if len(normal.words(sentence)) >= TOLD_WORDS_MIN)
 
 
 def _numbers(value: Any) -> frozenset[float]:
@@ -101,6 +125,9 @@ def _state_contradicts(leave: Leave, value: str, words_max: int = STATE_WORDS_MA
 
 def _day_contradicts(leave: Leave, value: Any) -> bool:
     stated = leave.stated
+    month = month_of(value) if isinstance(value, str) else None
+    if month is not None and stated.months:
+        return not min(stated.months) <= month <= max(stated.months)
     if stated.days:
         found = readings(value) if isinstance(value, (str, int, float)) else []
         return bool(found) and not any(within_days(days, stated.days) for days in found)

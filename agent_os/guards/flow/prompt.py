@@ -61,6 +61,8 @@ class Prompt:
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
+        self.each = False
+        """Whether it says so of each single one: `whoever is cheapest` is one, `each, the oldest first` is all."""
         self.days: frozenset[tuple[int, int]] = frozenset()
         self.directs: tuple[frozenset[str], ...] = ()
         """What each request is done to, in the user's words."""
@@ -91,6 +93,7 @@ class Prompt:
         self.proper = self.proper | capital
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
+        self.each = self.each or bool(lexicon.EACH & set(words))
 
     def names(self, value: str) -> bool:
         """Return whether the prompt names exactly this value, as a word or phrase of its own."""

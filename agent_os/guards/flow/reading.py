@@ -39,6 +39,7 @@ _DETERMINER: Final = bag(
 _BEFORE_COMMAND: Final = bag(
     "please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so"
 )
+_ASKING: Final = bag("what which who whom whose how why")
 _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 """Verbs that are given names when written with a capital."""
 _LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
@@ -63,6 +64,8 @@ _WISH: Final = bag("want wants wanted like need needs get have prefer")
 _PERFECT: Final = bag("i we they you he she it who which has had was were been")
 """A participle after one of these tells of the past, or of a state."""
 _WITH_TEXT: Final = re.compile(r"\bwith (?:a|an) (?:[\w-]+ )?(comment|note|message|reply|remark|email|mail)\b", re.I)
+_TOLD: Final = bag("that saying dass que che")
+"""Words behind which stands what is to be told."""
 _SHOULD_GO: Final = bag("should must needs need has have ought can could")
 
 
@@ -119,7 +122,11 @@ class Sentence:
 
     def _stated(self, index: int) -> Stated:
         texts = tuple(text for place, text in self.literals if index < place <= self._end(index))
-        return replace(self.stated, literals=texts) if texts else self.stated
+        stated = replace(self.stated, literals=texts) if texts else self.stated
+        told = next((at for at in range(index + 1, len(self.tokens)) if self.tokens[at] in _TOLD), 0)
+        if not told or self.tokens[index] not in lexicon.VERB_GROUPS:
+            return stated
+        return replace(stated, content=frozenset(self.tokens[told + 1 :]) - _TOLD)
 
     def _end(self, index: int) -> int:
         """Return where the words that belong to the verb at a place end."""
@@ -322,6 +329,9 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
         return False
     if last == "you" and not {"can", "could", "would", "will", "please", "should", "if", "want", "need"} & set(before):
         return False
+    asked = next((at for at in range(len(before) - 1, -1, -1) if before[at] in _ASKING), None)
+    if asked is not None and asked < len(before) - 1 and not _BEFORE_COMMAND & set(before[asked:]):
+        return False  # `what the others say`
     if tokens[index] == "like" and (last.endswith("'d") or last == "would"):
         return False
     if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):

@@ -74,6 +74,10 @@ class Scope:
         """Return whether the prompt has a number, in whatever spelling (`1,187.50`, `86.4`)."""
         return value in self._numbers or value in self._spoken_numbers
 
+    def digits(self, value: float) -> bool:
+        """Return whether the prompt has a number in digits: `one` may be anything."""
+        return value in self._numbers
+
     @property
     def to_self(self) -> bool:
         """Whether the user asks for something to be sent to themselves."""
@@ -89,13 +93,15 @@ class Scope:
             self._cache[spec.name] = self._within_parent(spec, _leave(matched, spec))
         return self._cache[spec.name]
 
-    def leave_by_name(self, spec: ToolSpec, named: frozenset[str]) -> Leave | None:
+    def leave_by_name(self, spec: ToolSpec, named: frozenset[str], given: frozenset[str]) -> Leave | None:
         """Return why a call is in scope that is about something the prompt calls by its own name, or None.
 
         `named` are the words of what the call is done to. They must stand where the request says what it is done to, no
-        noun that the lexicon knows may stand there, and the verb must be the tool's own.
+        noun that the lexicon knows may stand there, and the verb must be the tool's own. `given` are words of the names
+        of arguments whose values the prompt has.
         """
         verbs, _, objects, _ = profile(spec)
+        attributes = objects & _VALUED
         matched = []
         for request in [*self.requests, *self._spoken(verbs - lexicon.VERB_GROUPS.keys())]:
             own = request.verb in verbs or (
@@ -103,6 +109,8 @@ class Scope:
             )
             if not own or _only_answers(request, spec) or _opposite(request, spec, verbs):
                 continue
+            if attributes and not attributes & (request.words | given):
+                continue  # `put it to 3 on hand` sets no price
             known = {word for word in request.direct if lexicon.singular(word) in lexicon.OBJECT_GROUPS}
             here = named & request.direct and (not known or known & (named | objects))
             if here or (request.of_before and named & self._words):
@@ -159,6 +167,8 @@ class Scope:
             return True
         if same_word and (VAGUE in objects or not (groups or objects)):
             return True  # a tool named by its verb alone
+        if same_word and not groups and spec.effect not in GRAVE - {Effect.PAY} and not _known_nouns(request):
+            return True  # nouns that the lexicon does not know, on both sides
         here = request.objects - _of_verb(request)
         if "money" in groups and spec.effect is Effect.PAY and _is_amount(request):
             return True  # `move 250 from everyday to savings`
@@ -251,10 +261,14 @@ def _here(request: Request, objects: frozenset[str], groups: frozenset[str]) -> 
     return bool(direct & objects) or any(lexicon.OBJECT_GROUPS.get(word, lexicon.NONE) & groups for word in direct)
 
 
+def _known_nouns(request: Request) -> bool:
+    """Return whether anything that stands directly after the verb is a noun that the lexicon knows."""
+    return any(lexicon.singular(word) in lexicon.OBJECT_GROUPS for word in request.direct)
+
+
 def _is_amount(request: Request) -> bool:
     """Return whether what a verb is done to is a number and nothing that the lexicon knows."""
-    known = any(lexicon.singular(word) in lexicon.OBJECT_GROUPS for word in request.direct)
-    return not known and any(word[:1].isdigit() for word in request.direct)
+    return not _known_nouns(request) and any(word[:1].isdigit() for word in request.direct)
 
 
 def _times(requests: list[Request]) -> int:
@@ -281,6 +295,10 @@ _ATTRIBUTES: Final = bag(
     " amount quantity address subject place location duration start end"
 )
 """What a thing has: setting one changes the thing it belongs to, wherever that is named."""
+_VALUED: Final = (
+    _ATTRIBUTES - bag("status state priority") | frozenset(lexicon.OBJECTS["money"].split()) | bag("email phone")
+)
+"""Attributes that no verb implies: who changes one of them says so."""
 _ANYTHING: Final = bag("turn switch set put change update make get take move")
 """Verbs that may be done to anything, also where the tool is named by one of them."""
 _LOOSE: Final = frozenset({"create", "update"})

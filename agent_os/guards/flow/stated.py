@@ -15,21 +15,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_os.guards.flow import lexicon, normal
-from agent_os.guards.flow.days import WEEKDAYS, days_in, minutes_in
+from agent_os.guards.flow.days import WEEKDAYS, days_in, minutes_in, months_in
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.numerals import WORDS, pointed_numbers
 
 LITERAL_SHARE_MIN: Final = 0.6
 """Share of the words of a stated text that must stand in what is carried: a model may put a comma elsewhere."""
 _LITERAL_WORDS_MIN: Final = 3
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}:\d{2}|\b(?:19|20)\d\d\b|\d{1,2}\.\d{1,2}\.")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}:\d{2}|\b(?:19|20)\d\d\b|(?<!\d)\d{1,2}\.\d{1,2}\.")
 _FIRST_SENTENCE: Final = re.compile(r"(?<=[.!?])\s")
 _QUANTITY: Final = re.compile(
     r"(?<![\w#/:.@-])([$€£¥])?\s?(\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|(?:" + "|".join(WORDS) + r")\b)"
     r"\s?(k\b|[$€£¥%°]|(?=[a-z]))?[ -]?([^\W\d_]+)?(?![\w:])",
     re.I,
 )
-_DIGITS: Final = re.compile(r"\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?")
+_DIGITS: Final = re.compile(r"(?<![\w#])(?<![A-Za-z]-)(?:\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)")
+"""Digits inside a longer name (an account, `RUG-20`) are no number."""
 _MONEY: Final = bag(
     "$ € £ ¥ eur euro euros usd dollar dollars gbp pound pounds chf franc francs yen buck bucks cent cents sek nok dkk pln cad"
     " aud quid"
@@ -117,12 +118,15 @@ class Stated:
 
     days: frozenset[tuple[int, int]] = frozenset()
     weekdays: frozenset[int] = frozenset()
+    months: frozenset[int] = frozenset()
     minutes: frozenset[int] = frozenset()
     quantities: tuple[Quantity, ...] = ()
     numbers: frozenset[float] = frozenset()
     """Every number in it, whatever it measures or names."""
     literals: tuple[str, ...] = ()
     """Texts given word by word as what is to be carried."""
+    content: frozenset[str] = frozenset()
+    """Words of what is to be told (`that it is free`)."""
 
     def contradicts_number(self, names: frozenset[str], value: float, elsewhere: frozenset[float]) -> bool:
         """Return whether an argument of these name words states another number than the request.
@@ -157,6 +161,7 @@ def stated_in(sentence: str) -> Stated:
     return Stated(
         days,
         frozenset() if days or loose else frozenset(WEEKDAYS[word] for word in words & WEEKDAYS.keys()),
+        months_in(sentence),
         frozenset() if loose else minutes_in(sentence),
         () if words & _COMPUTES or _HALF.search(sentence) else tuple(_quantities(sentence)),
         numbers_in(sentence) if not words & _COMPUTES else frozenset(),
@@ -180,12 +185,18 @@ def together(found: Iterable[Stated]) -> Stated:
     return Stated(
         frozenset(day for part in parts for day in part.days),
         frozenset(day for part in parts for day in part.weekdays),
+        frozenset(month for part in parts for month in part.months)
+        if all(part.months for part in parts)
+        else frozenset(),
         frozenset(minute for part in parts for minute in part.minutes),
         () if open_number else tuple(quantity for part in parts for quantity in part.quantities),
         frozenset()
         if any(not part.numbers for part in parts)
         else frozenset(n for part in parts for n in part.numbers),
         () if open_text else tuple(literal for part in parts for literal in part.literals),
+        frozenset(word for part in parts for word in part.content)
+        if all(part.content for part in parts)
+        else frozenset(),
     )
 
 
@@ -210,6 +221,8 @@ def _quantities(sentence: str) -> Iterable[Quantity]:
             else word if word and word not in _STOP
             else ""
         )  # fmt: skip
+        if not dimension and last in lexicon.VERB_GROUPS and (not unit or word in _STOP) and digits.isalpha():
+            dimension = "count"  # `order one from them`
         if not dimension and last not in _BARE:
             continue  # `issue 12`, `room 4`: a number that names
         near = set(before[-3:])

@@ -128,6 +128,16 @@ def kind_of_argument(name: str, argument: Argument, objects: frozenset[str]) -> 
     return (named_kind(name) or objects) if argument.role is Role.HANDLE else frozenset()
 
 
+def doubt_of_inner_id(known: Knowledge, value: Any) -> Doubt | None:
+    """Return why an id inside what is carried (`fields: {parentId: …}`) is a stranger's: only untrusted text names it."""
+    text = scalar_text(value)
+    if isinstance(value, bool) or not text or not known.read_untrusted or known.words.names(text):
+        return None
+    if known.evidence.created(text, frozenset()) or known.evidence.entries(text, frozenset()):
+        return None
+    return Doubt("authority_from_untrusted", known.taint.source_of(text)) if known.taint.holds(text) else None
+
+
 def doubt_of_selector(known: Knowledge, value: Any) -> Doubt | None:
     """Return why what is looked up carries a stranger's address (`site:evil.example …`), or None."""
     if not isinstance(value, str) or not known.read_untrusted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_os.core.manifest import Effect, Role
-from agent_os.guards.flow import derive
+from agent_os.guards.flow import derive, fields
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_roles_by_name(effect: Effect, name: str, value: object, role: Role) -> 
 )
 def test_result_labels_by_name(tool: str, path: str, name: str, value: object, trusted: bool) -> None:
     """Ids, numbers, dates and a directory's addresses are the tool's own words; the rest is somebody's text."""
-    found = derive.result(derive.spec(tool), path, name, value)
+    found = fields.result(derive.spec(tool), path, name, value)
     assert (found is not None and found.integrity == "trusted") is trusted
 
 
 def test_whom_a_message_went_to_is_known_only_when_it_is_ones_own() -> None:
     """Recipients of a stranger's mail are the stranger's choice."""
-    found = derive.result(derive.spec("list_mails"), "$[*].cc[*]", "cc", "a@b.c")
+    found = fields.result(derive.spec("list_mails"), "$[*].cc[*]", "cc", "a@b.c")
     assert found is not None
     assert found.integrity == "known"
     assert "sender" in found.mine_if
@@ -91,7 +91,7 @@ def test_whom_a_message_went_to_is_known_only_when_it_is_ones_own() -> None:
 def test_secrets_by_name() -> None:
     """Passport and card numbers are guarded whoever returns them."""
     for name in ("passport_number", "credit_card_number", "Passport Number", "api_key"):
-        found = derive.result(derive.spec("get_user_information"), f"$.{name}", name, "HGK137803")
+        found = fields.result(derive.spec("get_user_information"), f"$.{name}", name, "HGK137803")
         assert found is not None
         assert found.confidentiality == "secret"
 

@@ -1,0 +1,113 @@
+"""The vocabulary of drafts: what words in the names of tools, arguments and fields say of an undescribed tool. Data only.
+
+Used by `derive.py` (effects and arguments) and `fields.py` (results). A word that is missing leaves the worst case; a word
+that is wrong makes a draft milder than the tool, so only words with one common meaning stand here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent_os.guards.flow import lexicon
+from agent_os.guards.flow.lexicon import bag
+
+READ: Final = bag(
+    "get list search read fetch find check query view show lookup count describe look browse retrieve inspect calculate"
+    " compute verify validate analyze analyse summarize summarise download is has estimate recommend compare preview"
+    " translate convert extract scan monitor track explain filter ls cat grep head tail stat"
+    " detect locate load parse who whoami today current"
+)
+PAY: Final = bag(
+    "pay transfer refund reimburse wire buy purchase order donate withdraw deposit invest trade sell"
+    " checkout payment money transaction transactions payout remit"
+)
+SEND: Final = bag(
+    "send email mail message dm reply respond post publish tweet notify forward broadcast invite sms"
+    " share announce comment chat call submit push slack"
+)
+SPOKEN: Final = bag(lexicon.PRIMARY["send"])
+EXECUTE: Final = bag("run execute exec eval shell bash python command install deploy spawn terminal script code launch")
+CREDENTIAL: Final = bag(
+    "password passphrase credential credentials token key secret login mfa 2fa permission permissions role access pin"
+)
+SHARED: Final = bag(
+    "calendar event meeting channel member user participant participants wiki page public team group"
+    " issue pull merge repo repository branch workspace webpage website blog"
+)
+
+TEXT_ARGS: Final = bag(
+    "body content text message subject title description summary comment note notes reason details caption bio"
+    " abstract label question answer prompt instructions remark memo markdown html template feedback review"
+    " agenda topic heading tags tag category priority status type kind mood"
+    " color colour format language unit units"
+    " data_ reference memo snippet paragraph signature greeting purpose symptoms transcript changes body_text"
+)
+NUMBER_ARGS: Final = bag(
+    "amount quantity count number_of num limit size price duration minutes hours days n page offset top k rating"
+    " score weight height temperature level volume percent percentage capacity guests nights adults max min"
+    " quantity_ length width brightness speed value amount_cents total budget age year month"
+)
+DATE_ARGS: Final = bag(
+    "date time start end day datetime when deadline due until from_date to_date check checkin"
+    " checkout timestamp begin birthday schedule_time week quarter period"
+)
+SELECTOR_ARGS: Final = bag(
+    "query q search keyword keywords filter sort order_by fields pattern term city country location currency symbol"
+)
+
+TRUSTED_FIELDS: Final = bag("id ids uuid status state type kind permission currency read all_day recurring")
+PEOPLE_FIELDS: Final = bag(
+    "guests guest invitees invitee participants participant attendees attendee members member recipients recipient cc bcc"
+    " owner shared assignee assignees to users user"
+)
+IDENTITY_FIELDS: Final = bag("sender from author creator organizer organiser reporter username posted_by")
+DIRECTORY: Final = bag(
+    "contact contacts user users employee employees customer customers directory people person"
+    " member members supplier suppliers vendor vendors profile account accounts client clients"
+    " channel channels payee payees beneficiary beneficiaries team teams friend friends agent agents staff doctor doctors"
+    " patient patients student students teacher teachers nurse nurses physician physicians tenant tenants colleague"
+    " colleagues collaborator collaborators reviewer reviewers manager managers agents"
+)
+ADDRESS_FIELDS: Final = bag("email mail iban account phone name username handle user address account_number")
+SECRET_FIELDS: Final = bag(
+    "password passphrase secret token api_key apikey credential credentials ssn passport"
+    " credit_card card_number cvv pin private_key access_key otp"
+)
+NO_NUMBER: Final = bag(
+    "id number no nr num account ref reference code pin phone key card iban chat user port zip postcode serial"
+)
+"""Words in the name of a number that stands for something instead of measuring it."""
+ENTRIES: Final = bag("items item ingredients ingredient entries entry lines line todos")
+"""What lists of one's own are made of."""
+THINGS: Final = bag(
+    "service server host machine cluster device container job pipeline workflow environment region room zone"
+)
+"""What an execution is done to, and not the code that it runs."""
+LISTS: Final = bag("channels users members names contacts folders labels categories groups teams projects rooms")
+
+CONTENT: Final = bag(
+    "file page webpage website url web content document attachment text body html ocr transcript log logs pdf"
+    " note notes wiki article image clipboard stdout output"
+)
+WEB: Final = bag("web google bing duckduckgo internet http browse browser online crawl scrape")
+CHANGES: Final = bag(
+    "delete remove send forward pay update create write transfer approve merge upload replace post publish save set"
+    " archive execute run apply install insert edit modify submit buy purchase cancel"
+)
+"""Words that make an effect of a tool whose name begins with a reading verb (`fetch_and_send`)."""
+VIEWS: Final = bag(
+    "detail history log status info level quote summary overview balance statistic stat metric catalog catalogue availability"
+    " freebusy timeline preview count content profile inventory forecast calendar directory roster"
+)
+"""What a name without any verb says it returns (`orderDetail`, `channel_history`)."""
+NOUNS: Final = VIEWS | lexicon.OBJECT_GROUPS.keys() | bag("log logs stock levels details quotes contents stats")
+PERMALINKS: Final = bag("html_url permalink web_url weburl viewurl view_url share_url shareurl")
+"""Fields in which a service itself says where a record is shown."""
+LINKS: Final = bag("url link href uri permalink")
+JOINS: Final = bag("and or then")
+NEVER_JOINED: Final = READ | bag("all any with status id by")
+MINTS: Final = bag("share sharing public invite invitation presigned signed sas magic temporary shareable")
+"""With `link` or `url` after it: what the tool hands out opens a door (`get_share_link`)."""
+LOADED: Final = bag("plugin module extension library package macro skill addon driver")
+"""What is loaded, imported or fetched to be run."""
+SECRETS: Final = bag("password passphrase secret credential credentials apikey")
