@@ -28,9 +28,10 @@ from typing import Any
 GUARD_CORE, LOAD_CORE = 1, 0
 GUARDS = (
     ("asyncio", "disk", "always"),
+    ("uvloop", "disk", "always"),
     ("asyncio", "memory", "always"),
-    ("asyncio", "memory", "never"),
     ("uvloop", "memory", "always"),
+    ("asyncio", "memory", "never"),
 )
 """Its loop, where its audit is, and whether it has its carrier (compiled) or does all in Python."""
 MITMDUMP = os.environ.get("MITMDUMP", "mitmdump")

@@ -40,6 +40,10 @@ def doctor(
             typer.echo(f"  {_SIGNS[row['state']]:<8} {row['layer']:<18} {row['detail']}")
             if row["fix"]:
                 typer.echo(f"           {'':<18} to have more: {row['fix']}")
+        for part in found["speed"]:
+            typer.echo(f"  {'fast' if part['fast'] else 'slower':<8} {part['part']:<18} {part['detail']}")
+            if part["fix"]:
+                typer.echo(f"           {'':<18} to have more: {part['fix']}")
         for name in found["collisions"]:
             typer.echo(f"agentos: {name} installs a package agent_os as well: uninstall one of the two", err=True)
         if found["failure"]:

@@ -42,6 +42,7 @@ def serve(
         return
     if not policy:
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
+    from agent_os.runtime import event_loop  # noqa: PLC0415
     from agent_os.runtime.agent_terms import local_user  # noqa: PLC0415
     from agent_os.runtime.policies import load_policy  # noqa: PLC0415
     from agent_os.runtime.reload import Asks  # noqa: PLC0415
@@ -87,7 +88,7 @@ def serve(
             await serving.aclose()
 
     try:
-        asyncio.run(run())
+        event_loop.run(run())
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
 

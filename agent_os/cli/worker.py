@@ -24,6 +24,7 @@ def worker(
     """Run tasks from a queue on this machine ($AGENTOS_TASKS names a PostgreSQL to share; without it: SQLite, one
     worker).
     """
+    from agent_os.runtime import event_loop  # noqa: PLC0415
     from agent_os.runtime.tasks.desk import work  # noqa: PLC0415
 
     async def run() -> str:
@@ -42,7 +43,7 @@ def worker(
 
     ended = "interrupted"
     with contextlib.suppress(asyncio.CancelledError):
-        ended = asyncio.run(run())
+        ended = event_loop.run(run())
     typer.echo(f"worker ended: {ended}", err=True)
     if ended == "fenced":
         raise typer.Exit(1)

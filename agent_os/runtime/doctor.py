@@ -1,8 +1,8 @@
 """What this machine and user can enforce, layer by layer, tried for real: `agentos doctor`.
 
 A layer is not believed from a version number: a sandbox is built, a probe runs inside it and says what it met. Where a
-layer is missing the report says what it would take. Nothing outside a temporary folder is touched, but that the launcher is
-compiled where it can be, and kept.
+layer is missing the report says what it would take. Nothing outside a temporary folder is touched, but that the launcher and
+the guard's carrier are compiled where they can be, and kept.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from agent_os.effects.sandbox import cgroups, probe
 from agent_os.effects.sandbox.launch import Launcher
 from agent_os.effects.stores.directory import state_path
 from agent_os.guards.confine import Confinement, HostFacts, Limits
+from agent_os.runtime import speed
 from agent_os.runtime.sandbox.prepare import Captured, SandboxSettings, prepare, run_captured
 
 PROBE_SECONDS: Final = 15.0
@@ -77,8 +78,13 @@ def report() -> dict[str, Any]:
         "sandbox": not failure and all(layer.state != "missing" for layer in layers[:9]),
         "failure": failure,
         "layers": [layer.to_json() for layer in layers],
+        "speed": [part.to_json() for part in speed.parts(_kept(state_path(os.environ)))],
         "collisions": collisions(),
     }
+
+
+def _kept(home: Path) -> Path | None:
+    return home if home.is_dir() else None
 
 
 def collisions(installed: Mapping[str, Sequence[str]] | None = None) -> list[str]:
@@ -117,7 +123,7 @@ async def _tried(host: HostFacts) -> tuple[dict[str, bool], str, Layer]:
         )
         settings = SandboxSettings(workspace=str(folder / "ws"), values=facts)
         home = state_path(os.environ)
-        launcher = await asyncio.to_thread(Launcher, state=home if home.is_dir() else folder / "state")
+        launcher = await asyncio.to_thread(Launcher, state=_kept(home) or folder / "state")
         row = _launcher_row(launcher)
         made = prepare(confinement, settings, state=folder / "state")
         done: Captured = await run_captured(made, [python, "-I", "-S", "probe.py"], launcher=launcher)

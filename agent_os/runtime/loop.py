@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 from agent_os.core.errors import AgentOSError
+from agent_os.runtime.event_loop import new_loop
 
 T = TypeVar("T")
 STOP_TIMEOUT_S: Final = 10.0
@@ -25,7 +26,7 @@ class LoopThread:
         if loop is not None:
             self.loop = loop
             return
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_loop()
         self._thread = threading.Thread(target=self._main, name="agent-os-loop", daemon=True)
         self._thread.start()
 

@@ -299,10 +299,10 @@ class Carriage:
         route = replace(carried.route, admission=carried.admission)
         self._run(flow, front.go_on(carried.served.parts, flow, route, flow.upstream))
 
-    def returned(self, slot: int, moved: int, how: int) -> None:
+    def returned(self, slot: int, moved: int, how: int, unlike: bytes) -> None:
         """Go on with a direction that was lent."""
         if self._loans is not None:
-            self._loans.returned(slot, moved, how)
+            self._loans.returned(slot, moved, how, unlike)
 
     def gone(self, why: str) -> None:
         """Every connection in the carrier ended with it; new ones are accepted here again."""

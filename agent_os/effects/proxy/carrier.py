@@ -27,8 +27,10 @@ from agent_os.effects.proxy.identity import Ends
 PROGRAM: Final = Program("carrier", Path(__file__).with_name("compiled"))
 SLOTS: Final = 8192
 """Connections that the carrier holds at once; a further one is served here."""
-LOANS_MAX: Final = 56
-"""Directions lent to the carrier at once: each has a pipe, and one user may have no more of them (`splice.PIPES_MAX`)."""
+LOANS_MAX: Final = 2048
+"""Directions of the guard's own tunnels lent to the carrier at once."""
+LENT_HEAD_BYTES_MAX: Final = 1024
+"""A head that may be lent with a client's direction."""
 LISTENERS_MAX: Final = 64
 TALK_BYTES_MAX: Final = 64 * 1024
 """One message, either way."""
@@ -68,8 +70,11 @@ class Hears(Protocol):
     ) -> None:  # fmt: skip
         """A connection is ours now: client and perhaps upstream, with bytes for the upstream and for the client."""
 
-    def returned(self, slot: int, moved: int, how: int) -> None:
-        """A loan is over: bytes it moved, and SOURCE_ENDED, SOURCE_BROKE, SINK_BROKE or 0 where it was asked for."""
+    def returned(self, slot: int, moved: int, how: int, unlike: bytes) -> None:
+        """A loan is over: bytes it moved, and SOURCE_ENDED, SOURCE_BROKE or SINK_BROKE.
+
+        0 where it was asked for, or where `unlike` bytes came instead of the head it was lent with.
+        """
 
     def heard(self) -> None:
         """That was all of one message."""
@@ -145,10 +150,14 @@ class Carrier:
         """End a connection with a reset: `ended` follows."""
         self._saying.append(_WORD.pack(_CUT, slot, generation, 0))
 
-    def lend(self, slot: int, generation: int, source: socket.socket, sink: socket.socket) -> None:
-        """Let it move what a socket gets to another, which both stay open here; `slot` is free and past SLOTS."""
+    def lend(self, slot: int, generation: int, source: socket.socket, sink: socket.socket, head: bytes = b"") -> None:
+        """Let it move what a socket gets to another, which both stay open here; `slot` is free and past SLOTS.
+
+        With a `head` only pieces that are equal to it.
+        """
         self.flush()
-        self._send(_WORD.pack(_LEND, slot, generation, 0), (os.dup(source.fileno()), os.dup(sink.fileno())))
+        word = _WORD.pack(_LEND, slot, generation, len(head)) + head
+        self._send(word, (os.dup(source.fileno()), os.dup(sink.fileno())))
 
     def take_back(self, slot: int, generation: int) -> None:
         """Ask for a loan: `returned` follows."""
@@ -263,7 +272,8 @@ class Carrier:
             elif kind == _UNREACHED:
                 hears.unreached(slot, generation, _NUMBER.unpack_from(buffer, at)[0])
             elif kind == _RETURNED:
-                hears.returned(slot, *_RETURNED_BODY.unpack_from(buffer, at))
+                moved, how = _RETURNED_BODY.unpack_from(buffer, at)
+                hears.returned(slot, moved, how, bytes(buffer[at + 16 : end]))
             elif kind == _GIVEN:
                 up, down, listener, first = _GIVEN_BODY.unpack_from(buffer, at)
                 split = at + 24 + first

@@ -138,7 +138,10 @@ class Flow:
         """Bytes sent upstream so far."""
         if self.carried is not None:
             return self.carried.counts[0]
-        return self.earlier_up + (self.upstream.sent if self.upstream is not None else 0)
+        if self.upstream is None:
+            return self.earlier_up
+        lent = self.client.lent
+        return self.earlier_up + self.upstream.sent + (lent.count if lent is not None else 0)
 
     @property
     def down(self) -> int:

@@ -1,7 +1,9 @@
-"""One direction of a tunnel that is the guard's, lent to the carrier: bulk that nobody looks into, answers of a server.
+"""One direction of a tunnel that is the guard's, lent to the carrier: answers of a server, which nobody looks into, and
+requests of a client that repeats one that was judged.
 
-While it is lent the guard reads nothing from the source; it still reads the client, whose requests are watched. A loan ends
-when the source does, when either side breaks, or when the guard wants it back. No direction with a byte budget is lent.
+While it is lent the guard reads nothing from the source. A client's direction is lent with a head: what is equal to it byte
+for byte goes on, and whatever is not comes back to the guard, unread, with the loan. A loan ends then, when the source does,
+when either side breaks, or when the guard wants it back. No direction with a byte budget is lent.
 """
 
 from __future__ import annotations
@@ -60,22 +62,26 @@ class Loans:
         self._free = list(range(SLOTS + LOANS_MAX - 1, SLOTS - 1, -1))
         self._open: dict[int, Loan] = {}
 
-    def lend(self, source: Stream, sink: Stream) -> Loan | None:
-        """Let the carrier move what `source` gets to `sink` from now on; None where it has no more room."""
+    def lend(self, source: Stream, sink: Stream, head: bytes = b"") -> Loan | None:
+        """Let the carrier move what `source` gets to `sink` from now on; None where it has no more room.
+
+        With a `head`: only pieces equal to it.
+        """
         if not self._free:
             return None
         slot = self._free.pop()
         loan = Loan(self, slot, next(self._generations) % _GENERATIONS, source, sink)
         self._open[slot] = source.lent = loan
-        self.carrier.lend(slot, loan.generation, source.transport.sock, sink.transport.sock)
+        source.transport.pause_reading()
+        self.carrier.lend(slot, loan.generation, source.transport.sock, sink.transport.sock, head)
         return loan
 
     def take_back(self, loan: Loan) -> None:
         """Ask for a loan; its place is free when the carrier has answered."""
         self.carrier.take_back(loan.slot, loan.generation)
 
-    def returned(self, slot: int, moved: int, how: int) -> None:
-        """Tell the side that ended or broke."""
+    def returned(self, slot: int, moved: int, how: int, unlike: bytes = b"") -> None:
+        """Tell the side that ended or broke; take what was unlike the head as what it is, the source's next bytes."""
         loan = self._open.pop(slot)
         self._free.append(slot)
         source = loan.over(moved)
@@ -87,6 +93,9 @@ class Loans:
             source.transport.failed(ConnectionResetError())
         elif how & SINK_BROKE and not loan.sink.lost:
             loan.sink.transport.failed(BrokenPipeError())
+        elif unlike:
+            source.transport.resume_reading()
+            source.data_received(unlike)
 
     def gone(self) -> None:
         """The carrier is over: nobody knows what of these directions arrived, so they are broken off."""

@@ -27,8 +27,8 @@ _SET_SIZE: Final = 1031  # F_SETPIPE_SZ, linux/fcntl.h
 _FLAGS: Final = 0x01 | 0x02  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 
 
-Lend = Callable[[Stream, Stream], Lent | None]
-"""Lets another process move what one stream gets to another; None where it cannot."""
+Lend = Callable[..., Lent | None]
+"""Lets another process move what one stream gets to another (of a client: what equals this head); None where it cannot."""
 
 
 class Pipes:
@@ -85,6 +85,18 @@ class Splice:
         else:
             self._begin()
 
+    def lend_now(self) -> None:
+        """Lend this direction if another process takes it and nothing of it waits here; else nothing changes."""
+        source, sink = self._source, self._sink
+        if self._closed or self._loan is not None or self._ends is not None or self._lend is None:
+            return
+        if source.lost or source.ended or sink.lost or sink.transport.is_closing() or sink.transport.unsent:
+            return
+        if source.tls is None and sink.tls is None and source.meter is None and sink.meter is None:
+            self._loan = self._lend(source, sink)
+            if self._loan is not None:
+                source.on_bulk = None
+
     def _begin(self) -> None:
         source, sink = self._source, self._sink
         if self._closed or source.lost or sink.lost:
@@ -93,7 +105,6 @@ class Splice:
         if self._lend is not None and source.meter is None and sink.meter is None:
             self._loan = self._lend(source, sink)
             if self._loan is not None:
-                source.transport.pause_reading()
                 return
         self._ends = self._pipes.lend()
         if self._ends is not None:

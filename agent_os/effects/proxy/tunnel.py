@@ -23,6 +23,7 @@ from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls, parse_client_hello
 from agent_os.effects.proxy.login import log_in
 from agent_os.effects.proxy.parts import Parts
+from agent_os.effects.proxy.repeated import Repeated
 from agent_os.effects.proxy.route import Route, connect_upstream, denied, settle
 from agent_os.effects.proxy.splice import Splice
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
@@ -170,6 +171,7 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
     done, client_flows = _watch(client, upstream, parts.loop.create_future())
     upward, downward = Splice(parts.pipes, client, upstream), Splice(parts.pipes, upstream, client, parts.lend)
     upstream.on_bulk = downward.offer
+    repeated: Repeated | None = None
     try:
         upstream.pour_into(client)
         watch, upgrade = await _first_flight(parts, flow, route)
@@ -181,10 +183,15 @@ async def _pass(parts: Parts, flow: Flow, route: Route, upstream: Stream) -> Non
             return
         if watch is None:
             client.on_bulk = upward.offer
-        client.pour_into(upstream, _held_to_host(parts, flow, watch, done) if watch is not None else None)
+            client.pour_into(upstream)
+        else:
+            repeated = Repeated(parts, watch, client, upstream, downward)
+            client.pour_into(upstream, _held_to_host(parts, flow, watch, done, repeated))
         client_flows()
         await done
     finally:
+        if repeated is not None:
+            repeated.close()
         upward.close()
         downward.close()
     for broken, other in ((client, upstream), (upstream, client)):
@@ -251,14 +258,18 @@ def _unlike(parts: Parts, error: HttpError) -> Decision:
     return parts.refusal("egress.http", f"malformed request: {error}", advice)
 
 
-def _held_to_host(parts: Parts, flow: Flow, watch: HostWatch, done: asyncio.Future[None]) -> Callable[[bytes], bytes]:
+def _held_to_host(
+    parts: Parts, flow: Flow, watch: HostWatch, done: asyncio.Future[None], repeated: Repeated
+) -> Callable[[bytes], bytes]:
     """Return what every later byte of a client passes through: a request for another host ends the tunnel."""
 
     def through(data: bytes) -> bytes:
         if done.done():
             return b""
         try:
-            return watch.feed(data)
+            ready = watch.feed(data)
+            repeated.look()
+            return ready
         except HttpError as error:
             decision = _unlike(parts, error)
             denied(parts, flow, decision, "tunnel")

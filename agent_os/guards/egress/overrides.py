@@ -29,6 +29,7 @@ _END_TO_END: Final = frozenset(
 )  # fmt: skip
 """Fields that were judged, or that the server's reading rests on: `Connection` may not take them off."""
 _SPLIT: Final = re.compile(r"[/\\]")
+_FORWARDED: Final = re.compile(r'(?i)(?:^|[;,\s])host\s*=\s*"?([^";,\s]*)')
 
 
 def check_overrides(
@@ -40,21 +41,26 @@ def check_overrides(
         raise HttpError(f"{method} is no method of a request here")
     if "%25" in path and any(segment in (".", "..") for segment in _SPLIT.split(unquote(unquote(path)))):
         raise HttpError("the path climbs for a server that decodes it twice")
+    check_hosts(fields, host=host, port=port)
     present = {name for name, _ in fields}
     for name, value in fields:
         if name in _METHODS and value.strip() != method:
             raise HttpError(f"{name} names another method than the request line: send that method")
         if name in _TARGETS and not _same_target(value.strip(), path, query):
             raise HttpError(f"{name} names another target than the request line: ask for that one")
-        if name in _HOSTS and not _same_host(value.strip(), host, port):
-            raise HttpError(f"{name} names another host than the request", 421)
-        if name == "forwarded" and (named := re.search(r'(?i)(?:^|[;,\s])host\s*=\s*"?([^";,\s]*)', value)):
-            if not _same_host(named[1], host, port):
-                raise HttpError("forwarded names another host than the request", 421)
         if name == "connection":
             taken = {option.strip().lower() for option in value.split(",")} & _END_TO_END & present
             if taken:
                 raise HttpError(f"connection takes off {sorted(taken)[0]}, which is not of one hop")
+
+
+def check_hosts(fields: Iterable[tuple[str, str]], *, host: str, port: int) -> None:
+    """Raise HttpError (421) when a field beside Host names another host than the judged one."""
+    for name, value in fields:
+        if name in _HOSTS and not _same_host(value.strip(), host, port):
+            raise HttpError(f"{name} names another host than the request", 421)
+        if name == "forwarded" and (named := _FORWARDED.search(value)) and not _same_host(named[1], host, port):
+            raise HttpError("forwarded names another host than the request", 421)
 
 
 def _same_target(value: str, path: str, query: str | None) -> bool:

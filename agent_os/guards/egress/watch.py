@@ -15,6 +15,7 @@ from typing import Final
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError
 from agent_os.guards.egress.http1 import ChunkedBody, HttpError, parse_request, split_head
+from agent_os.guards.egress.overrides import check_hosts
 
 MAX_LINE_BYTES: Final = 8300
 """A first line without an end is taken for HTTP no longer after this many bytes."""
@@ -39,7 +40,7 @@ class HostWatch:
     mid-tunnel, (400, 431) for what two parsers could read differently.
     """
 
-    __slots__ = ("_chunks", "_held", "_host", "_last", "_left", "_port", "requests")
+    __slots__ = ("_chunks", "_held", "_host", "_last", "_left", "_port", "again", "alike", "requests")
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -48,9 +49,18 @@ class HostWatch:
         self._chunks: ChunkedBody | None = None
         self._last: tuple[bytes, int, bool] = (b"", 0, False)
         self.requests = 0
+        self.again = b""
+        """The head without a body that came last, while nothing of another request is here: equal bytes may pass unread."""
+        self.alike = 0
+        """Heads in a row that were equal to the one before."""
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the client; see the class."""
+        if data == self.again and data:
+            self.requests += 1
+            self.alike += 1
+            return data
+        self.again = b""
         ready = []
         while data:
             if self._left:
@@ -62,6 +72,9 @@ class HostWatch:
                 passed, data = self._head(data)
             if passed:
                 ready.append(passed)
+        known, length, chunked = self._last
+        if known and not (length or chunked or self._held):
+            self.again = known
         return ready[0] if len(ready) == 1 else b"".join(ready)
 
     def _chunk(self, chunks: ChunkedBody, data: bytes) -> tuple[bytes, bytes]:
@@ -89,9 +102,11 @@ class HostWatch:
         raw, rest = split
         self.requests += 1
         known, length, chunked = self._last
-        if raw != known:  # a client that repeats itself is read once
+        if raw == known:  # a client that repeats itself is read once
+            self.alike += 1
+        else:
             length, chunked = self._read(raw)
-            self._last = raw, length, chunked
+            self._last, self.alike = (raw, length, chunked), 0
         self._left, self._chunks = length, ChunkedBody(_BODY_BYTES) if chunked else None
         return raw, rest
 
@@ -99,6 +114,7 @@ class HostWatch:
         head = parse_request(raw)
         if head.get("upgrade") or head.method in ("CONNECT", "PRI"):
             raise HttpError("a passed tunnel carries no upgrade after its first request; open a new connection", 501)
+        check_hosts(head.fields, host=self._host, port=self._port)
         if not head.authority:
             if head.minor == 1:
                 raise HttpError("no Host field")

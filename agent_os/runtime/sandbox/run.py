@@ -6,7 +6,6 @@ a `process.exec` action like any other; its intent is durable before the program
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import pwd
@@ -32,6 +31,7 @@ from agent_os.monitor import Monitor
 from agent_os.monitor.record import describe, finished, intent
 from agent_os.monitor.stopping import stopped
 from agent_os.policy import Policy, decide
+from agent_os.runtime import event_loop
 from agent_os.runtime.compose import compose
 from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
@@ -152,7 +152,7 @@ def run(request: RunRequest) -> Finished:
 
     Raises PolicyError, DeniedError, EnforcementError, EffectError when it never began.
     """
-    return asyncio.run(_run(request))
+    return event_loop.run(_run(request))
 
 
 async def _run(request: RunRequest) -> Finished:

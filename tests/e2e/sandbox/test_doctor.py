@@ -33,6 +33,9 @@ def test_every_layer_was_met_inside() -> None:
     states = {row["layer"]: row["state"] for row in found["layers"]}
     assert states["seccomp"] == states["private-root"] == states["capabilities"] == "enforced"
     assert all(row["fix"] for row in found["layers"] if row["state"] == "missing")
+    speed = {row["part"]: row for row in found["speed"]}
+    assert set(speed) == {"event-loop", "json-encoder", "tunnel-carrier"}
+    assert all(row["fast"] or row["fix"] for row in speed.values())
 
 
 def test_what_is_missing_is_named_with_what_it_takes() -> None:

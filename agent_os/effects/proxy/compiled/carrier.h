@@ -10,8 +10,8 @@
    started (confine.c); what they could gain is the sockets of this process.
 
    main.c     the loop, listeners, words from and to the guard        hello.c    the ClientHello
-   tunnel.c   one connection, from accept to close                    confine.c  what this process may ask of the kernel
-   lane.c     bytes from one socket to another */
+   tunnel.c   one connection, from accept to close                    loan.c     one direction of a tunnel of the guard's
+   lane.c     bytes from one socket to another                        confine.c  what this process may ask of the kernel */
 #ifndef CARRIER_H
 #define CARRIER_H
 
@@ -20,14 +20,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { SLOTS_MAX = 8192, LOANS_MAX = 56, ROWS = SLOTS_MAX + LOANS_MAX, LISTENERS_MAX = 64, HOST_BYTES_MAX = 253 };
+enum { SLOTS_MAX = 8192, LOANS_MAX = 2048, ROWS = SLOTS_MAX + LOANS_MAX, LISTENERS_MAX = 64, HOST_BYTES_MAX = 253 };
 enum { HEAD_BYTES_MAX = 1024, FIRST_BYTES_MAX = 16384, PIECE_BYTES = 65536, TALK_BYTES_MAX = 65536 };
 enum { HEAD_MS = 250, TICK_MS = 100, PAUSE_MS = 200, CONNECT_MS_MAX = 600000 };
 enum { ACCEPTS_PER_TURN_MAX = 64, PIECES_PER_TURN_MAX = 8, EVENTS_PER_TURN_MAX = 256 };
 enum { PIPE_BYTES = 1024 * 1024, PIPES_MAX = 56 }; /* below pipe-user-pages-soft, as in ../splice.py */
 
 /* What is said. Each record: four numbers (kind, slot, generation, bytes that follow), then those bytes. */
-enum { LISTEN = 1, UNLISTEN, OPEN, GIVE, CUT, LEND, RETURN }; /* the guard says */
+enum { LISTEN = 1, UNLISTEN, OPEN, GIVE, CUT, LEND, RETURN }; /* the guard says; LEND with a head: see below */
 enum { ASKED = 65, UNREACHED, ENDED, GIVEN, RETURNED };       /* the carrier says */
 struct word { uint32_t kind, slot, generation, size; };
 struct place { uint16_t family, port; unsigned char address[16]; }; /* family 4, 6 or 0; the port as a number */
@@ -37,15 +37,17 @@ struct ended { uint64_t up, down, how; };
 enum { BROKEN = 1, LOOKED_AT = 2 }; /* how it ended: not in order; behind a ClientHello */
 struct given { uint64_t up, down; uint32_t listener, first; };      /* then `first` bytes of the client's, then of the server's */
 
-struct returned { uint64_t down, how; };
-enum { SOURCE_ENDED = 1, SOURCE_BROKE = 2, SINK_BROKE = 4 }; /* why a loan came back; 0: it was asked for */
+struct returned { uint64_t down, how; }; /* then what of the source was read and has not gone on */
+enum { SOURCE_ENDED = 1, SOURCE_BROKE = 2, SINK_BROKE = 4 }; /* why a loan came back; 0: asked for, or unlike the head */
 
 /* What the guard may look at any time, a row for each slot and then for each loan. */
 struct row { uint64_t up, down, state, spare; };
 enum state { FREE, HEAD, WAITING, CONNECTING, FIRST, RELAY, SECURE, LENT };
 /* HEAD: nothing was asked yet. WAITING: for the guard's word. FIRST: established, the client has said nothing.
    RELAY: bytes move, the client ended without a word. SECURE: bytes move behind a ClientHello that was looked at.
-   LENT: one direction of a tunnel that is the guard's: bytes of `upstream` to `client`, in a slot that the guard chose. */
+   LENT: one direction of a tunnel that is the guard's, in a slot that the guard chose: bytes of a source (kept in `upstream`)
+   to a sink (in `client`). A loan with a head is a client's requests: a piece goes on while it is that head, byte for byte,
+   which the guard has judged in this very tunnel; anything else goes back to the guard, with the loan. */
 
 struct end { int fd; uint32_t watched; };
 struct lane { unsigned char *kept; uint32_t at, size; int pipe[2]; size_t piped; bool ended, bulk; };
@@ -56,6 +58,8 @@ struct slot {
     struct end client, upstream;
     struct lane up, down;
     uint64_t deadline; /* milliseconds; 0: none */
+    unsigned char *judged; /* of a loan with a head, else none */
+    size_t judged_size;
     unsigned host_size;
     char host[HOST_BYTES_MAX];
 };
@@ -75,14 +79,23 @@ void tunnels_prepare(void);
 void tunnel_accept(int fd, uint32_t listener, bool who); /* who: the guard wants the addresses */
 void tunnel_event(uint32_t slot, uint32_t generation, bool upstream, uint32_t events);
 void tunnel_told(const struct word *word, const unsigned char *body);
-void loan_told(const struct word *word, const int *descriptors);
 void tunnels_tick(void);
+extern struct slot slots[ROWS];
+uint32_t index_of(const struct slot *slot);
+uint64_t named(const struct slot *slot, bool upstream);
+void become(struct slot *slot, enum state state);
+void let_go(struct slot *slot, bool reset);
+
+/* loan.c */
+void loan_told(const struct word *word, const unsigned char *body, const int *descriptors);
+void lent(struct slot *slot);
 
 /* lane.c */
 extern unsigned char scratch[PIECE_BYTES];
 void lane_start(struct lane *lane);
 void lane_stop(struct lane *lane);
 bool lane_full(const struct lane *lane);
+bool lane_push(struct lane *lane, int to);
 bool lane_send(struct lane *lane, int to, const unsigned char *bytes, size_t size);
 enum moved { BROKEN_SOURCE = -2, BROKEN_SINK = -1, MOVED = 0 };
 enum moved lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk);

@@ -48,7 +48,8 @@ bool lane_send(struct lane *lane, int to, const unsigned char *bytes, size_t siz
     return true;
 }
 
-static bool push(struct lane *lane, int to) {
+/* Send what is kept, as far as it goes. */
+bool lane_push(struct lane *lane, int to) {
     while (lane->piped > 0) {
         ssize_t sent = splice(lane->pipe[0], NULL, to, NULL, lane->piped, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
         if (sent <= 0)
@@ -80,7 +81,7 @@ static void begin_bulk(struct lane *lane) {
 }
 
 enum moved lane_move(struct lane *lane, int from, int to, uint64_t *count, size_t piece, bool bulk) {
-    if (!push(lane, to))
+    if (!lane_push(lane, to))
         return BROKEN_SINK;
     for (int i = 0; i < PIECES_PER_TURN_MAX && !lane->ended && !lane_full(lane); i++) {
         bool piped = lane->pipe[0] >= 0;
@@ -95,7 +96,7 @@ enum moved lane_move(struct lane *lane, int from, int to, uint64_t *count, size_
         *count += (uint64_t)got;
         if (piped) {
             lane->piped = (size_t)got;
-            if (!push(lane, to))
+            if (!lane_push(lane, to))
                 return BROKEN_SINK;
             continue;
         }

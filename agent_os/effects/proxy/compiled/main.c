@@ -163,7 +163,7 @@ static void obey(const struct word *word, const unsigned char *body, const int *
         (void)close(listeners[word->slot].fd);
         listeners[word->slot].fd = -1;
     } else if (word->kind == LEND || word->kind == RETURN) {
-        loan_told(word, descriptors);
+        loan_told(word, body, descriptors);
     } else {
         tunnel_told(word, body);
     }

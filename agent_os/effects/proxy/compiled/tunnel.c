@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -12,7 +13,7 @@
 #include "carrier.h"
 
 static const char ESTABLISHED[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-static struct slot slots[ROWS];
+struct slot slots[ROWS];
 static uint32_t free_slots[SLOTS_MAX], free_count, used_slots;
 
 void tunnels_prepare(void) {
@@ -20,14 +21,14 @@ void tunnels_prepare(void) {
         free_slots[free_count++] = i - 1;
 }
 
-static uint32_t index_of(const struct slot *slot) { return (uint32_t)(slot - slots); }
+uint32_t index_of(const struct slot *slot) { return (uint32_t)(slot - slots); }
 
 /* The name of one end in the loop's events. */
-static uint64_t named(const struct slot *slot, bool upstream) {
+uint64_t named(const struct slot *slot, bool upstream) {
     return (uint64_t)slot->generation << 32 | (uint64_t)index_of(slot) << 2 | (upstream ? 2u : 1u);
 }
 
-static void become(struct slot *slot, enum state state) {
+void become(struct slot *slot, enum state state) {
     slot->state = state;
     rows[index_of(slot)].state = (uint64_t)slot->generation << 8 | (uint64_t)state;
 }
@@ -39,7 +40,7 @@ static void due_in(struct slot *slot, uint64_t milliseconds) {
 }
 
 /* Close what is left of a slot; `reset`: so that no peer takes a part for the whole. */
-static void let_go(struct slot *slot, bool reset) {
+void let_go(struct slot *slot, bool reset) {
     struct end *ends[] = {&slot->client, &slot->upstream};
     for (size_t i = 0; i < 2; i++) {
         static const struct linger now = {1, 0};
@@ -52,6 +53,8 @@ static void let_go(struct slot *slot, bool reset) {
     }
     lane_stop(&slot->up);
     lane_stop(&slot->down);
+    free(slot->judged);
+    slot->judged = NULL;
     due_in(slot, 0);
     slot->generation++;
     become(slot, FREE);
@@ -305,51 +308,6 @@ static void relay(struct slot *slot, bool upstream, uint32_t events) {
             (void)shutdown(slot->client.fd, SHUT_WR);
         arm(slot);
     }
-}
-
-/* ---- lent -------------------------------------------------------------------------------------------------------- */
-
-static void give_back(struct slot *slot, uint64_t how) {
-    struct returned returned = {rows[index_of(slot)].down, how};
-    uint32_t generation = slot->generation;
-    watch(&slot->client, 0, 0);
-    watch(&slot->upstream, 0, 0);
-    let_go(slot, false); /* the guard has descriptors of its own: nothing ends */
-    say(RETURNED, index_of(slot), generation, &returned, sizeof returned, NULL, 0);
-}
-
-static void lent(struct slot *slot) {
-    enum moved moved = lane_move(&slot->down, slot->upstream.fd, slot->client.fd, &rows[index_of(slot)].down, PIECE_BYTES, true);
-    bool full = lane_full(&slot->down);
-    if (moved != MOVED) {
-        give_back(slot, moved == BROKEN_SOURCE ? SOURCE_BROKE : SINK_BROKE);
-    } else if (slot->down.ended) {
-        give_back(slot, SOURCE_ENDED);
-    } else {
-        watch(&slot->upstream, full ? 0 : EPOLLIN, named(slot, true));
-        watch(&slot->client, full ? EPOLLOUT : 0, named(slot, false));
-    }
-}
-
-void loan_told(const struct word *word, const int *descriptors) {
-    if (word->slot < SLOTS_MAX || word->slot >= ROWS)
-        unexpected();
-    struct slot *slot = &slots[word->slot];
-    if (word->kind == RETURN) {
-        if (slot->state == LENT && slot->generation == word->generation)
-            give_back(slot, 0);
-        return;
-    }
-    if (slot->state != FREE)
-        unexpected();
-    slot->generation = word->generation;
-    slot->upstream = (struct end){descriptors[0], 0};
-    slot->client = (struct end){descriptors[1], 0};
-    lane_start(&slot->up);
-    lane_start(&slot->down);
-    rows[index_of(slot)] = (struct row){0};
-    become(slot, LENT);
-    lent(slot);
 }
 
 void tunnel_event(uint32_t index, uint32_t generation, bool upstream, uint32_t events) {

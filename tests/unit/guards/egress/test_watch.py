@@ -12,6 +12,7 @@ GOOD = [
     b"POST /x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
     b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
     b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Host: a.test\r\nForwarded: for=1;host=a.test\r\n\r\n",
     b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 46\r\n\r\nGET / HTTP/1.1\r\nHost: evil.test\r\nX: 12345678\r\n",
 ]
 EVIL = {
@@ -20,6 +21,9 @@ EVIL = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: evil.test\r\n\r\n",
     "an absolute target of another host": b"GET http://evil.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    "another host beside Host": b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Host: evil.test\r\n\r\n",
+    "another host, the standard's way": b"GET / HTTP/1.1\r\nHost: a.test\r\nForwarded: host=evil.test\r\n\r\n",
+    "another host, without Host": b"GET / HTTP/1.0\r\nX-Host: evil.test\r\n\r\n",
     "user information": b"GET / HTTP/1.1\r\nHost: a.test@evil.test\r\n\r\n",
     "an empty line first": b"\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
     "a bare LF": b"GET / HTTP/1.1\nHost: evil.test\n\n",
@@ -71,6 +75,30 @@ def test_a_repeated_head_is_judged_with_its_own_framing() -> None:
     assert watch.feed((once + b"abcd") * 3) == (once + b"abcd") * 3
     with pytest.raises(HttpError):
         watch.feed(once + b"abcdGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+
+
+def test_what_may_be_repeated_unread_is_a_whole_head_without_a_body_and_nothing_else() -> None:
+    """`again` is empty within a body or a head, so that equal bytes there are never taken for the request."""
+    head, more = (
+        b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 37\r\n\r\n",
+    )
+    watch = HostWatch("a.test", 80)
+    assert (watch.again, watch.alike) == (b"", 0)
+    watch.feed(head)
+    watch.feed(head)
+    assert (watch.again, watch.alike, watch.requests) == (head, 1, 2)
+    watch.feed(head[:5])
+    assert watch.again == b""
+    watch.feed(head[5:])
+    assert (watch.again, watch.alike) == (head, 2)
+    assert watch.feed(more) == more
+    assert (watch.again, watch.alike) == (b"", 0)
+    assert watch.feed(head) == head  # a body
+    assert watch.requests == 4
+    assert watch.again == b""
+    with pytest.raises(HttpError):
+        watch.feed(b"!" + head)
 
 
 @pytest.mark.parametrize(
