@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from agent_os.core.action import Action
 from agent_os.core.decision import Obligation
 from agent_os.core.facts import Facts
-from agent_os.policy.conditions import ConditionError, compile_arguments
+from agent_os.policy.argument_tests import ConditionError
+from agent_os.policy.conditions import compile_arguments
 from agent_os.policy.globs import PatternError, compile_any
 from agent_os.policy.rule import Context
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.facts import Facts
-from agent_os.policy.conditions import ConditionError, compile_arguments
+from agent_os.policy.argument_tests import ConditionError
+from agent_os.policy.conditions import compile_arguments
 from agent_os.policy.describe import describe_clause, fields_of
 from agent_os.policy.globs import PatternError, is_literal
 from agent_os.policy.names import MAX_REMEMBERED, NameIndex

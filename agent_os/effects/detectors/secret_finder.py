@@ -8,15 +8,15 @@ prompt, a tool argument or a request; and the opposite, a detector so noisy that
 # ruff: noqa: E501 - word lists and expressions read better whole
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Final
 
 from agent_os.core.facts import Finding
 from agent_os.effects.detectors import secrets as catalogue
+from agent_os.effects.detectors.looks import HEX, PLACEHOLDER, WORDY, entropy, random_looking, repetitive
+from agent_os.effects.detectors.passwords import passwords
 
 WINDOW_CHARS: Final = 110
 TOKEN_CHARS_MAX: Final = 4096
@@ -30,14 +30,6 @@ _LOOSE_KINDS: Final = frozenset(
     "PRIVATE_KEY PUTTY_PRIVATE_KEY URL_CREDENTIALS CURL_USER NETRC_PASSWORD JDBC_PASSWORD CONNECTION_STRING DOCKER_AUTH "
     "SSH_HOST_PASSWORD MYSQL_CLI_PASSWORD PGPASSWORD AZURE_STORAGE_KEY AZURE_SERVICE_BUS_KEY APPLE_APP_PASSWORD BEARER_TOKEN "
     "BASIC_AUTH NPM_LEGACY_TOKEN FLYIO_TOKEN".split()
-)
-_PLACEHOLDER: Final = re.compile(
-    r"(?i)^(?:x{3,}.*|\*+|\.+|_+|-+|0+|<.*|\$.*|%[({].*|%\w+%|\{.*|\[.*|@.*|.*[_.-]?x{6,}.*|.*example.*|.*placeholder.*"
-    r"|your.*|my[_-].*|.*change[_-]?(?:me|it|this).*|.*redacted.*|.*dummy.*|.*sample.*|insert.*|enter.*|test|testing|tests|secret|"
-    r"password\d{0,3}|passw0rd|pass|passwd|pwd|none|null|nil|true|false|undefined|string|str|todo|tbd|hidden|foo\w*|bar|baz|"
-    r"token|key|value|admin|root|user|username|default|empty|required|optional|abc123|1234\d*|abcd.{0,4}|not[_-].*|no[_-].*|"
-    r"(?:self|this|os|process|env|config|settings|args|request|req|params|data|options|ctx|props|vars|secrets|var|local|module|"
-    r"input|import|steps|github|inputs)[.\[].*|.*\(.*|.*\)|.*\$\{.*|.*\{\{.*)$"
 )
 _SEPARATED: Final = re.compile(
     r"(?:[=:,>(\[|?]|\b(?:is|or|was|are|be|use|using|with|as|to|key|token|secret|password|value|header|bearer|basic|ist|lautet|mit|est|es|"
@@ -114,7 +106,7 @@ class SecretFinder:
                 if match and match.end() > start and _plausible(kind, match.groupdict().get("p") or match.group()):
                     found.append(_finding(kind, match))
                 start = lowered.find(anchor, start + len(anchor))
-        found.extend(_passwords(text, lowered))
+        found.extend(passwords(text, lowered))
         for region in _LONG.finditer(text):
             begin, end = region.span()
             digit = _DIGIT.search(text, begin, end)
@@ -134,7 +126,7 @@ class SecretFinder:
             if match is None:
                 continue
             value = match.group("v") if "v" in match.re.groupindex else match.group()
-            if value.endswith("EXAMPLE") or _repetitive(value) or not _plausible(kind, value):
+            if value.endswith("EXAMPLE") or repetitive(value) or not _plausible(kind, value):
                 continue
             found.append(_finding(kind, match))
             return
@@ -163,7 +155,7 @@ class SecretFinder:
 
     def _judge(self, value: str, words: list[str], window: str, text: str, stop: int) -> str:
         """Return the kind of a value by the words in front of it, or an empty string."""
-        if _PLACEHOLDER.match(value) or _repetitive(value) or value.endswith(("PrivateKey", "PublicKey")):
+        if PLACEHOLDER.match(value) or repetitive(value) or value.endswith(("PrivateKey", "PublicKey")):
             return ""
         grams = list(_grams(words))
         keyish = bool(_KEYISH.intersection(words)) or any(gram in self._assigned for gram in grams)
@@ -172,7 +164,7 @@ class SecretFinder:
         close = set(words[-3:])
         for gram in grams:
             for kind, pattern in self._named.get(gram, ()):
-                if _compiled(pattern).fullmatch(value) and _entropy(value) > 2.6:
+                if _compiled(pattern).fullmatch(value) and entropy(value) > 2.6:
                     return kind
         if close & _HARMLESS or text[stop : stop + 1] == "(":
             return ""
@@ -227,44 +219,6 @@ def _finding(kind: str, match: re.Match[str]) -> Finding:
     return Finding(f"SECRET_{kind}", start, end, 0.95)
 
 
-def _entropy(value: str) -> float:
-    counts = Counter(value)
-    size = len(value)
-    return -sum(count / size * math.log2(count / size) for count in counts.values())
-
-
-def _repetitive(value: str) -> bool:
-    """Whether a value is filler: few different characters, or a run of one."""
-    body = value[-24:]
-    return (
-        (len(set(body)) <= 4 and len(body) > 11)
-        or "xxxxx" in value.lower()
-        or "00000000000" in value
-        or "123456789012" in value
-    )
-
-
-_WORDY: Final = re.compile(r"[a-z]{4,}|[A-Z]{4,}|[A-Z][a-z]{3,}")
-
-
-def random_looking(value: str) -> bool:
-    """Whether a value looks drawn at random, not written: hex, or digits and letters mixed within one segment."""
-    if _HEX.fullmatch(value):
-        return len(value) >= 16 and bool(re.search(r"[a-fA-F]", value)) and _entropy(value) > 2.9
-    if _UUID.fullmatch(value):
-        return True
-    segment = max(re.split(r"[._/~-]", value) if value.count("/") + value.count(".") > 1 else [value], key=len)
-    if len(segment) < 12 or not _DIGIT.search(segment) or not re.search(r"[A-Za-z]", segment):
-        return False
-    wordy = sum(len(word) for word in _WORDY.findall(segment))
-    limit = 0.5 if len(segment) < 20 else 0.6
-    if wordy / len(segment) > limit:
-        return False
-    return _entropy(segment) > (3.0 if len(segment) < 20 else 3.4)
-
-
-_HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
-_UUID: Final = re.compile(catalogue.UUID)
 _PLAIN_PREFIX: Final = frozenset(
     "OCTOPUS_API_KEY TWILIO_ACCOUNT_SID SCALEWAY_ACCESS_KEY LAUNCHDARKLY_KEY GOCARDLESS_TOKEN SPOTIFY_TOKEN LINKEDIN_TOKEN "
     "TENCENT_SECRET_ID CRATES_IO_TOKEN BEARER_TOKEN NPM_LEGACY_TOKEN FIREWORKS_KEY BASETEN_KEY RAILWAY_TOKEN MODAL_TOKEN "
@@ -277,18 +231,18 @@ def _plausible(kind: str, value: str) -> bool:
         return _basic(value)
     if kind in ("URL_CREDENTIALS", "CURL_USER"):
         password = value.partition(":")[2] if kind == "CURL_USER" else value
-        return not _PLACEHOLDER.match(password) or len(password) > 20
+        return not PLACEHOLDER.match(password) or len(password) > 20
     if kind in ("PRIVATE_KEY", "JWT"):
         return True
     if kind in _PLAIN_PREFIX:
         return (
             bool(_DIGIT.search(value))
-            and _entropy(value) > 3.2
-            and sum(map(len, _WORDY.findall(value))) / len(value) < 0.75
+            and entropy(value) > 3.2
+            and sum(map(len, WORDY.findall(value))) / len(value) < 0.75
         )
     if kind.endswith("PASSWORD") or kind == "CONNECTION_STRING":
-        return not _PLACEHOLDER.match(value)
-    return _entropy(value) > 2.5
+        return not PLACEHOLDER.match(value)
+    return entropy(value) > 2.5
 
 
 def _basic(value: str) -> bool:
@@ -302,112 +256,6 @@ def _basic(value: str) -> bool:
     return ":" in plain and plain.isprintable()
 
 
-# ---- passwords ------------------------------------------------------------------------------------------------------
-
-_PASSWORD_ANCHORS: Final = (
-    "passw", "kennwort", "passphrase", "passcode", "pwd", "contrase", "mot de passe", "motdepasse", "mdp", "parola d", "pass=", "pass:",
-    "pass\"", "pass'", "_pass ", "pass =", "pass is", " pw ", "pw:", "pw=",
-)  # fmt: skip
-_PASSWORD: Final = re.compile(
-    r"(?i:passw(?:or[dt]s?|d)?|kennwort|passphrase|passcode|pwd|contrase(?:\u00f1|n)a|mot ?de ?passe|mdp|parola d['\u2019]ordine|pass|pw)"
-    r"(?P<name>[\w.-]{0,24})(?:\\?[\"'\]`*]){0,3}[ \t]{0,3}"
-    r"(?:(?:\([\w @.-]{0,30}\)|for [\w @.'-]{1,40}?|f\u00fcr [\w @.'-]{1,40}?|de [\w @.'-]{1,40}?|to [\w @.'-]{1,40}?)[ \t]{0,2})?"
-    r"(?P<sep>:=|=>|==?|:|->|\bis(?: now| currently| set to)?\b:?|\bist\b:?|\blautet\b:?|\best\b:?|\bes\b:?|\u00e8:?|\bwas\b|\bto\b|,|>|\|\|?|\?\?|(?=[\"'`]|\t))"
-    r"[ \t]{0,3}(?:\[\]byte\(|Buffer\.from\(|new [A-Z]\w{1,20}\()?(?:(?:str|string|SecretStr)(?: \| None)? ?= ?)?"
-    r"(?:[rbfu]?(?P<quote>\\?[\"'`])(?P<q>[^\"'`\n\\]{6,120})(?P=quote)|(?P<u>[^\s\"'`,;<>(){}\[\]|\\]{6,100}))"
-)
-
-
-_FLAG: Final = re.compile(
-    r"--[\w-]{0,30}(?:password|passwd|passphrase|pass|pwd)[ \t]{1,3}(?P<quote>[\"']?)(?P<v>[^\s\"']{6,100})(?P=quote)(?=\s|$)"
-)
-"""The password of a command line: `--db-password VALUE`."""
-
-
-def _passwords(text: str, lowered: str) -> Iterator[Finding]:
-    if "--" in text and "pass" in lowered:
-        for flag in _FLAG.finditer(text):
-            value = flag.group("v")
-            if any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and not _PLACEHOLDER.match(value):
-                yield Finding("SECRET_PASSWORD", *flag.span("v"), 0.8)
-    seen = -1
-    places = sorted({place for anchor in _PASSWORD_ANCHORS for place in _places(lowered, anchor)})
-    for place in places:
-        if place < seen:
-            continue
-        match = _PASSWORD.match(text, place + (lowered[place] in " _"))
-        if match is None:
-            continue
-        quoted = match.group("q") is not None
-        value = match.group("q") or match.group("u")
-        start, end = match.span("q" if quoted else "u")
-        if not quoted:
-            trimmed = value.rstrip(".,:;!?") if value[-1] in ".,:;?" else value
-            end -= len(value) - len(trimmed)
-            value = trimmed
-        if _password_value(value, quoted, match, text, end):
-            seen = end
-            yield Finding("SECRET_PASSWORD", start, end, 0.8)
-
-
-def _places(text: str, word: str) -> Iterator[int]:
-    place = text.find(word)
-    while place >= 0:
-        yield place
-        place = text.find(word, place + len(word))
-
-
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-
-
-def _password_value(value: str, quoted: bool, match: re.Match[str], text: str, end: int) -> bool:
-    if (
-        len(value) < 6
-        or _PLACEHOLDER.match(value)
-        or "://" in value
-        or value.startswith((":", "/", "./", "../", "--", "&"))
-    ):
-        return False
-    name, sep = match.group("name").lower(), match.group("sep").strip().lower()
-    if name.strip("_.- s") in (
-        "hash", "hasher", "hashers", "field", "reset", "length", "file", "prompt", "policy", "manager", "input", "label", "validator",
-        "validators", "re", "strength", "type", "changed", "callback", "url", "form", "confirm", "required", "min", "max", "help", "error",
-    ):  # fmt: skip
-        return False
-    has_digit = any(char.isdigit() for char in value)
-    has_alpha = any(char.isalpha() for char in value)
-    has_other = any(not char.isalnum() and char not in "_.- " for char in value)
-    mixed = any(char.islower() for char in value) and any(char.isupper() for char in value[1:])
-    if " " in value:
-        return quoted and "phrase" in match.group(0).lower() and value.count(" ") >= 2
-    if sep in (",", "", "|", "||", "??") and not (has_digit and has_alpha):
-        return False
-    if sep == "," and not (quoted and has_digit and has_alpha):
-        return False
-    if quoted:
-        return has_alpha and (
-            has_digit
-            or (has_other and not value.endswith((":", "?", "%", "=")))
-            or (mixed and len(value) >= 10 and not value.isidentifier())
-        )
-    if sep in ("to", "was", "is", "es", "est", "ist") and not ((has_digit and has_alpha) or (has_other and mixed)):
-        return False
-    if _IDENTIFIER.fullmatch(value):
-        following = text[end : end + 1]
-        if (
-            not has_digit
-            or following in ("(", ",", ")", "[")
-            or (sep == "=" and " =" in match.group(0) and not random_looking(value))
-        ):
-            return False
-        return mixed or (
-            sep != "," and following in ("", "\n", "\r", " ", ".", "\\", '"', "'", "!", "?", ";", "&", "<")
-        )
-    return (has_alpha and (has_digit or has_other) and not re.fullmatch(r"[\w.:/@-]+(?:\.\w{1,4})", value)) or (
-        has_digit and has_other
-    )
-
-
 _AWS_SECRET: Final = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 
 
@@ -416,5 +264,5 @@ def _aws_pairs(text: str, found: list[Finding]) -> Iterator[Finding]:
     for item in [finding for finding in found if finding.type == "SECRET_AWS_ACCESS_KEY"]:
         for match in _AWS_SECRET.finditer(text, max(0, item.start - 300), item.end + 300):
             value = match.group()
-            if _entropy(value) > 4.0 and not _HEX.fullmatch(value):
+            if entropy(value) > 4.0 and not HEX.fullmatch(value):
                 yield Finding("SECRET_AWS_SECRET_KEY", match.start(), match.end(), 0.85)

@@ -12,8 +12,9 @@ from typing import Any, Final
 from agent_os.core.action import Action, NetConnect, ToolCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.facts import Facts
+from agent_os.policy.argument_tests import ConditionError
 from agent_os.policy.compile import Governed, Layer, Unit
-from agent_os.policy.conditions import ConditionError, compile_condition
+from agent_os.policy.conditions import compile_condition
 from agent_os.policy.describe import describe
 from agent_os.policy.engine import considered, decide
 from agent_os.policy.globs import compile_glob
