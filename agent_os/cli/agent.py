@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from agent_os.cli.approvals_show import echo_in_full
+from agent_os.cli.typed import forget_typed_ahead
 
 if TYPE_CHECKING:
     from agent_os.core.approval import Approval
@@ -70,6 +71,7 @@ def _at_the_terminal(approval: Approval) -> tuple[bool, str, str] | None:
     typer.echo("")
     typer.echo("The agent asks:", err=True)
     echo_in_full(approval, error=True)
+    forget_typed_ahead()
     try:
         answered = typer.prompt("Allow exactly this once? (yes/no/later)", default="later", err=True)
     except typer.Abort:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from agent_os.cli.approvals_show import echo_in_full, still
+from agent_os.cli.typed import forget_typed_ahead
 
 if TYPE_CHECKING:
     from agent_os.core.approval import Approval
@@ -219,6 +220,7 @@ def _answer(approval_id: str, given: Callable[[Approval], Any], *, yes: bool, as
             if not sys.stdin.isatty():
                 typer.echo("agentos: not a terminal: add --yes to approve exactly what is shown", err=True)
                 raise typer.Exit(2)
+            forget_typed_ahead()
             if not typer.confirm("Approve exactly this?"):
                 raise typer.Exit(1)
         return await desk.answer(approval, given(approval))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent_os.cli.approvals_show import echo_in_full, still
+from agent_os.cli.typed import forget_typed_ahead
 from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 
@@ -53,6 +54,7 @@ async def _one(desk: ApprovalDesk, approval: Approval, count: int, console: Cons
     echo_in_full(approval)
     choices = _choices(approval)
     console.print(Text("  ".join(f"[{key}] {what}" for key, what in choices.items()), style="bold"))
+    forget_typed_ahead()
     said = (await asyncio.to_thread(input, "> ")).strip()
     word, _, rest = said.partition(" ")
     if word == "q":

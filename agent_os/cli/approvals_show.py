@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 WIDE: Final = 12
 LINES_SHOWN_MAX: Final = 400
+GOES_ON: Final = "\u2026 "
+_UNSEEN: Final = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0),
+            *range(0xFE00, 0xFE0F),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
+"""Printable by Unicode's word, and yet nothing to be seen: fillers, blanks, variation selectors (but the one of emoji)."""
 SAID: Final = {
     "authority_from_untrusted": "! stands in text that anybody could have written",
     "authority_of_unknown_origin": "! nobody vouches for it: not the task, no trusted record",
@@ -183,11 +195,33 @@ def standing_lines(grant: StandingGrant) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return text without control and format characters: what an agent asks for must not drive the terminal."""
+    """Return text without control and format characters, and without such as leave no mark: what an agent asks for must
+    neither drive the terminal nor hide in it."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
-        char if char.isprintable() and unicodedata.category(char) != "Cf" else "\N{REPLACEMENT CHARACTER}"
+        char
+        if char.isprintable() and char not in _UNSEEN and unicodedata.category(char) != "Cf"
+        else "\N{REPLACEMENT CHARACTER}"
         for char in text
     )
+
+
+def folded(line: str, width: int) -> list[str]:
+    """Return a line in parts of at most `width` cells, each but the first set in and marked as going on.
+
+    A terminal that breaks a long value by itself would begin the next line with words of whoever wrote it, which could look
+    like a line of ours.
+    """
+    from rich.cells import chop_cells  # noqa: PLC0415 - columns use `printable` without rich
+
+    if len(line) * 2 <= width or width <= 2 * WIDE:
+        return [line]
+    parts = chop_cells(line, width)
+    if len(parts) == 1:
+        return parts
+    rest = line[len(parts[0]) :]
+    return [parts[0], *(f"{GOES_ON:>{WIDE}}{part}" for part in chop_cells(rest, width - WIDE))]
 
 
 def left(approval: Approval) -> str:
@@ -222,7 +256,8 @@ def echo_in_full(approval: Approval, *, error: bool = False) -> None:
 
     console = Console(highlight=False, soft_wrap=True, stderr=error)
     for line, style in in_full(approval):
-        console.print(Text(line, style=style))
+        for part in folded(line, console.width) if console.is_terminal else [line]:
+            console.print(Text(part, style=style))
 
 
 def still(approval: Approval) -> str:

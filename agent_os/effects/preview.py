@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from agent_os.core.action import Action, FsWrite, ToolCall
@@ -46,10 +47,12 @@ class FilePreview:
         except UnicodeDecodeError:
             return {"difference": f"binary: {len(before)} bytes now, {len(content)} bytes then"}
         name = path.rpartition("/")[2]
-        lines = difflib.unified_diff(
-            old.splitlines(), new.splitlines(), f"{name} ({now})", f"{name} (then)", lineterm=""
-        )
-        shown = [line for _, line in zip(range(LINES_MAX), lines, strict=False)]
+        lines = difflib.unified_diff(_lines(old), _lines(new), f"{name} ({now})", f"{name} (then)", lineterm="")
+        shown = list(islice(lines, LINES_MAX + 1))
+        if len(shown) > LINES_MAX:
+            shown[LINES_MAX:] = [f"\u2026 more than {LINES_MAX} lines differ: the rest stands in the arguments"]
+        if not shown and old != new:
+            return {"difference": "only the line feed at the end changes"}
         return {"difference": shown or "nothing changes"}
 
     def _written(self, action: Action) -> tuple[str, bytes] | None:
@@ -60,3 +63,8 @@ class FilePreview:
             if isinstance(path, str) and path.startswith("/") and isinstance(text, str):
                 return path, text.encode()
         return None
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text: only a line feed ends one, as for what reads the file. Other breaks show, in their line."""
+    return text.removesuffix("\n").split("\n") if text else []
