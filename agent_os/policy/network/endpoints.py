@@ -18,6 +18,7 @@ from agent_os.policy.network.globs import GlobError, Predicate, compile_glob, ha
 from agent_os.policy.network.requests import RPC, Request, Rule, preset, speaks_graphql
 from agent_os.policy.schema.network import (
     DEFAULT_BODY_BYTES,
+    REST_BODY_BYTES,
     Binary,
     Endpoint,
     RequestRule,
@@ -186,8 +187,11 @@ class Entry:
             "protocol": self.protocol,
             "tls": "skip" if endpoint.tls == "skip" else "open",
             "path": self.path,
-            "body_bytes": (rpc.max_body_bytes if rpc else endpoint.graphql_max_body_bytes) or DEFAULT_BODY_BYTES,
-            "reads_body": self.protocol in RPC or self.protocol == "graphql",
+            "body_bytes": (rpc.max_body_bytes if rpc else endpoint.graphql_max_body_bytes)
+            or (REST_BODY_BYTES if self.protocol == "rest" else DEFAULT_BODY_BYTES),
+            "reads_body": self.protocol in RPC
+            or self.protocol == "graphql"
+            or any(rule.body for rule in (*self.rules, *self.deny_rules)),
             "allow_encoded_slash": endpoint.allow_encoded_slash,
             "websocket_graphql": self.protocol == "websocket" and speaks_graphql(endpoint),
             "uninspected": endpoint.uninspected,

@@ -8,17 +8,26 @@ path matches nothing on either side, as in the reference).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agent_os.core.action import NetRequest
+from agent_os.policy.network.fields import (
+    allowed_body,
+    allowed_headers,
+    denied_body,
+    denied_headers,
+    header_name,
+)
 from agent_os.policy.network.globs import GlobError, Predicate, compile_glob
 from agent_os.policy.network.graphql import classify, classify_message
 from agent_os.policy.network.jsonrpc import BodyError, parameter_values, parse_messages, receive_stream
-from agent_os.policy.schema.network import AnyMatcher, Endpoint, GlobMatcher, RequestRule
+from agent_os.policy.schema.network import AnyMatcher, Endpoint, GlobMatcher, RangeMatcher, RequestRule
 
 Matcher = str | AnyMatcher | GlobMatcher
+_NUMBER: Final = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{1,308})?(?:[eE][+-]?[0-9]{1,3})?")
 RPC: Final = frozenset({"json-rpc", "mcp"})
 _NEVER: Final[Predicate] = lambda _text: False  # noqa: E731
 _ALWAYS: Final[Predicate] = lambda _text: True  # noqa: E731
@@ -33,6 +42,8 @@ class Request:
     query: Mapping[str, list[str]]
     message: Mapping[str, Any] | None = None
     graphql: Mapping[str, Any] | None = None
+    action: NetRequest | None = None
+    """What it was read from: header and body fields are looked at only where a rule names them."""
 
 
 def readings(action: NetRequest, endpoint: Endpoint) -> list[Request]:
@@ -52,7 +63,7 @@ def readings(action: NetRequest, endpoint: Endpoint) -> list[Request]:
         graphql = classify(action.method, query, body)
     elif action.method == "WEBSOCKET_TEXT" and body and speaks_graphql(endpoint):
         graphql = classify_message(body)
-    return [Request(action.method, action.path, query, message, graphql) for message in messages]
+    return [Request(action.method, action.path, query, message, graphql, action) for message in messages]
 
 
 def _messages(action: NetRequest, endpoint: Endpoint, protocol: str, body: str) -> list[Any]:
@@ -91,13 +102,19 @@ def speaks_graphql(endpoint: Endpoint) -> bool:
 class Rule:
     """A compiled allow or deny rule. `broken` says that a pattern of it cannot be read (law 3)."""
 
-    __slots__ = ("broken", "command", "fields", "method", "names", "params", "path", "query", "rpc", "type")
+    __slots__ = (
+        "body", "broken", "command", "fields", "headers", "method", "names", "params", "path", "query", "rpc", "type",
+    )  # fmt: skip
 
     def __init__(self, rule: RequestRule, *, protocol: str, strict: bool, denies: bool) -> None:
         self.broken = False
-        self.method = _methods(rule.method, absent=strict and denies and bool(rule.path or rule.query))
+        self.method = _methods(rule.method, absent=strict and denies and _says_more(rule))
         self.path = self._path(rule.path, strict and denies)
         self.query = [(name, self._matcher(matcher, strict)) for name, matcher in (rule.query or {}).items()]
+        self.headers = [
+            (header_name(name), self._matcher(matcher, strict)) for name, matcher in (rule.headers or {}).items()
+        ]
+        self.body = [(path, self._matcher(matcher, strict)) for path, matcher in flatten(rule.body or {})]
         self.command = rule.command.upper()
         self.type = rule.operation_type.lower()
         self.names = self._glob(rule.operation_name, strict) if rule.operation_name else _ALWAYS
@@ -151,6 +168,8 @@ class Rule:
             return self._glob(matcher, strict)
         if isinstance(matcher, GlobMatcher):
             return self._glob(matcher.glob, strict)
+        if isinstance(matcher, RangeMatcher):
+            return lambda text: _within(text, matcher)
         any_of = [self._glob(item, strict) for item in matcher.any]
         return lambda text: any(match(text) for match in any_of)
 
@@ -166,6 +185,8 @@ class Rule:
                 request.query.get(name) and all(match(value) for value in request.query[name])
                 for name, match in self.query
             )
+            and (not self.headers or (request.action is not None and allowed_headers(request.action, self.headers)))
+            and (not self.body or (request.action is not None and allowed_body(request.action, self.body)))
         )
 
     def allows_rpc(self, message: Mapping[str, Any]) -> bool:
@@ -195,6 +216,8 @@ class Rule:
             self.method(request.method)
             and self.path(request.path)
             and all(any(match(value) for value in request.query.get(name) or ()) for name, match in self.query)
+            and (not self.headers or request.action is None or denied_headers(request.action, self.headers))
+            and (not self.body or request.action is None or denied_body(request.action, self.body))
         )
 
     def denies_rpc(self, message: Mapping[str, Any]) -> bool:
@@ -220,6 +243,19 @@ class Rule:
 
     def _type(self, operation: Mapping[str, Any]) -> bool:
         return self.type == "*" or (bool(self.type) and str(operation.get("operation_type", "")).lower() == self.type)
+
+
+def _says_more(rule: RequestRule) -> bool:
+    """Whether a rule that names no method says something else of a request."""
+    return bool(rule.path or rule.query or rule.headers or rule.body)
+
+
+def _within(text: str, limits: RangeMatcher) -> bool:
+    """Whether a text is a number within bounds, both of them included."""
+    if not _NUMBER.fullmatch(text):
+        return False
+    number = float(text)
+    return (limits.min is None or number >= limits.min) and (limits.max is None or number <= limits.max)
 
 
 def _methods(pattern: str, *, absent: bool) -> Predicate:

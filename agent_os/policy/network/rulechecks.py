@@ -1,9 +1,9 @@
 """Checks of the `rules` and `deny_rules` of one endpoint. Pure: yields (severity, path, message, hint).
 
 Which fields a rule may have depends on the endpoint's protocol: REST and WebSocket rules speak of methods, paths and
-query parameters, JSON-RPC rules of method names, MCP rules of methods, tools and (strict) arguments, GraphQL rules of
-operations. Rules that could never match, or would match everything beside narrower ones, are errors: their author
-meant something else.
+query parameters (REST ones of header and body fields too), JSON-RPC rules of method names, MCP rules of methods, tools and
+(strict) arguments, GraphQL rules of operations. Rules that could never match, or would match everything beside narrower
+ones, are errors: their author meant something else.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from agent_os.policy.network.fields import NEVER_JUDGED, header_name
 from agent_os.policy.network.globs import GlobError, compile_glob, has_wildcard, syntax_problem
 from agent_os.policy.network.requests import flatten, speaks_graphql
-from agent_os.policy.schema.network import AnyMatcher, Endpoint, GlobMatcher, PersistedQuery, RequestRule
+from agent_os.policy.schema.network import AnyMatcher, Endpoint, GlobMatcher, PersistedQuery, RangeMatcher, RequestRule
 
 Problem = tuple[str, str, str, str]
 METHODS: Final = {
@@ -76,7 +77,8 @@ def _base(endpoint: Endpoint, protocol: str, inspected: bool) -> Iterator[Proble
 
 def _empty(rule: RequestRule) -> bool:
     texts = (rule.method, rule.path, rule.command, rule.operation_type, rule.operation_name)
-    return not any(texts) and not rule.fields and rule.tool is None and not rule.params and not rule.query
+    more = (rule.fields, rule.params, rule.query, rule.headers, rule.body)
+    return not any(texts) and rule.tool is None and not any(more)
 
 
 def _rule(place: str, rule: RequestRule, endpoint: Endpoint, protocol: str, strict: bool) -> Iterator[Problem]:
@@ -90,6 +92,7 @@ def _rule(place: str, rule: RequestRule, endpoint: Endpoint, protocol: str, stri
         yield "warning", f"{place}.path", problem, ""
     for name, matcher in (rule.query or {}).items():
         yield from _matcher(f"{place}.query.{name}", matcher)
+    yield from _rest(place, rule, protocol)
     if protocol == "json-rpc":
         yield from _jsonrpc(place, rule)
     elif protocol == "mcp":
@@ -109,6 +112,19 @@ def _rule(place: str, rule: RequestRule, endpoint: Endpoint, protocol: str, stri
     elif graphql:
         message = "GraphQL rule fields are ignored unless protocol is graphql or websocket"
         yield "warning", place, message, ""
+
+
+def _rest(place: str, rule: RequestRule, protocol: str) -> Iterator[Problem]:
+    for field in ("headers", "body"):
+        if getattr(rule, field) is not None and protocol != "rest":
+            yield "error", f"{place}.{field}", f"{field} matching is only valid for protocol rest", "protocol: rest"
+    for name, matcher in (rule.headers or {}).items():
+        if header_name(name) in NEVER_JUDGED:
+            message = f"{name} is a credential's field or one of a single hop: no rule sees it"
+            yield "error", f"{place}.headers.{name}", message, "secrets say where a credential may go"
+        yield from _matcher(f"{place}.headers.{name}", matcher)
+    for path, matcher in flatten(rule.body or {}):
+        yield from _matcher(f"{place}.body.{path}", matcher)
 
 
 def _jsonrpc(place: str, rule: RequestRule) -> Iterator[Problem]:
@@ -166,10 +182,19 @@ def _tool(place: str, matcher: Any, named: bool) -> Iterator[Problem]:
 def _globs(matcher: Any) -> list[str]:
     if isinstance(matcher, AnyMatcher):
         return list(matcher.any)
+    if isinstance(matcher, RangeMatcher):
+        return []
     return [matcher.glob if isinstance(matcher, GlobMatcher) else matcher]
 
 
 def _matcher(place: str, matcher: Any) -> Iterator[Problem]:
+    if (
+        isinstance(matcher, RangeMatcher)
+        and matcher.min is not None
+        and matcher.max is not None
+        and matcher.min > matcher.max
+    ):
+        yield "error", place, "the least number is above the greatest", "swap min and max"
     key = ".any" if isinstance(matcher, AnyMatcher) else ".glob" if isinstance(matcher, GlobMatcher) else ""
     for glob in _globs(matcher):
         if problem := syntax_problem(glob):

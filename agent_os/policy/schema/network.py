@@ -4,8 +4,8 @@ A superset of the published NVIDIA OpenShell v1 schema, so that an existing poli
 shape is judged here (types, unknown keys, numbers in range); what fields mean together is judged by
 `policy.network.checks`, because some combinations are errors, some warnings, and some differ between semantics.
 Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `binaries[].script`,
-`endpoints[].uninspected`, `endpoints[].upstream_tls`, `endpoints[].content` and, in strict semantics, matching of MCP
-tool arguments.
+`endpoints[].uninspected`, `endpoints[].upstream_tls`, `endpoints[].content`, `headers` and `body` of REST rules, ranges of
+numbers and, in strict semantics, matching of MCP tool arguments.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing_extensions import TypeAliasType
 
 DEFAULT_BODY_BYTES: Final = 65_536
 """How much of a request body is read for inspection where an endpoint does not say."""
+REST_BODY_BYTES: Final = 4 * 1024 * 1024
+"""The same where rules speak of body fields of REST requests."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -28,6 +30,13 @@ class AnyMatcher(_Model):
     """Matches when one of several globs does."""
 
     any: list[StrictStr] = Field(min_length=1, description="Globs; one must match. The list must not be empty.")
+
+
+class RangeMatcher(_Model):
+    """Matches a number within bounds."""
+
+    min: float | None = Field(default=None, allow_inf_nan=False, description="Least number.")
+    max: float | None = Field(default=None, allow_inf_nan=False, description="Greatest number.")
 
 
 class GlobMatcher(_Model):
@@ -46,6 +55,9 @@ def _matcher_tag(value: Any) -> str | None:
 
 
 def _parameter_tag(value: Any) -> str | None:
+    numbers = isinstance(value, dict) and all(type(bound) in (int, float) for bound in value.values())
+    if isinstance(value, RangeMatcher) or (numbers and value and set(value) <= {"min", "max"}):
+        return "range"
     return _matcher_tag(value) or ("nested" if isinstance(value, dict) and value else None)
 
 
@@ -63,6 +75,7 @@ ParameterMatcher = TypeAliasType(
         Annotated[StrictStr, Tag("text")]
         | Annotated[AnyMatcher, Tag("any")]
         | Annotated[GlobMatcher, Tag("glob")]
+        | Annotated[RangeMatcher, Tag("range")]
         | Annotated["dict[str, ParameterMatcher]", Tag("nested")],
         Discriminator(_parameter_tag, custom_error_type="matcher", custom_error_message=_MATCHER_ERROR),
     ],
@@ -76,6 +89,12 @@ class RequestRule(_Model):
     path: StrictStr = Field(default="", description="Glob over the canonical request path; `*` stays within a segment.")
     command: StrictStr = Field(default="", description="SQL command (`SELECT`, …) or `*`, for protocol sql.")
     query: dict[str, Matcher] | None = Field(default=None, description="Query parameter -> matcher.")
+    headers: dict[str, Matcher] | None = Field(
+        default=None, description="REST: header field -> matcher, over each of its values. Never a credential's field."
+    )
+    body: dict[str, ParameterMatcher] | None = Field(
+        default=None, description="REST: field of a JSON or form body, nested or dotted (`payee.iban`) -> matcher."
+    )
     operation_type: StrictStr = Field(default="", description="GraphQL: query, mutation, subscription or `*`.")
     operation_name: StrictStr = Field(default="", description="GraphQL: glob over the operation's name.")
     fields: list[StrictStr] | None = Field(default=None, description="GraphQL: globs over the selected root fields.")

@@ -55,6 +55,11 @@ def _endpoint(endpoint: Any, path: str) -> Iterator[Raw]:
         if rule.allow.params and "arguments" in {key.split(".")[0] for key in rule.allow.params}:
             text = "matches MCP arguments, which OpenShell does not support"
             yield "semantics-mcp-arguments", "note", f"{path}.rules[{index}].allow.params", text, ""
+    named = [(f"{path}.rules[{index}].allow", rule.allow) for index, rule in enumerate(endpoint.rules or ())]
+    named += [(f"{path}.deny_rules[{index}]", rule) for index, rule in enumerate(endpoint.deny_rules or ())]
+    for place, rule in named:
+        if rule.headers or rule.body:
+            yield "semantics-request-fields", "note", place, "matches header or body fields, which OpenShell cannot", ""
 
 
 def _named_without_addresses(endpoint: Any) -> bool:

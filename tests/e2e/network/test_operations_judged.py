@@ -62,6 +62,16 @@ network_policies:
           - {{allow: {{method: tools/call, tool: search}}}}
         deny_rules:
           - {{method: tools/call, tool: search, params: {{arguments.scope: all}}}}
+  rest:
+    endpoints:
+      - host: tight.test
+        port: {port}
+        local: true
+        protocol: rest
+        enforcement: enforce
+        rules:
+          - allow: {{method: POST, path: /transfers, headers: {{X-Env: test}}, body: {{payee.iban: "DE*", amount: {{max: 100}}}}}}
+        deny_rules: [{{method: POST, path: /transfers, body: {{note: "*urgent*"}}}}]
 """.replace("KNOWN_HASH", KNOWN)
 
 
@@ -207,3 +217,35 @@ async def test_coded_and_cut_bodies_are_judged_like_plain_ones(session: Session,
         (tmp_path / "packed").write_bytes(gzip.compress(plain.encode()))
         packed = ["-H", "Content-Encoding: gzip", "-H", "Content-Type: application/json"]
         assert (await session.curl(*packed, "--data-binary", f"@{tmp_path / 'packed'}", url))[2] == status
+
+
+TRANSFER = {"payee": {"iban": "DE1"}, "amount": 100}
+REST = {
+    "what the rule says": (TRANSFER, "test", 200),
+    "a greater amount": ({**TRANSFER, "amount": 101}, "test", 403),
+    "another payee": ({**TRANSFER, "payee": {"iban": "FR1"}}, "test", 403),
+    "an amount in other letters beside it": ({**TRANSFER, "Amount": 101}, "test", 403),
+    "one of two transfers": ([TRANSFER, {**TRANSFER, "amount": 101}], "test", 403),
+    "two transfers": ([TRANSFER, TRANSFER], "test", 200),
+    "what a rule denies": ({**TRANSFER, "note": "very urgent"}, "test", 403),
+    "another environment": (TRANSFER, "prod", 403),
+    "two environments": (TRANSFER, "test, prod", 403),
+}
+
+
+@pytest.mark.parametrize("name", REST)
+async def test_rest_fields(session: Session, tmp_path: Path, name: str) -> None:
+    """Header and body fields decide, plain, chunked and packed alike."""
+    body, env, status = REST[name]
+    url = f"https://tight.test:{session.upstream.port}/transfers"
+    plain, fields = json.dumps(body), ["-H", f"X-Env: {env}", "-H", "Content-Type: application/json"]
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(plain.encode()))
+    for sent in (
+        ["-d", plain],
+        ["-H", "Transfer-Encoding: chunked", "-d", plain],
+        ["-H", "Content-Encoding: gzip", "--data-binary", f"@{packed}"],
+    ):
+        said = await session.curl(*fields, *sent, url)
+        assert said[2] == str(status), said
+    assert (len(session.upstream.received) > 0) == (status == 200)
