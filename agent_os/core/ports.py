@@ -6,7 +6,7 @@ its caller; a port that fails raises EffectError, and its caller denies (fail cl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
@@ -324,7 +324,7 @@ class FlowGuard(Protocol):
     """Keeps labels and provenance of one session and judges the arguments of an action.
 
     Order of calls: `prompt` for each message of the user; for each action `facts` before `decide`, then, only if it was
-    carried out, `observe`. What an action returned is known to later actions and to no earlier one.
+    carried out, `observing` to its end. What an action returned is known to later actions and to no earlier one.
     """
 
     @property
@@ -354,8 +354,21 @@ class FlowGuard(Protocol):
         """Take text that reaches the model beside the results of actions (a memory, a tool's description, a file name)."""
         ...
 
-    def observe(self, action: Action, outcome: Outcome) -> Outcome:
-        """Take the outcome of an action that was carried out; return it with its labels, per JSON leaf."""
+    def examined(self, action: Action, outcome: Outcome) -> Mapping[str, str] | None:
+        """Return the texts of an outcome by RFC 6901 pointer, for detectors; None: more than they may be given."""
+        ...
+
+    def observing(
+        self, action: Action, outcome: Outcome, found: Sequence[Any] | None = ()
+    ) -> Generator[None, None, Outcome]:
+        """Take the outcome of an action that was carried out, in pieces; the value is the outcome with its labels, per JSON
+        leaf. `found` is what detectors found in the `examined` texts (`guards/flow/found.py`); None: nobody could look.
+        """
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether an outcome is being taken: what is judged now would not know all of it."""
         ...
 
     def recall(self, action: Action, outcome: Outcome) -> None:

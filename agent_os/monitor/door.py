@@ -488,7 +488,7 @@ class Monitor:
         session = self.session
         if flight.taken or session.allowance is not None:
             await reserving.settle(ports, session, action, reference, flight.taken, outcome)
-        outcome = outcomes.received(session, action, outcome)
+        outcome = await outcomes.received(ports, self._needs, session, action, outcome)
         if ports.classifier is not None:
             outcome = await looked_at(ports.classifier, session, action, outcome)
         if flight.note:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent_os.core.action import Action, NetConnect
 from agent_os.core.errors import AgentOSError
@@ -17,7 +17,17 @@ from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
 from agent_os.core.label import TRUSTED, Label
 from agent_os.core.ports import AgentAllowance, FlowGuard, PrivacyRouter
 from agent_os.core.principal import Capability, Principal
-from agent_os.monitor.wiring import BUDGET_TIMEOUT_S, DETECT_TIMEOUT_S, REGO_TIMEOUT_S, RESOLVE_TIMEOUT_S, Ports
+from agent_os.monitor.wiring import (
+    BUDGET_TIMEOUT_S,
+    DETECT_TIMEOUT_S,
+    REGO_TIMEOUT_S,
+    RESOLVE_TIMEOUT_S,
+    TAKING_TIMEOUT_S,
+    Ports,
+)
+
+TAKING_POLL_S: Final = 0.005
+"""How often a call looks whether the result that its session is taking is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,9 @@ class Needs:
 
     findings: frozenset[str] = frozenset()
     """Action kinds whose content the policy wants scanned."""
+    labels: Callable[[str], tuple[str, bool]] | None = None
+    """Entity name -> label tag, and whether its values are looked for in what leaves (policy/flow_labels.py); None: results
+    are not looked through."""
     verdicts: bool = False
     budgets: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +78,7 @@ async def gather(
 ) -> Facts:
     """Return the facts `decide` needs. `stated` are facts only the caller of the door can know."""
     stated, now = stated or {}, ports.clock.now()
-    labels, context, flow = _flow(session, action)
+    labels, context, flow = await _flow(session, action)
     findings: tuple[Finding, ...] | None = ()
     error = ""
     if action.kind in needs.findings:
@@ -100,10 +113,14 @@ async def gather(
     )
 
 
-def _flow(session: Session, action: Action) -> tuple[Mapping[str, Label] | None, Label | None, Any]:
+async def _flow(session: Session, action: Action) -> tuple[Mapping[str, Label] | None, Label | None, Any]:
     if session.flow is None:
         return {"": TRUSTED}, TRUSTED, ()
     try:
+        if session.flow.busy:  # a result of another call of this session is being taken: its rivals are not all known
+            async with asyncio.timeout(TAKING_TIMEOUT_S):
+                while session.flow.busy:  # noqa: ASYNC110 - the guard is pure: it has nobody to wake
+                    await asyncio.sleep(TAKING_POLL_S)
         return session.flow.facts(action)
     except AgentOSError:
         raise

@@ -5,7 +5,9 @@ Threat: a result that no guard could read and that passes as trusted. What canno
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +16,13 @@ from agent_os.core.action import Action
 from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.label import UNTRUSTED, Integrity
 from agent_os.core.ports import Outcome, OutcomeStore
-from agent_os.monitor.gather import Session
+from agent_os.monitor.gather import Needs, Session
+from agent_os.monitor.labelling import found_in
+from agent_os.monitor.wiring import Ports
 
 
-def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
-    """Return the outcome restored for this session and labelled by its flow guard."""
+async def received(ports: Ports, needs: Needs, session: Session, action: Action, outcome: Outcome) -> Outcome:
+    """Return the outcome restored for this session and labelled by its flow guard; others run while it is looked through."""
     if session.privacy is not None and outcome.ok:
         try:
             outcome = replace(outcome, value=session.privacy.restore(outcome.value, action))
@@ -27,10 +31,24 @@ def received(session: Session, action: Action, outcome: Outcome) -> Outcome:
     if session.flow is None:
         return outcome
     try:
-        outcome = session.flow.observe(action, outcome)
+        found = await found_in(ports, needs, session.flow, action, outcome)
+        work = session.flow.observing(action, outcome, found)
+        with closing(work):
+            outcome = await _in_pieces(work)
     except Exception:  # an outcome the guard cannot label is untrusted as a whole
         outcome = replace(outcome, label=UNTRUSTED, leaves=())
     return _noted(session, outcome)
+
+
+async def _in_pieces(work: Generator[None, None, Outcome]) -> Outcome:
+    """Drive a taking to its end; between its pieces whoever waits for the loop has a turn."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            labelled: Outcome = done.value
+            return labelled
+        await asyncio.sleep(0)
 
 
 def _noted(session: Session, outcome: Outcome) -> Outcome:

@@ -33,6 +33,9 @@ DETECT_TIMEOUT_S: Final = 10.0
 RESOLVE_TIMEOUT_S: Final = 5.0
 BUDGET_TIMEOUT_S: Final = 5.0
 REGO_TIMEOUT_S: Final = 2.0
+TAKING_TIMEOUT_S: Final = 60.0
+"""How long a call waits while its session is taking a large result; then its provenance is not known."""
+LABEL_TIMEOUT_S: Final = 10.0
 EXECUTE_TIMEOUT_S: Final = 600.0
 REWRITE_ROUNDS_MAX: Final = 4
 APPROVAL_TIMEOUT_S: Final = 900.0
@@ -54,6 +57,8 @@ class Ports:
     links: Links | None = None
     resolver: Resolver | None = None
     detector: Detector | None = None
+    finder: Detector | None = None
+    """Who looks through results for what the flow guard labels (`labelling.py`)."""
     classifier: Classifier | None = None
     rego: RegoEngine | None = None
     budgets: BudgetStore | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from agent_os.core.action import Action
 from agent_os.core.decision import Verdict
 from agent_os.core.facts import Facts, FlowConcern
+from agent_os.policy.flow_labels import ENTITY, TAGS
 from agent_os.policy.globs import PatternError, compile_any
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.schema.flow import SINKS
@@ -120,6 +121,11 @@ def compile_flow(flow: Flow, context: Context) -> FlowSection:
     ]
     for index, entry in enumerate(flow.trusted):
         _check_trusted(entry, f"flow.trusted[{index}]", context)
+    for entity in flow.find:
+        if entity not in TAGS and not ENTITY.fullmatch(entity):
+            context.problem(
+                "flow.find", f"{entity!r} is no kind of finding", "name `secret`, `pii` or an entity such as IBAN_CODE"
+            )
     for path, compile_excuse in builders:
         try:
             excuse = compile_excuse()

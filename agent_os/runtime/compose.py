@@ -45,6 +45,7 @@ from agent_os.runtime.engines import (
     classifier_of,
     detector_of,
     engines_of,
+    finder_of,
     flow_of,
     needs_of,
     privacy_of,
@@ -246,7 +247,7 @@ def wire(
     effectors.update(dict.fromkeys(post.kinds, post))
     door = _Door(workspace, carried, post)
     budgets = tuple(budgets_of(policy))
-    rego = rego_of(policy)
+    rego, detector = rego_of(policy), detector_of(policy)
     ports = Ports(
         rego=rego,
         clock=SystemClock(),
@@ -257,7 +258,8 @@ def wire(
         effectors=effectors,
         links=KernelLinks(),
         resolver=SystemResolver(),
-        detector=detector_of(policy),
+        detector=detector,
+        finder=finder_of(policy, detector),
         classifier=classifier_of(policy),
         budgets=state.stores.budgets.view(budgets, principal, run=run or principal.session) if budgets else None,
         approvals=state.stores.approvals,

@@ -19,6 +19,7 @@ from agent_os.effects.detectors.injection import Defender
 from agent_os.monitor.gather import Needs, Session
 from agent_os.policy import Policy
 from agent_os.policy.budgets import budget_name
+from agent_os.policy.flow_labels import asks_personal, wanted
 from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.policy_files import policy_files
 
@@ -70,7 +71,14 @@ def engines_of(policy: Policy, monitor: Monitor, state: State, vault: Any) -> En
         if flow is not None and trust is not None:
             flow.reconfigure(*trust)
 
-    ports = {"rego": rego, "detector": detector_of(policy), "classifier": classifier_of(policy), "budgets": view}
+    detector = detector_of(policy)
+    ports = {
+        "rego": rego,
+        "detector": detector,
+        "finder": finder_of(policy, detector),
+        "classifier": classifier_of(policy),
+        "budgets": view,
+    }
     return Engines(rego, needs_of(policy), ports, endpoints_of(policy), key_source(policy, vault), adjust)
 
 
@@ -136,6 +144,7 @@ def needs_of(policy: Policy) -> Needs:
     asked = any(True for _ in policy.sections("privacy"))
     return Needs(
         findings=SCANNED_KINDS if asked else frozenset(),
+        labels=wanted(policy),
         verdicts=bool(policy.engines),
         resolvable=policy.resolvable,
         budgets=tuple(budget.name for budget in budgets_of(policy) if budget.per not in STATED),
@@ -167,6 +176,21 @@ def detector_of(policy: Policy) -> Any:
     from agent_os.runtime.privacy import detector_for  # noqa: PLC0415 - patterns compile for a while
 
     return detector_for(policy)
+
+
+def finder_of(policy: Policy, detector: Any) -> Any:
+    """Return who looks through results for what the flow guard labels, or None where no file asks for it.
+
+    `detector` is that of the policy's `privacy` section, which serves here too.
+    """
+    if wanted(policy) is None:
+        return None
+    if detector is not None:
+        return detector
+    from agent_os.runtime.privacy import local_detector  # noqa: PLC0415 - patterns compile for a while
+
+    personal = asks_personal(policy)
+    return local_detector(ner=False, names=personal, personal=personal)
 
 
 def classifier_of(policy: Policy) -> Classifier | None:

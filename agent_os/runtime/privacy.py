@@ -45,10 +45,9 @@ def local_detector(
     from agent_os.effects.detectors.ner import KINDS, LanguageModel, installed_model  # noqa: PLC0415
     from agent_os.guards.privacy import fields  # noqa: PLC0415
 
-    recognisers: Recognisers = {
-        "address": (frozenset({"LOCATION"}), addresses.find_addresses),
-        "field": (fields.KINDS, fields.field_findings),
-    }
+    recognisers: Recognisers = {"field": (fields.KINDS, fields.field_findings)}
+    if options.get("personal", True):
+        recognisers["address"] = (frozenset({"LOCATION"}), addresses.find_addresses)
     if names:
         recognisers["names"] = (NAMES, NameFinder().find)
     tongues = [tongue for tongue in languages if ner or installed_model(tongue) is not None]

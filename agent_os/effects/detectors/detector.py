@@ -56,10 +56,13 @@ class LocalDetector:
         allowed: frozenset[str] = frozenset(),
         timeout_s: float = 0.0,
         missing: EffectError | None = None,
+        personal: bool = True,
     ) -> None:
-        """`allowed` are texts (case-folded) that are never a finding; `missing` is raised by every `scan`: a part that a
+        """`personal` False looks for secrets only (and for what `recognisers` find).
+
+        `allowed` are texts (case-folded) that are never a finding; `missing` is raised by every `scan`: a part that a
         policy demands is not installed."""
-        self._secrets, self._personal = SecretFinder(), PersonalFinder()
+        self._secrets, self._personal = SecretFinder(), PersonalFinder() if personal else None
         self._more = dict(recognisers or {})
         self._model, self._allowed, self._timeout_s, self._missing = model, allowed, timeout_s, missing
         self._key = os.urandom(32)
@@ -75,7 +78,8 @@ class LocalDetector:
         """Every entity name this detector can find here and now."""
         more = (names for names, _ in self._more.values())
         model = self._model[0] if self._model is not None else frozenset()
-        return self._secrets.kinds.union(self._personal.kinds, model, *more)
+        shapes = self._personal.kinds if self._personal is not None else frozenset()
+        return self._secrets.kinds.union(shapes, model, *more)
 
     async def scan(self, texts: Mapping[str, str]) -> Sequence[Finding]:
         """Return findings for texts by RFC 6901 pointer; the last name in a pointer counts as the field's name."""
@@ -167,7 +171,8 @@ class LocalDetector:
 
     def _patterns(self, text: str, lowered: str) -> list[Finding]:
         found = list(self._secrets.find(text, lowered))
-        found.extend(self._personal.find(*written_out(text, lowered)))
+        if self._personal is not None:
+            found.extend(self._personal.find(*written_out(text, lowered)))
         return found
 
 

@@ -247,17 +247,7 @@ def _leaving(
     for pointer, argument, value in values:
         if not (leaves_here or may_leave) and argument.type != "url":
             continue
-        found = known.secrets.found_in(value)
-        if found is not None and not known.words.names(value):
-            labels[pointer] = labels.get(pointer, TRUSTED).join(found)
-            readable = bool(vouched) and not doubted and all(found.flows_to(reader) for reader in vouched)
-            if not readable:
-                secret = found.confidentiality is Confidentiality.SECRET
-                sink = "secrets_to_named" if vouched and not doubted else "secrets_to_untrusted"
-                sink = sink if secret else "personal_to_untrusted"
-                to = tuple(doubted or vouched)
-                tags = tuple(sorted(found.tags))
-                concerns.append(FlowConcern(sink, pointer, ", ".join(found.sources), "a guarded value", to, tags))
+        concerns += _guarded(known, pointer, argument, value, vouched, doubted, labels)
         untrusted = labels.get(pointer, TRUSTED).integrity is Integrity.UNTRUSTED
         if not (leaves_here or (spec.derived and may_leave)) or argument.role is not Role.PAYLOAD:
             continue
@@ -287,6 +277,36 @@ def _leaving(
                 break
     if carried:
         concerns.append(FlowConcern("shared_write", "", "", "text of unknown authors is carried along"))
+
+
+def _guarded(
+    known: Knowledge, pointer: str, argument: Argument, value: str, vouched: list[str], doubted: list[str],
+    labels: dict[str, Label],
+) -> list[FlowConcern]:  # fmt: skip
+    """Return a concern for each class of guarded data that stands in a value and that its receivers may not read."""
+    held = known.secrets.held_in(value)
+    if not held or known.words.names(value):
+        return []
+    concerns: dict[str, FlowConcern] = {}
+    for guarded in held:
+        secret = guarded.label.confidentiality is Confidentiality.SECRET
+        if guarded.text and known.words.names(guarded.text):
+            continue  # the user said it
+        if not secret and argument.role is Role.AUTHORITY and normal.strict(value) == normal.strict(guarded.text):
+            continue  # an address that is written to is not told to anybody
+        labels[pointer] = labels.get(pointer, TRUSTED).join(guarded.label)
+        if vouched and not doubted and all(_may_read(guarded.label, reader) for reader in vouched):
+            continue
+        sink = "secrets_to_named" if vouched and not doubted else "secrets_to_untrusted"
+        sink = sink if secret else "personal_to_untrusted"
+        source, tags = ", ".join(guarded.label.sources), tuple(sorted(guarded.label.tags))
+        found = FlowConcern(sink, pointer, source, "a guarded value", tuple(doubted or vouched), tags)
+        concerns.setdefault(sink, found)
+    return list(concerns.values())
+
+
+def _may_read(label: Label, reader: str) -> bool:
+    return label.flows_to(reader) or label.flows_to(normal.mailbox(reader).strip().lower())
 
 
 def _handed_out(known: Knowledge, url: str) -> bool:

@@ -12,19 +12,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, Label
-from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
+from agent_os.core.label import TRUSTED, Confidentiality, Integrity, Label
+from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, ToolSpec
 from agent_os.core.principal import ANONYMOUS, Principal
-from agent_os.guards.flow import derive, kinds, leaves, lexicon, normal
-from agent_os.guards.flow.days import days_in
-from agent_os.guards.flow.evidence import Entry, Evidence, scalar_text, trusted
+from agent_os.guards.flow import derive, lexicon
+from agent_os.guards.flow.evidence import Evidence
 from agent_os.guards.flow.handles import Filled
 from agent_os.guards.flow.naming import name_words, profile
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References
 from agent_os.guards.flow.scope import Scope
 from agent_os.guards.flow.secrets import SecretIndex
-from agent_os.guards.flow.select import number_of
 from agent_os.guards.flow.taint import TaintIndex
 
 ARGUMENT_LEAVES_MAX: Final = 10_000
@@ -33,32 +31,6 @@ ARGUMENT_LEAVES_MAX: Final = 10_000
 
 GUARDED_LINES_MAX: Final = 500
 """Lines of a guarded file that are looked for in what leaves."""
-DRAFTED_CHARS_MAX: Final = 40
-"""A field that a draft calls trusted and that is longer, or of several words, counts as read untrusted text as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Taking:
-    """How one result is taken: where it is from, whether it brought something into being, whether it vouches."""
-
-    source: str
-    creates: bool
-    counts: bool
-    echoes: set[str]
-    after: list[Entry] = field(default_factory=list)
-    unread: bool = False
-
-
-@dataclass(slots=True)
-class Taken:
-    """What taking a result gave: the join of its labels, its leaves, and what made it trusted beyond its manifest."""
-
-    label: Label = TRUSTED
-    leaves: list[leaves.Leaf] = field(default_factory=list)
-    listed: bool = False
-    """It came from a reference list, whose values vouch."""
-    own: list[str] = field(default_factory=list)
-    """Pointers of texts that are the user's own."""
 
 
 @dataclass(slots=True)
@@ -90,6 +62,8 @@ class Knowledge:
     """Trusted values of records that the runtime chose as the prompt asked (`select.py`)."""
     suspected: dict[str, str] = field(default_factory=dict)
     """What an advisory classifier suspects, by source, and why."""
+    busy: int = 0
+    """Results that are being taken: what is known of them is not whole (`taking.py`)."""
     own_texts: set[int] = field(default_factory=set)
     """Hashes of whole texts that are the user's own; a tool that hands one on hands on a trusted text."""
 
@@ -109,154 +83,13 @@ class Knowledge:
     def untrusted(self, text: str, source: str) -> None:
         """Take untrusted text that reaches the model beside results: descriptions, memories, names of files."""
         if text.strip():
-            self.read_untrusted = True
+            self.has_read(source)
             self.taint.add(text, source)
-            self.context = self.context.join(Label(Integrity.UNTRUSTED, sources=(source,)))
 
-    def take(
-        self, tool: str, args: Mapping[str, Any], result: Any, spec: ToolSpec | None = None, *,
-        failed: bool = False, performed: bool = True, unread: bool = False, again: Mapping[str, Any] | None = None,
-    ) -> Taken:  # fmt: skip
-        """Take a result; return the join of its labels, its leaves, and what vouches for it.
-
-        `performed` false: the call was stopped and its result stands in a recorded trace only; it then vouches for
-        nothing, and what is untrusted in it counts as read all the same. `unread`: the model gets its untrusted parts by
-        handle only, so they taint values and have not spoken. `again`: the memo of a recorded result; only what was
-        the user's own or listed then is so now.
-        """
-        spec = spec or self.spec(tool)
-        self.calls += 1
-        source = f"{kinds.source_of(tool, args)}#{self.calls}"
-        if isinstance(result, bytes):
-            result = result.decode("utf-8", "replace")
-        taken = Taken()
-        if performed and not failed and (again is None or again.get("listed")):
-            taken.listed = self._learn_reference(tool, args, spec, result)
-        if spec.derived and derive.carries_content(spec.name, args, result):
-            spec = derive.opaque(spec.name, spec.effect)
-            value = result
-        else:
-            value = leaves.structured(result, bool(spec.results))
-        creates = spec.effect is not Effect.READ and performed and not failed
-        if creates:
-            self.done[spec.name] += 1
-        keyed, keys = self._keyed(spec, args)
-        objects = kind_of(spec)
-        found, label, own = taken.leaves, TRUSTED, frozenset(again.get("own", ()) if again else ())
-        echoes = {normal.strict(scalar_text(item)) for _, _, item in scalars(args)} if creates else set()
-        taking = _Taking(source, creates, performed and not failed, echoes, unread=unread)
-        for leaf in leaves.walk(value, spec, self.calls, source):
-            if isinstance(leaf, str):
-                self.taint.saturated = self.taint.saturated or leaf is leaves.TRUNCATED
-                if unread:
-                    self.taint.add(leaf, source)
-                else:
-                    self.untrusted(leaf, source)
-                label = label.join(UNTRUSTED)
-                continue
-            found.append(leaf)
-            label = label.join(leaf.label) if label is not leaf.label else label
-            if leaf.pointer in own and isinstance(leaf.value, str):
-                self.own_texts.add(hash(leaf.value))
-            if self.own_texts and isinstance(leaf.value, str) and hash(leaf.value) in self.own_texts:
-                taken.own.append(leaf.pointer)
-            kind = objects
-            if leaf.result is not None and leaf.result.handle:
-                kind = named_kind(leaf.name) or objects
-            self._take_leaf(leaf, Entry(leaf, keyed, keys, kind, spec.name), spec, taking)
-        for entry in taking.after:
-            if self._mine(entry.leaf):
-                self.evidence.know(scalar_text(entry.leaf.value))
-                self.evidence.learn(entry, spec.name)
-        if performed and not failed:
-            self._describe(spec, args, found, creates)
-        if not unread:
-            self.context = self.context.join(label)
-        taken.label = label
-        return taken
-
-    def _learn_reference(self, tool: str, args: Mapping[str, Any], spec: ToolSpec, result: Any) -> bool:
-        """Take a result that comes from a reference list of the policy, and return whether it does; one that is so as a
-        whole is trusted text.
-        """
-        if spec.effect is not Effect.READ:
-            return False
-        path = next((value for _, name, value in scalars(args) if self._is_path(spec, name, value)), None)
-        if path in self.written:
-            return False
-        sources = [kinds.source_of(tool, args)]
-        if path is not None:
-            sources.append("file:" + str(path).removeprefix(self.workspace + "/"))
-        listed = [source for source in sources if self.references.knows(source)]
-        for source in listed:
-            if self.references.learn(source, result):
-                self.own_texts.update(hash(item) for _, _, item in scalars({"": result}) if isinstance(item, str))
-        return bool(listed)
-
-    def _is_path(self, spec: ToolSpec, name: str, value: Any) -> bool:
-        if not isinstance(value, str) or not value:
-            return False
-        return self.argument(spec, name, value).type == "path" or name in ("path", "file_path", "filename", "file")
-
-    def _take_leaf(self, leaf: leaves.Leaf, entry: Entry, spec: ToolSpec, taking: _Taking) -> None:
-        text = scalar_text(leaf.value)
-        if not text:
-            return
-        if leaf.label.confidentiality is not Confidentiality.PUBLIC:
-            self.secrets.add(text, leaf.label)
-        if leaf.label.integrity is Integrity.UNTRUSTED and not (
-            isinstance(leaf.value, (int, float)) or not text.strip()
-        ):
-            if taking.creates and normal.strict(text) in taking.echoes:
-                return  # the call's own argument, handed back
-            if self.own_texts and hash(text) in self.own_texts:
-                return
-            if not taking.unread and not self.words.names(text):
-                self.read_untrusted = True
-            self.taint.add(text, taking.source)
-            return
-        if (
-            spec.derived
-            and not taking.unread
-            and isinstance(leaf.value, str)
-            and (" " in text or len(text) > DRAFTED_CHARS_MAX)
-        ):
-            self.read_untrusted = True  # what only a draft calls trusted may vouch, but it may also have spoken
-        if not taking.counts:
-            return
-        if taking.creates and leaf.result is not None and leaf.result.handle:
-            if not (spec.derived and "[*]" in leaf.column):  # a list is what there was, not what was made
-                self.evidence.create(entry)
-        elif spec.effect is Effect.READ and leaf.result is not None and leaf.result.mine_if:
-            taking.after.append(entry)  # whose record it is shows when the record is complete
-        elif spec.effect is Effect.READ and trusted(leaf):
-            self.evidence.learn(entry, spec.name)
-
-    def _mine(self, leaf: leaves.Leaf) -> bool:
-        names = leaf.result.mine_if.split("|") if leaf.result else ()
-        own = (normal.strict(self.principal.user), "me")
-        authors = [leaf.record.fields.get(name) for name in names]
-        return any(isinstance(author, str) and normal.strict(author) in own for author in authors)
-
-    def _describe(self, spec: ToolSpec, args: Mapping[str, Any], found: list[leaves.Leaf], creates: bool) -> None:
-        records = list({id(leaf.record): leaf.record for leaf in found}.values())
-        if spec.effect is Effect.READ:
-            self.evidence.describe(records)
-            values = [(name, item) for _, name, item in scalars(args) if isinstance(item, str) and item]
-            if len(values) == 1:
-                numbers = {"count": float(len(records))}
-                if len(found) == 1 and found[0].label.integrity is Integrity.TRUSTED:
-                    number = number_of(found[0].value)
-                    numbers.update({"value": number} if number is not None else {})
-                self.evidence.about(values[0][1], spec.name, records[:200], numbers)
-        elif creates:
-            for _, name, item in scalars(args):
-                argument = self.argument(spec, name, item)
-                text = scalar_text(item)
-                if argument.role is not Role.HANDLE and leaves.is_name(text) and not self.taint.holds(text):
-                    record = leaves.Record(self.calls, "$args", {name: text})
-                    leaf = leaves.Leaf("", "$args", name, text, TRUSTED, None, record)
-                    self.evidence.create(Entry(leaf, True, 1, kind_of(spec), spec.name))
+    def has_read(self, source: str) -> None:
+        """Take that untrusted text of a source has been read."""
+        self.read_untrusted = True
+        self.context = self.context.join(Label(Integrity.UNTRUSTED, sources=(source,)))
 
     def spec(self, tool: str) -> ToolSpec:
         """Return a tool's semantics: its manifest, or a draft from its name."""
@@ -273,18 +106,6 @@ class Knowledge:
         if spec.derived and name not in spec.arguments:
             return derive.argument(spec.effect, name, value)
         return spec.argument(name)
-
-    def _keyed(self, spec: ToolSpec, args: Mapping[str, Any]) -> tuple[bool, int]:
-        """Return whether the prompt led to a call, and how many of its arguments are the prompt's words."""
-        keys = 0
-        for _, _, value in scalars(args):
-            if not isinstance(value, str) or not value:
-                continue
-            if self.words.names(value) or self.words.covers(value) or days_in(value) & days_in(self.words.text):
-                keys += 1
-            elif not self.evidence.entries(value, frozenset()):
-                return False, keys
-        return True, keys
 
     def guard(self, texts: list[str], label: Label) -> None:
         """Look for these texts, line by line, in what leaves: they stood in a file that guarded data was written to."""

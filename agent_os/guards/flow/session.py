@@ -9,7 +9,7 @@ an effect that the user's own words do not ask for (law 12).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
@@ -17,20 +17,23 @@ from typing import Any, Final
 from agent_os.core.action import Action, ToolCall
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import FlowConcern
-from agent_os.core.label import MAX_SOURCES, TRUSTED, Integrity, Label
+from agent_os.core.label import TRUSTED, Integrity, Label
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import LabelStore, Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.guards.flow import kinds, leaves
 from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.found import Found, spans_again, texts_in
 from agent_os.guards.flow.handles import Handles, shown
 from agent_os.guards.flow.judge import Judgement, judge
-from agent_os.guards.flow.kept import Kept, trusted
-from agent_os.guards.flow.knowledge import Knowledge, Taken, scalars
+from agent_os.guards.flow.kept import Kept
+from agent_os.guards.flow.knowledge import Knowledge
+from agent_os.guards.flow.lasting import Lasting, texts_of
 from agent_os.guards.flow.memo import Call, held_form, held_of, read_again
 from agent_os.guards.flow.places import answer_concerns
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References, spelling
+from agent_os.guards.flow.taking import Taken, as_read, take, taking
 
 SUSPECTED_MAX: Final = 64
 """Suspected sources that are named; further ones add nothing to the question."""
@@ -61,15 +64,15 @@ class FlowSession:
         self._known = Knowledge(
             specs if specs is not None else {}, principal, workspace=workspace, references=references or References()
         )
-        self._trusted_paths = trusted_paths
         self._kept = Kept(labels, principal)
+        self._lasting = Lasting(self._known, self._kept, trusted_paths)
         self.handles: Handles | None = Handles() if by_reference else None
         self._runs: dict[int, Call] = {}
         self._told_by_parent = False
 
     def reconfigure(self, trusted_paths: tuple[str, ...], references: References) -> None:
         """Follow another policy's trusted paths and lists from here on; what was read keeps the labels it has."""
-        self._trusted_paths, self._known.references = trusted_paths, references
+        self._lasting.trusted_paths, self._known.references = trusted_paths, references
 
     @property
     def context(self) -> Label:
@@ -97,16 +100,46 @@ class FlowSession:
         """Take untrusted text that reaches the model beside results: descriptions, memories, names of files."""
         self._known.untrusted(text, source)
 
-    def observe(self, action: Action, outcome: Outcome) -> Outcome:
-        """Take the outcome of an action that was carried out, and return it labelled.
+    def observe(self, action: Action, outcome: Outcome, found: Found | None = ()) -> Outcome:
+        """Take the outcome of an action that was carried out, and return it labelled; see `observing`."""
+        work = self.observing(action, outcome, found)
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                labelled: Outcome = done.value
+                return labelled
 
-        If that fails, everything but the prompt counts as tainted from here on (fail closed), and the error is raised.
+    def observing(self, action: Action, outcome: Outcome, found: Found | None = ()) -> Generator[None, None, Outcome]:
+        """Take the outcome of an action that was carried out, in pieces; the generator's value is the outcome labelled.
+
+        `found` is what detectors found in its `examined` texts; None: nobody could look. If it fails, or is left half done,
+        everything but the prompt counts as tainted from here on (fail closed), and the error is raised.
         """
         try:
-            return self._observe(action, outcome, self._runs.pop(id(action), None))
-        except Exception:
+            return (yield from self._observe(action, outcome, self._runs.pop(id(action), None), None, found))
+        except BaseException:
             self.distrust()
             raise
+
+    @property
+    def busy(self) -> bool:
+        """Whether an outcome is being taken at this moment: what is known is not whole."""
+        return self._known.busy > 0
+
+    def examined(self, action: Action, outcome: Outcome) -> Mapping[str, str] | None:
+        """Return the texts of an outcome that detectors should look at, by pointer; None: more than they may be given.
+
+        Once, with the tool's result; what the model says stands on what was looked at before.
+        """
+        call = _INSIDE.get()
+        if action.kind == "model.call" or (call is not None and not isinstance(action, ToolCall)):
+            return {}
+        if not outcome.ok:
+            return {"": outcome.detail} if outcome.detail else {}
+        _, args, spec = kinds.call_of(action, self._known.spec)
+        value = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
+        return texts_in(as_read(spec, args, value)[1])
 
     def recall(self, action: Action, outcome: Outcome) -> None:
         """Take an outcome that an earlier run recorded: what was read then has been read, and its handles are known again.
@@ -119,7 +152,9 @@ class FlowSession:
         if not memo:
             return
         try:
-            self._observe(action, replace(outcome, value=memo.get("value", outcome.value)), None, memo)
+            found = spans_again(memo.get("found", ()))
+            for _ in self._observe(action, replace(outcome, value=memo.get("value", outcome.value)), None, memo, found):
+                pass
             if "suspected" in memo:
                 self.suspect(action, str(memo["suspected"]))
         except Exception:
@@ -132,8 +167,9 @@ class FlowSession:
         self._known.context = self._known.context.join(Label(Integrity.UNTRUSTED, sources=("elsewhere",)))
 
     def _observe(
-        self, action: Action, outcome: Outcome, call: Call | None, again: Mapping[str, Any] | None = None
-    ) -> Outcome:
+        self, action: Action, outcome: Outcome, call: Call | None, again: Mapping[str, Any] | None,
+        found: Found | None,
+    ) -> Generator[None, None, Outcome]:  # fmt: skip
         tool, args, spec = kinds.call_of(action, self._known.spec)
         if self.handles is not None and tool in READS_HANDLES - {"ref_read"} and outcome.ok:
             self._restore(self.handles, again or {})
@@ -145,29 +181,45 @@ class FlowSession:
         handles = self.handles if outcome.ok and tool not in READS_HANDLES else None
         within = _INSIDE.get() if not isinstance(action, ToolCall) else None
         within = within if within is not None and within.known is self._known else None
-        kept = self._kept_label(tool, args, outcome, again)
-        if outcome.ok and (again.get("whole", False) if again is not None else self._own_text(tool, args, kept)):
-            for text in _texts(outcome.value):
+        kept = self._lasting.label_of(tool, args, outcome, again)
+        if outcome.ok and (
+            again.get("whole", False) if again is not None else self._lasting.own_text(tool, args, kept)
+        ):
+            for text in texts_of(outcome.value):
                 self._known.own_texts.add(hash(text))
             label = replace(TRUSTED, sources=(kinds.source_of(tool, args),))
-            label = label if kept is None else label.join(kept)
+            if kept is not None:
+                label = label.join(kept)
+                self._known.guard(texts_of(outcome.value), kept)
             return replace(outcome, label=label, leaves=(), memo=_memo(whole=True, kept=kept))
         if again is not None and outcome.ok:
-            read_again(self._known, again.get("reads", ()), _texts(outcome.value))
+            read_again(self._known, again.get("reads", ()), texts_of(outcome.value))
         result = outcome.value if outcome.ok else outcome.detail
         reads = handles is not None and isinstance(action, ToolCall) and spec.effect is Effect.READ
         by_handle = reads or (handles is not None and within is not None)
-        taken = self._known.take(tool, args, result, spec, failed=not outcome.ok, unread=by_handle, again=again)
+        taken = yield from taking(
+            self._known,
+            tool,
+            args,
+            result,
+            spec=spec,
+            failed=not outcome.ok,
+            unread=by_handle,
+            again=again,
+            found=found,
+        )
         label = taken.label
         if kept is not None:
             label = label.join(kept)
-            self._known.guard(_texts(outcome.value), kept)
+            self._known.guard(texts_of(outcome.value), kept)
         if outcome.ok:
-            self._remember(tool, args, again=again is not None)
+            self._lasting.remember(tool, args, again=again is not None)
         if within is not None:
             path = str(args.get("path", ""))
             within.read("file:" + path.removeprefix(self._known.workspace + "/"), path, kept, taken.listed)
-        memo = _memo(listed=taken.listed, own=taken.own, kept=kept) | (call.memo() if call is not None else {})
+        memo = _memo(listed=taken.listed, own=taken.own, kept=kept, found=found) | (
+            call.memo() if call is not None else {}
+        )
         if reads and handles is not None and label.integrity is Integrity.UNTRUSTED:
             return self._by_handle(handles, outcome, replace(taken, label=label), spec, memo, again)
         leaves_kept = tuple((leaf.pointer, leaf.label) for leaf in taken.leaves if leaf.label != label)
@@ -261,22 +313,15 @@ class FlowSession:
     @property
     def watched(self) -> tuple[str, ...]:
         """The workspace, and trusted places outside it."""
-        outside = (path for path in self._trusted_paths if not path.startswith(self._known.workspace + "/"))
-        return (self._known.workspace, *outside)
+        return self._lasting.watched
 
     def programs_wrote(self, paths: Sequence[str] | None) -> None:
         """Take which files a program changed: what it wrote is as untrusted as what it may have read, in every session.
 
         Where nobody can say, no place is trusted any more in this session, and no list. Raises EffectError.
         """
-        if paths is None:
-            self._trusted_paths = ()
-            self._known.references = References()
-            return
-        self._known.written.update(paths)
-        sources = tuple(sorted({"process", *self._known.context.sources}))[:MAX_SOURCES]
         try:
-            self._kept.changed(paths, Label(Integrity.UNTRUSTED, sources=sources))
+            self._lasting.changed(paths)
         except Exception:
             self.distrust()
             raise
@@ -288,7 +333,7 @@ class FlowSession:
             return ()
         if outcome.label.integrity is not Integrity.UNTRUSTED:
             return ()
-        texts = _texts(outcome.value) if outcome.ok else [outcome.detail]
+        texts = texts_of(outcome.value) if outcome.ok else [outcome.detail]
         own = self._known.own_texts
         return tuple(text for text in texts if text.strip() and hash(text) not in own)
 
@@ -307,10 +352,17 @@ class FlowSession:
         return judge(self._known, tool, args)
 
     def take(
-        self, tool: str, args: Mapping[str, Any], result: Any, *, failed: bool = False, performed: bool = True
+        self,
+        tool: str,
+        args: Mapping[str, Any],
+        result: Any,
+        *,
+        failed: bool = False,
+        performed: bool = True,
+        found: Found | None = (),
     ) -> tuple[Label, list[leaves.Leaf]]:
         """Take the result of a tool call; `performed` false: it was stopped, and vouches for nothing."""
-        taken = self._known.take(tool, args, result, failed=failed, performed=performed)
+        taken = take(self._known, tool, args, result, failed=failed, performed=performed, found=found)
         return taken.label, taken.leaves
 
     def child(self, task: str = "") -> FlowSession:
@@ -319,85 +371,20 @@ class FlowSession:
         It shares what its parent knows, both ways, and has its parent's prompt and scope and no more. Its `task` is the
         parent's words: it vouches for nothing and widens nothing.
         """
-        other = FlowSession(trusted_paths=self._trusted_paths)
+        other = FlowSession()
         other._known, other._kept, other.handles = self._known, self._kept, self.handles
+        other._lasting = Lasting(self._known, self._kept, self._lasting.trusted_paths)
         other._told_by_parent = True
         return other
 
-    def _kept_label(
-        self, tool: str, args: Mapping[str, Any], outcome: Outcome, again: Mapping[str, Any] | None
-    ) -> Label | None:
-        """Return the label that an earlier write left on what was read, or that it had when it was read first."""
-        if again is not None:
-            return Label.from_json(again["kept"]) if "kept" in again else None
-        if not outcome.ok:
-            return None
-        if tool == "memory.read":
-            return self._kept.of_memory(str(args.get("key", "")), outcome.value)
-        if tool != "fs.read":
-            return None
-        return self._kept.of_file(
-            str(args.get("path", "")), outcome.value if isinstance(outcome.value, bytes) else None
-        )
-
-    def _own_text(self, tool: str, args: Mapping[str, Any], kept: Label | None) -> bool:
-        """Return whether what was read is the user's own: a trusted path, or a memory of trusted text."""
-        if tool == "memory.read":
-            return trusted(kept)
-        path = str(args.get("path", ""))
-        if tool != "fs.read" or kept is not None or path in self._known.written:
-            if kept is not None and tool == "fs.read":
-                self._known.written.add(path)  # no reference list either
-            return False
-        return any(path == known or path.startswith(known.rstrip("/") + "/") for known in self._trusted_paths)
-
-    def _remember(self, tool: str, args: Mapping[str, Any], *, again: bool) -> None:
-        """Keep the label of what was written: a memory keeps it for ever, a file has lost its trust.
-
-        What is recalled was kept when it was written; only this session must hear of it.
-        """
-        path = str(args.get("path", ""))
-        if again:
-            if tool in ("fs.write", "fs.delete") and self._known.read_untrusted:
-                self._known.written.add(path)
-        elif tool == "memory.write":
-            value = args.get("value")
-            self._kept.remembered(str(args.get("key", "")), value, self._known.label_of(value))
-        elif tool == "fs.delete":
-            self._kept.deleted(path)
-            if self._known.read_untrusted:
-                self._known.written.add(path)
-        elif tool == "fs.write" and self._known.read_untrusted:
-            self._known.written.add(path)
-            context = self._known.context
-            self._kept.wrote(
-                path, Label(Integrity.UNTRUSTED, sources=context.sources), str(args.get("content_digest", ""))
-            )
-        elif "/" in tool or not tool.startswith(("fs.", "net.", "memory.", "message.", "task.", "process.")):
-            self._guarded_write(tool, args)
-
-    def _guarded_write(self, tool: str, args: Mapping[str, Any]) -> None:
-        """Keep on a file what a tool wrote there of guarded data: the inner write shows only a digest."""
-        spec = self._known.spec(tool)
-        if spec.effect is Effect.READ:
-            return
-        paths = [str(item) for _, name, item in scalars(args) if self._known.argument(spec, name, item).type == "path"]
-        for text in _texts(args) if paths else ():
-            found = self._known.secrets.found_in(text)
-            if found is not None:
-                for path in paths:
-                    self._kept.wrote(path, replace(found, integrity=Integrity.UNTRUSTED), "")
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the texts in a value, bytes read as text."""
-    if isinstance(value, bytes):
-        return [value.decode("utf-8", "replace")]
-    return [item for _, _, item in scalars({"": value}) if isinstance(item, str)]
-
 
 def _memo(
-    *, whole: bool = False, listed: bool = False, own: list[str] | None = None, kept: Label | None = None
+    *,
+    whole: bool = False,
+    listed: bool = False,
+    own: list[str] | None = None,
+    kept: Label | None = None,
+    found: Found | None = (),
 ) -> dict[str, Any]:
     """Return what a recorded outcome says of itself: what made it more, or less, than its manifest says."""
     said: dict[str, Any] = {"taken": True}
@@ -409,4 +396,6 @@ def _memo(
         said["own"] = own
     if kept is not None:
         said["kept"] = kept.to_json()
+    if found is None or found:
+        said["found"] = None if found is None else [list(span) for span in found]
     return said

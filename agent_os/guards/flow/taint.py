@@ -8,6 +8,8 @@ neighbouring words stood side by side somewhere. Past TAINT_CHARS_MAX the index 
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from agent_os.guards.flow import normal
@@ -29,6 +31,38 @@ QUOTE_SEARCH_CHARS_MAX: Final = 50_000
 """Characters of a source that are searched for the words of one quote; a value that first stands later is shown without."""
 
 
+PIECE_CHARS: Final = 32_000
+"""Characters that are indexed at once; a longer text is cut where it has spaces (`pieces`)."""
+PIECES_OVERLAP: Final = 400
+"""Characters that two pieces share, so that what is spelt with spaces is whole in one of them."""
+
+
+_APART: Final = re.compile(r"[^A-Za-z0-9+/=_-]")
+"""What no run that is decoded as a whole has inside (`normal.decoded`)."""
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Yield a text in pieces that overlap, cut at spaces; a run without any is cut only past what is decoded at once."""
+    begin, size = 0, len(text)
+    while size - begin > PIECE_CHARS:
+        end = _cut(text, begin + PIECE_CHARS, min(begin + normal.DECODED_CHARS_MAX, size))
+        yield text[begin:end]
+        if end == size:
+            return
+        begin = _cut(text, max(end - PIECES_OVERLAP, begin + 1), end)
+    yield text[begin:] if begin else text
+
+
+def _cut(text: str, begin: int, end: int) -> int:
+    """Return the first place in a stretch of text where it may be cut: at a space nearby, else between two runs."""
+    near = min(begin + PIECES_OVERLAP, end)
+    spaces = [place for mark in " \n" if (place := text.find(mark, begin, near)) >= 0]
+    if spaces:
+        return min(spaces)
+    apart = _APART.search(text, begin, end)
+    return apart.start() if apart is not None else end
+
+
 class TaintIndex:
     """Owned by one session; grows only."""
 
@@ -44,15 +78,23 @@ class TaintIndex:
 
     def add(self, text: str, source: str) -> None:
         """Index untrusted text and everything that encodings in it hide."""
+        for _ in self.adding(text, source):
+            pass
+
+    def adding(self, text: str, source: str) -> Generator[None, None, None]:
+        """Do the same a piece at a time, and yield after each."""
         self._chars += len(text)
         if self._chars > TAINT_CHARS_MAX:
             self.saturated = True
             return
         if len(self._texts) < QUOTED_SOURCES_MAX or source in self._texts:
             self._texts.setdefault(source, []).append(text)
-        self._index(text, source)
-        for hidden in normal.decoded(text):
-            self._index(hidden, source)
+        for piece in pieces(text):
+            self._index(piece, source)
+            for hidden in normal.decoded(piece):
+                self._index(hidden, source)
+            if piece is not text:
+                yield
 
     def _index(self, text: str, source: str) -> None:
         found = normal.words(text)

@@ -89,6 +89,11 @@ class Flow(Part):
     unknown_tool: Answer = Field(
         default="warn", description="A side effect of a tool without a manifest, judged by a draft made from its name."
     )
+    find: list[Text] = Field(
+        default_factory=list,
+        description="What the privacy detectors look for in results, to label it: `secret`, `pii`, or entity names (globs). A "
+        "privacy rule or a model route that names the label `secret` or `pii` asks for it too. Costs a scan of each result.",
+    )
     classifier: Literal["off", "stackone-defender"] = Field(
         default="off",
         description="An advisory classifier that looks at every untrusted result; it can only add questions. Extra [classifier].",
