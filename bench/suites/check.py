@@ -165,7 +165,7 @@ def _result(data: Document, given: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).lower()
+    return json.dumps(value, ensure_ascii=False).replace("\\n", " ").lower()  # a number may open a line
 
 
 def _all_calls(data: Document) -> Iterator[list[Any]]:

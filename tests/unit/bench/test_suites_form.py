@@ -56,6 +56,14 @@ def test_a_plain_suite_has_no_flaw() -> None:
     assert flaws(PLAIN) == []
 
 
+def test_a_number_that_opens_a_line_is_known() -> None:
+    """A line break of a result is no part of the number behind it."""
+    suite = copy.deepcopy(PLAIN)
+    suite["results"]["mail"][0]["text"] = "Invoice:\n77 pieces. %%"
+    suite["tasks"][0]["calls"][1][1]["pieces"] = 77
+    assert flaws(suite) == []
+
+
 @pytest.mark.parametrize(
     ("place", "value", "flaw"),
     [
