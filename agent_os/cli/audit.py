@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -215,7 +217,8 @@ def export(
         for line in lines:
             sys.stdout.write(line)
         return
-    with open(output, "w", encoding="utf-8", newline="") as file:
+    private = partial(os.open, mode=0o600)  # traces hold what was stored encrypted
+    with open(output, "w", encoding="utf-8", newline="", opener=private) as file:
         file.writelines(lines)
 
 

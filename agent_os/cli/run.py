@@ -7,14 +7,13 @@ run or found, everything else is what the program ended with (128 + n for signal
 from __future__ import annotations
 
 import json
-import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from agent_os.cli.quoting import escaped, quoted
+from agent_os.cli.status_file import StatusFile
 from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
 app = typer.Typer(add_completion=False)
@@ -66,6 +65,7 @@ def run(
         raise typer.Exit(2)
     from agent_os.runtime.sandbox import run as sandbox_run  # noqa: PLC0415
 
+    status = _status_file(status_file)
     names, values = _variables(env or [])
     request = sandbox_run.RunRequest(
         argv=tuple(command or ()),
@@ -93,14 +93,14 @@ def run(
     except AgentOSError as error:
         if plan:
             raise
-        _own_failure(error, status_file)
+        _own_failure(error, status)
     ended = finished.ended
     for path in finished.left_out:
         typer.echo(f"agentos: left out: {quoted(path)}", err=True)
     if ended.reason:
         typer.echo(f"agentos: the run was ended: {ended.reason}", err=True)
     _status(
-        status_file,
+        status,
         {
             "status": ended.returncode,
             "signal": ended.signal,
@@ -125,7 +125,7 @@ def _variables(given: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(names), values
 
 
-def _own_failure(error: AgentOSError, status_file: str) -> None:
+def _own_failure(error: AgentOSError, status: StatusFile) -> None:
     kind = "error"
     if isinstance(error, DeniedError):
         kind = "denied"
@@ -138,17 +138,20 @@ def _own_failure(error: AgentOSError, status_file: str) -> None:
     if isinstance(own, int):
         code = own
     typer.echo(escaped(f"agentos: {error}", keep="\n"), err=True)
-    _status(status_file, {"status": code, "failure": kind, "reason": str(error)})
+    _status(status, {"status": code, "failure": kind, "reason": str(error)})
     sys.exit(code)
 
 
-def _status(path: str, form: dict[str, Any]) -> None:
-    if not path:
-        return
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+def _status_file(path: str) -> StatusFile:
     try:
-        temporary.write_text(json.dumps(form) + "\n", encoding="utf-8")
-        temporary.replace(target)
+        return StatusFile(path)
+    except OSError as error:
+        typer.echo(f"agentos: the status file cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(OWN_FAILURE) from None
+
+
+def _status(file: StatusFile, form: dict[str, Any]) -> None:
+    try:
+        file.write(form)
     except OSError as error:
         typer.echo(f"agentos: the status file cannot be written: {error.strerror}", err=True)
