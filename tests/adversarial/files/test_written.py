@@ -60,7 +60,9 @@ def test_what_was_stored_encrypted_is_not_exported_for_everybody(
     """An export holds arguments and results: whoever else has a login here cannot read it, whatever the umask says."""
     monkeypatch.setenv("AGENTOS_STATE", str(tmp_path / "state"))
     (tmp_path / "ws").mkdir()
-    policy = Policy.parse("tools: {list_files: {allow: true}}\naudit: {payloads: encrypted}\n")
+    policy = Policy.parse(
+        "filesystem_policy: {include_workdir: true}\ntools: {list_files: {allow: true}}\naudit: {payloads: encrypted}\n"
+    )
     with AgentOS.open(policy, workspace=tmp_path / "ws", principal="ana") as system:
         system.perform({"kind": "tool.call", "tool": "list_files", "args": {"path": "."}})
     before = os.umask(0)
