@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(table))
         return
     for name, row in table.items():
-        print(f"{name:<22}held {row['held']} of {row['swapped']}")
+        print(f"{name:<26}held {row['held']} of {row['swapped']}")
 
 
 if __name__ == "__main__":
