@@ -19,7 +19,8 @@ from agent_os.audit.digest import keyed_digest
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import AuditSink
 from agent_os.effects.audit_files import RETENTION_DAYS, WRITERS_MAX, AuditFiles, WriterBusyError
-from agent_os.effects.audit_log import AuditLog, TeeAudit
+from agent_os.effects.audit_log import AuditLog
+from agent_os.effects.audit_tee import TeeAudit
 from agent_os.effects.stores.directory import open_directory, state_path
 from agent_os.effects.stores.keys import Keys
 from agent_os.effects.stores.state import StateDatabase

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from agent_os.core.errors import EffectError, IntegrityError
-from agent_os.effects import audit_log
+from agent_os.effects import audit_queue
 from agent_os.effects.audit_files import AuditFiles, WriterBusyError, segments_of
-from agent_os.effects.audit_log import AuditLog, TeeAudit
+from agent_os.effects.audit_log import AuditLog
+from agent_os.effects.audit_tee import TeeAudit
 from tests.unit.effects.audit_support import INTENT, check, open_log, segment, types
 
 
@@ -55,7 +56,7 @@ async def test_what_nobody_waits_for_goes_with_what_somebody_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outcomes stand aside for the intent behind them and share its sync; the intent waits for nobody."""
-    monkeypatch.setattr(audit_log, "LINGER_SECONDS", 60.0)
+    monkeypatch.setattr(audit_queue, "LINGER_SECONDS", 60.0)
     syncs: list[int] = []
     real = AuditFiles.write
     monkeypatch.setattr(AuditFiles, "write", lambda self, data, first: (syncs.append(first), real(self, data, first)))
@@ -83,6 +84,50 @@ async def test_what_nobody_waits_for_is_written_soon(tmp_path: Path) -> None:
         while types(tmp_path)[-1] != "outcome":
             await asyncio.sleep(0.005)
     log.close()
+
+
+async def test_a_loop_that_stands_still_holds_no_record_back(tmp_path: Path) -> None:
+    """A record that nobody waits for is on the disk before long, also when the loop of whoever left it does nothing more."""
+    log = open_log(tmp_path)
+    await log.append(INTENT)
+    log.append({"type": "outcome", "ref": "act_1"})
+    end = time.monotonic() + 20
+    while types(tmp_path)[-1] != "outcome" and time.monotonic() < end:
+        time.sleep(0.01)
+    assert types(tmp_path)[-1] == "outcome"
+    log.close()
+
+
+def test_threads_without_a_loop_are_written_soon(tmp_path: Path) -> None:
+    """A caller on a plain thread, too, leaves records that nobody waits for."""
+    log = open_log(tmp_path)
+    for number in range(3):
+        log.append({"type": "outcome", "ref": f"act_{number}"})
+        end = time.monotonic() + 20
+        while types(tmp_path)[2:] != ["outcome"] * (number + 1) and time.monotonic() < end:
+            time.sleep(0.01)
+    assert types(tmp_path)[2:] == ["outcome"] * 3
+    log.close()
+    assert check(tmp_path).ok
+
+
+async def test_waiters_of_many_loops_and_outcomes_between_them_all_end(tmp_path: Path) -> None:
+    """However waiting, leaving and sleeping fall together, every waiter is woken, and every record is there once."""
+    log = open_log(tmp_path)
+
+    async def work(name: int) -> None:
+        for number in range(60):
+            log.append({"type": "outcome", "ref": f"{name}.{number}"})
+            await asyncio.sleep((name * number % 5) * 0.0007)
+            await log.append(INTENT)
+
+    threads = [asyncio.to_thread(asyncio.run, work(name)) for name in range(4)]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*threads, *(work(name) for name in range(4, 8)))
+    log.close()
+    found = types(tmp_path)
+    assert (found.count("intent"), found.count("outcome")) == (480, 480)
+    assert check(tmp_path).ok
 
 
 async def test_a_restart_continues_the_chain(tmp_path: Path) -> None:
