@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
@@ -81,7 +81,7 @@ class Toolbox:
     def rebind(self, entry: Entry, run: Run) -> RegisteredTool:
         """Make a tool known that another toolbox has identified, with a body of this one's."""
         spec, server = entry.tool.spec, entry.tool.server
-        self._entries[f"{server}/{spec.name}" if server else spec.name] = replace(entry, run=run)
+        self._entries[f"{server}/{spec.name}" if server else spec.name] = Entry(entry.tool, run, entry.check)
         self._names = None
         return entry.tool
 

@@ -90,6 +90,11 @@ class Monitor:
         return self.session.principal
 
     @property
+    def needs(self) -> Needs:
+        """Which facts the policy in force can ask for."""
+        return self._needs
+
+    @property
     def ports(self) -> Ports:
         """The ports this monitor was built from (for the composition root)."""
         return self._ports

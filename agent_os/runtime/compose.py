@@ -36,7 +36,7 @@ from agent_os.effects.models.local import LocalModels
 from agent_os.effects.preview import FilePreview
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
-from agent_os.monitor.gather import Session
+from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
 from agent_os.runtime.engines import (
@@ -218,11 +218,12 @@ def wire(
     *,
     run: str = "",
     threads: ThreadPoolExecutor | None = None,
+    needs: Needs | None = None,
 ) -> Composition:
     """Return a session over a state that is open already; whoever opened it closes it.
 
     `run` is what budgets of a run are counted by, where that is not the session alone; `threads` are for files, shared with
-    other sessions of this process.
+    other sessions of this process; `needs` are the policy's, where they are known already.
     """
     shared = state.stores.shared
     carried, toolbox = Carried(), Toolbox()
@@ -242,8 +243,14 @@ def wire(
     )
     effectors.update(dict.fromkeys(programs.kinds, programs))
     stops = state.stores.stops
-    boxes = state.stores.boxes(state.keys, post_keys(state.keys))
-    post = Post(boxes, SystemClock(), state.path, state.keys, state.environment, stops.current)
+    post = Post(
+        lambda: state.stores.boxes(state.keys, post_keys(state.keys)),
+        SystemClock(),
+        state.path,
+        state.keys,
+        state.environment,
+        stops.current,
+    )
     effectors.update(dict.fromkeys(post.kinds, post))
     door = _Door(workspace, carried, post)
     budgets = tuple(budgets_of(policy))
@@ -276,7 +283,7 @@ def wire(
         flow=flow_of(policy, Specs(toolbox), principal, workspace, state.stores.labels),
         privacy=privacy_of(policy, principal, state.stores.vault),
     )
-    monitor = Monitor(policy, ports, session, needs=needs_of(policy))
+    monitor = Monitor(policy, ports, session, needs=needs or needs_of(policy))
     door.monitor = monitor
     programs.bind(monitor, session.flow)
     bound: ToolDoor = door

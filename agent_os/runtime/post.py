@@ -8,6 +8,7 @@ made of the permit's key), a schedule of somebody else that a message would star
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,15 +36,20 @@ class Post:
 
     def __init__(
         self,
-        boxes: Mailboxes,
+        open_boxes: Callable[[], Mailboxes],
         clock: Clock,
         path: Path,
         keys: Keys,
         environment: Mapping[str, str],
         stopped: Callable[[], Stops] = lambda: NONE,
     ) -> None:
-        self._boxes, self._clock, self._path, self._keys, self._env = boxes, clock, path, keys, dict(environment)
+        self._open_boxes, self._clock, self._path, self._keys, self._env = open_boxes, clock, path, keys, environment
         self._stopped = stopped
+
+    @functools.cached_property
+    def _boxes(self) -> Mailboxes:
+        """The mailboxes, opened with the first message: their keys are read from files, and most sessions send none."""
+        return self._open_boxes()
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Deliver one message to every recipient. Raises EffectError for another channel, a full box or a secret."""

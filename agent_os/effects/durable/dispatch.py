@@ -18,8 +18,8 @@ from typing import Any, Final
 from agent_os.core.errors import ActionError
 from agent_os.core.stop import NONE, Stops
 from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskState
-from agent_os.effects.durable.ledger import Ledger, marks
-from agent_os.effects.durable.rows import SELECT, UNREADABLE
+from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.rows import COLUMNS, UNREADABLE, marks
 from agent_os.effects.durable.schema import FORMAT
 
 TENANT_CONCURRENCY: Final = 32
@@ -29,6 +29,15 @@ TENANTS_MAX: Final = 1_000
 SCOPES: Final = ("queue", "tenant", "agent", "tool")
 SHUT: Final = -1
 """How many at once, where the row of a limit cannot be read."""
+_TENANTS: Final = """
+WITH RECURSIVE waiting(tenant) AS (
+  SELECT min(tenant) FROM agentos_task WHERE queue=? AND state='ready' AND tenant>''
+  UNION ALL
+  SELECT (SELECT min(tenant) FROM agentos_task WHERE queue=? AND state='ready' AND tenant>waiting.tenant)
+  FROM waiting WHERE waiting.tenant IS NOT NULL
+)
+SELECT tenant FROM waiting WHERE tenant IS NOT NULL LIMIT ?
+"""
 _log = logging.getLogger("agent_os.durable")
 EACH: Final = "*"
 """As a limit's name: each one that has no limit of its own."""
@@ -122,31 +131,35 @@ class Dispatch:
         await self._ledger.storage.run(work)
 
     def _take(self, session: Any, most: int, stops: Stops) -> list[Any]:
-        alive = session.execute("SELECT state FROM agentos_worker WHERE id=?", (self._worker,)).fetchone()
-        if alive is None or alive[0] != "live":
-            raise FencedError("this worker lost its lease")
+        ready = self._ready(session)
         chosen: list[str] = []
-        if stops.halted() is not None:
+        if not ready or stops.halted() is not None:
             return []
-        turn: _Turn | None = None
-        for queue in self._queues:
-            if len(chosen) < most and self._any_ready(session, queue):
-                turn = turn or self._begin(session, stops)
+        turn = self._begin(session, stops)
+        for queue in ready:
+            if len(chosen) < most:
                 chosen += turn.choose(queue, most - len(chosen))
         if not chosen:
             return []
-        session.execute(
+        rows = session.execute(
             "UPDATE agentos_task SET state='running', token=token+1, worker=?, version=?, attempts=attempts+1, reason='',"  # noqa: S608
-            f" started=CASE WHEN started=0 THEN ? ELSE started END WHERE id IN ({marks(chosen)}) AND state='ready'",
+            f" started=CASE WHEN started=0 THEN ? ELSE started END WHERE id IN ({marks(chosen)}) AND state='ready'"
+            f" RETURNING {COLUMNS}",
             (self._worker, self._version, self._ledger.now(), *chosen),
-        )
-        sql = SELECT + f"WHERE id IN ({marks(chosen)}) AND worker=? AND state='running'"
-        by_id = {row[0]: row for row in session.execute(sql, (*chosen, self._worker)).fetchall()}
+        ).fetchall()
+        by_id = {row[0]: row for row in rows}
         return [by_id[each] for each in chosen if each in by_id]
 
-    def _any_ready(self, session: Any, queue: str) -> bool:
-        sql = "SELECT 1 FROM agentos_task WHERE queue=? AND state='ready' LIMIT 1"
-        return session.execute(sql, (queue,)).fetchone() is not None
+    def _ready(self, session: Any) -> list[str]:
+        """Return those of this worker's queues that have something ready. Raises FencedError when it lost its lease."""
+        any_ready = ", ".join(
+            "EXISTS(SELECT 1 FROM agentos_task WHERE queue=? AND state='ready')" for _ in self._queues
+        )
+        sql = f"SELECT (SELECT state FROM agentos_worker WHERE id=?), {any_ready}"  # noqa: S608
+        state, *found = session.execute(sql, (self._worker, *self._queues)).fetchone()
+        if state != "live":
+            raise FencedError("this worker lost its lease")
+        return [queue for queue, some in zip(self._queues, found, strict=True) if some]
 
     def _begin(self, session: Any, stops: Stops) -> _Turn:
         """Take turns with the other workers, whatever queues they have: a tenant's limit counts all of its queues."""
@@ -208,16 +221,7 @@ class _Turn:
 
     def _tenants(self) -> list[str]:
         """Return the tenants that have something ready here: one index look-up each, however much they have."""
-        sql = "SELECT min(tenant) FROM agentos_task WHERE queue=? AND state='ready' AND tenant>?"
-        found: list[str] = []
-        last = ""
-        while len(found) < TENANTS_MAX:
-            row = self._session.execute(sql, (self._queue, last)).fetchone()
-            if row is None or row[0] is None:
-                break
-            last = row[0]
-            found.append(last)
-        return found
+        return [row[0] for row in self._session.execute(_TENANTS, (self._queue, self._queue, TENANTS_MAX)).fetchall()]
 
     def _next(self, tenant: str, most: int) -> tuple[str, str] | None:
         """Return (id, agent) of a tenant's next task whose agent has room, or None."""

@@ -44,6 +44,10 @@ CONCURRENCY: Final = 64
 """Tasks at once on one worker."""
 LOOK_SECONDS: Final = 1.0
 """A worker that nobody woke looks for ready tasks this often: a lost signal costs no more."""
+TURN_SECONDS: Final = 0.01
+"""Between two turns of a worker of which more than half is taken."""
+NEWS_SECONDS: Final = 0.02
+"""Between two looks at what others wrote, however much they write."""
 ANSWERS_SECONDS: Final = 2.0
 """Between two looks whether an ask was answered or expired, where nothing wakes the worker."""
 KILL_SECONDS: Final = 0.7
@@ -198,6 +202,8 @@ class DurableEngine:
                         self._start(task)
                     if not tasks:
                         break
+                    if len(self._running) * 2 > self._concurrency:  # busy: a turn for several, not for each that ends
+                        await asyncio.sleep(TURN_SECONDS)
             except FencedError:
                 return  # the heart says so too
             except Exception as error:  # whatever one row or one moment has: the worker goes on
@@ -300,6 +306,7 @@ class DurableEngine:
                     await self._wake_released()
             except Exception as error:
                 _log.error("watch: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(NEWS_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWERS_SECONDS):
                     await self._news.wait()

@@ -13,7 +13,8 @@ from typing import Any
 
 from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.task import OPEN_STATES, FencedError, Task, TaskRequest, TaskStopped
-from agent_os.effects.durable.ledger import Ledger, marks
+from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.rows import marks
 
 _OPEN = tuple(state.value for state in OPEN_STATES)
 

@@ -17,8 +17,18 @@ from typing import Any, Final
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.task import HELD, INPUT_BYTES_MAX, OPEN_STATES, Task, TaskRequest, TaskState
-from agent_os.effects.durable.rows import INSERT, SELECT, SELECT_BRIEF, Cipher, Rows
-from agent_os.effects.durable.schema import FORGET_HELD
+from agent_os.effects.durable.rows import (
+    INSERT,
+    SELECT,
+    SELECT_BRIEF,
+    Cipher,
+    Rows,
+    chunks,
+    listed,
+    marks,
+    storable,
+)
+from agent_os.effects.durable.schema import EVERYTHING, FORGET_HELD, LEFT_CHILDREN, LEFT_HELD
 from agent_os.effects.stores.database import Storage
 
 READY_MAX: Final = 100_000
@@ -26,8 +36,6 @@ READY_MAX: Final = 100_000
 COUNT_SECONDS: Final = 1.0
 TREE_MAX: Final = 100_000
 """Tasks of one tree that a stop reaches."""
-CHUNK: Final = 500
-"""Ids in one statement."""
 REASON_CHARS_MAX: Final = 2_000
 Running = list[tuple[str, str]]
 """(task, worker) of tasks that run."""
@@ -77,6 +85,8 @@ class Ledger:
 
         Raises EffectError when its queue is full.
         """
+        if request.parent:
+            session.execute("UPDATE agentos_task SET queued=queued|1 WHERE id=?", (request.parent,))
         if session.execute(INSERT, values).rowcount != 1:
             return False
         self._refuse_beyond(session, request.queue)
@@ -165,18 +175,20 @@ class Ledger:
             self.hold(session, task.parent)
             written = session.execute(
                 "UPDATE agentos_task SET state=?, reason=?, result=?, approval=?, waits=?, ended=?, worker='',"
-                " wanted=?, token=token+1 WHERE id=? AND token=? AND state='running'",
+                " wanted=?, token=token+1 WHERE id=? AND token=? AND state='running' RETURNING queued",
                 (state.value, storable(reason)[:REASON_CHARS_MAX], sealed, approval, json.dumps(list(waits)), ended, wanted,
                  task.id, task.token),
-            ).rowcount  # fmt: skip
-            if written != 1:
+            ).fetchone()  # fmt: skip
+            if written is None:
                 return False
-            if state is TaskState.DONE:
+            left = EVERYTHING if task.token > 1 else written[0]
+            if state is TaskState.DONE and left & LEFT_HELD:
                 session.execute(FORGET_HELD, (task.id,))
             if state is TaskState.WAITING_CHILDREN:
                 self._wake_waiting(session, task.id)
             elif state.ended:
-                self._below(session, task.id, "kill")
+                if left & LEFT_CHILDREN:
+                    self._below(session, task.id, "kill")
                 self._wake_waiting(session, task.parent)
             return True
 
@@ -203,7 +215,7 @@ class Ledger:
             row = session.execute(sql, (task_id,)).fetchone()
         if row is None:
             return
-        for part in chunks(_listed(row[0])):
+        for part in chunks(listed(row[0])):
             sql = f"SELECT 1 FROM agentos_task WHERE id IN ({marks(part)}) AND state IN {_OPEN} LIMIT 1"  # noqa: S608
             if session.execute(sql, tuple(part)).fetchone() is not None:
                 return
@@ -372,28 +384,3 @@ class Ledger:
             return "fenced"
         wanted: str = row[2]
         return wanted
-
-
-def _listed(text: Any) -> list[str]:
-    """Return what a task waits for; of a row that cannot be read nothing, so that whoever takes it finds out."""
-    try:
-        found = json.loads(text)
-    except (ValueError, TypeError):
-        return []
-    return [str(each) for each in found] if isinstance(found, list) else []
-
-
-def marks(values: Sequence[Any]) -> str:
-    """Return `?,?,?` for some values."""
-    return ",".join("?" * len(values))
-
-
-def storable(text: str) -> str:
-    """Return a text as both databases keep it: no NUL, no half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield parts of at most CHUNK."""
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]

@@ -27,7 +27,23 @@ TURN_WAIT_SECONDS: Final = 300.0
 """How long an effect waits for a tool that is limited before it fails."""
 CONFIRM_SECONDS: Final = 0.5
 """An effect that begins later than this after its claim looks at the ledger again."""
+TOOL: Final = "tool.call "
 _DONE: Final = "done"
+CLAIM_AT_ONCE: Final = """
+WITH held AS (SELECT token, state, wanted FROM agentos_task WHERE id=? FOR UPDATE),
+fresh AS (
+  INSERT INTO agentos_outcome
+  SELECT ?::text, ?::text, ?::bigint, ?::text, ?::float8, '', ?::text FROM held
+  WHERE token=?::bigint AND state='running' AND wanted=''
+  AND NOT EXISTS (SELECT 1 FROM agentos_limit WHERE ?::text<>'' AND scope='tool' AND name IN (?::text, '*'))
+  ON CONFLICT(key) DO NOTHING RETURNING 1
+)
+SELECT count(*) FROM fresh
+"""
+"""On PostgreSQL: takes the task's row, compares its token and writes the claim, as one statement. It says 0 for whatever needs
+a closer look (fenced, to stop, a key that is there, a tool with a limit): the statements for SQLite give it in the same
+transaction.
+"""
 
 
 class FencedOutcomes:
@@ -70,11 +86,18 @@ class FencedOutcomes:
         task, token = self._task.id, self._task.token
         repeatable, what = key.startswith(REPEATABLE), self._what.pop(key, "")
 
+        tool = what.removeprefix(TOOL) if what.startswith(TOOL) else ""
+
         def work(session: Any) -> tuple[str, str]:
+            if self._ledger.shared:
+                values = (key, task, token, action_digest, self._ledger.now(), what)
+                held = session.execute(CLAIM_AT_ONCE, (task, *values, token, tool, tool)).fetchone()
+                if held is not None and held[0] == 1:
+                    return "claimed", ""
             stopped = self._ledger.fence(session, task, token)
             if stopped:
                 return "stopped", stopped
-            if what.startswith("tool.call ") and not self._room(session, what):
+            if tool and not self._room(session, what):
                 return "full", ""
             now = self._ledger.now()
             fresh = session.execute(
@@ -135,7 +158,7 @@ class FencedOutcomes:
 
     def _room(self, session: Any, what: str) -> bool:
         """Return whether one more call of a tool may begin, over all workers; within a transaction."""
-        limits, name = limits_of(session), what.removeprefix("tool.call ")
+        limits, name = limits_of(session), what.removeprefix(TOOL)
         limit: Limit | None = limits.get(("tool", name)) or limits.get(("tool", EACH))
         if limit is None:
             return True
@@ -195,6 +218,8 @@ class FencedOutcomes:
             written = session.execute(
                 "UPDATE agentos_outcome SET value=? WHERE key=? AND token=? AND value=''", (sealed, key, token)
             ).rowcount
+            if written == 1 and sealed.startswith(HELD):  # the task's end forgets it
+                session.execute("UPDATE agentos_task SET queued=queued|2 WHERE id=?", (task,))
             if written == 1 and self._task.attempts > 1:  # it gets on: only starts that lead nowhere make a dead letter
                 session.execute("UPDATE agentos_task SET attempts=1 WHERE id=? AND token=?", (task, token))
 

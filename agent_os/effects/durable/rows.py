@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from agent_os.core.canonical import json_bytes
@@ -27,6 +28,8 @@ INSERT: Final = (
 )
 
 
+CHUNK: Final = 500
+"""Ids in one statement."""
 UNREADABLE: Final = "its row was tampered with, or sealed under another key"
 
 
@@ -142,3 +145,28 @@ def _unreadable(row: Any) -> Task:
         queue=str(row[6]), priority=0, deadline=0.0, parent=str(row[9]), schedule="",
         state=known.get(str(row[11]), TaskState.DEAD), created=0.0, worker=str(row[17]), reason=UNREADABLE,
     )  # fmt: skip
+
+
+def listed(text: Any) -> list[str]:
+    """Return what a task waits for; of a row that cannot be read nothing, so that whoever takes it finds out."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError):
+        return []
+    return [str(each) for each in found] if isinstance(found, list) else []
+
+
+def marks(values: Sequence[Any]) -> str:
+    """Return `?,?,?` for some values."""
+    return ",".join("?" * len(values))
+
+
+def storable(text: str) -> str:
+    """Return a text as both databases keep it: no NUL, no half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield parts of at most CHUNK."""
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]

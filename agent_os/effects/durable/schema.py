@@ -74,6 +74,12 @@ ADDED: Final = {
 }
 """Columns that tables of format 1 do not have."""
 
+LEFT_CHILDREN: Final = 1
+LEFT_HELD: Final = 2
+EVERYTHING: Final = LEFT_CHILDREN | LEFT_HELD
+"""What the end of a task has to see to, as bits of its column `queued`. A task that was started more than once may have been
+run by a version that did not say: its end looks for both.
+"""
 HELD: Final = "h:"
 """How the stored value of an outcome begins that holds what a handle stands for (`flow.by_reference`)."""
 FORGET_HELD: Final = "UPDATE agentos_outcome SET value='-' WHERE task=? AND substr(value, 1, 2)='h:'"

@@ -18,9 +18,11 @@ from agent_os.agents.task_monitor import TaskMonitor
 from agent_os.core.errors import AgentOSError
 from agent_os.core.schedule import Schedule
 from agent_os.core.task import Task
+from agent_os.monitor.gather import Needs
 from agent_os.policy import Policy
 from agent_os.runtime.agent_terms import agent_policy
 from agent_os.runtime.compose import Composition
+from agent_os.runtime.engines import needs_of
 from agent_os.runtime.reload import Stamps, load_settled, stamps_of
 from agent_os.runtime.rights import narrowed
 
@@ -35,6 +37,7 @@ class _Held:
     policy: Policy
     stamps: Stamps
     looked: float
+    needs: Needs
     error: AgentOSError | None = None
     """Why its files did not load when they were looked at last."""
 
@@ -64,6 +67,7 @@ class TaskPolicies:
                 return held.said()
             held.looked = now
             if held.error is None and await asyncio.to_thread(stamps_of, held.policy) == held.stamps:
+                held.needs = await asyncio.to_thread(needs_of, held.policy)  # where its files lie may have changed
                 return held.policy
         try:
             policy, stamps = await asyncio.to_thread(_load, *name)
@@ -73,8 +77,12 @@ class TaskPolicies:
             raise
         if len(self._held) >= POLICIES_KEPT:
             self._held.clear()
-        self._held[name] = _Held(policy, stamps, now)
+        self._held[name] = _Held(policy, stamps, now, await asyncio.to_thread(needs_of, policy))
         return policy
+
+    def needs(self, policy: Policy) -> Needs:
+        """Return which facts a policy that `of` returned can ask for, as they were when it was looked at last."""
+        return next((held.needs for held in self._held.values() if held.policy is policy), None) or needs_of(policy)
 
 
 def _load(policies: Sequence[str], model: str) -> tuple[Policy, Stamps]:

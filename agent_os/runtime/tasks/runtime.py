@@ -210,8 +210,9 @@ class TaskRuntime:
         if stop is not None:
             raise TaskStopped(HELD, stop.said)
         composition = composing.wire(
-            policy, principal, task.workspace, self.state, self._ids, None, run=task.root, threads=self._threads
-        )
+            policy, principal, task.workspace, self.state, self._ids, None, run=task.root, threads=self._threads,
+            needs=self._policies.needs(policy),
+        )  # fmt: skip
         outcomes = self._outcomes[task.id] = FencedOutcomes(self.ledger, task, lambda: self.engine.leaving)
         try:
             session = await self._session(task, composition, outcomes)
@@ -239,7 +240,7 @@ class TaskRuntime:
         inner.session.lineage = task.lineage
         if task.lineage or task.rights.limits:
             inner.session.allowance = LedgerAllowance(self.ledger, task)
-        monitor = TaskMonitor(policy, ports, inner.session, needs=composing.needs_of(policy))
+        monitor = TaskMonitor(policy, ports, inner.session, needs=inner.needs)
         narrow(monitor, composition, task)
         policies = InForce(self._policies, task, composition, monitor)
         monitor.bind(task.id, Lease(outcomes.check, outcomes.confirm, policies), refused)

@@ -61,7 +61,7 @@ class ServerHost:
 
     def __init__(self, policy: Policy, workspace: str, state: Path, *, vault: SecretVault | None = None) -> None:
         self._policy, self._workspace, self._state, self._vault = policy, workspace, state, vault
-        self._confinement: Confinement = policy_confinement(policy, workspace)
+        self._confinement: Confinement | None = None
         self._launcher: Launcher | None = None
         self._guard: EgressGuard | None = None
         self._opening = asyncio.Lock()
@@ -149,6 +149,8 @@ class ServerHost:
     def _confined(self, record: ServerRecord, caller: Caller) -> ServerConfinement:
         held = None if caller.capabilities is None else held_rights(caller.capabilities, is_folder=os.path.isdir)
         needs = record.needs.with_hosts_of(os.environ)
+        if self._confinement is None:  # most sessions start no server
+            self._confinement = policy_confinement(self._policy, self._workspace)
         return server_confinement(self._confinement, needs, code_paths(record), self._workspace, held)
 
     async def _open_guard(self, door: Door) -> EgressGuard:
