@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from agent_os.core import canonical
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Obligation, Verdict
+from agent_os.core.errors import ActionError
 from agent_os.core.facts import Facts
 from agent_os.core.label import Confidentiality
 from agent_os.policy.globs import Matcher, PatternError, compile_any
+from agent_os.policy.media import Medium, media_of
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.who import compile_who
 
@@ -63,6 +66,8 @@ class _Part:
     max_tokens: int | None = None
     max_tokens_rule: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    fetched: str = "declared"
+    fetched_rule: str = ""
 
 
 class ModelsSection:
@@ -75,17 +80,36 @@ class ModelsSection:
         self.providers: dict[str, CompiledProvider] = {}
         self.tiers: dict[str, float] = {}
         self.parts: list[_Part] = []
+        self.hosts: Matcher = compile_any(())
+        """Hosts that the layer's network section names."""
         self.may_allow = True
 
     def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
         if not isinstance(action, ModelCall):
             return ()
         matches: list[Match] = []
+        media = media_of(action.messages)
+        needs = _needs(action, media)
         for part in self.parts:
-            matches.extend(self._judge_part(part, action, facts))
+            matches.extend(self._judge_part(part, action, facts, needs))
+            matches.extend(self._judge_fetched(part, media))
         return matches
 
-    def _judge_part(self, part: _Part, action: ModelCall, facts: Facts) -> list[Match]:
+    def _judge_fetched(self, part: _Part, media: Sequence[Medium]) -> list[Match]:
+        """Deny what the provider would fetch by itself, from a host that nobody named: it is egress past the guard."""
+        if part.fetched == "any":
+            return []
+        for medium in media:
+            for address in medium.addresses:
+                host = _host_of(address)
+                if part.fetched == "declared" and host and self.hosts(host.replace(".", "/")):
+                    continue
+                reason = f"the provider would fetch {medium.pointer} from {host or 'an address that is none'} by itself"
+                advice = "send its bytes (data:), or name the host under network_policies"
+                return [Match(Verdict.DENY, part.fetched_rule, reason, advice)]
+        return []
+
+    def _judge_part(self, part: _Part, action: ModelCall, facts: Facts, needs: frozenset[str]) -> list[Match]:
         wanted = part.aliases.get(action.model, action.model)
         names = {action.model, wanted, wanted.rpartition("/")[2]}
         matches: list[Match] = []
@@ -97,7 +121,7 @@ class ModelsSection:
         if route is None:
             if part.routes:
                 return matches
-            candidates = self._serving(part, wanted)
+            candidates = [name for name in self._serving(part, wanted) if self._takes(name, needs)]
             if candidates:
                 matches.append(self._allow(part, part.rule, candidates, wanted, action, None))
             return matches
@@ -109,7 +133,9 @@ class ModelsSection:
         if route.spec.regions:
             candidates = [name for name in candidates if self.providers[name].region in route.spec.regions]
         asked = route.spec.model or wanted
-        candidates = [name for name in candidates if self._can_answer(self.providers[name], asked)]
+        candidates = [
+            name for name in candidates if self._can_answer(self.providers[name], asked) and self._takes(name, needs)
+        ]
         if candidates:
             matches.append(self._allow(part, route.rule, candidates, wanted, action, route.spec))
         return matches
@@ -151,6 +177,11 @@ class ModelsSection:
         """Return whether a provider has the model asked for: by its name, behind the provider's, or as its default."""
         return provider.serves(wanted.removeprefix(provider.name + "/")) or wanted == provider.name
 
+    def _takes(self, name: str, needs: frozenset[str]) -> bool:
+        """Whether a provider states all that a call needs; one that states nothing takes anything."""
+        stated = self.providers[name].spec.capabilities
+        return not stated or not needs - set(stated)
+
     def _can_answer(self, provider: CompiledProvider, wanted: str) -> bool:
         return bool(provider.model) or self._serves(provider, wanted)
 
@@ -159,8 +190,18 @@ class ModelsSection:
         model = wanted.partition("/")[2] if wanted.startswith(provider.name + "/") else wanted
         return model if provider.serves(model) and model != provider.name else provider.model or model
 
-    def advise(self, _action: Action, _facts: Facts) -> str:
-        """Say which providers there are."""
+    def advise(self, action: Action, _facts: Facts) -> str:
+        """Say which providers there are, and what none of them takes."""
+        if isinstance(action, ModelCall):
+            needs = _needs(action, media_of(action.messages))
+            left = {
+                name: needs - set(one.spec.capabilities)
+                for name, one in self.providers.items()
+                if one.spec.capabilities
+            }
+            for name, missing in left.items():
+                if missing and self._serves(self.providers[name], action.model):
+                    return f"{name} states that it takes no {', '.join(sorted(missing))} (capabilities)"
         return "providers: " + ", ".join(self.providers) if self.providers else "no provider is configured"
 
     def price(self, action: ModelCall) -> tuple[float, float]:
@@ -192,7 +233,27 @@ def compile_models(parts: Sequence[tuple[Models, Context]]) -> ModelsSection:
             if name not in section.providers:
                 section.providers[name] = _provider(name, provider, models, context)
         section.parts.append(_part(models, context))
+    declared = [
+        endpoint.host.lower()
+        for _models, context in parts
+        for policy in (context.file.network_policies or {}).values()
+        for endpoint in policy.endpoints
+        if endpoint.host
+    ]
+    section.hosts = compile_any([host.replace(".", "/") for host in declared], crossing=False)
     return section
+
+
+def _needs(action: ModelCall, media: Sequence[Medium]) -> frozenset[str]:
+    """Return what a provider must take to answer a call, in the words of `capabilities`."""
+    return frozenset(medium.kind for medium in media) | (frozenset({"tools"}) if action.tools else frozenset())
+
+
+def _host_of(address: str) -> str:
+    try:
+        return canonical.url(address).host
+    except ActionError:
+        return ""
 
 
 def _provider(name: str, provider: Provider, models: Models, context: Context) -> CompiledProvider:
@@ -215,6 +276,11 @@ def _uses(route: Route, name: str) -> bool:
 
 def _part(models: Models, context: Context) -> _Part:
     part = _Part(providers=list(models.providers), aliases=models.aliases, max_tokens=models.max_tokens)
+    part.fetched = models.remote_media
+    if part.fetched != "any":
+        stated = "remote_media" in models.model_fields_set  # a default is no rule that tests would have to meet
+        name = "models.remote_media"
+        part.fetched_rule = context.rule(name, Verdict.DENY) if stated else context.prefix + name
     for index, route in enumerate(models.routes):
         path = f"models.routes[{index}]"
         effect = Verdict.DENY if route.deny else Verdict.ASK if route.ask else Verdict.ALLOW

@@ -10,16 +10,17 @@ picture of a passport, names that nobody looks for because no model is installed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from agent_os.core.action import Action, MessageSend, ModelCall, NetConnect, NetRequest, ToolCall
+from agent_os.core.action import Action, MessageSend, ModelCall, NetConnect, ToolCall
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.facts import Facts, Finding
 from agent_os.core.label import Label
 from agent_os.policy.globs import PatternError, compile_any
+from agent_os.policy.media import unreadable
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.who import Holds, compile_who
 
@@ -29,11 +30,7 @@ if TYPE_CHECKING:
 KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.send"})
 NAME_ENTITIES: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 LOCAL, PRIVATE, EXTERNAL = "local", "private", "external"
-UNREADABLE_DEPTH_MAX: Final = 64
 _REWRITES: Final = {"pseudonymise": "pseudonymise", "redact": "redact", "local-only": "local-only"}
-_UNREADABLE_TYPES: Final = frozenset(
-    "image image_url input_image audio input_audio video input_video file input_file document media image_file".split()
-)
 _LOCAL_KINDS: Final = frozenset({"local", "scripted"})
 
 
@@ -228,43 +225,6 @@ def host_class(host: str) -> str:
     if ":" in host:
         return PRIVATE if host[:2] in ("fc", "fd") else EXTERNAL
     return PRIVATE if "." not in host or host.endswith((".internal", ".local", ".lan", ".home.arpa")) else EXTERNAL
-
-
-# ---- what cannot be read --------------------------------------------------------------------------------------------
-
-
-def unreadable(action: Action) -> tuple[str, ...]:
-    """Return pointers of the parts of an action that are not text: media in messages, bodies that were not decoded."""
-    if isinstance(action, NetRequest):
-        blind = action.size > 0 and action.body is None and action.jsonrpc is None and action.graphql is None
-        return ("/body",) if blind else tuple(_media(action.body, "/body", 0))
-    if isinstance(action, ModelCall):
-        return tuple(_media(action.messages, "/messages", 0))
-    if isinstance(action, ToolCall):
-        return tuple(_media(action.args, "/args", 0))
-    return tuple(_media(action.body, "/body", 0)) if isinstance(action, MessageSend) else ()
-
-
-def _media(value: Any, pointer: str, depth: int) -> Iterator[str]:
-    if depth > UNREADABLE_DEPTH_MAX:
-        yield pointer
-    elif isinstance(value, Mapping):
-        kind = value.get("type")
-        holds = any(
-            key in value for key in ("image_url", "source", "data", "file", "input_audio", "url", "base64", "file_data")
-        )
-        if isinstance(kind, str) and kind in _UNREADABLE_TYPES and holds:
-            yield pointer
-            return
-        for key, item in value.items():
-            yield from _media(item, f"{pointer}/{key}", depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _media(item, f"{pointer}/{index}", depth + 1)
-    elif isinstance(value, (bytes, bytearray)) or (
-        isinstance(value, str) and value[:5].lower() == "data:" and not value[5:10].lower().startswith("text/")
-    ):
-        yield pointer
 
 
 # ---- compiling ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_os import Policy
+from agent_os import Action, Policy, decide
+from agent_os.core.facts import Facts
 from agent_os.runtime.gateway import aim_of, endpoints_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -19,11 +20,30 @@ def blocks(name: str, language: str) -> list[str]:
 
 def test_the_policy_of_the_gateways_document_loads_and_aims() -> None:
     """Its providers have endpoints, and its alias leads where it says."""
-    (text,) = blocks("models.md", "yaml")
+    text, _media = blocks("models.md", "yaml")
     policy = Policy.parse(text)
     assert set(endpoints_of(policy)) == {"nemotron", "house"}
     aim = aim_of(policy, "default")
     assert (aim.providers, aim.model) == (("nemotron",), "nvidia/llama-3.3-nemotron-super-49b-v1")
+
+
+def test_the_policy_about_pictures_does_what_the_document_says() -> None:
+    """A picture goes to the house's own model, and is denied where a privacy rule speaks and where it is not taken."""
+    _, text = blocks("models.md", "yaml")
+    policy = Policy.parse(text)
+    picture = {"type": "image", "url": "data:image/png;base64,AA"}
+
+    def ask(provider: str, model: str) -> str:
+        wire = {
+            "kind": "model.call",
+            "provider": provider,
+            "model": model,
+            "messages": [{"role": "user", "content": [picture]}],
+        }
+        return decide(policy, Action.parse(wire), Facts(findings=())).verdict.value
+
+    assert ask("house", "qwen-vl") == "allow"
+    assert ask("openai", "gpt-5") == "deny"
 
 
 @pytest.mark.parametrize("name", ["langchain.md"])

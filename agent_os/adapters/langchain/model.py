@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -50,9 +50,7 @@ from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome, Pending
-
-CHARS_PER_TOKEN: Final = 3
-MESSAGE_OVERHEAD_TOKENS: Final = 8
+from agent_os.guards.models.neutral import estimated_tokens
 
 
 class GovernedModel(BaseChatModel):
@@ -256,13 +254,12 @@ class GovernedModel(BaseChatModel):
                 self._check_named(name)
         neutral = [*rest_of_request(kwargs), *neutral_messages(messages)]
         provider, model = model_name(self.inner)
-        size = len(canonical.json_bytes(neutral))
         return ModelCall(
             model=model,
             provider=provider,
             messages=neutral,
             tools=tuple(tool_name(given) for given in kwargs.get("tools") or ()),
-            input_tokens=size // CHARS_PER_TOKEN + MESSAGE_OVERHEAD_TOKENS * len(neutral),
+            input_tokens=estimated_tokens(neutral),
             max_tokens=length_limit(self.inner, kwargs),
             purpose=self.purpose,
             principal=self.session.principal,

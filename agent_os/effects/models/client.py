@@ -21,13 +21,22 @@ from typing import Any, Final
 import httpx
 
 from agent_os.core.action import Action, ModelCall
-from agent_os.core.errors import EffectError
+from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.ports import Outcome, Permit
 from agent_os.effects.models.local import LocalModels
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.echo import EchoWatch, without
-from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, provider_json, request_of, worded
+from agent_os.guards.models.neutral import (
+    Answer,
+    Delta,
+    Gathering,
+    Request,
+    media_kinds,
+    provider_json,
+    request_of,
+    worded,
+)
 
 ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -138,7 +147,7 @@ class Providers:
     async def answer(self, action: ModelCall) -> Answer:
         """Return the answer to a permitted call. Raises UnavailableError, EffectError, ActionError."""
         endpoint = self._endpoint(action)
-        sent = _protocol(endpoint).render_request(_request(action), stream=False)
+        sent = _rendered(endpoint, action, stream=False)
         if endpoint.kind == "local":
             body = await self._here(endpoint, self._engines().answer(action.model, sent))
         else:
@@ -164,7 +173,7 @@ class Providers:
         """
         endpoint = self._endpoint(action)
         protocol, numbers, whole = _protocol(endpoint), dict[int, int](), Gathering()
-        body = protocol.render_request(_request(action), stream=True)
+        body = _rendered(endpoint, action, stream=True)
         if endpoint.kind == "local":
             async for piece in self._engines().stream(action.model, body):
                 for delta in protocol.read_event("", piece):
@@ -346,6 +355,13 @@ def _headers(endpoint: Endpoint, key: str) -> dict[str, str]:
 
 def _request(action: ModelCall) -> Request:
     return request_of(action.model, action.messages, max_tokens=action.max_tokens)
+
+
+def _rendered(endpoint: Endpoint, action: ModelCall, *, stream: bool) -> Any:
+    """Return the body to send. Raises ActionError for what the protocol, or the model of this machine, cannot be told."""
+    if endpoint.kind == "local" and (kinds := media_kinds(action.messages)):
+        raise ActionError(f"hold {', '.join(kinds)}: the model of this machine reads text only", field="messages")
+    return _protocol(endpoint).render_request(_request(action), stream=stream)
 
 
 def _protocol(endpoint: Endpoint) -> Any:

@@ -25,6 +25,7 @@ from agent_os.guards.models.neutral import (
     text_of,
     tool_schema,
 )
+from agent_os.guards.models.parts import anthropic_in, anthropic_out
 
 VERSION: Final = "2023-06-01"
 MAX_TOKENS_DEFAULT: Final = 4096
@@ -53,7 +54,7 @@ def parse_request(body: Any) -> Request:
         raise ActionError("must be a list of messages", field="messages")
     messages: list[Mapping[str, Any]] = []
     if body.get("system"):
-        messages.append({"role": "system", "content": _content_in(body["system"], "system")})
+        messages.append({"role": "system", "content": anthropic_in(body["system"], "system")})
     for index, item in enumerate(given):
         messages.extend(_messages_in(item, f"messages[{index}]"))
     return Request(
@@ -88,7 +89,7 @@ def _messages_in(item: Any, field: str) -> Iterator[dict[str, Any]]:
             yield {
                 "role": "tool",
                 "tool_call_id": canonical.text(block.get("tool_use_id", ""), field=place),
-                "content": _content_in(block.get("content") or "", place),
+                "content": anthropic_in(block.get("content") or "", place),
                 **({"status": "error"} if block.get("is_error") else {}),
             }
         elif kind == "tool_use" and role == "assistant":
@@ -97,32 +98,10 @@ def _messages_in(item: Any, field: str) -> Iterator[dict[str, Any]]:
         else:
             kept.append(block)
     if kept or calls:
-        said: dict[str, Any] = {"role": role, "content": _content_in(kept, f"{field}.content") if kept else ""}
+        said: dict[str, Any] = {"role": role, "content": anthropic_in(kept, f"{field}.content") if kept else ""}
         if calls:
             said["tool_calls"] = calls
         yield said
-
-
-def _content_in(content: Any, field: str) -> Any:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ActionError("must be a text or a list of blocks", field=field)
-    parts: list[dict[str, Any]] = []
-    for index, block in enumerate(content):
-        kind = block.get("type") if isinstance(block, Mapping) else None
-        source = block.get("source") if isinstance(block, Mapping) else None
-        if kind == "text":
-            parts.append({"type": "text", "text": str(block.get("text", ""))})
-        elif kind == "image" and isinstance(source, Mapping) and source.get("type") == "base64":
-            parts.append({"type": "image", "url": f"data:{source.get('media_type')};base64,{source.get('data')}"})
-        elif kind == "image" and isinstance(source, Mapping) and source.get("type") == "url":
-            parts.append({"type": "image", "url": str(source.get("url", ""))})
-        elif kind in ("thinking", "redacted_thinking"):
-            parts.append({name: str(value) for name, value in block.items()})
-        else:
-            raise ActionError("is no text, image or thinking", field=f"{field}[{index}]")
-    return parts
 
 
 def _tool_in(item: Any, field: str) -> Tool:
@@ -186,7 +165,7 @@ def render_request(request: Request, *, stream: bool) -> dict[str, Any]:
 
 
 def _message_out(item: Mapping[str, Any]) -> dict[str, Any]:
-    blocks = _blocks_out(item.get("content", ""))
+    blocks = anthropic_out(item.get("content", ""))
     if item["role"] == "tool":
         result: dict[str, Any] = {"type": "tool_result", "tool_use_id": item.get("tool_call_id", ""), "content": blocks}
         if item.get("status") == "error":
@@ -195,25 +174,6 @@ def _message_out(item: Mapping[str, Any]) -> dict[str, Any]:
     for call in item.get("tool_calls") or ():
         blocks.append({"type": "tool_use", "id": call["id"], "name": call["name"], "input": call["args"]})
     return {"role": item["role"], "content": blocks}
-
-
-def _blocks_out(content: Any) -> list[dict[str, Any]]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
-    blocks: list[dict[str, Any]] = []
-    for part in content:
-        if part["type"] == "image":
-            blocks.append({"type": "image", "source": _source(str(part["url"]))})
-        else:
-            blocks.append(dict(part))
-    return blocks
-
-
-def _source(url: str) -> dict[str, str]:
-    if not url.startswith("data:"):
-        return {"type": "url", "url": url}
-    media, _, data = url.removeprefix("data:").partition(";base64,")
-    return {"type": "base64", "media_type": media, "data": data}
 
 
 def parse_answer(body: Any) -> Answer:

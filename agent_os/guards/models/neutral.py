@@ -14,8 +14,13 @@ from typing import Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, EffectError
+from agent_os.policy.media import media_of
 
 CHARS_PER_TOKEN: Final = 3
+IMAGE_TOKENS: Final = 8192
+"""Reserved for a picture, however many bytes it has: providers count its area, and none counts more for one."""
+REMOTE_TOKENS: Final = 65_536
+"""Reserved for a file, sound or video that the provider fetches: nobody here knows its size."""
 MESSAGE_OVERHEAD_TOKENS: Final = 8
 TOKENS_SANE_MAX: Final = 2**40
 CHARS_PER_TOKEN_MAX: Final = 64
@@ -88,7 +93,8 @@ class Tool:
 class Request:
     """One call. Messages are `{"role": user|assistant|system|tool, "content": text or parts, …}`.
 
-    Parts are `{"type": "text", "text"}`, `{"type": "image", "url"}` (https or data:) and `{"type": "thinking", …}`.
+    Parts are `{"type": "text", "text"}`, `{"type": "image", "url"}` (https or data:), `{"type": "audio", "data", "format"}`,
+    `{"type": "file", "url", "name"}` (https or data:) and `{"type": "thinking", …}`.
     Assistant messages may have `tool_calls` `[{"id", "name", "args"}]`, tool messages have `tool_call_id`.
     `tool_choice` is None, auto, none, any, or a tool's name after `tool:`.
     """
@@ -122,8 +128,23 @@ class Request:
 
     def estimate(self) -> int:
         """Return about how many tokens the request has; on the high side."""
-        size = len(canonical.json_bytes(self.neutral()))
-        return size // CHARS_PER_TOKEN + MESSAGE_OVERHEAD_TOKENS * (len(self.messages) + 1)
+        return estimated_tokens(self.neutral()) + MESSAGE_OVERHEAD_TOKENS
+
+
+def estimated_tokens(messages: Sequence[Any]) -> int:
+    """Return about how many tokens neutral messages have, pictures and files among them; on the high side."""
+    chars, tokens = len(canonical.json_bytes(messages)), MESSAGE_OVERHEAD_TOKENS * len(messages)
+    for medium in media_of(messages):
+        if medium.kind == "images":
+            chars, tokens = chars - medium.chars, tokens + IMAGE_TOKENS
+        elif medium.addresses:
+            tokens += REMOTE_TOKENS
+    return max(chars, 0) // CHARS_PER_TOKEN + tokens
+
+
+def media_kinds(messages: Sequence[Any]) -> list[str]:
+    """Return the kinds of what is no text in neutral messages, sorted: images, audio, video, files, other."""
+    return sorted({medium.kind for medium in media_of(messages)})
 
 
 def request_of(model: str, messages: Any, *, max_tokens: int, stream: bool = False) -> Request:

@@ -25,6 +25,7 @@ from agent_os.guards.models.neutral import (
     stops,
     tool_schema,
 )
+from agent_os.guards.models.parts import openai_in, openai_out
 
 PARAMS: Final = frozenset(
     {"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "response_format", "reasoning_effort",
@@ -99,7 +100,7 @@ def _message_in(item: Any, field: str) -> dict[str, Any]:
     role = {"developer": "system", "function": "tool"}.get(item["role"], item["role"])
     if role not in ("system", "user", "assistant", "tool"):
         raise ActionError("is no known role", field=f"{field}.role")
-    said: dict[str, Any] = {"role": role, "content": _content_in(item.get("content"), f"{field}.content")}
+    said: dict[str, Any] = {"role": role, "content": openai_in(item.get("content"), f"{field}.content")}
     if isinstance(item.get("name"), str):
         said["name"] = item["name"]
     if role == "tool":
@@ -108,25 +109,6 @@ def _message_in(item: Any, field: str) -> dict[str, Any]:
     if calls:
         said["tool_calls"] = [_call_in(call, f"{field}.tool_calls[{index}]") for index, call in enumerate(calls)]
     return said
-
-
-def _content_in(content: Any, field: str) -> Any:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ActionError("must be a text or a list of parts", field=field)
-    parts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in ("text", "refusal"):
-            parts.append({"type": "text", "text": str(part.get("text", part.get("refusal", "")))})
-        elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
-            parts.append({"type": "image", "url": str(part["image_url"].get("url", ""))})
-        else:
-            raise ActionError("is no text or image", field=f"{field}[{index}]")
-    return parts
 
 
 def _call_in(call: Any, field: str) -> dict[str, Any]:
@@ -188,13 +170,7 @@ def render_request(request: Request, *, stream: bool) -> dict[str, Any]:
 
 
 def _message_out(item: Mapping[str, Any]) -> dict[str, Any]:
-    content = item.get("content", "")
-    if isinstance(content, list):
-        content = [
-            {"type": "image_url", "image_url": {"url": part["url"]}} if part["type"] == "image" else
-            {"type": "text", "text": part["text"]}
-            for part in content if part["type"] in ("text", "image")
-        ]  # fmt: skip
+    content = openai_out(item.get("content", ""))
     said: dict[str, Any] = {"role": item["role"], "content": content}
     for name in ("name", "tool_call_id"):
         if item.get(name):
@@ -215,6 +191,8 @@ def parse_answer(body: Any) -> Answer:
     try:
         choice = body["choices"][0]
         message = choice["message"]
+        if held := [name for name in ("audio", "images", "video") if message.get(name)]:
+            raise EffectError(f"the provider's answer holds {', '.join(held)}: answers are text here")
         text = message.get("content") or ""
         if not isinstance(text, str):
             raise TypeError

@@ -43,8 +43,12 @@ class Provider(Part):
     tier: Text | None = Field(default=None, description="Price tier, a key of `tiers`.")
     price: Price | None = Field(default=None, description="Exact prices; wins over the tier.")
     context_tokens: Count | None = Field(default=None, description="Longest context.")
-    capabilities: list[Literal["tools", "images", "json", "reasoning", "embeddings", "stream"]] = Field(
-        default_factory=list, description="What it can do; empty: not stated, matches every need."
+    capabilities: list[
+        Literal["tools", "images", "audio", "video", "files", "json", "reasoning", "embeddings", "stream"]
+    ] = Field(
+        default_factory=list,
+        description="What it takes; empty: not stated, takes anything. A call with tools, images, audio, video or files goes "
+        "to no provider that states others; the rest is for people.",
     )
     timeout: Duration = Field(default=120.0, description="Deadline of a call.")
     retries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="Retries with backoff.")
@@ -101,6 +105,11 @@ class Models(Part):
     max_tokens: Count | None = Field(default=None, description="Clamp on every answer's length.")
     provider_tools: list[Text] = Field(
         default_factory=list, description="Tools executed by the provider that may be offered; none by default."
+    )
+    remote_media: Literal["declared", "any", "none"] = Field(
+        default="declared",
+        description="Pictures and files that a prompt names by address, so that the provider fetches them itself: from hosts "
+        "that network_policies name, from any, or from none.",
     )
     cache: bool = Field(default=False, description="Answer identical calls of one principal from a label-aware cache.")
     inspect_answers: bool = Field(

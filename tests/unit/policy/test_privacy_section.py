@@ -12,7 +12,8 @@ from agent_os.core.errors import PolicyError
 from agent_os.core.facts import DEFAULTS, Facts, Finding
 from agent_os.core.label import Confidentiality, Integrity, Label
 from agent_os.policy import Policy
-from agent_os.policy.privacy import PrivacySection, compile_privacy, host_class, unreadable
+from agent_os.policy.media import unreadable
+from agent_os.policy.privacy import PrivacySection, compile_privacy, host_class
 from agent_os.policy.rule import Match
 
 HEAD = """

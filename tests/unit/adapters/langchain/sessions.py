@@ -24,7 +24,7 @@ def policy(tools: str, more: str = MODELS) -> Policy:
 def session(folder: Path, tools: str, more: str = MODELS, **options: Any) -> Iterator[AgentOS]:
     """Open a session in a folder of its own."""
     workspace = folder / "ws"
-    workspace.mkdir(exist_ok=True)
+    workspace.mkdir(parents=True, exist_ok=True)
     with AgentOS.open(
         policy(tools, more), principal="ana@corp.example", workspace=workspace, state=folder / "state", **options
     ) as os:
