@@ -15,7 +15,15 @@ from agent_os.effects.proxy.carrier import PROGRAM
 from tests.e2e.network.world import World
 
 BOTH_WAYS = frozenset(
-    {"test_attacks", "test_halted", "test_identity", "test_no_longer_allowed", "test_operations", "test_transparent", "test_tunnels"}
+    {
+        "test_attacks",
+        "test_halted",
+        "test_identity",
+        "test_no_longer_allowed",
+        "test_operations",
+        "test_transparent",
+        "test_tunnels",
+    }
 )
 """Modules whose tests run with a carrier too: what goes through a tunnel, in it and around it."""
 CARRIER_ONLY = frozenset({"test_carrier"})
