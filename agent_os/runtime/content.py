@@ -35,6 +35,7 @@ from agent_os.guards.egress.joined import RecordWindow
 from agent_os.guards.egress.records import EVENTS, LINES, RecordError
 from agent_os.guards.egress.windows import HeldFindingError, TextWindow
 from agent_os.policy import Policy
+from agent_os.runtime.credential_fields import CredentialFields
 
 _NAMED_MAX: Final = 6
 _MAGIC_BYTES: Final = 16
@@ -224,4 +225,4 @@ def content_stages(policy: Policy, limits: Limits | None = None) -> tuple[Stage,
 
         return detector_for(policy) or local_detector()
 
-    return ResponseFindings(detector), Archives(limits or Limits())
+    return ResponseFindings(detector), Archives(limits or Limits()), CredentialFields(policy, detector)

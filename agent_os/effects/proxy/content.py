@@ -99,6 +99,14 @@ class HeadStage(Stage, Protocol):
         ...
 
 
+class RequestStage(Stage, Protocol):
+    """A stage that looks at all fields of a request, those too that enter no action."""
+
+    async def inspect_request(self, action: NetRequest, fields: Sequence[tuple[str, str]]) -> None:
+        """Raise ContentError to refuse the request."""
+        ...
+
+
 class Restorer(Protocol):
     """Puts originals back into one response whose chunks may be cut anywhere (privacy: pseudonyms went out)."""
 
@@ -130,6 +138,16 @@ async def run_stages(stages: Sequence[Stage], content: Content, limits: Limits) 
                 raise ContentError(f"content.{stage.name}", "a request cannot be changed after it was judged")
             content = replace(content, body=body)
     return content.body
+
+
+async def run_request_stages(
+    stages: Sequence[Stage], action: NetRequest, fields: Sequence[tuple[str, str]], limits: Limits
+) -> None:
+    """Show the fields of a request, credentials included, to every stage that looks at them. Raises ContentError."""
+    for stage in stages:
+        look = getattr(stage, "inspect_request", None)
+        if look is not None:
+            await in_time(stage.name, look(action, fields), limits)
 
 
 async def run_head_stages(

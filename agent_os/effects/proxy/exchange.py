@@ -18,7 +18,16 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, decode, read_whole, run_stages, wanted
+from agent_os.effects.proxy.content import (
+    Content,
+    ContentError,
+    decode,
+    read_whole,
+    run_request_stages,
+    run_stages,
+    wanted,
+)
+from agent_os.effects.proxy.destination import Destination
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import CHUNKED, Body, Head, HttpError
@@ -35,7 +44,7 @@ from agent_os.effects.proxy.request import (
     sent_target,
 )
 from agent_os.effects.proxy.response import forward_response, inspect_response, last_words, read_response_head
-from agent_os.effects.proxy.route import Route, admit, connect_upstream, denied, open_route, route_meter, settle
+from agent_os.effects.proxy.route import Route, admit, denied, route_meter, settle
 from agent_os.effects.proxy.sending import acceptable, upload, without_keys
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -65,10 +74,7 @@ class Requests:
         self._local_only = local_only
         self.parts, self.flow, self._scheme = parts, flow, scheme
         self._client = flow.client
-        self._fixed = route is not None
-        self._route = route
-        self._upstream: Stream | None = None
-        self._held = 0
+        self.there = Destination(parts, flow, scheme, route)
 
     async def serve(self, first: bytes | None) -> None:
         """Serve until an end."""
@@ -83,9 +89,7 @@ class Requests:
         except _DoneError:
             return
         finally:
-            self._drop_upstream()
-            if not self._fixed:
-                await self._leave()
+            await self.there.leave()
 
     async def _head(self) -> bytes | None:
         limits, clock, flow = self.parts.limits, self.parts.clock, self.flow
@@ -105,17 +109,6 @@ class Requests:
         self.flow.reason = str(error)
         self._client.write(answers.problem(error.status, "refused by the egress guard", str(error)))
 
-    def _drop_upstream(self) -> None:
-        if self._upstream is not None:
-            self._upstream.close()
-            self._upstream = None
-
-    async def _leave(self) -> None:
-        """Settle the connection-level admission of a forward-proxy destination."""
-        if self._route is not None:
-            route, self._route = self._route, None
-            await settle(self.parts, self.flow, route.admission, Outcome())
-
     # ---- one request ------------------------------------------------------------------------------------------------
 
     async def _one(self, raw: bytes) -> bool:
@@ -127,11 +120,12 @@ class Requests:
         parts.flows.counts["requests"] += 1
         if self._local_only:
             return await serve_local(parts, flow, head)
-        host, port = (self._route.host, self._route.port) if self._fixed and self._route else read_absolute(head)
-        if host == answers.POLICY_HOST and not self._fixed:
+        fixed = self.there.fixed
+        host, port = (fixed.host, fixed.port) if fixed is not None else read_absolute(head)
+        if host == answers.POLICY_HOST and fixed is None:
             return await serve_local(parts, flow, head)
         try:
-            route = await self._destination(host, port)
+            route = await self.there.route_to(host, port)
         except DeniedError as error:
             return self._deny(error.decision, head, host, port)
         except EffectError as error:
@@ -142,20 +136,6 @@ class Requests:
         asked = read_asked(head, scheme=self._scheme, host=host, port=port, encoded_slash=route.treatment.encoded_slash)
         flow.last = f"{head.method} {asked.path}"[:200]
         return await self._judged(head, asked, route)
-
-    async def _destination(self, host: str, port: int) -> Route:
-        if self._route is not None:
-            self._route.treatment = self.parts.rules.treatment(self._route.host, self._route.port)  # after a reload too
-        if self._fixed and self._route is not None:
-            return self._route
-        if self._route is not None:
-            if (self._route.host, self._route.port) == (host, port) and self._upstream is not None:
-                return self._route
-            self._drop_upstream()
-            await self._leave()
-        self._route = await open_route(self.parts, self.flow, host, port)
-        self.flow.mode, self.flow.passes = "forward", False
-        return self._route
 
     def _deny(self, decision: Decision, head: Head, host: str, port: int, *, body_done: bool = False) -> bool:
         keep = head.keep_alive and (body_done or head.length == 0)
@@ -172,15 +152,7 @@ class Requests:
         try:
             return await self._exchange(head, asked, route)
         finally:
-            self.parts.inspecting.value -= self._held
-            self._held = 0
-
-    def _hold(self, size: int) -> None:
-        """Take memory for a body that is read whole. Raises HttpError when all connections together hold too much."""
-        if self.parts.inspecting.value + size > self.parts.limits.inspect_bytes_total:
-            raise HttpError("the guard holds as many bodies as it may; try again", 503)
-        self.parts.inspecting.value += size
-        self._held += size
+            self.there.release()
 
     async def _exchange(self, head: Head, asked: Asked, route: Route) -> bool:
         parts, flow, treatment = self.parts, self.flow, route.treatment
@@ -191,13 +163,14 @@ class Requests:
             self._check_size(head, route)
             if whole is None and (treatment.body or wanted(parts.stages, "request", asked.host, treatment)):
                 most = treatment.body_bytes or parts.limits.body_inspect_bytes
-                self._hold(min(head.length, most) if head.length > 0 else most)
+                self.there.hold(min(head.length, most) if head.length > 0 else most)
                 self._continue(head)
                 whole = await read_whole(body, most, parts.limits)
             plain = decode(whole, head.get("content-encoding"), parts.limits) if whole else whole
             if plain and treatment.redact_keys:
                 head, whole, plain = without_keys(head, whole or b"", plain)
             action = plan_action(asked, head, flow.principal, body=plain, size=max(head.length, len(whole or b"")))
+            await run_request_stages(parts.stages, action, head.fields, parts.limits)
             if plain:
                 content = Content("request", asked.host, asked.port, content_type, plain, treatment, action)
                 await run_stages(parts.stages, content, parts.limits)
@@ -294,7 +267,7 @@ class Requests:
             return Outcome(error="denied"), self._deny(decision, head, asked.host, asked.port, body_done=body.done)
         fields = acceptable(fields, secrets, parts, route)
         try:
-            upstream = await self.upstream(route)
+            upstream = await self.there.upstream(route)
         except UpstreamError as error:
             client.write(answers.problem(502, "upstream unreachable", str(error), reason=error.reason))
             return Outcome(error=error.reason, detail=str(error)), False
@@ -332,7 +305,7 @@ class Requests:
                 return Outcome(error="broken-off", detail=str(error)), False
             outcome, keep = await answer
             if not sending.done():
-                self._drop_upstream()
+                self.there.drop()
                 return outcome, False
             return outcome, keep
         finally:
@@ -341,15 +314,6 @@ class Requests:
                     task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
-
-    async def upstream(self, route: Route) -> Stream:
-        """Return the connection of this client to the route's destination; a new one where the old has ended."""
-        held = self._upstream
-        if held is not None and not held.ended and not held.lost and not held.buffer:
-            return held
-        self._drop_upstream()
-        self._upstream = await connect_upstream(self.parts, self.flow, route, tls=self._scheme == "https")
-        return self._upstream
 
     # ---- the response -----------------------------------------------------------------------------------------------
 
@@ -364,14 +328,14 @@ class Requests:
                     "egress.bytes", "the answer is larger than what this destination's byte budget has left"
                 )
             body = Body(upstream, response.length)
-            checked = await inspect_response(parts, head, route, response, body, secrets, self._hold)
+            checked = await inspect_response(parts, head, route, response, body, secrets, self.there.hold)
         except (HttpError, StreamClosedError) as error:
-            self._drop_upstream()
+            self.there.drop()
             status = error.status if isinstance(error, HttpError) else 502
             client.write(answers.problem(status, "bad response from upstream", upstream.tls_failure or str(error)))
             return Outcome(error="bad-response", detail=str(error)), False
         except ContentError as error:
-            self._drop_upstream()
+            self.there.drop()
             decision = parts.refusal(error.rule, error.reason)
             denied(parts, self.flow, decision, "response")
             return Outcome(error="denied", detail=error.rule), self._deny(
@@ -381,7 +345,7 @@ class Requests:
         try:
             await forward_response(parts, client, head, response, body, checked, keep, secrets, route)
         except (HttpError, StreamClosedError, ContentError) as error:
-            self._drop_upstream()
+            self.there.drop()
             if isinstance(error, ContentError):
                 denied(parts, flow, parts.refusal(error.rule, error.reason), "response")
                 client.write(last_words(response, head, error))
@@ -393,5 +357,5 @@ class Requests:
             if checked.passing is not None:
                 await checked.passing.close()
         if not response.keep_alive or upstream.buffer:
-            self._drop_upstream()
+            self.there.drop()
         return Outcome({"status": response.status}), keep

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,10 @@ from agent_os.effects.proxy.http1 import Head, HttpError, forwarded
 from agent_os.guards.egress.overrides import check_overrides
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_CHARSET: Final = re.compile(r"(?i)charset\*?\s*=\s*[\"']?([^\s;\"',]*)")
+_UTF8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+_LIKE_ASCII: Final = ("iso-8859-", "iso8859-", "latin1", "latin-1", "windows-125", "cp125")
+"""Charsets in which ASCII bytes are ASCII."""
 NOT_JUDGED: Final = ("host", "authorization", "cookie", "x-api-key", "api-key")
 """Credentials never enter an action: it is recorded, and shown to approvers."""
 
@@ -116,12 +121,15 @@ def is_json(content_type: str) -> bool:
 
 
 def read_body(body: bytes, content_type: str) -> Any:
-    """Return a body as plain JSON where it is JSON, as text where it is UTF-8, else None. Raises HttpError."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
+    """Return a body as plain JSON where it is JSON, as text where it is UTF-8, else None. Raises HttpError.
+
+    A `charset` that reads these bytes otherwise (UTF-7 is ASCII that says something else, UTF-16 is full of NUL) makes it no
+    text: a server that follows it would read another body than the one that is judged.
+    """
+    text = _text(body, content_type)
+    if text is None:
         if is_json(content_type):
-            raise HttpError("the body says json and is not utf-8") from None
+            raise HttpError("the body says json and is not utf-8")
         return None
     if not is_json(content_type):
         return text
@@ -131,6 +139,19 @@ def read_body(body: bytes, content_type: str) -> Any:
     except (ValueError, RecursionError, ActionError) as error:
         reason = str(error) if isinstance(error, HttpError | ActionError) else "the body says json and is not"
         raise HttpError(reason) from None
+
+
+def _text(body: bytes, content_type: str) -> str | None:
+    stated = _CHARSET.findall(content_type)
+    for charset in stated:
+        plain = charset.lower() in _UTF8 or (charset.lower().startswith(_LIKE_ASCII) and body.isascii())
+        if not plain:
+            return None
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

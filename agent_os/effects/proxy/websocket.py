@@ -12,18 +12,29 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from agent_os.core.action import NetRequest
 from agent_os.core.errors import DeniedError
-from agent_os.core.ports import Outcome
+from agent_os.core.ports import Admission, Outcome
 from agent_os.effects.proxy import answers, http1
-from agent_os.effects.proxy.content import Content, ContentError, run_head_stages, run_stages, wanted
+from agent_os.effects.proxy.content import (
+    Content,
+    ContentError,
+    run_head_stages,
+    run_request_stages,
+    run_stages,
+    wanted,
+)
+from agent_os.effects.proxy.destination import Destination
 from agent_os.effects.proxy.fill import Resolved, resolve_secrets
+from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.http1 import Head, HttpError
+from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.request import Asked, plan_action
 from agent_os.effects.proxy.response import read_response_head
 from agent_os.effects.proxy.route import Route, denied, settle
@@ -33,12 +44,21 @@ from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import classify_message
 from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target, names_in
 
-if TYPE_CHECKING:
-    from agent_os.effects.proxy.exchange import Requests
-
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NOT_OFFERED: Final = ("host", "sec-websocket-extensions")
 _POLICY_VIOLATION, _TOO_BIG, _BAD_DATA = 1008, 1009, 1007
+
+
+class Requests(Protocol):
+    """What is needed of the client connection that an upgrade came on."""
+
+    parts: Parts
+    flow: Flow
+    there: Destination
+
+    async def admit(self, action: NetRequest, route: Route, what: str) -> Admission | None:
+        """Admit a request; None for one that is only observed. Raises DeniedError."""
+        ...
 
 
 async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: Route) -> bool:
@@ -53,7 +73,13 @@ async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: R
         raise HttpError("malformed websocket upgrade")
     action = plan_action(asked, head, flow.principal, body=None, size=0)
     try:
+        await run_request_stages(parts.stages, action, head.fields, parts.limits)
         admission = await requests.admit(action, route, f"websocket {asked.host}")
+    except ContentError as error:
+        decision = parts.refusal(error.rule, error.reason)
+        denied(parts, flow, decision, f"websocket {asked.host}")
+        client.write(answers.denial(decision, host=asked.host, port=asked.port))
+        return False
     except DeniedError as error:
         client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
         return False
@@ -73,7 +99,7 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
     try:
         secrets = await resolve_secrets(parts, flow, route, asked.target, fields, b"")
         target, fields = fill_target(asked.target, secrets.values), fill_fields(fields, secrets.values)
-        upstream = await requests.upstream(route)
+        upstream = await requests.there.upstream(route)
         upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")]
         upstream.write(http1.write_head(f"GET {target} HTTP/1.1", [("host", asked.authority), *fields, *upgrade]))
         response = await read_response_head(upstream, "GET", parts.limits)

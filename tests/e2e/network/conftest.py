@@ -17,6 +17,7 @@ from tests.e2e.network.world import World
 BOTH_WAYS = frozenset(
     {
         "test_attacks",
+        "test_fronting",
         "test_halted",
         "test_identity",
         "test_no_longer_allowed",

@@ -21,7 +21,8 @@ from agent_os.core.principal import Principal
 from agent_os.runtime.compose import compose
 from agent_os.runtime.network import open_guard, serve_loopback
 from agent_os.runtime.policies import load_policy
-from tests.e2e.network.world import TableResolver, TestAuthority, Upstream
+from tests.e2e.network.authority import TestAuthority
+from tests.e2e.network.world import TableResolver, Upstream
 
 
 def address_of_our_own() -> None:

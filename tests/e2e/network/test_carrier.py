@@ -19,7 +19,7 @@ from agent_os.effects.native import NotBuiltError, Program
 from agent_os.effects.proxy import GuardRevision, Limits, ListenerIdentity, Treatment, carriage
 from agent_os.effects.proxy.carrier import LOANS_MAX, PROGRAM, SLOTS, Carrier
 from agent_os.effects.proxy.flows import Flow
-from tests.e2e.network.test_attacks import client_hello
+from tests.e2e.network.shapes import client_hello
 from tests.e2e.network.world import Client, Handler, Place, Upstream, World, response
 
 BIG = hashlib.sha256(b"seed").digest() * (8_000_000 // 32)

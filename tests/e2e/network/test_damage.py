@@ -8,7 +8,7 @@ import random
 import pytest
 
 from agent_os.effects.proxy import Limits, Treatment
-from tests.e2e.network.test_attacks import client_hello
+from tests.e2e.network.shapes import client_hello
 from tests.e2e.network.world import Client, Place, World
 
 

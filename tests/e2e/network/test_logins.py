@@ -22,7 +22,8 @@ import pytest
 
 from agent_os.effects.proxy import Treatment
 from agent_os.effects.proxy.credentials import Secret
-from tests.e2e.network.world import Place, TestAuthority, World
+from tests.e2e.network.authority import TestAuthority
+from tests.e2e.network.world import Place, World
 from tests.e2e.postgres_server import PASSWORD, binaries, postgres_server
 
 PLACEHOLDER = "agentos-secret:MAIL_PASSWORD"

@@ -24,7 +24,8 @@ from agent_os.policy import Policy
 from agent_os.runtime.compose import compose, needs_of
 from agent_os.runtime.egress_rules import PolicyRules
 from agent_os.runtime.network import open_guard, reload_guard, serve_loopback
-from tests.e2e.network.world import Client, TableResolver, TestAuthority, Upstream, response
+from tests.e2e.network.authority import TestAuthority
+from tests.e2e.network.world import Client, TableResolver, Upstream, response
 
 POLICY = """
 version: 1

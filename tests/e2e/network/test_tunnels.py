@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_os.effects.proxy import Treatment
-from tests.e2e.network.test_attacks import client_hello
+from tests.e2e.network.shapes import client_hello
 from tests.e2e.network.world import Client, Place, World, response
 
 GET = b"GET /ok HTTP/1.1\r\nHost: a.test\r\n\r\n"

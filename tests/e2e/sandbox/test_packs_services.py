@@ -22,7 +22,7 @@ from agent_os import AgentOS
 from agent_os.core.manifest import Needs
 from agent_os.core.ports import Outcome
 from agent_os.runtime.tools_desk import ToolsDesk
-from tests.e2e.network.world import TestAuthority
+from tests.e2e.network.authority import TestAuthority
 from tests.e2e.postgres_server import PASSWORD, binaries, postgres_server
 
 pytestmark = pytest.mark.kernel

@@ -24,7 +24,7 @@ from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Needs
 from agent_os.core.ports import Outcome
 from agent_os.runtime.tools_desk import ToolsDesk
-from tests.e2e.network.world import TestAuthority
+from tests.e2e.network.authority import TestAuthority
 
 NAME = socket.gethostname()
 SERVER = Path(__file__).with_name("mcp_http_server.py")
