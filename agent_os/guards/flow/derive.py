@@ -19,6 +19,7 @@ from agent_os.guards.flow import draft_words as draft
 from agent_os.guards.flow import lexicon, shapes
 from agent_os.guards.flow.naming import name_words, own_words
 
+PLURAL_CHARS_MIN: Final = 3
 DESCRIPTION_CHARS_MAX: Final = 4000
 _DESCRIBED: Final = re.compile(r"[.;!\n]\s*|\band\b")
 
@@ -44,6 +45,9 @@ def effect_of(name: str) -> Effect:
     """Return the effect class that a tool's name speaks of; the gravest class its words allow."""
     found = own_words(name)
     words = set(found)
+    last = own_words(name.rpartition(".")[2])
+    if last and last[0] in draft.READ:
+        found = last  # `wire.search`, `leave.request.list`: what stands before the dot says whose it is
     known = [word for word in found if word in draft.READ or word in lexicon.VERB_GROUPS]
     verb = next(
         (word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS), known[0] if known else ""
@@ -66,13 +70,10 @@ def effect_of(name: str) -> Effect:
     reads = verb in draft.READ and not words & (draft.EXECUTE - {"code", "command", "script", "key"})
     if reads and (found[0] == verb or verb not in ("check", "current", "is", "has", "today")):
         return Effect.READ if not set(found[found.index(verb) + 1 :]) & draft.CHANGES else Effect.WRITE_SHARED
-    if (
-        found
-        and lexicon.singular(found[-1]) in draft.VIEWS
-        and not words & (draft.EXECUTE | draft.CHANGES)
-        and not words & lexicon.VERB_GROUPS.keys() - draft.NOUNS
-    ):
+    if _is_noun(found):
         return Effect.READ
+    if found and found[0] in draft.OPENS and set(map(lexicon.singular, found[1:])) & draft.CONTENT:
+        return Effect.READ  # `open_document`
     if words & draft.EXECUTE and not words & draft.PAY:
         return Effect.EXECUTE
     if words & (draft.CREDENTIAL - {"key", "access", "pin"}) or (
@@ -83,9 +84,41 @@ def effect_of(name: str) -> Effect:
         return Effect.PAY
     if words & draft.SEND or (verb in draft.SPOKEN and verb not in ("write", "submit", "push")):
         return Effect.SEND
+    if not verb and len(found) == 1:
+        return Effect.EXECUTE  # a program's own name (`psql`)
     if not verb:
-        return Effect.EXECUTE
+        return Effect.WRITE_SHARED
     return Effect.WRITE_SHARED if words & draft.SHARED else Effect.WRITE_OWN
+
+
+def _is_noun(found: list[str]) -> bool:
+    """Return whether a name has no verb and says what it returns: a view (`order_detail`), or things in the plural."""
+    while len(found) > 1 and found[-1] in draft.TRAILING:
+        found = found[:-1]
+    words = set(found)
+    if not found or words & (draft.EXECUTE | draft.CHANGES) or words & lexicon.VERB_GROUPS.keys() - draft.NOUNS:
+        return False
+    return lexicon.singular(found[-1]) in draft.VIEWS or _are_things(found)
+
+
+def _are_things(found: list[str]) -> bool:
+    """Return whether a noun stands in the plural, and no word before it may be a verb (`order_items` orders)."""
+    last = found[-1]
+    if len(last) <= PLURAL_CHARS_MIN or last == lexicon.singular(last) or set(found[:-1]) & lexicon.VERB_GROUPS.keys():
+        return False
+    return not {last, lexicon.singular(last)} & (draft.CREDENTIAL | draft.SECRETS | draft.RIGHTS)
+
+
+@lru_cache(maxsize=4096)
+def names_things(name: str) -> bool:
+    """Return whether a name is only of things in the plural (`technicians`): listing them reads, unless it is told more."""
+    found = own_words(name)
+    return _is_noun(found) and lexicon.singular(found[-1]) not in draft.VIEWS
+
+
+def is_told_more(name: str, arguments: list[str]) -> bool:
+    """Return whether a tool that is named by things is called with something to be done to them (`orders` with a quantity)."""
+    return names_things(name) and any(set(name_words(argument)) & draft.TOLD for argument in arguments)
 
 
 def _joined(found: list[str]) -> bool:
@@ -105,10 +138,12 @@ def graver(effect: Effect, description: str) -> Effect:
     if effect is not Effect.READ:
         return effect
     for sentence in _DESCRIBED.split(description[:DESCRIPTION_CHARS_MAX]):
-        first = next(iter(re.findall(r"[^\W\d_]+", sentence.lower())), "")
+        first, following = [*re.findall(r"[^\W\d_]+", sentence.lower())[:2], "", ""][:2]
         verb = first if first in lexicon.VERB_GROUPS else lexicon.singular(first)
-        if verb in lexicon.OBJECT_GROUPS:
+        if verb in lexicon.OBJECT_GROUPS or verb == "return":
             continue
+        if first in draft.ADJECTIVES and following not in draft.DETERMINERS:
+            continue  # `Open issues of a project`
         if verb in lexicon.VERB_GROUPS and verb not in draft.READ and not lexicon.VERB_GROUPS[verb] & {"read"}:
             return Effect.WRITE_SHARED
     return effect
@@ -155,9 +190,18 @@ def argument(effect: Effect, name: str, value: Any) -> Argument:
 
 
 def _typed(effect: Effect, name: str, schema: Any) -> Argument:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    schema = schema if isinstance(schema, Mapping) else {}
+    kind, items = schema.get("type"), schema.get("items")
+    if kind == "array" and isinstance(items, Mapping):
+        return _typed(effect, name, items)
     if kind == "boolean":
         return Argument(role=Role.PAYLOAD)
+    form = _FORMATS.get(str(schema.get("format", "")))
+    if form is not None and effect is not Effect.READ:
+        return form
+    choices = schema.get("enum")
+    if effect is not Effect.READ and isinstance(choices, list) and not set(name_words(name)) & draft.RIGHTS:
+        return Argument(role=Role.PAYLOAD)  # the service's own words: nobody else's text fits there
     return _argument(effect, name, kind in ("number", "integer"))
 
 
@@ -174,7 +218,7 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
         return Argument(role=Role.HANDLE, type="id")
     if is_number and not found & draft.NO_NUMBER:
         return Argument(role=Role.PAYLOAD, type="number")
-    if effect is Effect.EXECUTE:
+    if effect is Effect.EXECUTE or found & draft.PROGRAMS:
         return Argument(role=Role.AUTHORITY, type="name" if last in draft.THINGS else "code")
     if effect is Effect.WRITE_OWN and last in draft.ENTRIES:
         return Argument(role=Role.PAYLOAD, type="text")
@@ -207,4 +251,10 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
     return Argument(role=Role.AUTHORITY)
 
 
+_FORMATS: Final[dict[str, Argument]] = {
+    "date": Argument(role=Role.PAYLOAD, type="date"), "date-time": Argument(role=Role.PAYLOAD, type="date"),
+    "time": Argument(role=Role.PAYLOAD, type="date"), "email": Argument(role=Role.AUTHORITY, type="email"),
+    "uri": Argument(role=Role.AUTHORITY, type="url"), "uuid": Argument(role=Role.HANDLE, type="id"),
+}  # fmt: skip
+"""JSON Schema's formats of strings."""
 _TYPES: Final[dict[str, ArgumentType]] = {"email": "email", "iban": "iban", "password": "password", "path": "path"}

@@ -26,7 +26,10 @@ SEND: Final = bag(
     " share announce comment chat call submit push slack"
 )
 SPOKEN: Final = bag(lexicon.PRIMARY["send"])
-EXECUTE: Final = bag("run execute exec eval shell bash python command install deploy spawn terminal script code launch")
+EXECUTE: Final = bag(
+    "run execute exec eval shell bash python command install deploy spawn terminal script code launch"
+    " cli console repl interpreter subprocess"
+)
 CREDENTIAL: Final = bag(
     "password passphrase credential credentials token key secret login mfa 2fa permission permissions role access pin"
 )
@@ -98,11 +101,35 @@ CHANGES: Final = bag(
 VIEWS: Final = bag(
     "detail history log status info level quote summary overview balance statistic stat metric catalog catalogue availability"
     " freebusy timeline preview count content profile inventory forecast calendar directory roster"
+    " inbox weather index stock page result position location agenda cv free available left remaining today"
 )
 """What a name without any verb says it returns (`orderDetail`, `channel_history`)."""
 NOUNS: Final = VIEWS | lexicon.OBJECT_GROUPS.keys() | bag("log logs stock levels details quotes contents stats")
 PERMALINKS: Final = bag("html_url permalink web_url weburl viewurl view_url share_url shareurl")
 """Fields in which a service itself says where a record is shown."""
+KEYS: Final = bag(
+    "no nr num number code ref reference key sku slug isbn ean barcode serial plate numero número nummer kennung codice"
+    " matricule"
+)
+"""Last words of fields by which a service calls its records."""
+NO_KEYS: Final = bag(
+    "account iban bank card phone mobile telephone fax swift bic routing sort wallet name title file filename path url address"
+    " email mail zip postcode version amount total price date time flight"
+)
+"""Words of fields that only look like keys: what stands there is an address, a name or a measure."""
+RIGHTS: Final = bag("right role permission privilege access share")
+TOLD: Final = bag(
+    "text body message content subject amount price sum quantity to recipient recipients iban password value data payload"
+    " right rights role roles permission permissions command action do new reason note comment"
+)
+"""Names of arguments that no listing needs."""
+PROGRAMS: Final = bag("sql command cmd script shell bash python")
+"""Names of arguments that are run, whatever the tool is called."""
+TRAILING: Final = bag("on of for in by at with")
+OPENS: Final = bag("open")
+ADJECTIVES: Final = bag("open complete clean clear direct correct present secure live close public set")
+"""Verbs that are adjectives where no determiner follows."""
+DETERMINERS: Final = bag("a an the this that its one any all each every new existing")
 LINKS: Final = bag("url link href uri permalink")
 JOINS: Final = bag("and or then")
 NEVER_JOINED: Final = READ | bag("all any with status id by")

@@ -9,18 +9,25 @@ them, or when it is the extreme that a word of choice in the prompt points to (`
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from agent_os.core.label import Integrity
-from agent_os.guards.flow import lexicon, normal
-from agent_os.guards.flow.days import DAYPARTS, days_in, minute_of
-from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar, is_name
+from agent_os.guards.flow import conditions, normal
+from agent_os.guards.flow.describing import (
+    clear_winner,
+    density,
+    empty_of,
+    hits_of,
+    is_object,
+    numbers_of,
+    proper_words,
+    within,
+)
+from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
 from agent_os.guards.flow.prompt import STOP, Prompt
-from agent_os.guards.flow.select import DATE_TEXT, is_extreme, number_of
+from agent_os.guards.flow.select import is_extreme
 
 CANDIDATES_MAX: Final = 5000
 """Candidates of one column that are compared; in a larger column only a unique keyed lookup vouches."""
@@ -42,6 +49,8 @@ class Entry:
     """How many of its selectors came from the prompt's own words."""
     objects: frozenset[str]
     tool: str
+    early: bool = False
+    """It was looked up before anything untrusted was read: nobody but the user can have led to the call."""
 
 
 @dataclass(slots=True)
@@ -77,7 +86,7 @@ class Evidence:
             for candidate in column.values():
                 candidate.hits, candidate.said = set(), None
                 for record in candidate.records:
-                    candidate.hits |= self._hits(record)
+                    candidate.hits |= hits_of(self._prompt, record)
 
     def learn(self, entry: Entry, tool: str) -> None:
         """Take a trusted leaf of a call that was carried out."""
@@ -97,7 +106,7 @@ class Evidence:
     def describe(self, records: list[Record]) -> None:
         """Compute what describes the candidates of a call, once its records are complete."""
         for record in records:
-            hits = self._hits(record)
+            hits = hits_of(self._prompt, record)
             for value in record.fields.values():
                 if value is not None and not isinstance(value, bool) and len(str(value)) <= NAME_CHARS_MAX:
                     for candidate in self._by_value.get(normal.strict(str(value)), ()):
@@ -149,8 +158,7 @@ class Evidence:
         rows = self._group_sizes.get((record.call, record.group), set())
         column = self._columns.get(f"{entry.tool}{entry.leaf.column}", {})
         if (
-            entry.keyed
-            and entry.keys
+            ((entry.keyed and entry.keys) or entry.early)
             and len(rows) == 1
             and (entry.leaf.in_list or len(self._values(column, record)) <= 1)
         ):
@@ -168,123 +176,70 @@ class Evidence:
         named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
+        left = self._left(column)
+        if strict in left and (repeats or many or len(left) == 1):
+            return "condition"
+        if left and strict not in left:
+            return ""
         if entry.keyed and not named and (repeats or (many and entry.keys)):
             return "all"
         if repeats or many:
             meant = self._best_described(column)
             if strict in meant and len(meant) < len(column):
                 return "all"
-        if self._extreme(strict, column) or self._extreme(strict, self._best_described(column)):
+        choices = [column, self._best_described(column), {name: column[name] for name in left}]
+        if any(self._extreme(strict, chosen) for chosen in (*choices, *self._enough(column))):
             return "extreme"
         return ""
 
     def called(self, record: Record) -> set[str]:
         """Return the prompt's words among the names in a record, words that say nothing aside."""
-        return {hit for hit in self._hits(record) if hit[:1].isalpha() and hit not in STOP}
+        return {hit for hit in hits_of(self._prompt, record) if hit[:1].isalpha() and hit not in STOP}
 
     def _values(self, column: dict[str, Candidate], record: Record) -> list[str]:
         return [value for value, candidate in column.items() if any(own is record for own in candidate.records)]
-
-    def _hits(self, record: Record) -> set[str]:
-        """Return what of a record's short fields the prompt has: words, whole phrases (`=phrase`), numbers and days."""
-        hits: set[str] = set()
-        prompt = self._prompt
-        for name, value in record.fields.items():
-            if name in record.trusted and isinstance(value, (bool, int, float)):
-                hits.update(self._state(name, value))
-            if isinstance(value, str):
-                if not value or not is_name(value):
-                    continue  # a text could be stuffed with the prompt's words
-                if DATE_TEXT.match(value):
-                    hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)
-                    hits.update(self._time_of_day(value))
-                    continue
-                found = [word for word in prompt.describes(value) if not word.isdigit()]
-                hits.update(found)
-                if found and len(value) > 2 and prompt.names(value):
-                    hits.add("=" + normal.strict(value))
-            elif isinstance(value, (int, float)) and not isinstance(value, bool):
-                text = f"{value:g}"
-                if len(text) > 1 and (text in prompt.words or f"{value:.2f}" in prompt.text):
-                    hits.add(text)
-        return hits
-
-    def _state(self, name: str, value: bool | float) -> set[str]:
-        """Return what the prompt says of a flag or a count: `unhealthy` of `healthy: false`, `two approvals`."""
-        words = [lexicon.singular(word) for word in re.split(r"[^a-z]+", name.lower()) if word]
-        if not words:
-            return set()
-        if not isinstance(value, bool):
-            return {f"{name}={value:g}"} if (words[-1], float(value)) in self._prompt.counted else set()
-        said = self._prompt.words
-        flag = words[-1]
-        unsaid = {
-            f"{before}{flag}" for before in ("un", "in", "dis", "non")
-        } & said or f"not {flag}" in self._prompt.text
-        stated = flag in said and flag not in lexicon.VERB_GROUPS and f"not {flag}" not in self._prompt.text
-        return {f"{name}={value}"} if (stated if value else unsaid) else set()
-
-    def _time_of_day(self, stamp: str) -> set[str]:
-        """Return what of the prompt's times of day a date and time lies in."""
-        minute = minute_of(stamp)
-        if minute is None:
-            return set()
-        found = {f"@{minute}"} if minute in self._prompt.minutes else set()
-        parts = DAYPARTS.keys() & self._prompt.words
-        return found | {f"@{part}" for part in parts if DAYPARTS[part][0] <= minute < DAYPARTS[part][1]}
-
-    def _density(self, candidate: Candidate) -> float:
-        """Return how much of what the fields say is the prompt's: to tell records that share the same words apart."""
-        best = 0.0
-        for record in candidate.records[:8]:
-            for value in record.fields.values():
-                if isinstance(value, str) and is_name(value) and not DATE_TEXT.match(value):
-                    found = set(normal.words(value))
-                    hits = sum(word in self._prompt.words for word in found)
-                    best = max(best, hits * hits / len(found)) if found else best
-        return best
 
     def _described(self, value: str, candidate: Candidate) -> set[str]:
         if candidate.said is None:
             hits = set(candidate.hits)
             hits.update(self._prompt.describes(value))
             for record in self._about.get(value, ()):
-                hits |= self._hits(record)
+                hits |= hits_of(self._prompt, record)
             candidate.said = hits
         return candidate.said
 
     def _best(self, value: str, column: dict[str, Candidate], handle: bool) -> bool:
         """Return whether the prompt's words describe this candidate better than every other."""
         described = {name: self._described(name, candidate) for name, candidate in column.items()}
-        if _clear_winner(described, value):
+        if clear_winner(described, value):
             return True
         if not handle or not described.get(value) or len(column) > DENSITY_CANDIDATES_MAX:
             return False
         peers = [name for name, hits in described.items() if hits == described[value]]
         if len(peers) < 2 or any(hits > described[value] for hits in described.values()):
             return False
-        own = self._density(column[value])
-        return all(self._density(column[name]) < own for name in peers if name != value)
+        own = density(self._prompt, column[value].records)
+        return all(density(self._prompt, column[name].records) < own for name in peers if name != value)
 
     def _best_by(self, value: str, column: dict[str, Candidate], words: frozenset[str]) -> bool:
         """Return whether the words of one clause describe this candidate better than every other."""
         described = {
-            name: {hit for hit in self._described(name, candidate) if _within(hit, words)}
+            name: {hit for hit in self._described(name, candidate) if within(hit, words)}
             for name, candidate in column.items()
         }
-        return len(column) > 1 and _clear_winner(described, value)
+        return len(column) > 1 and clear_winner(described, value)
 
     def _best_record(self, record: Record, column: dict[str, Candidate]) -> bool:
         """Return whether the prompt's words describe this record better than every other of the column."""
         records = {id(row): row for candidate in column.values() for row in candidate.records}
-        described = {key: self._hits(row) for key, row in records.items()}
-        return _clear_winner(described, id(record))
+        described = {key: hits_of(self._prompt, row) for key, row in records.items()}
+        return clear_winner(described, id(record))
 
     def _named(self, column: dict[str, Candidate]) -> set[str]:
         """Return the candidates whose trusted fields hold a proper name of the prompt that no other candidate has."""
         if len(column) > DENSITY_CANDIDATES_MAX or not self._prompt.proper:
             return set()
-        names = {value: self._proper(value, candidate) for value, candidate in column.items()}
+        names = {value: proper_words(self._prompt, value, candidate.records) for value, candidate in column.items()}
         spread = Counter(word for found in names.values() for word in found)
         return {value for value, found in names.items() if any(spread[word] == 1 for word in found)}
 
@@ -298,21 +253,8 @@ class Evidence:
             value
             for value, found in names.items()
             for hit in found
-            if spread[hit] == 1 and self._is_object(set(normal.words(hit)))
+            if spread[hit] == 1 and is_object(self._prompt, set(normal.words(hit)))
         }
-
-    def _is_object(self, words: set[str]) -> bool:
-        meant = words - STOP
-        return bool(meant) and max(map(len, meant)) > 2 and any(words <= direct for direct in self._prompt.directs)
-
-    def _proper(self, value: str, candidate: Candidate) -> set[str]:
-        found = set(normal.words(value))
-        for record in candidate.records[:8]:
-            for name in record.trusted:
-                item = record.fields.get(name)
-                if isinstance(item, str) and is_name(item):
-                    found.update(normal.words(item))
-        return found & self._prompt.proper
 
     def _best_described(self, column: dict[str, Candidate]) -> dict[str, Candidate]:
         """Return the candidates that share the most words with the prompt: `the cheapest cable` chooses among cables."""
@@ -334,45 +276,30 @@ class Evidence:
                 return True
         return False
 
+    def _left(self, column: dict[str, Candidate]) -> frozenset[str]:
+        """Return the candidates that the conditions of the prompt leave; none where it states none that divides them."""
+        prompt = self._prompt
+        if not (prompt.comparisons or prompt.absent) or len(column) < 2:
+            return frozenset()
+        numbers = {name: self._numbers(name, candidate) for name, candidate in column.items()}
+        empty = {name: empty_of(candidate.records) for name, candidate in column.items()}
+        return conditions.met(prompt.comparisons, prompt.absent, prompt.words, numbers, empty)
+
+    def _enough(self, column: dict[str, Candidate]) -> list[dict[str, Candidate]]:
+        """Return the candidates that can hold what is asked for, for each number of the prompt."""
+        if not self._prompt.choice.directions() or len(column) < 2:
+            return []
+        numbers = {name: self._numbers(name, candidate) for name, candidate in column.items()}
+        return [{name: column[name] for name in fit} for fit in conditions.enough(self._prompt.numbers, numbers)]
+
     def _numbers(self, value: str, candidate: Candidate) -> dict[str, float]:
         numbers: dict[str, float] = {"rows.count": float(len(candidate.records))}
         if candidate.records:
-            numbers.update(_record_numbers(candidate.records[0]))
+            for part in reversed(candidate.records[0].family()):
+                numbers.update(numbers_of(part))
+            numbers.update(numbers_of(candidate.records[0]))
         numbers.update(self._about_numbers.get(value, {}))
         return numbers
-
-
-def _record_numbers(record: Record) -> dict[str, float]:
-    if record.numbers is None:
-        numbers = {f"{name}.count": float(count) for name, count in record.lists.items()}
-        for name in record.trusted:
-            number = number_of(record.fields.get(name))
-            if number is not None:
-                numbers[name] = number
-        record.numbers = numbers
-    return record.numbers
-
-
-def _within(hit: str, words: frozenset[str]) -> bool:
-    return hit in words or (hit[:1] == "=" and words.issuperset(normal.words(hit)))
-
-
-def _clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:
-    """Return whether one description scores above all others; a word counts the more the fewer candidates share it."""
-    if wanted not in described:
-        return False
-    spread: Counter[str] = Counter()
-    for hits in described.values():
-        spread.update(hits)
-    total = len(described)
-
-    def score(hits: set[str]) -> float:
-        return sum(1.0 / spread[word] for word in hits if spread[word] < total or total == 1)
-
-    own = score(described[wanted])
-    if own <= 0:
-        return False
-    return all(score(hits) < own for name, hits in described.items() if name != wanted)
 
 
 def _stand_in(candidate: Candidate, record: Record) -> None:
@@ -381,8 +308,12 @@ def _stand_in(candidate: Candidate, record: Record) -> None:
         candidate.records.append(record)
 
 
+_LETTERS: Final = frozenset({"email", "message"})
+"""What is a mail to one tool is a message to the next."""
+
+
 def _same_kind(made: frozenset[str], used: frozenset[str]) -> bool:
-    return not made or not used or bool(made & used)
+    return not made or not used or bool(made & used) or bool(made & _LETTERS and used & _LETTERS)
 
 
 def scalar_text(value: Scalar) -> str:

@@ -26,8 +26,71 @@ _NUMERIC_TEXT: Final = re.compile(r"^-?\d+(?:\.\d+)?$")
 _DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)?$")
 
 
-def result(tool: ToolSpec, path: str, name: str, value: Any) -> Result | None:
-    """Return the draft label of one leaf of a result, or None for untrusted."""
+KEYED_ROWS_MAX: Final = 5000
+"""Rows of one result among which the fields that are keys are looked for; further ones are labelled by their names alone."""
+_CODE: Final = re.compile(r"(?=.*\d)[A-Za-z0-9][\w./#:-]{0,31}|[A-Z]{2,6}")
+"""What a service calls its records by: one short word with a digit or in capitals."""
+_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?")
+
+
+def is_code(value: Any) -> bool:
+    """Return whether a value has the shape of a key (`LR-208`, `1911.44`, `HAL`), and not that of an address or a date."""
+    return (
+        isinstance(value, str)
+        and _CODE.fullmatch(value) is not None
+        and not (_DATE_TEXT.match(value) or _CLOCK.fullmatch(value) or shapes.is_address(value))
+    )
+
+
+def keys_in(value: Any) -> frozenset[str]:
+    """Return the paths of the fields by which a result calls its records: `$.loans[*].loan`, `$.crew.code`.
+
+    Such a field is called a key, or stands first; its values are codes, and no two records share one. What it is called, and
+    in which language, does not matter.
+    """
+    found: set[str] = set()
+    stack: list[tuple[str, Any, int]] = [("$", value, 0)]
+    rows_left = KEYED_ROWS_MAX
+    while stack and rows_left > 0:
+        path, item, depth = stack.pop()
+        if isinstance(item, list):
+            rows = [row for row in item[:rows_left] if isinstance(row, dict) and row]
+            rows_left -= len(rows)
+            if rows:
+                found |= {f"{path}[*].{name}" for name in _key_names(rows)}
+            inner = [(f"{path}[*].{name}", part) for row in rows for name, part in row.items()]
+        elif isinstance(item, dict):
+            rows_left -= 1
+            found |= {f"{path}.{name}" for name in _key_names([item])}
+            inner = [(f"{path}.{name}", part) for name, part in item.items()]
+        else:
+            continue
+        if depth < KEY_DEPTH_MAX:
+            stack += [(at, part, depth + 1) for at, part in inner if isinstance(part, (dict, list))]
+    return frozenset(found)
+
+
+KEY_DEPTH_MAX: Final = 6
+"""Nesting in which keys are looked for."""
+
+
+def _key_names(rows: list[dict[Any, Any]]) -> set[str]:
+    first = str(next(iter(rows[0]), ""))
+    names = {str(name) for name in rows[0] if set(name_words(str(name))[-1:]) & draft.KEYS} | {first}
+    return {name for name in names if _is_key_column([row.get(name) for row in rows], name)}
+
+
+def _is_key_column(values: list[Any], name: str) -> bool:
+    words = {*name_words(name), name.lower()}
+    if words & (draft.NO_KEYS | draft.TEXT_ARGS | draft.IDENTITY_FIELDS | draft.PEOPLE_FIELDS - {"user", "member"}):
+        return False
+    return all(map(is_code, values)) and len(set(values)) == len(values)
+
+
+def result(tool: ToolSpec, path: str, name: str, value: Any, keys: frozenset[str] = frozenset()) -> Result | None:
+    """Return the draft label of one leaf of a result, or None for untrusted; `keys` are the paths of `keys_in`."""
+    if keys and tool.effect is Effect.READ and path in keys and is_code(value):
+        return _HANDLE
     if path.endswith("~"):  # an object keyed by people (`shared_with: {address: right}`)
         parent = path.removesuffix(".*~").rsplit(".", 1)[-1]
         keyed = not parent.endswith("]") and _field(parent) & draft.PEOPLE_FIELDS  # an entry of a list is a record

@@ -150,6 +150,8 @@ def _as_sent(spec: ToolSpec, values: list[tuple[str, str, Any]]) -> ToolSpec:
     """Return the semantics of what is sent: a reading tool that is given a program is what the program is."""
     if spec.effect is not Effect.READ:
         return spec
+    if spec.derived and derive.is_told_more(spec.name, [name for _, name, _ in values[:NAMED_MAX]]):
+        return spec.model_copy(update={"effect": Effect.EXECUTE, "arguments": {}})
     programs = [
         name
         for _, name, value in values[:NAMED_MAX]

@@ -157,7 +157,9 @@ def named_kind(name: str) -> frozenset[str]:
         "new",
         "old",
     }
-    return frozenset(own) | {group for word in own for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    own |= {"attachment"} if own & {"attach", "attached", "enclosure"} else set()
+    groups = {group for word in own for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}
+    return frozenset(own | groups)
 
 
 def scalars(args: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

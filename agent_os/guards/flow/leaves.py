@@ -7,6 +7,7 @@ manifest declares no path, a leaf is untrusted whatever its shape.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ DEPTH_MAX: Final = 64
 """Nesting that is walked; deeper parts are indexed as untrusted text."""
 PARSED_CHARS_MAX: Final = 400_000
 """Longest text result that is tried as JSON or YAML; a longer one is one untrusted leaf."""
+PARTS_MAX: Final = 20
+"""Objects inside one object that describe it; further ones describe themselves alone."""
 NAME_CHARS_MAX: Final = 96
 """A trusted or handle leaf longer than this, or with a line break, is prose and loses its trust."""
 NAME_WORDS_MAX: Final = 8
@@ -51,6 +54,14 @@ class Record:
     lists: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, float] | None = None
     """What its trusted fields can be ordered by, once somebody asked."""
+    row: Record | None = None
+    """The record whose part it is: an object inside an object (`{id, attributes: {…}}`) says of it what it says."""
+    parts: list[Record] = field(default_factory=list)
+
+    def family(self) -> list[Record]:
+        """Return the record with what belongs to it: its row and the objects inside that, those of lists aside."""
+        row = self.row or self
+        return [row, *row.parts]
 
 
 @dataclass(slots=True)
@@ -80,7 +91,7 @@ def structured(value: Any, described: bool = False) -> Any:
             parsed = json.loads(text)
             return parsed if isinstance(parsed, (dict, list)) else value
         except (ValueError, RecursionError):
-            return value
+            return _python(text, value)
     if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or not (described or "\n" in text):
         return value
     try:
@@ -88,6 +99,15 @@ def structured(value: Any, described: bool = False) -> Any:
             return value
         parsed = yaml.load(text, Loader=_SafeLoader)  # noqa: S506  (a safe loader, in C where there is one)
     except (yaml.YAMLError, RecursionError, ValueError):
+        return value
+    return parsed if isinstance(parsed, (dict, list)) else value
+
+
+def _python(text: str, value: Any) -> Any:
+    """Return what a text stands for when it is a Python literal of a container, as tools in Python print them."""
+    try:
+        parsed = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return value
     return parsed if isinstance(parsed, (dict, list)) else value
 
@@ -115,7 +135,7 @@ _SafeLoader.yaml_implicit_resolvers = {
 
 def walk(value: Any, spec: ToolSpec, call: int, source: str) -> Iterator[Leaf | str]:
     """Yield the labelled leaves of a result; a plain string stands for a part too deep or too large to walk."""
-    find = rule_finder(spec)
+    find = rule_finder(spec, value)
     root = Record(call, "$")
     stack: list[tuple[Any, str, str, str, Record, bool, int]] = [(value, "", "$", "", root, False, 0)]
     seen: set[int] = set()
@@ -129,7 +149,7 @@ def walk(value: Any, spec: ToolSpec, call: int, source: str) -> Iterator[Leaf | 
             seen.add(id(item))
         if isinstance(item, dict):
             keyed = find(f"{path}.*~", "~", None)
-            own = record if keyed else Record(call, path)
+            own = record if keyed else _record(call, path, record)
             for key, child in reversed(item.items()):
                 text = str(key)
                 at = own
@@ -150,6 +170,16 @@ def walk(value: Any, spec: ToolSpec, call: int, source: str) -> Iterator[Leaf | 
         else:
             left -= 1
             yield _leaf(pointer, path, name, item, find(path, name, item), record, source, in_list)
+
+
+def _record(call: int, path: str, around: Record) -> Record:
+    """Return the record of an object, which is a part of the one around it unless it is an entry of a list."""
+    made = Record(call, path)
+    row = around.row or around
+    if path != "$" and not path.endswith("]") and len(row.parts) < PARTS_MAX:
+        made.row = row
+        row.parts.append(made)
+    return made
 
 
 def _leaf(
@@ -245,10 +275,11 @@ def _compiled(paths: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]
     return tuple(compiled)
 
 
-def rule_finder(spec: ToolSpec) -> Finder:
+def rule_finder(spec: ToolSpec, value: Any = None) -> Finder:
     """Return what finds the rule of a leaf by its path, name and value; for a drafted manifest, the draft's guess."""
     if spec.derived:
-        return lambda path, name, value: fields.result(spec, path, name, value)
+        keys = fields.keys_in(value)
+        return lambda path, name, item: fields.result(spec, path, name, item, keys)
     if not spec.results:
         return lambda path, name, value: None
     rules = tuple((pattern, spec.results[path]) for pattern, path in _compiled(tuple(spec.results)))

@@ -150,10 +150,12 @@ NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")
 
 MOST: Final = bag(
     "most largest biggest highest best latest newest maximum max top longest last greatest richest top-rated"
-    " best-rated latest highest-rated recent heaviest priciest busiest newer larger bigger higher longer later greater"
+    " best-rated latest highest-rated recent heaviest priciest busiest fullest tallest widest deepest strongest hottest warmest"
+    " newer larger bigger higher longer later greater"
 )
 LEAST: Final = bag(
     "least smallest lowest cheapest oldest earliest fewest minimum min shortest first worst lightest closest"
+    " emptiest narrowest coldest coolest weakest slowest youngest thinnest"
     " nearest soonest older smaller lower shorter earlier cheaper fewer sooner fastest quickest faster quicker"
 )
 DEAREST: Final = bag("expensive priciest dearest costliest")

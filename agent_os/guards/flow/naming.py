@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
-from agent_os.guards.flow import lexicon
+from agent_os.guards.flow import draft_words, identifiers, lexicon
 from agent_os.guards.flow.lexicon import bag
 
 Profile = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
@@ -41,11 +41,18 @@ PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split()) | bag(
     " passenger parent volunteer visitor driver nurse doctor owner reader borrower crew personnel"
 ) - bag("profile info information address account phone settings details data record name lead")
 """Words for people, by what they are to somebody."""
+_ENGLISH: Final = (
+    lexicon.VERB_GROUPS.keys()
+    | lexicon.OBJECT_GROUPS.keys()
+    | {word for words in vars(draft_words).values() if isinstance(words, frozenset) for word in words}
+)
+"""Words of identifiers that are what they are, in whatever other language they stand as well."""
 VAGUE: Final = "*"
 """Stands among a tool's nouns where they are only those of its arguments: its verb then says enough."""
 _MESSAGES: Final = bag("comment message reply answer note mail email dm sms text post")
 _DECIDING: Final = {
-    "decide": "approve reject accept decline", "trigger": "start run rerun trigger launch", "respond": "respond reply answer",
+    "decide": "approve reject accept decline deny grant confirm validate refuse",
+    "trigger": "start run rerun trigger launch", "respond": "respond reply answer",
     "scale": "scale resize", "block": "block lock freeze stop suspend",
 }  # fmt: skip
 """Verbs of tools that a person asks for by other verbs."""
@@ -95,6 +102,7 @@ def _profile(
         if not words:
             words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - FILLERS
             words = {word for word in words if word in lexicon.OBJECT_GROUPS} | {VAGUE}
+            words |= {lexicon.singular(word) for word in space}
     return frozenset(verbs), frozenset(groups), frozenset(words), frozenset(_groups_of(words))
 
 
@@ -106,6 +114,8 @@ def _verbs_of(named: list[str]) -> set[str]:
     """Return the verb a tool's name speaks of, or what a light one is done with (`place_order` orders)."""
     bare = [word.removeprefix("re") if word not in lexicon.VERB_GROUPS else word for word in named]
     bare = [short if short in lexicon.VERB_GROUPS else word for short, word in zip(bare, named, strict=True)]
+    if bare[:1] and bare[0] in _DECIDING:
+        return {bare[0], *_DECIDING[bare[0]].split()}
     known = [word for word in bare if word in lexicon.VERB_GROUPS]
     heavy = [word for word in known if word not in _LIGHT]
     if known and known[0] in _LIGHT and bare[0] == known[0]:
@@ -145,7 +155,8 @@ def own_words(name: str) -> list[str]:
 @lru_cache(maxsize=8192)
 def _words(name: str) -> tuple[str, ...]:
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    return tuple(word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word)
+    found = [word.lower() for word in re.split(r"[\W_]+", spaced) if word]
+    return tuple(word if word in _ENGLISH else identifiers.identifier_word(word) for word in found)
 
 
 def name_words(name: str) -> list[str]:

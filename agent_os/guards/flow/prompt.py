@@ -10,11 +10,13 @@ import re
 from typing import Final
 
 from agent_os.guards.flow import lexicon, normal
+from agent_os.guards.flow.conditions import Comparison, absences_in, comparisons_in
 from agent_os.guards.flow.days import days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.numerals import WORDS
 from agent_os.guards.flow.opposites import stems
 from agent_os.guards.flow.select import Choice
+from agent_os.guards.flow.stated import numbers_in
 
 STOP: Final = bag(
     "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
@@ -33,6 +35,8 @@ SETTING_CHARS_MAX: Final = 16
 _HYPHENED: Final = re.compile(r"\b([a-z]+)-([a-z]+)\b")
 _FROM: Final = bag("from source debit origin sender von aus de da desde")
 _TO: Final = bag("to target dest destination credit into auf nach vers hacia")
+_RECEIVES: Final = bag("iban recipient payee beneficiary receiver")
+"""Arguments that say where something goes, without a word for it."""
 _PREPOSITIONS: Final = bag("from von aus desde to into")
 _ANSWERS: Final = bag(
     "reply replies answer respond response back him her them sender antworte réponds responde rispondi"
@@ -61,6 +65,10 @@ class Prompt:
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
+        self.comparisons: tuple[Comparison, ...] = ()
+        self.absent: frozenset[str] = frozenset()
+        """Nouns that it says are not there (`without receipts`)."""
+        self.numbers: frozenset[float] = frozenset()
         self.each = False
         """Whether it says so of each single one: `whoever is cheapest` is one, `each, the oldest first` is all."""
         self.days: frozenset[tuple[int, int]] = frozenset()
@@ -93,6 +101,9 @@ class Prompt:
         self.proper = self.proper | capital
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
+        self.comparisons = (*self.comparisons, *comparisons_in(text))
+        self.absent = self.absent | absences_in(text)
+        self.numbers = self.numbers | numbers_in(text)
         self.each = self.each or bool(lexicon.EACH & set(words))
 
     def names(self, value: str) -> bool:
@@ -141,7 +152,7 @@ class Prompt:
 
     def beside(self, names: list[str]) -> tuple[frozenset[str], ...]:
         """Return the words after `from` (`to`) for an argument whose name says where something comes from (goes to)."""
-        marks = _FROM if _FROM & set(names) else _TO if _TO & set(names) else frozenset()
+        marks = _FROM if _FROM & set(names) else _TO if (_TO | _RECEIVES) & set(names) else frozenset()
         found = []
         for mark in marks & _PREPOSITIONS:
             for match in re.finditer(rf"\b{mark} ((?:[\w'-]+ ?){{1,6}})", self.text):

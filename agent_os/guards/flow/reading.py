@@ -39,6 +39,7 @@ _DETERMINER: Final = bag(
 _BEFORE_COMMAND: Final = bag(
     "please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so"
 )
+_COPULAS: Final = bag("is are was were has will should must can isn't")
 _ASKING: Final = bag("what which who whom whose how why")
 _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 """Verbs that are given names when written with a capital."""
@@ -140,7 +141,7 @@ class Sentence:
                 break
             found.append(token.strip("⟨⟩"))
         parts = [part for token in found for part in re.split(r"[^\w]+", token.removesuffix("'s")) if part]
-        return frozenset({*found, *parts, *map(lexicon.singular, parts)})
+        return frozenset({*found, *parts, *map(lexicon.singular, parts), *map(normal.loose, parts)})
 
 
 def read(prompt: str) -> Iterator[Sentence]:
@@ -337,6 +338,8 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
     if last == "usually" or ({"remind", "reminder"} & set(before[-3:]) and last == "to"):
         return False
     following = tokens[index + 1] if index + 1 < len(tokens) else ""
+    if following in _COPULAS:
+        return False  # `Tag is OVEN-3`
     takes = following in _TAKEN or (
         following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in _END_OF_OBJECT
     )

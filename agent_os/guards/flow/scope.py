@@ -105,7 +105,7 @@ class Scope:
         matched = []
         for request in [*self.requests, *self._spoken(verbs - lexicon.VERB_GROUPS.keys())]:
             own = request.verb in verbs or (
-                bool(verbs & lexicon.CHANGING) and (request.verb in lexicon.CHANGING or "update" in request.groups)
+                bool(verbs & _SETTING) and (request.verb in lexicon.CHANGING or "update" in request.groups)
             )
             if not own or _only_answers(request, spec) or _opposite(request, spec, verbs):
                 continue
@@ -299,6 +299,7 @@ _VALUED: Final = (
     _ATTRIBUTES - bag("status state priority") | frozenset(lexicon.OBJECTS["money"].split()) | bag("email phone")
 )
 """Attributes that no verb implies: who changes one of them says so."""
+_SETTING: Final = lexicon.CHANGING | bag("write")
 _ANYTHING: Final = bag("turn switch set put change update make get take move")
 """Verbs that may be done to anything, also where the tool is named by one of them."""
 _LOOSE: Final = frozenset({"create", "update"})

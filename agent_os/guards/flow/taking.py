@@ -87,6 +87,7 @@ def taking(
     if creates:
         known.done[spec.name] += 1
     keyed, keys = _keyed(known, args)
+    early = not known.read_untrusted and any(value for _, _, value in scalars(args))
     objects = kind_of(spec)
     label, own = TRUSTED, frozenset(again.get("own", ()) if again else ())
     echoes = {normal.strict(scalar_text(item)) for _, _, item in scalars(args)} if creates else set()
@@ -113,7 +114,7 @@ def taking(
             kind = objects
             if leaf.result is not None and leaf.result.handle:
                 kind = named_kind(leaf.name) or objects
-            yield from _take_leaf(known, leaf, Entry(leaf, keyed, keys, kind, spec.name), spec, how)
+            yield from _take_leaf(known, leaf, Entry(leaf, keyed, keys, kind, spec.name, early), spec, how)
             if marks:
                 _mark(known, leaf, marks)
             label = label.join(leaf.label) if label is not leaf.label else label

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 VERB_STEMS: Final = {
-    "german": "stopp=stop paus=pause pausier=pause aktivier=activate deaktivier=deactivate genehmig=approve bewillig=approve"
+    "german": "entscheid=decide stopp=stop paus=pause pausier=pause aktivier=activate deaktivier=deactivate"
+    " genehmig=approve bewillig=approve"
     " akzeptier=accept ergänz=add korrigier=correct berichtig=correct verläng=extend verlänger=extend verkürz=reduce"
     " notier=note vermerk=note dokumentier=record protokollier=record erfass=record registrier=register"
     " anmeld=register übermittl=send übersend=send übermittel=send versend=send verschick=send lief=deliver"
@@ -20,21 +21,24 @@ VERB_STEMS: Final = {
     " verleih=grant hinterleg=save hinterlass=leave meld=report starte=start beend=stop unterbrech=pause begleich=pay"
     " zahl=pay anweis=transfer zuweis=assign beschaff=buy ernenn=promote lad=invite übergeb=assign entlass=discharge"
     " skalier=scale trigger=trigger",
-    "french": "dépos=submit soumett=submit bloqu=block débloqu=unblock arrêt=stop stopp=stop activ=activate désactiv=deactivate"
+    "french": "décid=decide dépos=submit soumett=submit bloqu=block débloqu=unblock arrêt=stop stopp=stop activ=activate"
+    " désactiv=deactivate"
     " approuv=approve accept=accept refus=reject rejet=reject valid=approve prolong=extend réduis=reduce diminu=reduce"
     " corrig=correct complèt=fill publi=publish télécharg=download import=import export=export copi=copy dupliqu=copy"
     " remplac=replace échang=swap signal=report répar=fix relanc=restart suspend=suspend repris=resume vir=transfer"
     " virer=transfer encaiss=charge factur=invoice épingl=pin étiquet=tag marqu=mark class=file rang=move"
     " consign=record inscri=register abonn=subscribe désabonn=unsubscribe livr=deliver expédi=send transmet=send"
     " communiqu=inform prescri=prescribe réinitialis=reset configur=configure autoris=allow",
-    "spanish": "detien=stop par=stop activ=activate desactiv=deactivate aprob=approve acept=accept rechaz=reject autoriz=allow"
+    "spanish": "decid=decide detien=stop par=stop activ=activate desactiv=deactivate aprob=approve acept=accept"
+    " rechaz=reject autoriz=allow"
     " deneg=deny valid=approve prolong=extend ampli=extend reduc=reduce disminu=reduce corrig=correct complet=fill"
     " rellen=fill import=import export=export copi=copy duplic=copy reemplaz=replace sustitu=replace intercambi=swap"
     " report=report repar=fix suspend=suspend reanud=resume factur=invoice cobr=charge etiquet=tag marc=mark"
     " archiv=archive registr=record suscrib=subscribe entreg=deliver remit=send despach=ship restablec=reset"
     " configur=configure permit=allow adjunt=attach redact=draft solicit=request tramit=submit present=submit abon=pay"
     " transfi=transfer ingres=deposit liquid=pay",
-    "italian": "ferm=stop attiv=activate disattiv=deactivate approv=approve accett=accept rifiut=reject autorizz=allow"
+    "italian": "decid=decide ferm=stop attiv=activate disattiv=deactivate approv=approve accett=accept rifiut=reject"
+    " autorizz=allow"
     " convalid=approve prolung=extend riduc=reduce diminu=reduce corregg=correct complet=fill compil=fill"
     " import=import esport=export copi=copy duplic=copy sostitu=replace scambi=swap segnal=report ripar=fix"
     " sospend=suspend fattur=invoice etichett=tag contrassegn=mark registr=record consegn=deliver spedi=send"
@@ -115,3 +119,43 @@ SMALL: Final = {
     "italian": "vecchi=oldest nuovo=newest nuova=newest rapido=fastest prossimo=nearest prossima=nearest",
 }  # fmt: skip
 """Language -> words of choice and of time."""
+
+READING: Final = {
+    "german": "suchen=search such=search suche=search lesen=read lies=read lese=read anzeigen=show zeigen=show zeig=show"
+    " zeige=show auflisten=list liste=list holen=get hole=get abrufen=get abfragen=query finden=find finde=find"
+    " ansehen=view einsehen=view"
+    " nachsehen=look schau=look",
+    "french": "chercher=search cherche=search rechercher=search recherche=search lister=list lire=read lis=read afficher=show"
+    " affiche=show consulter=view consulte=view trouver=find trouve=find obtenir=get regarde=look regarder=look",
+    "spanish": "buscar=search busque=search listar=list lista=list leer=read lee=read mostrar=show muestra=show consultar=view"
+    " consulta=view encontrar=find encuentra=find obtener=get ver=view mira=look",
+    "italian": "cercare=search cerca=search elencare=list elenca=list leggere=read leggi=read mostrare=show mostra=show"
+    " visualizzare=view visualizza=view trovare=find trova=find ottenere=get guarda=look",
+}  # fmt: skip
+"""Language -> verbs that only read: what tools are called."""
+
+FIELDS: Final = {
+    "german": "datum=date tag=day uhrzeit=time beginn=start ende=end zeitpunkt=time frist=deadline bis=until betreff=subject"
+    " text=text inhalt=content bemerkung=note hinweis=note grund=reason zweck=purpose beschreibung=description titel=title"
+    " empfänger=recipient absender=sender an=to von=from anzahl=quantity menge=quantity summe=amount wert=value preis=price"
+    " nummer=number kennung=id art=kind typ=type sprache=language suche=search ziel=destination name=name vorname=name"
+    " nachname=name mail=email telefon=phone anhang=attachment anhänge=attachments belegung=availability frei=free"
+    " verfügbar=available zustand=status übersicht=overview verlauf=history postfach=inbox eingang=inbox bestand=stock",
+    "french": "jour=day heure=time début=start debut=start fin=end échéance=deadline jusque=until objet=subject texte=text"
+    " contenu=content remarque=note motif=reason raison=reason but=purpose description=description titre=title"
+    " destinataire=recipient expéditeur=sender a=to à=to de=from quantité=quantity nombre=count montant=amount somme=amount"
+    " valeur=value numéro=number genre=kind langue=language nom=name prénom=name courriel=email téléphone=phone"
+    " pièces=attachments disponible=available libre=free créneaux=availability état=status aperçu=overview historique=history"
+    " reçus=inbox boîte=inbox",
+    "spanish": "fecha=date día=day hora=time inicio=start fin=end plazo=deadline hasta=until asunto=subject texto=text"
+    " contenido=content observación=note motivo=reason razón=reason descripción=description título=title"
+    " destinatario=recipient remitente=sender para=to de=from cantidad=quantity importe=amount monto=amount valor=value"
+    " número=number tipo=type idioma=language nombre=name apellido=name correo=email teléfono=phone adjuntos=attachments"
+    " disponible=available disponibles=available libre=free libres=free resumen=overview historial=history bandeja=inbox",
+    "italian": "data=date giorno=day inizio=start fine=end scadenza=deadline fino=until oggetto=subject testo=text"
+    " contenuto=content nota=note motivo=reason descrizione=description titolo=title destinatario=recipient mittente=sender"
+    " a=to da=from quantità=quantity numero=number importo=amount valore=value tipo=type lingua=language nome=name"
+    " cognome=name posta=email telefono=phone allegati=attachments disponibile=available disponibili=available libero=free"
+    " liberi=free riepilogo=overview storico=history",
+}  # fmt: skip
+"""Language -> names of arguments and fields, and of what a tool shows."""

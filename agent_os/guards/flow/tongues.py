@@ -20,7 +20,8 @@ COMPOUND_CHARS_MIN: Final = 5
 """Shortest noun that is recognised as the end of a German compound."""
 
 
-def _table(text: str) -> dict[str, str]:
+def table(text: str) -> dict[str, str]:
+    """Return word -> meaning of a text of `word=meaning` pairs."""
     return dict(pair.split("=") for pair in text.split())
 
 
@@ -44,13 +45,13 @@ class Tongue:
 
 def _forms(stems: str, endings: tuple[str, ...], irregular: str, before: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
-    for stem, verb in _table(stems).items():
+    for stem, verb in table(stems).items():
         for ending in endings:
             found.setdefault(stem + ending, verb)
         if before:
             found.setdefault(f"{before}{stem}t", verb)
             found.setdefault(f"{before}{stem}et", verb)
-    return {**found, **_table(irregular)}
+    return {**found, **table(irregular)}
 
 
 _GERMAN: Final = Tongue(
@@ -78,7 +79,7 @@ _GERMAN: Final = Tongue(
         " starte=start zurückerstatten=refund herunterfahren=shutdown freigeben=share gib=give geben=give abbestellen=unsubscribe"
         " tragen=add laden=invite leite=forward schließe=close",
     ),
-    _table(
+    table(
         "mail=email e-mail=email email=email nachricht=message nachrichten=messages datei=file dateien=files dokument=document"
         " dokumente=documents ordner=folder bericht=report tabelle=spreadsheet anhang=attachment notiz=note termin=appointment"
         " termine=appointments besprechung=meeting meeting=meeting kalender=calendar ereignis=event einladung=invitation"
@@ -93,7 +94,7 @@ _GERMAN: Final = Tongue(
         " patient=patient patientin=patient rezept=prescription status=status priorität=priority dienst=service server=server"
         " urlaub=vacation urlaubsantrag=request antrag=request gutschrift=credit paket=parcel mitglied=member zugriff=access"
     ),
-    _table(
+    table(
         "der=the die=the das=the den=the dem=the des=the ein=a eine=a einen=a einem=a einer=a mein=my meine=my meinen=my"
         " meiner=my meinem=my unser=our unsere=our unseren=our ihr=her ihre=her ihren=her ihrem=her sein=his seine=his"
         " alle=all allen=all jede=each jeden=each jeder=each jedem=each sämtliche=all beide=both mir=me uns=us es=it sie=them"
@@ -128,7 +129,7 @@ _FRENCH: Final = Tongue(
         " prévenez=notify inscris=register inscrire=register inscrivez=register vends=sell vendre=sell rends=refund"
         " paie=pay achète=buy rappelle=remind commande=order règle=set crée=create créer=create",
     ),
-    _table(
+    table(
         "mail=email courriel=email e-mail=email email=email message=message messages=messages fichier=file fichiers=files"
         " document=document dossier=folder rapport=report tableau=spreadsheet note=note rendez-vous=appointment réunion=meeting"
         " réunions=meetings calendrier=calendar agenda=calendar événement=event évènement=event invitation=invitation"
@@ -142,7 +143,7 @@ _FRENCH: Final = Tongue(
         " priorité=priority service=service serveur=server congé=vacation congés=vacation demande=request avoir=credit"
         " colis=parcel membre=member accès=access courses=shopping"
     ),
-    _table(
+    table(
         "le=the la=the les=the l=the un=a une=a des=the ce=the cette=the mon=my ma=my mes=my notre=our nos=our son=his sa=her"
         " tous=all toutes=all tout=all chaque=each chacun=each chacune=each moi=me nous=us et=and ou=or puis=then ensuite=then"
         " à=to au=to aux=to pour=for avec=with sur=on de=of du=of dans=in lui=him leur=them"
@@ -177,7 +178,7 @@ _SPANISH: Final = Tongue(
         " recuérdale=remind vende=sell vender=sell cancele=cancel anótalo=note inscribe=register inscribir=register"
         " busca=find sube=increase subir=increase",
     ),
-    _table(
+    table(
         "correo=email correos=emails email=email e-mail=email mensaje=message mensajes=messages archivo=file archivos=files"
         " fichero=file documento=document carpeta=folder informe=report hoja=spreadsheet nota=note cita=appointment"
         " citas=appointments reunión=meeting calendario=calendar agenda=calendar evento=event invitación=invitation"
@@ -191,7 +192,7 @@ _SPANISH: Final = Tongue(
         " servicio=service servidor=server vacaciones=vacation solicitud=request abono=credit paquete=parcel miembro=member"
         " acceso=access compra=shopping"
     ),
-    _table(
+    table(
         "el=the la=the los=the las=the un=a una=a este=the esta=the mi=my mis=my nuestro=our nuestra=our su=her sus=her"
         " todos=all todas=all cada=each ambos=both me=me nos=us y=and o=or luego=then después=then a=to al=to para=for con=with"
         " en=in de=of del=of barato=cheapest barata=cheapest caro=dearest cara=dearest reciente=latest antiguo=oldest"
@@ -224,7 +225,7 @@ _ITALIAN: Final = Tongue(
         " iscrivi=register iscrivere=register vendi=sell vendere=sell paghi=pay annulli=cancel fissa=schedule fissare=schedule"
         " sposti=move restituisci=refund restituire=refund togli=remove",
     ),
-    _table(
+    table(
         "mail=email e-mail=email email=email posta=email messaggio=message messaggi=messages file=file documento=document"
         " cartella=folder rapporto=report relazione=report foglio=spreadsheet nota=note appuntamento=appointment"
         " appuntamenti=appointments riunione=meeting calendario=calendar evento=event invito=invitation promemoria=reminder"
@@ -238,7 +239,7 @@ _ITALIAN: Final = Tongue(
         " servizio=service server=server ferie=vacation richiesta=request accredito=credit pacco=parcel membro=member"
         " accesso=access spesa=shopping"
     ),
-    _table(
+    table(
         "il=the lo=the la=the i=the gli=the le=the l=the un=a una=a uno=a questo=the questa=the mio=my mia=my miei=my mie=my"
         " nostro=our nostra=our suo=his sua=her tutti=all tutte=all ogni=each ciascuno=each ciascun=each entrambi=both mi=me"
         " ci=us e=and ed=and o=or poi=then dopo=then a=to al=to alla=to ai=to agli=to per=for con=with in=in nel=in di=of"
@@ -257,7 +258,7 @@ _ITALIAN: Final = Tongue(
 def _with_more(tongue: Tongue, endings: tuple[str, ...]) -> Tongue:
     """Return a language with the words of `tongue_words.py`; what stands here already keeps its meaning."""
     verbs = _forms(tongue_words.VERB_STEMS[tongue.name], endings, tongue_words.VERB_FORMS[tongue.name])
-    nouns, small = _table(tongue_words.NOUNS[tongue.name]), _table(tongue_words.SMALL[tongue.name])
+    nouns, small = table(tongue_words.NOUNS[tongue.name]), table(tongue_words.SMALL[tongue.name])
     return replace(
         tongue, verbs={**verbs, **tongue.verbs}, nouns={**nouns, **tongue.nouns}, small={**small, **tongue.small}
     )
