@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent_os.guards.models.answer_secrets import SecretWatch
-from agent_os.guards.models.answers import Defang, defanged
+from agent_os.guards.models.answers import Defang, Rules, defanged
 from agent_os.guards.models.neutral import Delta
 from agent_os.guards.privacy.spans import resolve
 from agent_os.policy.globs import compile_any
@@ -22,15 +22,43 @@ class Inspection:
 
     def __init__(self, policy: Policy, link_allowed: Callable[[str], bool]) -> None:
         sections: list[Any] = [section for section, _layer, _unit in policy.sections("models")]
-        self.links = any(section.inspect_answers for section in sections) or not sections
-        self.bare = any(section.bare_links == "defang" for section in sections)
+        looked = any(section.inspect_answers for section in sections) or not sections
+        bare = any(section.bare_links == "defang" for section in sections)
+        images, links, trusted = _flow(policy)
+        self.rules = rules_of(
+            lambda host: link_allowed(host) or trusted(host),
+            images=looked or images,
+            links=looked or links,
+            bare=bare or links,
+        )
         wanted = {section.answer_secrets for section in sections} or {"flag"}
         self.secrets = next(each for each in ("redact", "flag", "off") if each in wanted)
-        self.link_allowed = link_allowed
 
     def stream(self) -> Shown:
         """Return what looks at one answer."""
         return Shown(self)
+
+
+def rules_of(allowed: Callable[[str], bool], *, images: bool, links: bool, bare: bool) -> Rules | None:
+    """Return the rules of answers; None where nothing is taken out of them."""
+    if not images and not links:
+        return None
+    strict = Rules.of_hosts(allowed, bare=bare)
+    return strict if links else Rules(strict.image, lambda _: True)
+
+
+def _flow(policy: Policy) -> tuple[bool, bool, Callable[[str], bool]]:
+    """Return whether a `flow:` section takes images and links out of answers, and which hosts each such section trusts."""
+    sections: list[Any] = [section for section, _layer, _unit in policy.sections("flow")]
+    enforced = [section for section in sections if section.enforcement != "audit"]
+    images = any(section.untrusted_image in ("ask", "deny") for section in enforced)
+    links = any(section.answer_url in ("ask", "deny") for section in enforced)
+    trusts = [
+        compile_any([*section.trusted_domains, *(f"*.{name}" for name in section.trusted_domains)], crossing=True)
+        for section in sections
+        if section.trusted_domains
+    ]
+    return images, links, lambda host: bool(trusts) and len(trusts) == len(sections) and all(t(host) for t in trusts)
 
 
 class Inspecting:
@@ -76,7 +104,7 @@ class Shown:
     def whole(self, text: str, kind: str = "text") -> str:
         """Return a whole text (or reasoning) as it may be shown."""
         text = self._lanes[kind].watch.whole(text)
-        return defanged(text, self._settings.link_allowed, bare=self._settings.bare) if self._settings.links else text
+        return defanged(text, self._settings.rules) if self._settings.rules is not None else text
 
     def feed(self, delta: Delta) -> Iterable[Delta]:
         """Yield what may be shown after one piece."""
@@ -98,7 +126,7 @@ class _Lane:
 
     def __init__(self, kind: str, settings: Inspection) -> None:
         self._kind = kind
-        self._defang = Defang(settings.link_allowed, bare=settings.bare) if settings.links else None
+        self._defang = Defang(settings.rules) if settings.rules is not None else None
         find = _secrets if settings.secrets != "off" else _none
         self.watch = SecretWatch(find, redact=settings.secrets == "redact")
 

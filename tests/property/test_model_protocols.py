@@ -16,7 +16,7 @@ from agent_os.core.facts import Finding
 from agent_os.guards.models import anthropic, openai
 from agent_os.guards.models.answer_secrets import SecretWatch
 from agent_os.guards.models.answer_secrets import cut as without
-from agent_os.guards.models.answers import Defang, defanged
+from agent_os.guards.models.answers import Defang, Rules, defanged
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Tool, Usage, deltas_of, request_of
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -178,13 +178,13 @@ def test_streams_are_defanged_as_whole_texts_are(text: str, cuts: list[int]) -> 
     def allowed(host: str) -> bool:
         return host == "ok.example"
 
-    stream, shown, start = Defang(allowed), [], 0
+    stream, shown, start = Defang(Rules.of_hosts(allowed)), [], 0
     for cut in [*sorted(cuts), len(text)]:
         piece, start = text[start : max(cut, start)], max(cut, start)
         shown += [delta.text for delta in stream.feed(Delta("text", piece))]
     shown += [delta.text for delta in stream.flush()]
     streamed = "".join(shown)
-    for result in (streamed, defanged(text, allowed)):
+    for result in (streamed, defanged(text, Rules.of_hosts(allowed))):
         assert "](https://evil" not in result
         assert "]: https://evil" not in result
         assert "<img" not in result
@@ -205,7 +205,7 @@ SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA1bC2"
 def test_bare_addresses_and_secrets_do_not_pass_however_a_stream_is_cut(parts: list[str], cuts: list[int]) -> None:
     """For every chunking no undeclared address stays live, and no secret that stands on one line is shown in part."""
     text = " ".join(parts)
-    defang, shown, start = Defang(lambda host: host == "ok.example", bare=True), [], 0
+    defang, shown, start = Defang(Rules.of_hosts(lambda host: host == "ok.example", bare=True)), [], 0
     watch = SecretWatch(find_secrets, redact=True)
     whole = without(text, find_secrets(text))
     for place in [*sorted(cuts), len(text)]:
@@ -217,7 +217,7 @@ def test_bare_addresses_and_secrets_do_not_pass_however_a_stream_is_cut(parts: l
     result = "".join(delta.text for delta in [*shown, *defang.flush()])
     assert "https://evil.example" not in result
     assert SECRET not in result
-    assert result == defanged(whole, lambda host: host == "ok.example", bare=True)
+    assert result == defanged(whole, Rules.of_hosts(lambda host: host == "ok.example", bare=True))
 
 
 def find_secrets(text: str) -> list[Finding]:
@@ -236,8 +236,8 @@ def test_no_answer_takes_more_than_linear_time(piece: str) -> None:
     """A megabyte of any construct's beginning are read in a moment, whole and as a stream."""
     text = piece * (1_000_000 // len(piece))
     started = time.monotonic()
-    defanged(text, lambda _: False)
-    stream = Defang(lambda _: False, bare=True)
+    defanged(text, Rules.of_hosts(lambda _: False))
+    stream = Defang(Rules.of_hosts(lambda _: False, bare=True))
     for start in range(0, 200_000, 1000):
         stream.feed(Delta("text", text[start : start + 1000]))
     stream.flush()

