@@ -6,9 +6,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from agent_os.cli.quoting import escaped
+from agent_os.cli.budget_statement import statement
+from agent_os.cli.quoting import escaped, spreadsheet
 
 app = typer.Typer(no_args_is_help=True, help="Show what was spent and what is left.")
+app.command()(statement)
 BAR_CELLS: Final = 20
 CHART_CELLS: Final = 40
 CHART_DAYS: Final = 14
@@ -101,13 +103,8 @@ def _printed(rows: list[dict[str, Any]], columns: tuple[str, ...], *, as_json: b
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+        writer.writerows([spreadsheet(row[column]) for column in columns] for row in rows)
     return as_json or as_csv
-
-
-def _cell(value: Any) -> Any:
-    """Return a value for a spreadsheet: a text that it would take for a formula is marked as text."""
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _last_days() -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a budget is: how much of which units may be used, by whom, in which window. Pure values.
 
 A budget of the policy names whom it is counted for (`per`) and when it starts anew (`window`); an *account* is one
-counter of it: budget, subject, period. Periods are UTC calendar periods.
+counter of it: budget, subject, period. Periods are calendar periods of the budget's time zone (UTC where it names none).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from agent_os.core.errors import ActionError
 from agent_os.core.principal import Principal
+from agent_os.core.zone import zone_of
 
 UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
 WINDOWS: Final = ("run", "hour", "day", "week", "month", "year", "total")
@@ -30,6 +31,8 @@ class Budget:
     limits: Mapping[str, float] = field(default_factory=dict)
     warn_at: float = 0.0
     """Share used from which a warning is due; 0: never."""
+    zone: str = "UTC"
+    """Where its hours, days, weeks, months and years begin."""
 
     def account(self, principal: Principal, now: float, *, run: str = "", stated: str = "") -> str:
         """Return the account that a use by this principal at this time (Unix seconds) is counted on.
@@ -51,7 +54,7 @@ class Budget:
         else:
             raise ActionError(f"unknown subject {self.per!r}", field="budget.per")
         subject = "/".join(_part(part) for part in parts)
-        return f"{self.name}|{self.per}={subject}|{period(self.window, now, run)}"
+        return f"{self.name}|{self.per}={subject}|{period(self.window, now, run, self.zone)}"
 
 
 def _part(text: str) -> str:
@@ -59,19 +62,23 @@ def _part(text: str) -> str:
     return text.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
 
 
-def period(window: str, now: float, run: str = "") -> str:
-    """Return the name of the period of a window at a time: `2026`, `2026-11`, `2026-W47`, `2026-11-21`, `…T10`."""
+def period(window: str, now: float, run: str = "", zone: str = "UTC") -> str:
+    """Return the name of the period of a window at a time: `2026`, `2026-11`, `2026-W47`, `2026-11-21`, `…T10`.
+
+    The hour that a clock set back shows twice is two periods (`…T02` and `…T02+0100`).
+    """
     if window == "total":
         return "total"
     if window == "run":
         if not run:
             raise ActionError("a budget of a run needs the run's id", field="budget.window")
         return f"run={run}"
-    moment = datetime.fromtimestamp(now, UTC)
+    moment = datetime.fromtimestamp(now, UTC if zone == "UTC" else zone_of(zone))
     if window == "week":
         year, week, _ = moment.isocalendar()
         return f"{year}-W{week:02d}"
     pattern = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}.get(window)
     if pattern is None:
         raise ActionError(f"unknown window {window!r} (one of {', '.join(WINDOWS)})", field="budget.window")
-    return moment.strftime(pattern)
+    again = window == "hour" and moment.fold
+    return moment.strftime(pattern + ("%z" if again else ""))

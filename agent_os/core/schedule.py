@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from agent_os.core.budget import UNITS
 from agent_os.core.errors import ActionError, MissingPartError
 from agent_os.core.principal import Principal
+from agent_os.core.zone import zone_of
 
 EVERY_SECONDS_MIN: Final = 1.0
 YEARS_AHEAD_MAX: Final = 50
@@ -81,10 +82,7 @@ def parse_trigger(data: Mapping[str, Any] | str) -> Trigger:
     if kinds == ["at"]:
         return Trigger("at", at=_instant(data["at"]))
     zone = data.get("zone", "UTC")
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        raise ActionError(f"no time zone is called {zone!r}", field="zone", hint="for example Europe/Berlin") from None
+    zone_of(zone)
     trigger = Trigger("cron", cron=" ".join(str(data["cron"]).split()), zone=zone)
     _cron(trigger, datetime(2026, 1, 1))
     return trigger

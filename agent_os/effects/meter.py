@@ -1,8 +1,10 @@
 """Counts what models used, where the audit is written: every path to a model ends in an outcome there.
 
 Stands in front of an audit sink and sees its records: an intent says who calls which model, its outcome what that used.
-Nothing is changed, delayed or kept back. A report that says nothing (`usage` without tokens) is counted as the tokens the
-request was estimated at, and as `unreported`. Threat: a path to a model that no meter sees.
+The intent of a call is given its price tier and its user's team as they are then, so that a statement
+(audit/statement.py) needs nothing but the audit. Nothing is delayed or kept back. A report that says nothing (`usage`
+without tokens) is counted as the tokens the request was estimated at, and as `unreported`. Threat: a path to a model that
+no meter sees.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from agent_os.audit.statement import tokens_of
 from agent_os.core.ports import AuditSink
 from agent_os.effects.stores.usage import UsageStore
 
@@ -34,9 +37,16 @@ class Meter:
 
     def append(self, record: Mapping[str, Any]) -> Awaitable[None]:
         """Queue the record, then count it. Raises as the sink does."""
-        written = self._audit.append(record)
         kind = record.get("type")
-        if kind == "intent" and record.get("action", {}).get("kind") == "model.call":
+        called = kind == "intent" and record.get("action", {}).get("kind") == "model.call"
+        if called:
+            terms = {
+                "tier": self._tier(str(record["action"].get("provider", ""))),
+                "team": self._team(str(record["user"])),
+            }
+            record = {**record, **{name: value for name, value in terms.items() if value}}
+        written = self._audit.append(record)
+        if called:
             self._begin(record)
         elif kind == "outcome" and self._open:
             self._end(record)
@@ -52,12 +62,12 @@ class Meter:
             "day": datetime.fromtimestamp(float(record["time"]), UTC).strftime("%Y-%m-%d"),
             "tenant": str(record["tenant"]),
             "user": str(record["user"]),
-            "team": self._team(str(record["user"])),
+            "team": str(record.get("team", "")),
             "agent": "/".join([*record.get("parents", ()), record["agent"]]),
             "task": str(record["session"]),
             "provider": provider,
             "model": str(action.get("model", "")),
-            "tier": self._tier(provider),
+            "tier": str(record.get("tier", "")),
         }
         self._open[str(record["ref"])] = (keys, int(action.get("input_tokens", 0)))
         while len(self._open) > OPEN_MAX:
@@ -68,12 +78,6 @@ class Meter:
         if begun is None:
             return
         keys, estimated = begun
-        usage: Mapping[str, float] = record.get("usage", {})
-        if "input_tokens" in usage or usage.get("tokens") == 0.0:
-            counts = {name: int(usage.get(f"{name}_tokens", 0)) for name in ("input", "output", "cached", "reasoning")}
-        elif "tokens" in usage:  # embeddings: nothing is answered in tokens
-            counts = {"input": int(usage["tokens"])}
-        else:
-            counts = {"input": estimated, "unreported": 1}
-        counts.update(calls=1, micro_usd=round(usage.get("usd", 0.0) * 1e6))
+        used, unreported = tokens_of(record.get("usage", {}), estimated)
+        counts = {**used, "calls": 1, "unreported": int(unreported)}
         self._usage.add(keys, counts)

@@ -177,6 +177,8 @@ def budget_name(budget: Budget) -> str:
         value = getattr(budget, key)
         if value is not None:
             narrowed.append(f"{key}={'+'.join([value] if isinstance(value, str) else sorted(value))}")
+    if budget.zone not in (None, "UTC"):
+        narrowed.append(f"zone={budget.zone}")
     if budget.who is not None:
         narrowed.append("who=" + json.dumps(budget.who.model_dump(exclude_none=True), sort_keys=True))
     name = f"{budget.per}/{budget.window}"

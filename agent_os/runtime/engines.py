@@ -165,7 +165,8 @@ def budgets_of(policy: Policy) -> list[Budget]:
                     **held.limits,
                     **{unit: min(most, held.limits.get(unit, most)) for unit, most in limits.items()},
                 }
-            found[name] = Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0)
+            zone = held.zone if held is not None else entry.zone or "UTC"
+            found[name] = Budget(name, entry.per, entry.window, limits, entry.warn_at or 0.0, zone)
     return list(found.values())
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from agent_os.core import canonical
+from agent_os.core.errors import ActionError
+from agent_os.core.zone import zone_of
 from agent_os.policy.schema.base import Amount, Count, Duration, Enforcement, Part, Text, Who
 
 Destination = Literal["local", "private", "external"]
@@ -149,6 +151,7 @@ class Budget(Part):
         description="Whom it is counted for; a user's team is looked up in the data set `teams` (user -> team)."
     )
     window: Literal["run", "hour", "day", "week", "month", "year", "total"] = Field(description="When it starts anew.")
+    zone: Text | None = Field(default=None, description="Time zone whose hours, days and months count; absent: UTC.")
     tokens: Amount | None = Field(default=None, description="Tokens in and out.")
     usd: Amount | None = Field(default=None, description="US dollars.")
     calls: Amount | None = Field(default=None, description="Calls of models and tools.")
@@ -167,6 +170,11 @@ class Budget(Part):
 
     @model_validator(mode="after")
     def _unit(self) -> Budget:
+        if self.zone is not None:
+            try:
+                zone_of(self.zone)
+            except ActionError as error:
+                raise ValueError(str(error)) from None
         if all(getattr(self, unit) is None for unit in UNITS):
             raise ValueError("needs at least one of " + ", ".join(UNITS))
         return self
