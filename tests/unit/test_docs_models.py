@@ -9,6 +9,7 @@ import pytest
 
 from agent_os import Action, Policy, decide
 from agent_os.core.facts import Facts
+from agent_os.core.principal import Principal
 from agent_os.runtime.gateway import aim_of, endpoints_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -20,7 +21,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 def test_the_policy_of_the_gateways_document_loads_and_aims() -> None:
     """Its providers have endpoints, and its alias leads where it says."""
-    text, _media = blocks("models.md", "yaml")
+    text = blocks("models.md", "yaml")[0]
     policy = Policy.parse(text)
     assert set(endpoints_of(policy)) == {"nemotron", "house"}
     aim = aim_of(policy, "default")
@@ -29,7 +30,7 @@ def test_the_policy_of_the_gateways_document_loads_and_aims() -> None:
 
 def test_the_policy_about_pictures_does_what_the_document_says() -> None:
     """A picture goes to the house's own model, and is denied where a privacy rule speaks and where it is not taken."""
-    _, text = blocks("models.md", "yaml")
+    text = next(block for block in blocks("models.md", "yaml") if "qwen-vl" in block)
     policy = Policy.parse(text)
     picture = {"type": "image", "url": "data:image/png;base64,AA"}
 
@@ -44,6 +45,22 @@ def test_the_policy_about_pictures_does_what_the_document_says() -> None:
 
     assert ask("house", "qwen-vl") == "allow"
     assert ask("openai", "gpt-5") == "deny"
+
+
+def test_the_leases_of_the_document_hold() -> None:
+    """What was leased to a tenant is allowed, the other model is not; each budget speaks of its own tenant alone."""
+    policy = Policy.parse(next(block for block in blocks("models.md", "yaml") if "lease-acme" in block))
+
+    def ask(tenant: str, model: str) -> tuple[str, set[str]]:
+        wire = {"kind": "model.call", "model": model, "messages": [{"role": "user", "content": "hi"}]}
+        action = Action.parse(wire, principal=Principal(tenant=tenant, user=tenant, agent="clerk"))
+        decision = decide(policy, action, Facts(findings=(), budgets=()))
+        budgets = {str(each.params["budget"]) for each in decision.obligations if each.kind == "reserve"}
+        return decision.verdict.value, budgets
+
+    assert ask("acme", "big") == ("allow", {"lease-acme"})
+    assert ask("bolt", "tiny") == ("allow", {"lease-bolt"})
+    assert ask("bolt", "big")[0] == "deny"
 
 
 @pytest.mark.parametrize("name", ["langchain.md"])
