@@ -129,7 +129,7 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         return
     if host == answers.POLICY_HOST:
         client.write(_ESTABLISHED)
-        await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
+        await _policy(parts, flow)
         return
     answered = False
 
@@ -155,6 +155,24 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
         reason = getattr(error, "reason", "unreachable")
         parts.failed(f"{host}:{port}: {error}")
         client.write(answers.problem(502, "upstream unreachable", str(error), reason=reason))
+
+
+async def _policy(parts: Parts, flow: Flow) -> None:
+    """Answer for `policy.local`, in TLS where the client speaks it."""
+    client = flow.client
+    if not client.buffer and not await client.more():
+        return
+    if looks_like_tls(client.buffer):
+        await _secured(parts, client, answers.POLICY_HOST)
+    await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
+
+
+async def _secured(parts: Parts, client: Stream, host: str) -> None:
+    """Take up TLS as `host`. Raises HelloError, StreamClosedError."""
+    while parse_client_hello(client.buffer) is None:
+        if not await client.more():
+            raise StreamClosedError("peer closed inside its client hello")
+    await client.start_tls(parts.authority.server_context(host), server_side=True)
 
 
 def connect_target(head: http1.Head) -> tuple[str, int]:
@@ -226,7 +244,7 @@ async def _transparent(parts: Parts, flow: Flow, names: SyntheticNames) -> None:
     if address in _LOOPBACK and not rules.resolvable(address) and rules.resolvable("localhost"):
         host = "localhost"  # clients resolve this one name themselves (RFC 6761, 6.3)
     if host == answers.POLICY_HOST:
-        await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
+        await _policy(parts, flow)
         return
     try:
         route = await open_route(parts, flow, host, port)
@@ -249,10 +267,7 @@ async def _tell(parts: Parts, flow: Flow, decision: Decision, host: str, port: i
             if not client.buffer and not await client.more():
                 return
             if looks_like_tls(client.buffer):
-                while parse_client_hello(client.buffer) is None:
-                    if not await client.more():
-                        return
-                await client.start_tls(parts.authority.server_context(host), server_side=True)
+                await _secured(parts, client, host)
             raw = await http1.read_head(client, parts.limits.head_bytes)
             if raw is not None:
                 asked = http1.parse_request(raw)

@@ -195,8 +195,8 @@ async def closed(box: Inside) -> None:
     await box.process.wait()
 
 
-async def test_pip_installs_from_an_allowed_index_only(world: World, tmp_path: Path) -> None:
-    """pip downloads over inspected https what policy lets it, and reports the denial of the rest."""
+async def test_pip_and_uv_install_from_an_allowed_index_only(world: World, tmp_path: Path) -> None:
+    """They download over inspected https what policy lets them, and report the denial of the rest."""
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("demo.py", "x = 1\n")
@@ -228,6 +228,15 @@ async def test_pip_installs_from_an_allowed_index_only(world: World, tmp_path: P
     assert (tmp_path / "got" / name).read_bytes() == wheel.getvalue()
     status, said = await box.run(*pip, str(tmp_path / "not"), *where, "evil")
     assert status != 0
+    uv = shutil.which("uv", path=os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"])))
+    if uv is not None:  # a Rust program with TLS of its own, linked to no library but libc
+        install = [uv, "pip", "install", "-q", "--no-cache", "--no-deps", "--python", sys.executable, "--target"]
+        status, said = await box.run(*install, str(tmp_path / "uv"), *where, "demo")
+        assert status == 0, said
+        assert (tmp_path / "uv" / "demo.py").read_text() == "x = 1\n"
+        status, said = await box.run(*install, str(tmp_path / "none"), *where, "evil")
+        assert status != 0
+        assert "403 Forbidden" in said
     await closed(box)
 
 

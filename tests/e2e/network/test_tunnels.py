@@ -245,3 +245,18 @@ async def test_a_failed_handshake_ends_the_connection(world: World) -> None:
     await twin.tls(world.client_context(), "a.test")
     assert (await twin.send(GET).answer())[0] == 200
     twin.close()
+
+
+async def test_policy_local_answers_in_tls_too(world: World) -> None:
+    """Programs that know https only ask the same question; another name inside is still refused."""
+    world.allow(Place("a.test", 443))
+    await world.start()
+    address = await world.listen()
+    for host, status in (("policy.local", 200), ("evil.test", 421)):
+        client = await Client.to(address)
+        assert await client.connect("policy.local:443") == 200
+        await client.tls(world.client_context(), "policy.local")
+        answer = await client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).answer()
+        assert answer[0] == status
+        assert (b"a.test" in answer[2]) == (status == 200)
+        client.close()
