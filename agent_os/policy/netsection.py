@@ -41,11 +41,14 @@ def compile_netsection(parts: Sequence[tuple[NetworkPolicies, Context]]) -> Sect
                 path = f"network_policies.{name}.endpoints[{number}]"
                 rule = f"{layer}network_policies.{front}{name}.endpoints[{number}]"
                 context.declare(rule, path, Verdict.ALLOW)
+                if endpoint.rate is not None:
+                    context.declare(f"{rule}.rate", f"{path}.rate")
                 if endpoint.deny_rules:
                     context.declare(f"{rule}.deny_rules", f"{path}.deny_rules", Verdict.DENY)
     if parts[0][1].problems:
         merged = {}  # what is malformed is not compiled: loading fails with every problem
     section = compile_network(merged, semantics=parts[0][1].semantics)
+    section.layer = layer
     return PrefixedSection(section, layer) if layer else section
 
 

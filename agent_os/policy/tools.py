@@ -23,7 +23,8 @@ from agent_os.policy.rule import Context, Match
 from agent_os.policy.who import Holds, compile_who
 
 if TYPE_CHECKING:
-    from agent_os.policy.schema.tools import Rate, Tool
+    from agent_os.policy.schema.base import Rate
+    from agent_os.policy.schema.tools import Tool
 
 KINDS: Final = frozenset({"tool.call"})
 MAX_ADVISED: Final = 12

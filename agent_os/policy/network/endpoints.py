@@ -93,13 +93,14 @@ class Entry:
 
     __slots__ = (
         "_host", "_path", "allowed_ips", "deny_id", "deny_rules", "endpoint", "enforced", "exact", "extended", "host",
-        "id", "index", "inspected", "path", "policy", "ports", "programs", "protocol", "registered", "rules", "scan",
+        "id", "index", "inspected", "path", "policy", "ports", "programs", "protocol", "rate_id", "registered", "rules", "scan",
         "strict", "tunnels",
     )  # fmt: skip
 
     def __init__(self, rule: str, policy: str, endpoint: Endpoint, programs: Programs, *, strict: bool) -> None:
         self.id: Final = rule
         self.deny_id = f"{rule}.deny_rules"
+        self.rate_id = f"{rule}.rate"
         self.policy: Final = policy
         self.endpoint: Final = endpoint
         self.strict: Final = strict

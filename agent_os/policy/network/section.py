@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.action import Action, NetConnect, NetRequest
-from agent_os.core.decision import Verdict
+from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.facts import DEFAULTS, Facts
 from agent_os.policy.network.addresses import AllowedIps, address_problem, is_literal
 from agent_os.policy.network.endpoints import Entry, Programs
@@ -38,6 +38,8 @@ class NetworkSection:
 
     def __init__(self, *, semantics: str = "strict") -> None:
         self.strict: Final = semantics != "openshell"
+        self.layer = ""
+        """What stands before the names of this section's rules, where there are several layers."""
         self.entries: Final[list[Entry]] = []
         self._index: Final[HostIndex[Entry]] = HostIndex()
         self._names: Final[HostIndex[Entry]] = HostIndex()  # by host alone, under port 0: for advice and names
@@ -52,6 +54,8 @@ class NetworkSection:
                 entry = Entry(rule(path), prefix + name, policy.endpoints[number], programs, strict=self.strict)
                 if entry.deny_rules:
                     entry.deny_id = rule(f"{path}.deny_rules")
+                if entry.endpoint.rate is not None:
+                    entry.rate_id = rule(f"{path}.rate")
                 entry.index = len(self.entries)
                 self.entries.append(entry)
                 self._index.add(entry.host, entry.ports, entry)
@@ -69,8 +73,11 @@ class NetworkSection:
         if not reachable:
             return ()
         if isinstance(action, NetRequest):
-            return self._judge_request(action, there, usable, reachable)
-        return self._judge_connection(there, reachable)
+            counting = [entry for entry in usable if entry.endpoint.rate is not None and entry.in_scope(action.path)]
+            return self._judge_request(action, there, usable, reachable) + self._rates(counting, facts)
+        passed = not any(entry.inspected for entry in there)
+        counting = [entry for entry in usable if passed and entry.endpoint.rate is not None]
+        return self._judge_connection(there, reachable) + self._rates(counting, facts)
 
     def advise(self, action: Action, facts: Facts) -> str:
         """Return what would have been allowed, for an action that nothing here allows."""
@@ -126,6 +133,26 @@ class NetworkSection:
         return address_problem(
             action.host, action.port, resolved, allowed, exact=exact, strict=self.strict, local=local
         )
+
+    def _rates(self, counting: Sequence[Entry], facts: Facts) -> list[Match]:
+        """Return what counts an action under the rates of entries, or denies it where one is used up."""
+        matches = []
+        for entry in counting:
+            rate, name = entry.endpoint.rate, self.layer + entry.rate_id
+            if rate is None:
+                continue
+            left = None if facts.rates is None else facts.rates.get(name, 1.0)
+            audited = not entry.enforced
+            if left is None or left < 1:
+                reason = "the rate is not known" if left is None else "the limit on requests is reached"
+                matches.append(
+                    Match(Verdict.DENY, entry.rate_id, reason, "wait", errored=left is None, audit_only=audited)
+                )
+                continue
+            params = {"rule": name, "calls": rate.calls, "window_s": rate.window, "per": rate.per}
+            taken = (Obligation("rate", params, name),)
+            matches.append(Match(Verdict.ALLOW, entry.rate_id, obligations=taken, grants=False, audit_only=audited))
+        return matches
 
     def _judge_connection(self, there: Sequence[Entry], reachable: Sequence[Entry]) -> list[Match]:
         # INVARIANT (strict): where one entry is inspected, no entry for the same host and port opens an opaque tunnel.

@@ -80,3 +80,11 @@ class Who(Part):
     user: list[Text] | Text | None = Field(default=None, description="User ids or globs, for example `*@corp.example`.")
     agent: list[Text] | Text | None = Field(default=None, description="Agent ids or globs; `main` is the root agent.")
     depth: int | None = Field(default=None, ge=0, description="Only agents with at least this many parents.")
+
+
+class Rate(Part):
+    """At most so many calls in a window."""
+
+    calls: Annotated[int, Field(ge=1)] = Field(description="How many calls.")
+    window: Duration = Field(description="The window, for example 1m.")
+    per: Literal["agent", "session", "user", "tenant"] = Field(default="session", description="Whom it counts for.")

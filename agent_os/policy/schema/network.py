@@ -4,8 +4,8 @@ A superset of the published NVIDIA OpenShell v1 schema, so that an existing poli
 shape is judged here (types, unknown keys, numbers in range); what fields mean together is judged by
 `policy.network.checks`, because some combinations are errors, some warnings, and some differ between semantics.
 Fields of ours beside the published ones: `binaries[].inherit`, `binaries[].digest`, `binaries[].script`,
-`endpoints[].uninspected`, `endpoints[].upstream_tls`, `endpoints[].content`, `headers` and `body` of REST rules, ranges of
-numbers and, in strict semantics, matching of MCP tool arguments.
+`endpoints[].uninspected`, `endpoints[].upstream_tls`, `endpoints[].content`, `endpoints[].rate`, `headers` and `body` of
+REST rules, ranges of numbers and, in strict semantics, matching of MCP tool arguments.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
 from typing_extensions import TypeAliasType
+
+from agent_os.policy.schema.base import Rate
 
 DEFAULT_BODY_BYTES: Final = 65_536
 """How much of a request body is read for inspection where an endpoint does not say."""
@@ -252,6 +254,9 @@ class Endpoint(_Model):
         default=None, description="The credential that may be used here."
     )
     upstream_tls: UpstreamTls | None = Field(default=None, description="Pins, lowest version, client certificate.")
+    rate: Rate | None = Field(
+        default=None, description="At most so many requests (connections, where they are passed unread) in a window."
+    )
     content: ContentLimits | None = Field(default=None, description="Sizes, byte budget and types of bodies.")
     login: Literal["", "postgres", "imap", "smtp"] = Field(
         default="",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from agent_os.policy.schema.base import Count, Duration, Enforcement, Part, Scalar, Text, Who
+from agent_os.policy.schema.base import Count, Enforcement, Part, Rate, Scalar, Text, Who
 
 Reference = Annotated[str, Field(pattern=r"^data\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", description="data.NAME.FIELD")]
 Normal = Literal["text", "lower", "iban", "email", "host", "path", "digits"]
@@ -121,14 +121,6 @@ class Rule(Part):
         if len([name for name in ("allow", "ask", "deny") if getattr(self, name) is not None]) != 1:
             raise ValueError("needs exactly one of allow, ask, deny")
         return self
-
-
-class Rate(Part):
-    """At most so many calls in a window."""
-
-    calls: Annotated[int, Field(ge=1)] = Field(description="How many calls.")
-    window: Duration = Field(description="The window, for example 1m.")
-    per: Literal["agent", "session", "user", "tenant"] = Field(default="session", description="Whom it counts for.")
 
 
 class Tool(Part):
