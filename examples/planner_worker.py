@@ -52,7 +52,7 @@ async def work(child: AgentOS, region: str) -> dict[str, object]:
         tools=child.tools("read_file"),
         middleware=[child.middleware()],
     )
-    said = await agent.ainvoke({"messages": [("user", f"Read the report of {region}.")]})
+    said = await agent.ainvoke({"messages": [{"role": "user", "content": f"Read the report of {region}."}]})
     denied = [message.content for message in said["messages"] if message.type == "tool" and message.status == "error"]
     return {"answer": said["messages"][-1].content, "denied": len(denied)}
 

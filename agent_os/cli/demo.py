@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -140,9 +141,11 @@ class _Screen:
                 self.line(f"  {what}", "dim")
         self.heading("Next")
         state = f"{tour.folder}/state"
-        self.line(f"  AGENTOS_STATE={state} agentos audit tail    every record of this run")
-        self.line(f"  agentos policy check {tour.folder}/desk/policy.yaml    what the policy says")
-        self.line("  agentos init    a policy for the folder you are in")
+        command = own_command()
+        self.line(f"  AGENTOS_STATE={state} {command} audit tail    every record of this run")
+        self.line(f"  {command} policy check {tour.folder}/desk/policy.yaml    what the policy says")
+        self.line(f"  {command} init    a policy for the folder you are in")
+        self.line(f"  {command} run -- PROGRAM    any program in the sandbox")
         self.line(f"  ({tour.seconds:.1f} s)", "dim")
 
     def _step(self, step: Step) -> None:
@@ -164,3 +167,11 @@ def _short(source: str) -> str:
 def _cut(text: Any, width: int) -> str:
     shown = "".join(char if char.isprintable() else " " for char in str(text))
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def own_command() -> str:
+    """Return how this command is called from here: by its name where it is found, else by its path."""
+    if shutil.which("agentos"):
+        return "agentos"
+    beside = Path(sys.executable).with_name("agentos")
+    return str(beside) if beside.exists() else f"{sys.executable} -m agent_os"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from agent_os.core.action import Action
 from agent_os.core.decision import Decision, Obligation
+from agent_os.core.errors import EffectError
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
 from agent_os.core.label import UNTRUSTED, Label, Labeled
 from agent_os.core.manifest import ToolSpec
@@ -419,11 +420,34 @@ class FlowGuard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What `perform` returns for an action that waits for a person."""
+    """What `perform` returns for an action that waits for a person; the same call again, once approved, does it.
+
+    It answers like an outcome that failed (`ok` is False, `error` says `waits`), and has no value.
+    """
 
     approval_id: str
     decision: Decision
     expires_at: float
+
+    @property
+    def ok(self) -> bool:
+        """False: nothing was done yet."""
+        return False
+
+    @property
+    def error(self) -> str:
+        """`waits`, as an outcome says why it failed."""
+        return "waits"
+
+    @property
+    def detail(self) -> str:
+        """What waits, and who answers it how."""
+        return f"waits for approval {self.approval_id} (agentos approvals show {self.approval_id})"
+
+    @property
+    def value(self) -> NoReturn:
+        """There is none: raises EffectError with what waits."""
+        raise EffectError(self.detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def guarded(session: Door, function: Callable[..., Any], spec: ToolSpec | None) 
 def value_of(outcome: Outcome | Pending) -> Any:
     """Return what an action returned. Raises EffectError for one that failed or waits for a person."""
     if isinstance(outcome, Pending):
-        raise EffectError(f"waits for approval {outcome.approval_id}")
+        raise EffectError(outcome.detail)
     if not outcome.ok:
         raise EffectError(outcome.detail or outcome.error)
     return outcome.value

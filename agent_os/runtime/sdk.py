@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack, overload
 
 from agent_os.core import canonical
 from agent_os.core.action import Action
@@ -34,6 +34,10 @@ from agent_os.runtime.policies import load_policy, policy_names
 from agent_os.runtime.roles import Roles
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
+
+    from agent_os.adapters.langchain import AgentOSMiddleware
     from agent_os.agents.toolbox import Toolbox
     from agent_os.core.schedule import Schedule
     from agent_os.runtime.compose import Composition
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from agent_os.runtime.tasks.runtime import TaskRuntime
     from agent_os.runtime.tasks.sdk import ScheduleOptions, SessionTasks, TaskOptions
 
+P = ParamSpec("P")
+R = TypeVar("R")
 PROMPTS_KEPT: Final = 200
 """Prompts of one session that are kept for replay; of a longer one, the last."""
 
@@ -388,33 +394,41 @@ class AgentOS:
 
     # ---- LangChain --------------------------------------------------------------------------------------------------
 
-    def tools(self, *names: str) -> list[Any]:
+    def tools(self, *names: str) -> list[BaseTool]:
         """Return the built-in tools (or those named) as governed LangChain tools; forbidden ones are left out."""
         from agent_os.adapters.langchain import builtin_tools  # noqa: PLC0415
 
-        tools: list[Any] = builtin_tools(self, names)
-        return tools
+        return builtin_tools(self, names)
 
     def wrap(self, tools: Iterable[Any], manifests: Iterable[ToolSpec] = ()) -> list[Any]:
         """Return LangChain tools governed by this session; one without a manifest is treated as the worst case."""
         from agent_os.adapters.langchain import wrap_tools  # noqa: PLC0415
 
-        wrapped: list[Any] = wrap_tools(self, tools, manifests)
-        return wrapped
+        return wrap_tools(self, tools, manifests)
 
-    def model(self, model: Any, **options: Any) -> Any:
-        """Return a governed chat model of a LangChain model or its name (`openai:gpt-5`)."""
+    def model(self, model: BaseChatModel | str, **options: Any) -> BaseChatModel:
+        """Return a governed chat model of a LangChain model or its name (`openai:gpt-5`).
+
+        `routes` are models that the policy may route to, by `provider/model`; what else is given goes to the model of that
+        name (`temperature=0`). Raises MissingPartError with the install line where its integration is not installed.
+        """
         from agent_os.adapters.langchain import govern_model  # noqa: PLC0415
 
         return govern_model(self, model, **options)
 
-    def middleware(self) -> Any:
+    def middleware(self) -> AgentOSMiddleware:
         """Return the middleware for `create_agent`: hides forbidden tools, turns denials into messages, asks people."""
-        from agent_os.adapters.langchain import AgentOSMiddleware  # noqa: PLC0415
+        from agent_os.adapters.langchain import AgentOSMiddleware as Middleware  # noqa: PLC0415
 
-        return AgentOSMiddleware(self)
+        return Middleware(self)
 
     # ---- plain functions --------------------------------------------------------------------------------------------
+
+    @overload
+    def guarded(self, function: Callable[P, R]) -> Callable[P, R]: ...
+
+    @overload
+    def guarded(self, *, spec: ToolSpec | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def guarded(self, function: Callable[..., Any] | None = None, *, spec: ToolSpec | None = None) -> Any:
         """Decorate a plain function so that each call is a `tool.call` of its name.
