@@ -27,7 +27,8 @@ KINDS: Final = frozenset({"fs.read", "fs.write", "fs.list", "fs.delete"})
 CHANGES: Final = frozenset({"fs.write", "fs.delete"})
 MAX_ADVISED: Final = 10
 PROTECTED: Final = (
-    ".git/hooks", ".git/config", ".git/info", ".git/modules", ".gitmodules", ".gitconfig", ".git-credentials",
+    ".git/hooks", ".git/config", ".git/info", ".git/modules", ".git/commondir", ".git/config.worktree", ".git/worktrees",
+    ".githooks", ".gitmodules", ".gitconfig", ".git-credentials", ".pgpass", ".ripgreprc",
     ".hg/hgrc", ".hgrc", ".svn", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases",
     ".profile", ".zshrc", ".zprofile", ".zshenv", ".zlogin", ".kshrc", ".config/fish", ".inputrc", ".tmux.conf",
     ".screenrc", ".vimrc", ".exrc", ".emacs", ".emacs.d", ".vim", ".nvim", ".config/nvim", ".vscode", ".idea",
@@ -40,7 +41,10 @@ PROTECTED: Final = (
     ".config/autostart", ".config/systemd", ".github/workflows", ".gitlab-ci.yml", "sitecustomize.py",
     "usercustomize.py",
 )  # fmt: skip
-"""Paths below the workspace's root that may not be changed or created (`protect: true`), with everything below them."""
+"""Paths below the workspace's root that may not be changed or created (`protect: true`), with everything below them.
+
+What the kernel holds in a sandbox is `guards.confine.protect`: a test keeps the two together.
+"""
 PROTECTED_GLOBS: Final = (".env", ".env.*", "*.pth")
 
 
@@ -177,6 +181,11 @@ class FilesystemSection:
         parts = relative.split("/")
         covered = any("/".join(parts[: index + 1]) in _PROTECTED_SET for index in range(min(len(parts), 4)))
         covered = covered or any(matches(parts[0]) for matches in _PROTECTED_MATCHERS)
+        # a repository below the workspace runs its hooks like the one at its root, and a file `.git` names another folder as one
+        covered = covered or parts[-1] == ".git"
+        covered = covered or any(
+            name == ".git" and "/".join(parts[index : index + 2]) in _PROTECTED_SET for index, name in enumerate(parts)
+        )
         if not covered:
             return False
         return not any(relative == free or relative.startswith(free + "/") for free in self.protect_except)

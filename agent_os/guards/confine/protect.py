@@ -55,12 +55,25 @@ GUARDED: Final[tuple[Guarded, ...]] = (
     *(_guarded(p, "read_only", "file", "names commands that git runs") for p in (".gitmodules", ".gitconfig")),
     *(_guarded(p, "read_only", "dir", "names commands that run at a commit") for p in (".husky", ".githooks")),
     *(_guarded(p, "read_only", "file", "a shell or tool runs it at its next start")
-      for p in (".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".zshrc", ".zshenv", ".zprofile",
-                ".zlogin", ".inputrc", ".envrc", ".npmrc", ".yarnrc", ".pypirc", ".ripgreprc", ".mcp.json")),
+      for p in (".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".zshrc", ".zshenv",
+                ".zprofile", ".zlogin", ".kshrc", ".inputrc", ".envrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc",
+                ".ripgreprc", ".mcp.json", ".vimrc", ".exrc", ".tmux.conf", ".screenrc", ".emacs")),
     *(_guarded(p, "read_only", "dir", "settings of an editor or an agent, which can name commands to run")
-      for p in (".vscode", ".idea", ".claude", ".cursor", ".codex", ".gemini", ".agentos", ".devcontainer")),
+      for p in (".vscode", ".idea", ".claude", ".cursor", ".codex", ".gemini", ".agentos", ".devcontainer", ".zed",
+                ".fleet", ".windsurf", ".continue", ".vim", ".nvim", ".emacs.d")),
+    *(_guarded(p, "read_only", "file", "settings of an agent, which can name commands to run")
+      for p in (".aider.conf.yml", ".claude.json", ".cursorrules")),
+    *(_guarded(p, "read_only", "file", "names commands that run at a commit")
+      for p in (".pre-commit-config.yaml", ".lefthook.yml")),
+    *(_guarded(p, "read_only", "", "names commands that run elsewhere with the person's rights")
+      for p in (".github/workflows", ".gitlab-ci.yml", ".hg/hgrc", ".hgrc", ".cargo/config", ".cargo/config.toml",
+                ".m2/settings.xml", ".gradle/gradle.properties", ".config/fish", ".config/nvim", ".config/pip",
+                ".config/autostart", ".config/systemd", ".pip", ".direnv")),
     *(_guarded(p, "hidden", "dir", "credentials")
       for p in (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud")),
+    *(_guarded(p, "hidden", "", "credentials")
+      for p in (".config/gh", ".terraform.d", ".password-store", ".local/share/keyrings", ".cargo/credentials",
+                ".cargo/credentials.toml")),
     *(_guarded(p, "hidden", "file", "credentials") for p in (".netrc", ".git-credentials", ".pgpass")),
     _guarded(".env", "empty", "file", "secrets of the application"),
     _guarded(".env.*", "empty", "", "secrets of the application"),
@@ -69,6 +82,14 @@ GUARDED: Final[tuple[Guarded, ...]] = (
 
 HARMLESS: Final = (".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults")
 """Examples that hold no secret and are read by set-up steps."""
+
+
+_BY_PATTERN: Final = tuple(rule for rule in GUARDED if "*" in rule.parts[-1])
+_BY_NAME: Final = {
+    name: tuple(rule for rule in GUARDED if rule.parts[-1] == name and rule.pattern != ".git")
+    for name in {rule.parts[-1] for rule in GUARDED}
+}
+"""By the last component: a walk asks for tens of thousands of names."""
 
 
 def protection_of(relative: str) -> Guarded | None:
@@ -80,9 +101,7 @@ def protection_of(relative: str) -> Guarded | None:
     parts = tuple(relative.split("/"))
     if parts[-1] in HARMLESS:
         return None
-    for rule in GUARDED:
-        if rule.pattern == ".git":
-            continue
+    for rule in (*_BY_NAME.get(parts[-1], ()), *_BY_PATTERN):
         size = len(rule.parts)
         if len(parts) >= size and all(map(fnmatchcase, parts[-size:], rule.parts)):
             return rule

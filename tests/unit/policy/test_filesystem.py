@@ -34,7 +34,7 @@ filesystem_policy:
         ("fs.read", "build/x.log", "deny"), ("fs.read", "build/a/x.log", "allow"), ("fs.read", "/srv/data/hidden/x", "deny"),
         ("fs.write", "plans/a", "ask"), ("fs.delete", "plans/a", "ask"), ("fs.read", "plans/a", "allow"), ("fs.write", "x.lock", "ask"),
         ("fs.write", ".git/hooks/x", "deny"), ("fs.write", ".git/config", "deny"), ("fs.read", ".git/config", "allow"),
-        ("fs.write", ".git/objects/x", "allow"), ("fs.write", "sub/.git/hooks/x", "allow"), ("fs.write", ".env", "deny"),
+        ("fs.write", ".git/objects/x", "allow"), ("fs.write", "sub/.git/hooks/x", "deny"), ("fs.write", "sub/.git/objects/x", "allow"), ("fs.write", ".env", "deny"),
         ("fs.write", ".env.local", "deny"), ("fs.write", ".environment", "allow"), ("fs.delete", ".bashrc", "deny"),
         ("fs.write", ".vscode/settings.json", "deny"), ("fs.write", ".vscode/tasks.json", "allow"), ("fs.write", ".ssh/authorized_keys", "deny"),
     ],
