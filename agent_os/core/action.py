@@ -322,7 +322,7 @@ class AgentSpawn(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSchedule(Action):
-    """Creating, changing or removing a schedule. `when` is the trigger as written."""
+    """Creating, changing or removing a schedule. `when` is the trigger as written, `given` the data its runs begin with."""
 
     kind: ClassVar[str] = "task.schedule"
     name: str
@@ -330,6 +330,7 @@ class TaskSchedule(Action):
     task: str = ""
     role: str = ""
     operation: str = "create"
+    given: Json = None
 
     @property
     def target(self) -> str:
@@ -343,6 +344,7 @@ class TaskSchedule(Action):
             "task": wire.opaque_text,
             "role": wire.name,
             "operation": wire.name,
+            "given": wire.json,
         }
 
 

@@ -384,8 +384,8 @@ class FlowGuard(Protocol):
         """Return the action with the handles among its arguments filled in, before it is judged. Raises ActionError."""
         ...
 
-    def inside(self, action: Action) -> AbstractContextManager[None]:
-        """Mark what happens in here as a tool's own doing."""
+    def inside(self, action: Action, *, warned: bool = False) -> AbstractContextManager[None]:
+        """Mark what happens in here as a tool's own doing; `warned`: a rule had something against it and only recorded it."""
         ...
 
     def facts(self, action: Action) -> tuple[Mapping[str, Label], Label, tuple[Any, ...]]:

@@ -59,6 +59,15 @@ class _Flight:
     """On what it was admitted, for `holds`."""
 
 
+DOUBTS: Final = frozenset(
+    {
+        "authority_from_untrusted", "authority_of_unknown_origin", "effect_beyond_scope", "contradicts_prompt",
+        "code_from_untrusted",
+    }
+)  # fmt: skip
+"""Classes of the policy's `flow:` section that doubt whose wish a call is: one that is only warned of vouches for nothing."""
+
+
 class Monitor:
     """The reference monitor of one session. Children of it share its ports and can only hold less."""
 
@@ -459,7 +468,8 @@ class Monitor:
             async with asyncio.timeout(timeout):
                 if self.session.flow is None:
                     return await self._carry_out(permit, action, body)
-                with self.session.flow.inside(action):
+                warned = any(rule.rpartition("flow.")[2] in DOUBTS for rule in admission.decision.audit_only)
+                with self.session.flow.inside(action, warned=warned):
                     return await self._carry_out(permit, action, body)
         except TimeoutError:
             return Outcome(error="timeout", detail=f"not finished after {timeout:g} s")

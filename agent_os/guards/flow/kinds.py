@@ -55,7 +55,8 @@ SPECS: Final[Mapping[str, ToolSpec]] = {
             name="task.schedule", effect=Effect.EXECUTE, verbs=("schedule", "create", "add", "set"),
             objects=("schedule", "task", "job", "reminder"),
             arguments=_arguments(
-                name=(_P, "name"), when=(_P, "date"), task=(_A, "text"), role=(_S, "name"), operation=(_S, "name")
+                name=(_P, "name"), when=(_P, "date"), task=(_A, "text"), given=(_A, "any"), role=(_S, "name"),
+                operation=(_S, "name"),
             ),
         ),
         ToolSpec(

@@ -16,6 +16,7 @@ from agent_os.core.facts import FlowConcern
 from agent_os.core.label import Label
 from agent_os.core.manifest import Effect, Role, ToolSpec
 from agent_os.guards.flow.evidence import scalar_text
+from agent_os.guards.flow.found import Found
 from agent_os.guards.flow.handles import Held
 from agent_os.guards.flow.knowledge import Knowledge, scalars
 from agent_os.guards.flow.sinks import is_memory
@@ -39,6 +40,8 @@ class Call:
     reads: list[dict[str, Any]] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
+    warned: bool = False
+    """A rule had something against it and only recorded that."""
 
     def read(self, source: str, path: str, label: Label | None, listed: bool) -> None:
         """Write down a read whose label is not what the tool's result alone would say."""
@@ -76,7 +79,7 @@ class Call:
 
     def memo(self) -> dict[str, Any]:
         """Return what of the run the memo of its outcome says."""
-        said = {"reads": self.reads, "held": self.held, "chosen": self.chosen}
+        said: dict[str, Any] = {"reads": self.reads, "held": self.held, "chosen": self.chosen, "warned": self.warned}
         return {name: value for name, value in said.items() if value}
 
 
@@ -104,3 +107,26 @@ def read_again(known: Knowledge, reads: Iterable[Mapping[str, Any]], texts: list
             for text in texts:
                 if known.references.learn(read["source"], text):
                     known.own_texts.add(hash(text))
+
+
+def said_of(
+    *,
+    whole: bool = False,
+    listed: bool = False,
+    own: list[str] | None = None,
+    kept: Label | None = None,
+    found: Found | None = (),
+) -> dict[str, Any]:
+    """Return what a recorded outcome says of itself: what made it more, or less, than its manifest says."""
+    said: dict[str, Any] = {"taken": True}
+    if whole:
+        said["whole"] = True
+    if listed:
+        said["listed"] = True
+    if own:
+        said["own"] = own
+    if kept is not None:
+        said["kept"] = kept.to_json()
+    if found is None or found:
+        said["found"] = None if found is None else [list(span) for span in found]
+    return said

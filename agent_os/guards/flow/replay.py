@@ -63,6 +63,12 @@ class TraceWatcher:
             failed = isinstance(result, Mapping) and set(result) == {"error"}
             self._session.take(action.target, action.args, result, failed=failed, performed=performed)
 
+    def unread(self, tool: Any, result: Any) -> None:
+        """Take what stands as the result of a malformed call: it was read, and nothing of it vouches."""
+        if result is not None:
+            named = tool if isinstance(tool, str) and tool else "unknown"
+            self._session.take(named, {}, result, failed=True, performed=False)
+
 
 def watcher(
     manifests: Iterable[Manifest], head: Mapping[str, Any], principal: Principal, policy: Policy | None = None

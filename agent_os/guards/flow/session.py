@@ -29,7 +29,7 @@ from agent_os.guards.flow.judge import Judgement, judge
 from agent_os.guards.flow.kept import Kept
 from agent_os.guards.flow.knowledge import Knowledge
 from agent_os.guards.flow.lasting import Lasting, texts_of
-from agent_os.guards.flow.memo import Call, held_form, held_of, read_again
+from agent_os.guards.flow.memo import Call, held_form, held_of, read_again, said_of
 from agent_os.guards.flow.places import answer_concerns
 from agent_os.guards.flow.prompt import Prompt
 from agent_os.guards.flow.references import References, spelling
@@ -191,7 +191,7 @@ class FlowSession:
             if kept is not None:
                 label = label.join(kept)
                 self._known.guard(texts_of(outcome.value), kept)
-            return replace(outcome, label=label, leaves=(), memo=_memo(whole=True, kept=kept))
+            return replace(outcome, label=label, leaves=(), memo=said_of(whole=True, kept=kept))
         if again is not None and outcome.ok:
             read_again(self._known, again.get("reads", ()), texts_of(outcome.value))
         result = outcome.value if outcome.ok else outcome.detail
@@ -217,7 +217,7 @@ class FlowSession:
         if within is not None:
             path = str(args.get("path", ""))
             within.read("file:" + path.removeprefix(self._known.workspace + "/"), path, kept, taken.listed)
-        memo = _memo(listed=taken.listed, own=taken.own, kept=kept, found=found) | (
+        memo = said_of(listed=taken.listed, own=taken.own, kept=kept, found=found) | (
             call.memo() if call is not None else {}
         )
         if reads and handles is not None and label.integrity is Integrity.UNTRUSTED:
@@ -274,11 +274,16 @@ class FlowSession:
         return action.rewritten(args=args)
 
     @contextlib.contextmanager
-    def inside(self, action: Action) -> Iterator[None]:
-        """Mark what happens in here as a tool's own doing: what it reads reaches the model through its result alone."""
+    def inside(self, action: Action, *, warned: bool = False) -> Iterator[None]:
+        """Mark what happens in here as a tool's own doing: what it reads reaches the model through its result alone.
+
+        `warned`: a rule had something against the call and only recorded it; its arguments then vouch for nothing later.
+        """
         call = None
         if isinstance(action, ToolCall):
-            call = self._runs[id(action)] = Call(self._known, action.args, self._known.spec(action.target))
+            call = self._runs[id(action)] = Call(
+                self._known, action.args, self._known.spec(action.target), warned=warned
+            )
         token = _INSIDE.set(call)
         try:
             yield
@@ -376,26 +381,3 @@ class FlowSession:
         other._lasting = Lasting(self._known, self._kept, self._lasting.trusted_paths)
         other._told_by_parent = True
         return other
-
-
-def _memo(
-    *,
-    whole: bool = False,
-    listed: bool = False,
-    own: list[str] | None = None,
-    kept: Label | None = None,
-    found: Found | None = (),
-) -> dict[str, Any]:
-    """Return what a recorded outcome says of itself: what made it more, or less, than its manifest says."""
-    said: dict[str, Any] = {"taken": True}
-    if whole:
-        said["whole"] = True
-    if listed:
-        said["listed"] = True
-    if own:
-        said["own"] = own
-    if kept is not None:
-        said["kept"] = kept.to_json()
-    if found is None or found:
-        said["found"] = None if found is None else [list(span) for span in found]
-    return said

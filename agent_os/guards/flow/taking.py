@@ -65,7 +65,7 @@ def take(known: Knowledge, tool: str, args: Mapping[str, Any], result: Any, **ho
 def taking(
     known: Knowledge, tool: str, args: Mapping[str, Any], result: Any, *, spec: ToolSpec | None = None,
     failed: bool = False, performed: bool = True, unread: bool = False, again: Mapping[str, Any] | None = None,
-    found: Found | None = (),
+    found: Found | None = (), settled: bool = True,
 ) -> Generator[None, None, Taken]:  # fmt: skip
     """Take a result in pieces; the generator's value is the join of its labels, its leaves, and what vouches for it.
 
@@ -73,6 +73,8 @@ def taking(
     nothing, and what is untrusted in it counts as read all the same. `unread`: the model gets its untrusted parts by
     handle only, so they taint values and have not spoken. `again`: the memo of a recorded result; only what was
     the user's own or listed then is so now. `found`: what detectors found in it (`found.py`); None: nobody could look.
+    `settled` false: a rule had something against the call and only recorded it; its arguments are no creation of the
+    session's.
     """
     spec = spec or known.spec(tool)
     known.calls += 1
@@ -123,7 +125,7 @@ def taking(
                 known.evidence.know(scalar_text(entry.leaf.value))
                 known.evidence.learn(entry, spec.name)
         if performed and not failed:
-            yield from _describe(known, spec, args, taken.leaves, creates)
+            yield from _describe(known, spec, args, taken.leaves, creates and settled)
         done = True
     finally:
         known.busy -= 1

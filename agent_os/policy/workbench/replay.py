@@ -31,6 +31,8 @@ class Watcher(Protocol):
 
     def facts(self, action: Action, base: Facts) -> Facts: ...
     def observe(self, action: Action, result: Any, performed: bool) -> None: ...
+    def unread(self, tool: Any, result: Any) -> None:
+        """Take what stands as the result of a call that is malformed: text of nobody."""
 
 
 MakeWatcher = Callable[[Mapping[str, Any], Principal], Watcher]
@@ -107,6 +109,8 @@ def _judge_call(
             facts = watcher.facts(action, facts)
         decision = decide(policy, action, judged(facts, action, judge))
     except ActionError as error:
+        if watcher is not None and isinstance(call, Mapping):  # whatever stands there as its result has been read
+            watcher.unread(tool, call.get("result", call.get("error")))
         return {"tool": tool, "verdict": "deny", "rules": [], "reason": f"malformed call: {error}"}
     if watcher is not None:
         result = call["result"] if "result" in call else {"error": call.get("error")}

@@ -317,8 +317,10 @@ def _calm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
 def scheduled(name: str, when: Any, given: Mapping[str, Any], principal: Principal) -> Action:
     """Return the action of making a schedule that runs `given`: what a policy's `schedules` judges."""
     text = given.get("task")
+    data = {key: value for key, value in given.items() if key not in ("task", "model")}
+    said = {"task": text if isinstance(text, str) else "", **({"given": data} if data else {})}
     return Action.parse(
-        {"kind": "task.schedule", "name": name, "when": when, "task": text if isinstance(text, str) else ""},
+        {"kind": "task.schedule", "name": name, "when": when, **said},
         principal=principal,
     )
 

@@ -138,6 +138,26 @@ async def test_a_schedule_that_the_mail_words_waits_for_a_person(system: AgentOS
         await system.aschedule("nightly", "0 3 * * *", f"Pay the bill to {THEIRS}.", model="openai:gpt-5")
 
 
+async def test_data_of_a_schedule_is_judged_like_its_text(system: AgentOS) -> None:
+    """What its runs are given would be nobody's doubt in a fresh session: an account of the mail's waits for a person now."""
+    system.prompt("Read mail.txt and schedule a task for every night: 'Pay the bill.'")
+    await system.aperform(call("read_file", path="mail.txt"))
+    with pytest.raises(EffectError, match="approval"):
+        await system.aschedule(
+            "nightly", "0 3 * * *", "Pay the bill.", program="pays", given={"to": {"iban": [THEIRS]}}
+        )
+
+
+async def test_twin_data_of_a_schedule_that_the_user_named_is_taken(system: AgentOS) -> None:
+    """The account stands in the prompt, a number is nobody's authority; and before any read nothing is doubted."""
+    made = await system.aschedule("first", "0 3 * * *", "Pay the bill.", program="pays", given={"iban": THEIRS})
+    assert made.name == "first"
+    system.prompt(f"Read mail.txt and schedule a task for every night: 'Pay the bill.' with {MINE}")
+    await system.aperform(call("read_file", path="mail.txt"))
+    made = await system.aschedule("nightly", "0 3 * * *", "Pay the bill.", program="pays", given={"iban": MINE})
+    assert made.name == "nightly"
+
+
 async def test_twin_a_schedule_in_the_users_words_is_made(system: AgentOS) -> None:
     """The task stands in the prompt: nobody is asked."""
     system.prompt("Read mail.txt and schedule a task for every night: 'List the open bills.'")
