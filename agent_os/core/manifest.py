@@ -123,6 +123,11 @@ class ToolSpec(_Part):
     )
     arguments: dict[str, Argument] = Field(default_factory=dict)
     results: dict[str, Result] = Field(default_factory=dict)
+    form: Literal["", "csv", "tsv", "xml"] = Field(
+        default="",
+        description="how a text result is written where that has to be said: its tool quotes what stands in a cell or an "
+        "element. JSON, JSON lines, YAML, Python's notation and MCP's content blocks are read without it",
+    )
     reversible: bool = False
     idempotent: bool = False
     sandboxed: bool = Field(default=False, description="runs as a tool server in the sandbox, not in this process")

@@ -1,21 +1,16 @@
 """Results, leaf by leaf: labels by the manifest's paths, and the records the leaves stand in. Pure.
 
-A result is walked once, iteratively and within bounds; text that is JSON or YAML of a container is read as what it
-stands for, since many tools print their structures. Text that only looks like a structure gains nothing by it: where a
-manifest declares no path, a leaf is untrusted whatever its shape.
+A result is walked once, iteratively and within bounds; text that is a structure is read as what it stands for (`forms.py`).
+Text that only looks like one gains nothing by it: where a manifest declares no path, a leaf is untrusted whatever its shape.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
-
-import yaml
 
 from agent_os.core.label import UNTRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import Result, ToolSpec
@@ -25,8 +20,6 @@ LEAVES_MAX: Final = 200_000
 """Leaves of one result that are labelled one by one; the rest is indexed as one untrusted text."""
 DEPTH_MAX: Final = 64
 """Nesting that is walked; deeper parts are indexed as untrusted text."""
-PARSED_CHARS_MAX: Final = 400_000
-"""Longest text result that is tried as JSON or YAML; a longer one is one untrusted leaf."""
 PARTS_MAX: Final = 20
 """Objects inside one object that describe it; further ones describe themselves alone."""
 NAME_CHARS_MAX: Final = 96
@@ -76,61 +69,6 @@ class Leaf:
     result: Result | None
     record: Record
     in_list: bool = False
-
-
-def structured(value: Any, described: bool = False) -> Any:
-    """Return what a text result stands for when it is JSON or YAML of an object or a list; else the value itself.
-
-    `described`: a manifest says that the result has parts, so that a single line may be a list of one.
-    """
-    if not isinstance(value, str) or len(value) > PARSED_CHARS_MAX:
-        return value
-    text = value.strip()
-    if text[:1] in "{[":
-        try:
-            parsed = json.loads(text)
-            return parsed if isinstance(parsed, (dict, list)) else value
-        except (ValueError, RecursionError):
-            return _python(text, value)
-    if not (text.startswith("- ") or re.match(r"[\w \"'-]{1,60}:(?: |\n|$)", text)) or not (described or "\n" in text):
-        return value
-    try:
-        if _aliases(text):
-            return value
-        parsed = yaml.load(text, Loader=_SafeLoader)  # noqa: S506  (a safe loader, in C where there is one)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return value
-    return parsed if isinstance(parsed, (dict, list)) else value
-
-
-def _python(text: str, value: Any) -> Any:
-    """Return what a text stands for when it is a Python literal of a container, as tools in Python print them."""
-    try:
-        parsed = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return value
-    return parsed if isinstance(parsed, (dict, list)) else value
-
-
-class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A safe loader that leaves dates as the text they are."""
-
-
-def _aliases(text: str) -> bool:
-    """Return whether a YAML text refers back to a part of itself (billion laughs)."""
-    if "&" not in text or "*" not in text:
-        return False
-    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_SafeLoader))
-
-
-_SafeLoader.yaml_implicit_resolvers = {
-    key: [
-        (tag, pattern)
-        for tag, pattern in pairs
-        if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")
-    ]
-    for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def walk(value: Any, spec: ToolSpec, call: int, source: str) -> Iterator[Leaf | str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent_os.guards.flow import leaves, normal
+from agent_os.guards.flow import forms, normal
 
 REFERENCES_MAX: Final = 100_000
 """Values one layer's lists may hold; later ones vouch for nothing."""
@@ -93,7 +93,7 @@ def _cells(source: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _read(source: str, text: str) -> Any:
-    structured = leaves.structured(text, described=True)
+    structured = forms.structured(text, described=True)
     if structured is not text:
         return structured
     if source.endswith((".csv", ".tsv")):

@@ -21,7 +21,7 @@ from agent_os.core.label import TRUSTED, Integrity, Label
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.core.ports import LabelStore, Outcome
 from agent_os.core.principal import ANONYMOUS, Principal
-from agent_os.guards.flow import kinds, leaves
+from agent_os.guards.flow import forms, kinds, leaves
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.found import Found, spans_again, texts_in
 from agent_os.guards.flow.handles import Handles, shown
@@ -231,7 +231,7 @@ class FlowSession:
     ) -> Outcome:  # fmt: skip
         """Return an outcome whose untrusted parts are handles: what the model sees has not spoken to it."""
         value = outcome.value.decode("utf-8", "replace") if isinstance(outcome.value, bytes) else outcome.value
-        structured = leaves.structured(value, bool(spec.results))
+        structured = forms.read(value, spec)
         if spec.derived or not any(leaf.pointer for leaf in taken.leaves):
             structured = value
         number = int(again.get("handle", 0)) if again is not None else 0

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agent_os.core.label import TRUSTED, UNTRUSTED, Confidentiality, Integrity, Label
 from agent_os.core.manifest import Effect, Role, ToolSpec
-from agent_os.guards.flow import derive, kinds, leaves, normal
+from agent_os.guards.flow import derive, forms, kinds, leaves, normal
 from agent_os.guards.flow.days import days_in
 from agent_os.guards.flow.evidence import Entry, scalar_text, trusted
 from agent_os.guards.flow.found import Found, Marks
@@ -143,7 +143,7 @@ def as_read(spec: ToolSpec, args: Mapping[str, Any], result: Any) -> tuple[ToolS
     """Return the semantics and the value under which a result is walked: what a draft knows of content is that it is text."""
     if spec.derived and derive.carries_content(spec.name, args, result):
         return derive.opaque(spec.name, spec.effect), result
-    return spec, leaves.structured(result, bool(spec.results))
+    return spec, forms.read(result, spec)
 
 
 def _mark(known: Knowledge, leaf: leaves.Leaf, marks: Marks) -> None:

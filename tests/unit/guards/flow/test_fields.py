@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_os.core.manifest import Effect, Role
-from agent_os.guards.flow import derive, leaves
+from agent_os.guards.flow import derive, forms
 from agent_os.guards.flow.fields import is_code, keys_in
 from agent_os.guards.flow.naming import name_words
 from agent_os.guards.flow.session import FlowSession
@@ -39,8 +39,8 @@ def test_the_field_that_calls_a_record() -> None:
 
 def test_a_python_literal_is_read_as_what_it_stands_for() -> None:
     """Tools in Python print their dictionaries; an expression stays the text it is."""
-    assert leaves.structured("{'a': [1, None]}") == {"a": [1, None]}
-    assert leaves.structured("{'a': open('x')}") == "{'a': open('x')}"
+    assert forms.structured("{'a': [1, None]}") == {"a": [1, None]}
+    assert forms.structured("{'a': open('x')}") == "{'a': open('x')}"
 
 
 def asked(session: FlowSession, tool: str, args: dict[str, Any]) -> list[str]:

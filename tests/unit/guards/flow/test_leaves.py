@@ -9,7 +9,7 @@ import pytest
 
 from agent_os.core.label import Confidentiality, Integrity
 from agent_os.core.manifest import Effect, Result, ToolSpec
-from agent_os.guards.flow import leaves
+from agent_os.guards.flow import forms, leaves
 
 SPEC = ToolSpec(
     name="list_mail",
@@ -51,7 +51,7 @@ def test_pointers_are_rfc_6901() -> None:
 @pytest.mark.parametrize("text", [json.dumps(ROWS), "- id: m1\n  body: text\n  pin: '9911'\n"])
 def test_printed_structures_are_read(text: str) -> None:
     """JSON and YAML text of a container is labelled like what it stands for."""
-    assert labels(leaves.structured(text))["/0/id"] is Integrity.TRUSTED
+    assert labels(forms.structured(text))["/0/id"] is Integrity.TRUSTED
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_printed_structures_are_read(text: str) -> None:
 )
 def test_other_text_stays_text(text: str) -> None:
     """Prose, broken JSON and YAML aliases are one text."""
-    assert leaves.structured(text) == text
+    assert forms.structured(text) == text
 
 
 def test_dates_in_yaml_stay_text() -> None:
     """A printed date is what was printed."""
-    assert leaves.structured("- at: 2024-01-02\n  b: 1\n") == [{"at": "2024-01-02", "b": 1}]
+    assert forms.structured("- at: 2024-01-02\n  b: 1\n") == [{"at": "2024-01-02", "b": 1}]
 
 
 def test_prose_in_a_trusted_field_is_untrusted() -> None:
