@@ -13,19 +13,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-GUARD_CORE, LOAD_CORE = 1, 0
+from bench.net_peers import GUARD_CORE, LOAD_CORE, Proxy, peers, process
+from bench.net_rows import Row, summary, table
+
 GUARDS = (
     ("asyncio", "disk", "always"),
     ("uvloop", "disk", "always"),
@@ -34,35 +31,6 @@ GUARDS = (
     ("asyncio", "memory", "never"),
 )
 """Its loop, where its audit is, and whether it has its carrier (compiled) or does all in Python."""
-MITMDUMP = os.environ.get("MITMDUMP", "mitmdump")
-
-
-@contextmanager
-def process(*argv: str, first_line: bool = True) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A child process, its first line of output, and its end."""
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    try:
-        line = child.stdout.readline() if first_line and child.stdout else ""
-        yield child, line
-    finally:
-        child.terminate()
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def load(**options: Any) -> dict[str, Any]:
-    """One measurement."""
-    argv = [sys.executable, "-m", "bench.net_load", "load", "--core", str(LOAD_CORE)]
-    for name, value in options.items():
-        argv += [f"--{name.replace('_', '-')}", str(value)]
-    said = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-    if said.returncode or not said.stdout:
-        return {"rate": 0.0, "count": 0, "p50_us": 0.0, "p99_us": 0.0, "failed": said.stderr[-300:], "lost": 0}
-    result: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
-    return result
 
 
 def certificate(folder: Path) -> tuple[str, str]:
@@ -80,119 +48,13 @@ def certificate(folder: Path) -> tuple[str, str]:
     return str(root), str(leaf)
 
 
-@dataclass
-class Proxy:
-    """A proxy under test."""
-
-    name: str
-    port: int
-    pids: list[int]
-    """Its processes."""
-    host: str = "127.0.0.1"
-    """The destination's name as this proxy is asked for it."""
-    ca: str = ""
-    decide_us: float = 0.0
-
-    def cpu_us(self) -> float:
-        """Processor time used so far, all processes and threads."""
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
-        return sum(int(each[11]) + int(each[12]) for each in fields) * 1e6 / os.sysconf("SC_CLK_TCK")
-
-
-def peers(stack: ExitStack, folder: Path) -> list[Proxy]:
-    """Start the peers that are installed."""
-    found = []
-
-    def start(name: str, port: int, *argv: str) -> None:
-        child, _ = stack.enter_context(process("taskset", "-c", str(GUARD_CORE), *argv, first_line=False))
-        found.append(Proxy(name, port, [child.pid]))
-
-    squid, tiny, mitm = shutil.which("squid"), shutil.which("tinyproxy"), shutil.which(MITMDUMP)
-    if squid:
-        config = folder / "squid.conf"
-        config.write_text(
-            "http_port 127.0.0.1:33128\nhttp_access allow all\ncache deny all\ncache_log /dev/null\naccess_log none\n"
-            f"pid_filename {folder}/squid.pid\ncache_store_log none\nshutdown_lifetime 0 seconds\n"
-            f"coredump_dir {folder}\nmax_filedescriptors 8192\n"
-        )
-        start("squid", 33128, squid, "-N", "-f", str(config))
-    if tiny:
-        config = folder / "tiny.conf"
-        config.write_text("Port 33129\nListen 127.0.0.1\nTimeout 60\nMaxClients 3000\nLogLevel Critical\n")
-        start("tinyproxy", 33129, tiny, "-d", "-c", str(config))
-    if mitm:
-        settings = ["confdir=" + str(folder / "mitm"), "ssl_insecure=true", "http2=false", "connection_strategy=lazy"]
-        hosts = folder / "resolve.py"
-        hosts.write_text("def server_connect(data):\n    data.server.address = ('127.0.0.1', data.server.address[1])\n")
-        options = [word for setting in settings for word in ("--set", setting)]
-        start("mitmproxy", 33130, mitm, "-q", "-p", "33130", "--listen-host", "127.0.0.1", "-s", str(hosts), *options)
-        found[-1].ca = str(folder / "mitm" / "mitmproxy-ca-cert.pem")
-    time.sleep(8 if mitm else 2)
-    for name in {"squid", "tinyproxy", "mitmproxy"} - {proxy.name for proxy in found}:
-        print(f"{name}: not installed, left out")
-    return found
-
-
-@dataclass
-class Row:
-    """One line of a table: what is measured, and the best of its rounds."""
-
-    name: str
-    options: dict[str, Any]
-    tested: Proxy | None = None
-    rate: float = 0.0
-    cpu_us: float = float("inf")
-    p50_us: float = float("inf")
-    p99_us: float = float("inf")
-    failed: str = ""
-
-    def measure(self, scale: float) -> None:
-        """One round."""
-        before = self.tested.cpu_us() if self.tested is not None else 0.0
-        result = load(**self.options)
-        if result["failed"] or not result["count"]:
-            self.failed = str(result["failed"]) or "nothing went through"
-            return
-        self.rate = max(self.rate, result["rate"] / scale)
-        if self.tested is not None:
-            self.cpu_us = min(self.cpu_us, (self.tested.cpu_us() - before) / (result["count"] / scale))
-        if result["p50_us"]:
-            self.p50_us, self.p99_us = min(self.p50_us, result["p50_us"]), min(self.p99_us, result["p99_us"])
-
-    def show(self, unit: str, direct: Row) -> None:
-        """Print the line; `direct` is the same without a proxy."""
-        if not self.rate:
-            print(f"  {self.name:<44} failed: {self.failed[:80]!r}", flush=True)
-            return
-        words = f"  {self.name:<44} {self.rate:9.0f} {unit} {self.rate / direct.rate:6.2f} of direct"
-        if self.tested is not None:
-            words += f"  cpu {self.cpu_us:6.0f} us each"
-        if self.p50_us != float("inf"):
-            words += f"  p50 {self.p50_us:7.0f} us  p99 {self.p99_us:7.0f} us"
-            if self is not direct:
-                words += f"  p50 added {self.p50_us - direct.p50_us:7.0f} us"
-        print(words, flush=True)
-
-
-def table(title: str, unit: str, rows: list[Row], rounds: int, scale: float = 1.0) -> list[Row]:
-    """Measure every row once a round, and print the best of each; the first is the one without a proxy."""
-    print(title, flush=True)
-    for _ in range(rounds):
-        for each in rows:
-            each.measure(scale)
-    if not rows[0].rate:
-        raise SystemExit(f"nothing to compare with: {rows[0].failed}")
-    for each in rows:
-        each.show(unit, rows[0])
-    return rows
-
-
 def main() -> int:
     """Run everything and print ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bulk", type=int, default=1 << 30)
+    parser.add_argument("--no-install", action="store_true", help="leave mitmproxy out where it is not installed")
     parser.add_argument("--quick", action="store_true", help="a fifth of everything")
     options = parser.parse_args(sys.argv[1:] if sys.argv[0].endswith(("net.py", "__main__.py")) else [])
     if options.quick:
@@ -209,7 +71,7 @@ def main() -> int:
             for kind, place, carry in GUARDS
             if kind == "asyncio" or importlib.util.find_spec("uvloop")
         ]
-        others = peers(stack, folder)
+        others = peers(stack, folder, install=not options.no_install)
         measure(options, plain, secure, guards, others, root)
     return 0
 
@@ -243,10 +105,11 @@ def measure(
     root: str,
 ) -> None:
     """Every comparison, one after the other."""
-    seconds = options.seconds
+    seconds, found, held = options.seconds, dict[str, list[Row]](), dict[str, float]()
     relays = [guard for guard, _ in guards] + [peer for peer in others if peer.name != "mitmproxy"]
     for title, mode, unit, scale, more in (
         ("keep-alive requests through a passed tunnel, 32 connections", "keep", "req/s", 1.0, {}),
+        ("the same, each request unlike the one before", "unlike", "req/s", 1.0, {"mode": "keep", "paths": 64}),
         (f"one body of {options.bulk >> 20} MB", "bulk", "MB/s", 1e6, {"bulk": options.bulk, "connections": 1}),
         ("new tunnels, 32 at once", "connect", "conn/s", 1.0, {}),
     ):
@@ -258,14 +121,16 @@ def measure(
                 Row(f"{proxy.name}, who", {**common, "host": proxy.host, "proxy": port}, proxy)
                 for proxy, port in guards
             ]
-        table(title, unit, rows, options.rounds, scale)
+        found[mode] = table(title, unit, rows, options.rounds, scale)
     for connections in (32, 1):
         common = {"mode": "keep", "host": "look.test", "port": secure, "seconds": seconds, "path": "/ok/1",
                   "connections": connections}  # fmt: skip
         rows = [Row("direct tls", {**common, "ca": root})]
         opened = [guard for guard, _ in guards] + [peer for peer in others if peer.ca]
         rows += [Row(proxy.name, {**common, "ca": proxy.ca, "proxy": proxy.port}, proxy) for proxy in opened]
-        table(f"inspected https, keep-alive, {connections} connection(s)", "req/s", rows, options.rounds)
+        found[f"look{connections}"] = table(
+            f"inspected https, keep-alive, {connections} connection(s)", "req/s", rows, options.rounds
+        )
         for each, (guard, _) in zip(rows[1:], guards, strict=False):
             if each.rate:
                 share = guard.decide_us / each.cpu_us
@@ -281,7 +146,9 @@ def measure(
             status = [Path(f"/proc/{pid}/status").read_text() for pid in proxy.pids]
             resident = sum(int(each.split("VmRSS:")[1].split()[0]) for each in status) / 1024
             said = json.loads(child.communicate("\n", timeout=20)[0].splitlines()[-1])
-            print(f"2,000 connections held, {proxy.name}: {resident:.0f} MB resident, {said['lost']} lost")
+            held[proxy.name] = resident
+            print(f"2,000 connections held, {proxy.name}: {resident:.0f} MB resident, {said['lost']} lost", flush=True)
+    print("\n".join(summary([guard for guard, _ in guards], found, held)))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Load(asyncio.Protocol):
 
     def __init__(self, run: Run) -> None:
         self.run, self.buffer, self.tunnel = run, b"", bool(run.proxy)
-        self.sent = 0.0
+        self.sent, self.asked = 0.0, 0
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -87,7 +87,8 @@ class Load(asyncio.Protocol):
             self.transport.abort()
             return
         self.sent = time.perf_counter()
-        self.transport.write(self.run.request)
+        self.asked += 1
+        self.transport.write(self.run.requests[self.asked % len(self.run.requests)])
 
     def data_received(self, data: bytes) -> None:
         if self.run.mode == "bulk" and not self.tunnel:
@@ -132,7 +133,11 @@ class Run:
         self.proxy = (options.proxy_host, options.proxy) if options.proxy else None
         self.target = f"{self.host}:{self.port}".encode()
         path = f"/big/{self.bulk}" if self.mode == "bulk" else options.path
-        self.request = f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nUser-Agent: bench\r\n\r\n".encode()
+        paths = [path] if options.paths == 1 else [f"{path}/{number}" for number in range(options.paths)]
+        self.requests = [
+            f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nUser-Agent: bench\r\n\r\n".encode()
+            for path in paths
+        ]
         self.tls = ssl.create_default_context(cafile=options.ca) if options.ca else None
         self.count, self.lost, self.times, self.over, self.failed = 0, 0, [], False, ""
         self.done: asyncio.Future[None] | None = None
@@ -189,6 +194,7 @@ def main() -> None:
     parser.add_argument("--proxy", type=int, default=0)
     parser.add_argument("--proxy-host", default="127.0.0.1")
     parser.add_argument("--path", default="/ok")
+    parser.add_argument("--paths", type=int, default=1, help="different requests of a connection, one after the other")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--bulk", type=int, default=256 << 20)

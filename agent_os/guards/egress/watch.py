@@ -14,7 +14,7 @@ from typing import Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError
-from agent_os.guards.egress.http1 import ChunkedBody, HttpError, parse_request, split_head
+from agent_os.guards.egress.http1 import MAX_HEAD_BYTES, ChunkedBody, HttpError, parse_request, split_head
 from agent_os.guards.egress.overrides import check_hosts
 
 MAX_LINE_BYTES: Final = 8300
@@ -24,6 +24,8 @@ _START: Final = re.compile(
     rb"[\r\n\t ]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]{0,64}|[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}[\t ][\t\x20-\x7e\x80-\xff]*)"
 )
 _BODY_BYTES: Final = 1 << 62
+_ORIGIN: Final = re.compile(rb"(?!CONNECT |PRI )[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} /[!-~]{0,65535} HTTP/1\.1")
+"""A request line on which nothing of what the fields mean depends: `parse_request` takes each of these."""
 
 
 def speaks_http(start: bytes | bytearray) -> bool | None:
@@ -40,14 +42,30 @@ class HostWatch:
     mid-tunnel, (400, 431) for what two parsers could read differently.
     """
 
-    __slots__ = ("_chunks", "_held", "_host", "_last", "_left", "_port", "again", "alike", "requests")
+    __slots__ = (
+        "_chunks",
+        "_fields",
+        "_framed",
+        "_held",
+        "_host",
+        "_last",
+        "_left",
+        "_part",
+        "_port",
+        "again",
+        "alike",
+        "requests",
+    )
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._held = b""
+        self._part = bytearray()
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._last: tuple[bytes, int, bool] = (b"", 0, False)
+        self._fields, self._framed = b"", (0, False)
+        """The fields of the last HTTP/1.1 head that was read, as they were sent, and the body they announce."""
         self.requests = 0
         self.again = b""
         """The head without a body that came last, while nothing of another request is here: equal bytes may pass unread."""
@@ -73,7 +91,7 @@ class HostWatch:
             if passed:
                 ready.append(passed)
         known, length, chunked = self._last
-        if known and not (length or chunked or self._held):
+        if known and not (length or chunked or self._part):
             self.again = known
         return ready[0] if len(ready) == 1 else b"".join(ready)
 
@@ -91,24 +109,52 @@ class HostWatch:
 
     def _head(self, data: bytes) -> tuple[bytes, bytes]:
         """Return (the next head, once it is whole and names the host; what follows it)."""
-        held = self._held + data if self._held else data
-        if held[:1] in (b"\r", b"\n"):
+        if self._part:
+            split = self._more(data)
+        elif data[:1] in (b"\r", b"\n"):
             raise HttpError("an empty line before the request")
-        split = split_head(held)
+        else:
+            split = split_head(data)
+            if split is None:
+                self._part += data
         if split is None:
-            self._held = held
             return b"", b""
-        self._held = b""
         raw, rest = split
         self.requests += 1
         known, length, chunked = self._last
         if raw == known:  # a client that repeats itself is read once
             self.alike += 1
         else:
-            length, chunked = self._read(raw)
+            length, chunked = self._judge(raw)
             self._last, self.alike = (raw, length, chunked), 0
         self._left, self._chunks = length, ChunkedBody(_BODY_BYTES) if chunked else None
         return raw, rest
+
+    def _more(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Do as `split_head` for what is held of a head and what follows it, looking at no byte twice: heads may dribble."""
+        part = self._part
+        seen = max(0, len(part) - 3)
+        part += data
+        end = part.find(b"\r\n\r\n", seen)
+        if end >= 0:
+            whole = bytes(part)
+            part.clear()
+            return split_head(whole)
+        split_head(bytes(part[seen:]))
+        if len(part) > MAX_HEAD_BYTES:
+            raise HttpError("head is too long", 431)
+        return None
+
+    def _judge(self, raw: bytes) -> tuple[int, bool]:
+        """Return what body a head announces: by its request line alone where the fields are those of the one before."""
+        line, _, fields = raw.partition(b"\r\n")
+        plain = _ORIGIN.fullmatch(line) is not None
+        if plain and fields == self._fields:
+            return self._framed
+        framed = self._read(raw)
+        if plain:
+            self._fields, self._framed = fields, framed
+        return framed
 
     def _read(self, raw: bytes) -> tuple[int, bool]:
         head = parse_request(raw)

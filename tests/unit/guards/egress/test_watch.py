@@ -77,6 +77,42 @@ def test_a_repeated_head_is_judged_with_its_own_framing() -> None:
         watch.feed(once + b"abcdGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n")
 
 
+LINES = [
+    b"GET / HTTP/1.1", b"GET /a?b=c HTTP/1.1", b"DELETE /x HTTP/1.1", b"GET / HTTP/1.0", b"OPTIONS * HTTP/1.1",
+    b"GET http://a.test/ HTTP/1.1", b"GET http://evil.test/ HTTP/1.1", b"CONNECT evil.test:80 HTTP/1.1", b"CONNECT /x HTTP/1.1",
+    b"PRI * HTTP/2.0", b"PRI / HTTP/1.1", b"GET  / HTTP/1.1", b"GET /\xff HTTP/1.1", b"GET /\tb HTTP/1.1", b"GET / HTTP/1.2", b"", b" ",
+    b"GET /\x00 HTTP/1.1", b"GET /\rx HTTP/1.1", b"G(T / HTTP/1.1", b"GET x HTTP/1.1",
+]  # fmt: skip
+FIELDS = [
+    b"Host: a.test\r\n\r\n", b"Host: evil.test\r\n\r\n", b"\r\n", b"Host: a.test\r\nUpgrade: x\r\n\r\n",
+    b"Host: a.test\r\nContent-Length: 3\r\n\r\n", b"Host: a.test\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"Host: a.test\r\nX-Forwarded-Host: evil.test\r\n\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", range(len(FIELDS)))
+def test_fields_that_repeat_under_another_request_line_are_judged_as_if_read_anew(first: int) -> None:
+    """For every line before and after and all fields: what a watch that has seen the fields says is what a fresh one says."""
+    bodies = {4: b"abc", 5: b"3\r\nabc\r\n0\r\n\r\n"}
+
+    def told(watch: HostWatch, request: bytes) -> bytes | int:
+        try:
+            return watch.feed(request)
+        except HttpError as error:
+            return error.status
+
+    for before in LINES:
+        for after in LINES:
+            for second, fields in enumerate(FIELDS):
+                watch = HostWatch("a.test", 80)
+                begun = before + b"\r\n" + FIELDS[first] + bodies.get(first, b"")
+                if told(watch, begun) != begun:
+                    continue  # it ended there
+                request = after + b"\r\n" + fields + bodies.get(second, b"")
+                assert told(watch, request) == told(HostWatch("a.test", 80), request), (before, after, fields)
+                assert watch.again == b"" or second not in bodies
+
+
 def test_what_may_be_repeated_unread_is_a_whole_head_without_a_body_and_nothing_else() -> None:
     """`again` is empty within a body or a head, so that equal bytes there are never taken for the request."""
     head, more = (
