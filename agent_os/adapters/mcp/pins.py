@@ -7,10 +7,14 @@ argument, an added tool). Everything a person saw is pinned by digest; any diffe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from agent_os.adapters.mcp.protocol import ServerTool
 from agent_os.core import canonical
+
+NEAR_CHARS: Final = 40
+"""What is shown of an unchanged text before and after a change."""
+CHANGE_CHARS_MAX: Final = 2_000
 
 
 def pin(tool: ServerTool) -> str:
@@ -43,12 +47,32 @@ def differences(
         for part in ("description", "input_schema", "output_schema"):
             if was.get(part) != form[part]:
                 lines.append(f"~ {name}.{part}:")
-                lines.append(f"    was {_short(was.get(part))}")
-                lines.append(f"    now {_short(form[part])}")
+                before_, now_ = _around(_text(was.get(part)), _text(form[part]))
+                lines += [f"    was {before_}", f"    now {now_}"]
     return lines
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else canonical.json_bytes(value).decode()
-    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
-    return text if len(text) <= 400 else text[:400] + "…"
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical.json_bytes(value).decode()
+
+
+def _around(was: str, now: str) -> tuple[str, str]:
+    """Return two texts that differ from a little before their first difference to a little after their last.
+
+    A text that is only shown from its beginning hides a change behind as many words as are shown.
+    """
+    first = next(
+        (place for place, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]), min(len(was), len(now))
+    )
+    same = 0
+    while same < min(len(was), len(now)) - first and was[-1 - same] == now[-1 - same]:
+        same += 1
+    begin, after = max(0, first - NEAR_CHARS), max(0, same - NEAR_CHARS)
+    return _shown(was, begin, len(was) - after), _shown(now, begin, len(now) - after)
+
+
+def _shown(text: str, begin: int, end: int) -> str:
+    part = "".join(char if char.isprintable() else "\ufffd" for char in text[begin:end])
+    cut = len(part) - CHANGE_CHARS_MAX
+    more = f"\u2026 {cut} more characters (inspect --json has all)" if cut > 0 else "\u2026" if end < len(text) else ""
+    return ("\u2026" if begin else "") + part[:CHANGE_CHARS_MAX] + more
