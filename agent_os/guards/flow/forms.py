@@ -3,7 +3,8 @@
 Read by themselves are forms that escape what stands in them, so that a value cannot end its own cell: JSON, JSON lines,
 Python's own notation, YAML, and the content blocks of MCP. CSV and XML are read where the manifest's `form` says so: it
 vouches that its tool quotes. Everything is bounded, nothing is executed, no entity and no reference is followed; what does not
-read cleanly is one untrusted text. Threat: a text that only looks like a structure, a structure that costs more to read than it is long.
+read cleanly is one untrusted text. Threat: a text that only looks like a structure, a structure that costs more to read than it
+is long.
 """
 
 from __future__ import annotations
@@ -227,23 +228,8 @@ def _names_blocks(spec: ToolSpec) -> bool:
 def _unpacked(value: Any, spec: ToolSpec) -> Any:
     """Return what MCP's content blocks hold: the structured content, the only text, or the texts as a list."""
     if isinstance(value, Mapping) and isinstance(value.get("content"), list) and set(value) <= _RESULT_KEYS:
-        inner = value.get("structuredContent")
-        return inner if isinstance(inner, (dict, list)) else _unpacked(value["content"], spec)
-    if not isinstance(value, list) or not 0 < len(value) <= BLOCKS_MAX:
-        return value
-    if not all(isinstance(block, Mapping) and block.get("type") in _BLOCKS for block in value):
-        return value
-    texts = [block.get("text") for block in value]
-    if not all(isinstance(text, str) for text in texts):
-        return value  # an image or a resource among them: each block is what it is
-    if len(texts) == 1:
-        return texts[0]
-    return [
-        _stated(str(text), spec.form) if spec.form in _FORMS else structured(text, described=True) for text in texts
-    ]
+        Final = frozenset({"content", "structuredContent", "isError", "_meta"})
 
-
-_RESULT_KEYS: Final = frozenset({"content", "structuredContent", "isError", "_meta"})
 
 Steps = tuple[tuple[str, ...], ...]
 
