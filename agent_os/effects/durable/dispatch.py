@@ -19,7 +19,7 @@ from agent_os.core.errors import ActionError
 from agent_os.core.stop import NONE, Stops
 from agent_os.core.task import ATTEMPTS_MAX, FencedError, Task, TaskState
 from agent_os.effects.durable.ledger import Ledger
-from agent_os.effects.durable.rows import COLUMNS, UNREADABLE, marks
+from agent_os.effects.durable.rows import COLUMNS, TOKEN_MAX, UNREADABLE, marks
 from agent_os.effects.durable.schema import FORMAT
 
 TENANT_CONCURRENCY: Final = 32
@@ -247,13 +247,14 @@ class _Turn:
         )
         beyond = "".join(f" AND NOT ({which} ({marks(values)}))" for which, values in left_out if values)
         sql = (
-            "SELECT id, agent, deadline, attempts, parent FROM agentos_task WHERE queue=? AND state='ready' AND tenant=?"  # noqa: S608
+            "SELECT id, agent, deadline, attempts, parent, token FROM agentos_task WHERE queue=? AND state='ready' AND tenant=?"  # noqa: S608
             f" AND format<=? AND version IN ({marks(self._versions)}){beyond} ORDER BY priority, created LIMIT ?"
         )
         found: list[tuple[str, str]] = []
         values = (self._queue, tenant, FORMAT, *self._versions, *full, *self._chosen, *agents, *roles, most)
-        for task_id, agent, deadline, attempts, parent in self._session.execute(sql, values).fetchall():
-            if not isinstance(deadline, int | float) or not isinstance(attempts, int):
+        for task_id, agent, deadline, attempts, parent, token in self._session.execute(sql, values).fetchall():
+            numbers = isinstance(deadline, int | float) and isinstance(attempts, int) and isinstance(token, int)
+            if not numbers or not 0 <= token < TOKEN_MAX:
                 why = UNREADABLE
             elif deadline and self._now > deadline:
                 why = "its deadline passed before it could start"

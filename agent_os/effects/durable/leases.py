@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from agent_os.core.task import WorkerView
 from agent_os.effects.durable.ledger import Ledger
+from agent_os.effects.durable.rows import TOKEN_MAX
 
 _LIVE: Final = (
     "SELECT id, host, pid, started, beat, state, queues FROM agentos_worker WHERE state='live' ORDER BY started"
@@ -99,8 +100,8 @@ class Leases:
 
     def _set_free(self, session: Any, where: str, *values: Any) -> bool:
         taken = session.execute(
-            f"UPDATE agentos_task SET token=token+1, worker='', state='ready' WHERE state='running' AND {where}",  # noqa: S608
-            values,
+            f"UPDATE agentos_task SET token=token+1, worker='', state='ready' WHERE state='running' AND token<? AND {where}",  # noqa: S608
+            (TOKEN_MAX, *values),
         ).rowcount
         if taken:
             self._ledger.notify(session)

@@ -21,6 +21,7 @@ from agent_os.effects.durable.rows import (
     INSERT,
     SELECT,
     SELECT_BRIEF,
+    TOKEN_MAX,
     Cipher,
     Rows,
     chunks,
@@ -181,7 +182,7 @@ class Ledger:
             ).fetchone()  # fmt: skip
             if written is None:
                 return False
-            left = EVERYTHING if task.token > 1 else written[0]
+            left = written[0] if task.token == 1 and isinstance(written[0], int) else EVERYTHING
             if state is TaskState.DONE and left & LEFT_HELD:
                 session.execute(FORGET_HELD, (task.id,))
             if state is TaskState.WAITING_CHILDREN:
@@ -197,8 +198,9 @@ class Ledger:
     def end(self, session: Any, task_id: str, parent: str, state: TaskState, reason: str) -> None:
         """End a task that does not run, within a transaction; whoever waits for it may go on."""
         session.execute(
-            "UPDATE agentos_task SET state=?, reason=?, ended=?, worker='', wanted='', token=token+1 WHERE id=?",
-            (state.value, reason, self.now(), task_id),
+            "UPDATE agentos_task SET state=?, reason=?, ended=?, worker='', wanted='',"
+            " token=CASE WHEN token<? THEN token+1 ELSE token END WHERE id=?",
+            (state.value, reason, self.now(), TOKEN_MAX, task_id),
         )
         self._wake_waiting(session, parent)
 

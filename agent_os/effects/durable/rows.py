@@ -28,6 +28,8 @@ INSERT: Final = (
 )
 
 
+TOKEN_MAX: Final = 2**62
+"""A row whose token is past this was planted: one more would be no number that PostgreSQL keeps."""
 CHUNK: Final = 500
 """Ids in one statement."""
 UNREADABLE: Final = "its row was tampered with, or sealed under another key"
