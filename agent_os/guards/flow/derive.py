@@ -18,6 +18,7 @@ from agent_os.core.manifest import Argument, ArgumentType, Effect, Role, ToolSpe
 from agent_os.guards.flow import draft_words as draft
 from agent_os.guards.flow import lexicon, shapes
 from agent_os.guards.flow.naming import name_words, own_words
+from agent_os.guards.flow.select import DATE_TEXT
 
 PLURAL_CHARS_MIN: Final = 3
 DESCRIPTION_CHARS_MAX: Final = 4000
@@ -186,6 +187,8 @@ def argument(effect: Effect, name: str, value: Any) -> Argument:
     """Return the draft of one argument: payload only where its name says text, number or date, else authority."""
     if isinstance(value, bool) or value is None:
         return Argument(role=Role.PAYLOAD)
+    if effect is not Effect.READ and isinstance(value, str) and DATE_TEXT.match(value):
+        return Argument(role=Role.PAYLOAD, type="date")
     return _argument(effect, name, isinstance(value, (int, float)))
 
 
@@ -240,7 +243,7 @@ def _argument(effect: Effect, name: str, is_number: bool) -> Argument:
         return Argument(role=Role.AUTHORITY, type="name")
     if last in draft.DATE_ARGS or found & {"date", "datetime", "time", "checkin", "checkout"}:
         return Argument(role=Role.PAYLOAD, type="date")
-    if last in draft.TEXT_ARGS or found & {"description", "content", "body"}:
+    if {last, lexicon.singular(last)} & draft.TEXT_ARGS or found & {"description", "content", "body"}:
         return Argument(role=Role.PAYLOAD, type="text")
     if is_number and (found & draft.NUMBER_ARGS or words[:1] == ["num"]):
         return Argument(role=Role.PAYLOAD, type="number")

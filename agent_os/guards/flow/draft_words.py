@@ -70,6 +70,8 @@ DIRECTORY: Final = bag(
     " channel channels payee payees beneficiary beneficiaries team teams friend friends agent agents staff doctor doctors"
     " patient patients student students teacher teachers nurse nurses physician physicians tenant tenants colleague"
     " colleagues collaborator collaborators reviewer reviewers manager managers agents"
+    " crew resident residents citizen citizens passenger passengers guest guests parent parents driver drivers technician"
+    " technicians volunteer volunteers personnel applicant applicants candidate candidates carrier carriers borrower borrowers"
 )
 ADDRESS_FIELDS: Final = bag("email mail iban account phone name username handle user address account_number")
 SECRET_FIELDS: Final = bag(

@@ -181,13 +181,17 @@ class Evidence:
             return "condition"
         if left and strict not in left:
             return ""
+        spoken_of = self._spoken_of(column)
+        if spoken_of and strict not in spoken_of:
+            return ""
         if entry.keyed and not named and (repeats or (many and entry.keys)):
             return "all"
         if repeats or many:
             meant = self._best_described(column)
             if strict in meant and len(meant) < len(column):
                 return "all"
-        choices = [column, self._best_described(column), {name: column[name] for name in left}]
+        described = self._best_described(column)
+        choices = [{} if prompt.choice.refers() else column, described, {name: column[name] for name in left}]
         if any(self._extreme(strict, chosen) for chosen in (*choices, *self._enough(column))):
             return "extreme"
         return ""
@@ -242,6 +246,14 @@ class Evidence:
         names = {value: proper_words(self._prompt, value, candidate.records) for value, candidate in column.items()}
         spread = Counter(word for found in names.values() for word in found)
         return {value for value, found in names.items() if any(spread[word] == 1 for word in found)}
+
+    def _spoken_of(self, column: dict[str, Candidate]) -> set[str]:
+        """Return the candidates any of whose fields has a proper name of the prompt, where not all have one: the others are not
+        meant by `all`.
+        """
+        proper = self._prompt.proper
+        found = {value for value, candidate in column.items() if self._described(value, candidate) & proper}
+        return found if len(found) < len(column) else set()
 
     def _called(self, column: dict[str, Candidate]) -> set[str]:
         """Return the candidates that alone bear a whole name that the prompt calls something it wants done by."""
@@ -310,10 +322,14 @@ def _stand_in(candidate: Candidate, record: Record) -> None:
 
 _LETTERS: Final = frozenset({"email", "message"})
 """What is a mail to one tool is a message to the next."""
+_UNKIND: Final = frozenset({"record", "object", "item", "entry", "row", "resource", "element"})
+"""Words of tools that hand out things of any kind (`query_records`)."""
 
 
 def _same_kind(made: frozenset[str], used: frozenset[str]) -> bool:
-    return not made or not used or bool(made & used) or bool(made & _LETTERS and used & _LETTERS)
+    if not made or not used or made & _UNKIND:
+        return True
+    return bool(made & used) or bool(made & _LETTERS and used & _LETTERS)
 
 
 def scalar_text(value: Scalar) -> str:

@@ -14,6 +14,7 @@ from agent_os.core.manifest import Effect, Result, ToolSpec
 from agent_os.guards.flow import draft_words as draft
 from agent_os.guards.flow import lexicon, shapes
 from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.select import DATE_TEXT
 
 _TRUSTED: Final = Result(integrity="trusted")
 _HANDLE: Final = Result(integrity="trusted", handle=True)
@@ -22,8 +23,6 @@ _ADDRESSED: Final = Result(integrity="known", mine_if="sender|from|author|from_e
 """Whom a message went to: known when the principal sent it, anybody's choice otherwise."""
 _SECRET: Final = Result(integrity="trusted", confidentiality="secret")
 _SECRET_TEXT: Final = Result(integrity="untrusted", confidentiality="secret")
-_NUMERIC_TEXT: Final = re.compile(r"^-?\d+(?:\.\d+)?$")
-_DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)?$")
 
 
 KEYED_ROWS_MAX: Final = 5000
@@ -38,7 +37,7 @@ def is_code(value: Any) -> bool:
     return (
         isinstance(value, str)
         and _CODE.fullmatch(value) is not None
-        and not (_DATE_TEXT.match(value) or _CLOCK.fullmatch(value) or shapes.is_address(value))
+        and not (DATE_TEXT.match(value) or _CLOCK.fullmatch(value) or shapes.is_address(value))
     )
 
 
@@ -106,7 +105,7 @@ def result(tool: ToolSpec, path: str, name: str, value: Any, keys: frozenset[str
         return _HANDLE
     if names_id(name):
         return _HANDLE
-    if _DATE_TEXT.match(value):
+    if DATE_TEXT.match(value):
         return _TRUSTED
     if found & draft.IDENTITY_FIELDS:
         return _IDENTITY

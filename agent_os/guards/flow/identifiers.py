@@ -34,9 +34,8 @@ def _identifiers() -> dict[str, str]:
 
 IDENTIFIERS: Final = _identifiers()
 """Words of tools, arguments and fields in four languages -> English."""
-_HEADS: Final = {
-    form for word in tongues.TONGUES[0].nouns if len(word) >= tongues.COMPOUND_CHARS_MIN for form in _folded(word)
-}
+_GERMAN: Final = (*tongues.TONGUES[0].nouns, *tongues.table(tongue_words.FIELDS["german"]))
+_HEADS: Final = {form for word in _GERMAN if len(word) >= tongues.COMPOUND_CHARS_MIN for form in _folded(word)}
 _ENDINGS: Final = tuple(sorted(_HEADS, key=len, reverse=True))
 
 

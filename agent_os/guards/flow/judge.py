@@ -217,7 +217,8 @@ def _names(known: Knowledge, spec: ToolSpec, values: list[tuple[str, str, Any]])
     for _, name, value in values[:NAMED_MAX]:
         argument = known.argument(spec, name, value)
         text = scalar_text(value)
-        if argument.role not in (Role.AUTHORITY, Role.HANDLE) or not text or len(text) > NAMED_CHARS_MAX:
+        names = argument.role in (Role.AUTHORITY, Role.HANDLE) or fields.is_code(text)
+        if not names or not text or len(text) > NAMED_CHARS_MAX:
             continue
         if known.words.names(text):
             found.update({normal.strict(text), *normal.words(text)})

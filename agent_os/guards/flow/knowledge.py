@@ -156,6 +156,18 @@ def named_kind(name: str) -> frozenset[str]:
         "key",
         "new",
         "old",
+        "keep",
+        "drop",
+        "first",
+        "second",
+        "source",
+        "target",
+        "from",
+        "to",
+        "parent",
+        "main",
+        "primary",
+        "other",
     }
     own |= {"attachment"} if own & {"attach", "attached", "enclosure"} else set()
     groups = {group for word in own for group in lexicon.OBJECT_GROUPS.get(word, lexicon.NONE)}

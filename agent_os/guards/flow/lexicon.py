@@ -17,7 +17,7 @@ def bag(text: str) -> frozenset[str]:
 VERBS: Final[dict[str, str]] = {
     "send": "send email mail message dm text forward reply respond write tell notify inform ask share post publish"
     " announce tweet ping contact broadcast submit deliver alert congratulate thank greet answer cc resend dispatch"
-    " relay transmit communicate push say remind comment inquire complain confirm apologize apologise request refer explain"
+    " relay transmit communicate push say remind wish comment inquire complain confirm apologize apologise request refer explain"
     " brief nudge chase report circulate shoot drop fire pass",
     "create": "create make add write schedule book draft generate start open register insert put prepare compose note"
     " record log save store plan organise organize host upload set block duplicate copy arrange file raise"
@@ -32,10 +32,11 @@ VERBS: Final[dict[str, str]] = {
     " rollback revert backup restore escalate promote cast vote rsvp react endorse nominate redirect track pause resume"
     " unpause reopen defer delay advance bring slip nudge scale rerun reinstate"
     " discount substitute stretch cut trim top fill sign close_"
+    " relocate acknowledge ack allocate hold release"
     " waive override recategorize reclassify relabel retag reprice top-up",
     "delete": "delete disarm remove cancel clear drop trash discard erase unsubscribe purge revoke kick uninvite unfollow wipe"
     " clean ban withdraw terminate destroy deactivate unshare uninstall unlink detach void rid prune scrap axe nix ditch dump"
-    " retract rescind abolish abort unregister deregister strike kill",
+    " retract rescind abolish abort unregister deregister strike kill discard dispose end",
     "pay": "pay send transfer refund reimburse wire buy purchase order donate tip settle repay return deposit withdraw"
     " invest schedule make remit charge credit debit top checkout compensate trade sell give split transact"
     " topup recharge redeem claim swap stake move shift",
@@ -202,7 +203,8 @@ NARROW: Final[dict[str, str]] = {
     "publish": "post release", "rotate": "reset renew", "revert": "rollback restore", "rollback": "revert restore",
     "restore": "revert recover", "reset": "change restore", "follow": "subscribe", "cast": "vote", "redirect": "forward move",
     "transfer": "move", "withdraw": "cancel", "patch": "fix", "upgrade": "bump", "track": "follow", "link": "attach connect",
-    "pin": "star", "vote": "cast rate", "confirm": "accept approve",
+    "pin": "star", "relocate": "move transfer shift", "hold": "block lock suspend pause stop freeze",
+    "release": "free approve publish", "acknowledge": "confirm accept",  "vote": "cast rate", "confirm": "accept approve",
 }  # fmt: skip
 """Verbs of tools that change a thing in one way only -> verbs of a request that mean that way (beside CHANGING)."""
 CHANGING: Final = bag("update change set mark modify edit make")
@@ -222,11 +224,17 @@ PHRASES: Final[dict[tuple[str, str], str]] = {
     ("fill", "out"): "submit", ("write", "down"): "save", ("note", "down"): "save", ("jot", "down"): "save",
     ("loop", "in"): "invite", ("send", "back"): "refund", ("give", "back"): "refund", ("pay", "back"): "refund",
     ("roll", "out"): "deploy", ("take", "off"): "remove", ("move", "up"): "move",
-    ("pencil", "in"): "schedule", ("make", "sure"): "", ("note", "that"): "", ("order", "to"): "",
+    ("pencil", "in"): "schedule", ("throw", "out"): "delete", ("throw", "away"): "delete", ("take", "in"): "accept",
+    ("sign", "off"): "approve", ("call", "in"): "request", ("drop", "off"): "deliver", ("hold", "off"): "postpone",
+    ("hang", "up"): "stop", ("hand", "in"): "submit", ("hand", "out"): "share", ("pass", "on"): "forward",
+    ("write", "off"): "cancel",
+    ("strike", "off"): "remove", ("leave", "out"): "remove", ("kick", "off"): "start", ("bring", "forward"): "reschedule",
+    ("push", "back"): "postpone", ("send", "out"): "send", ("switch", "over"): "change", ("print", "out"): "print",
+    ("make", "sure"): "", ("note", "that"): "", ("order", "to"): "",
 }  # fmt: skip
 """Two words that together are another verb (nothing: none)."""
 
-SEPARABLE: Final = bag("roll hand call put take set top turn switch shut back")
+SEPARABLE: Final = bag("roll hand call put take set top turn switch shut back throw send hand pass write leave push bring sign")
 """Verbs whose particle may stand behind what they are done to (`roll the service back`)."""
 
 PARTICIPLES: Final[dict[str, str]] = {

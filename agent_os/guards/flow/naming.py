@@ -34,6 +34,8 @@ GENERIC: Final = bag("set create add make send update give submit post put write
 _LIGHT: Final = bag("place perform process initiate issue take request")
 """Verbs that say nothing beside another: `place_order` orders."""
 _COMMERCIAL: Final = bag("order purchase refund booking reservation transfer")
+_NOMINALS: Final = bag("booking reservation checkin checkout")
+"""Verbs of the lexicon that are only nouns where another verb stands."""
 _HOLDERS: Final = bag("mail email message order review ticket comment text chat post request invoice book label")
 """Nouns that are verbs as well: before another verb they are the noun (`mail_reply`, `ticket_comment`)."""
 PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split()) | bag(
@@ -53,7 +55,9 @@ _MESSAGES: Final = bag("comment message reply answer note mail email dm sms text
 _DECIDING: Final = {
     "decide": "approve reject accept decline deny grant confirm validate refuse",
     "trigger": "start run rerun trigger launch", "respond": "respond reply answer",
-    "scale": "scale resize", "block": "block lock freeze stop suspend",
+    "scale": "scale resize", "assign": "assign give hand put allocate", "ack": "acknowledge confirm",
+    "enrol": "enrol enroll register",
+    "block": "block lock freeze stop suspend",
 }  # fmt: skip
 """Verbs of tools that a person asks for by other verbs."""
 
@@ -122,6 +126,8 @@ def _verbs_of(named: list[str]) -> set[str]:
         effects = [word for word in heavy if lexicon.VERB_GROUPS[word] - {"read"}]
         return {effects[-1] if effects else known[0]}
     known = heavy or known
+    acts = [word for word in known if word not in _NOMINALS]
+    known = acts or known  # `booking_cancel` cancels
     plain = [word for word in known if lexicon.singular(word) not in lexicon.OBJECT_GROUPS]
     if not plain and len(known) > 1 and known[0] in _HOLDERS and known[-1] == bare[-1]:
         known = known[-1:]

@@ -63,6 +63,41 @@ def pointed_numbers(text: str) -> frozenset[float]:
     return frozenset(found | {float(f"{whole}.{part}") for whole, part in _COMMA.findall(text)})
 
 
+_TIMES: Final = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 1_000_000,
+    "hundert": 100,
+    "tausend": 1000,
+    "mille": 1000,
+    "mil": 1000,
+}
+_RUN: Final = re.compile(
+    r"\b(?:(?:" + "|".join([*WORDS, *_TIMES]) + r")(?:[ -](?:and |und )?|\b))+(?<![ -])", re.I
+)  # fmt: skip
+
+
+def in_digits(text: str) -> str:
+    """Return a text with numbers of several words in digits (`forty thousand`: 40000); a single word stays what it is."""
+    return _RUN.sub(_digits, text)
+
+
+def _digits(match: re.Match[str]) -> str:
+    found = [word for word in re.split(r"[ -]+", match[0].lower().strip()) if word not in ("and", "und")]
+    if len(found) < 2 or not set(found) & _TIMES.keys():
+        return match[0]
+    whole = part = 0.0
+    for word in found:
+        times = _TIMES.get(word)
+        if times == 100:
+            part = max(part, 1.0) * times
+        elif times is not None:
+            whole, part = whole + max(part, 1.0) * times, 0.0
+        else:
+            part += WORDS.get(word, 0.0)
+    return f"{whole + part:g}" + (" " if match[0].endswith(" ") else "")
+
+
 def spellings(number: float) -> tuple[str, ...]:
     """Return how a number may stand in a text, told apart as words are: `1987.5` also as `1,987.50`."""
     forms = {f"{number:.12g}", f"{number:.2f}", f"{number:,.2f}", f"{number:,.12g}"}

@@ -15,7 +15,7 @@ from typing import Final
 
 from agent_os.guards.flow import lexicon, normal, tongues
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.stated import CLOSE_MARK, NOTHING, OPEN_MARK, Stated, literals, stated_in
+from agent_os.guards.flow.stated import CLOSE_MARK, NOTHING, OPEN_MARK, UNITS, Stated, literals, stated_in
 
 PROMPT_CHARS_MAX: Final = 200_000
 """Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
@@ -59,6 +59,8 @@ _OF_NUMBERS: Final = bag("order book")
 """Nouns whose number is how many; other nouns have numbers for names (`issue 12`)."""
 _END_OF_CLAUSE: Final = bag(", and then but while that which who if when until because so")
 _WAYS: Final = bag("on off up down")
+KNOW_WORDS_MAX: Final = 12
+"""Words between `let` and `know` that say whom: `let everyone who asked about the flat know`."""
 DIRECT_WORDS_MAX: Final = 10
 """Words after a verb among which what it is done to is looked for."""
 _WISH: Final = bag("want wants wanted like need needs get have prefer")
@@ -67,7 +69,7 @@ _PERFECT: Final = bag("i we they you he she it who which has had was were been")
 _WITH_TEXT: Final = re.compile(r"\bwith (?:a|an) (?:[\w-]+ )?(comment|note|message|reply|remark|email|mail)\b", re.I)
 _TOLD: Final = bag("that saying dass que che")
 """Words behind which stands what is to be told."""
-_SHOULD_GO: Final = bag("should must needs need has have ought can could")
+_SHOULD_GO: Final = bag("shall should must needs need has have ought can could")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Sentence:
         """Return the request that the verb at a place makes."""
         following = self.tokens[index + 1] if index + 1 < len(self.tokens) else ""
         direct = self._direct(index)
+        if self.tokens[index : index + 1] == ("go",) or self.tokens[index - 1 : index] == ("be",):
+            direct |= self._subject(index)
         clause = [word.strip("⟨⟩") for word in self.tokens[index : self._end(index)]]
         before = following in _PRONOUNS or bool(direct & {"one", "ones"})
         return Request(
@@ -134,14 +138,26 @@ class Sentence:
         following = range(index + 1, len(self.tokens))
         return next((at for at in following if self.tokens[at] in _END_OF_CLAUSE), len(self.tokens))
 
+    def _subject(self, index: int) -> frozenset[str]:
+        """Return the words before a verb that say what it is done to (`the vase shall go to …`, `it must be moved`)."""
+        start = max(0, index - DIRECT_WORDS_MAX)
+        before = [token.strip("⟨⟩") for token in self.tokens[start:index]]
+        cut = next((at for at in range(len(before) - 1, -1, -1) if before[at] in (",", "and", "then", "but")), -1)
+        return _parts(before[cut + 1 :])
+
     def _direct(self, index: int) -> frozenset[str]:
         found: list[str] = []
         for token in self.tokens[index + 1 : index + 1 + DIRECT_WORDS_MAX]:
             if token in _END_OF_OBJECT:
                 break
             found.append(token.strip("⟨⟩"))
-        parts = [part for token in found for part in re.split(r"[^\w]+", token.removesuffix("'s")) if part]
-        return frozenset({*found, *parts, *map(lexicon.singular, parts), *map(normal.loose, parts)})
+        return _parts(found)
+
+
+def _parts(found: list[str]) -> frozenset[str]:
+    """Return words as written, the parts of those that are joined, in the singular and without marks."""
+    parts = [part for token in found for part in re.split(r"[^\w]+", token.removesuffix("'s")) if part]
+    return frozenset({*found, *parts, *map(lexicon.singular, parts), *map(normal.loose, parts)})
 
 
 def read(prompt: str) -> Iterator[Sentence]:
@@ -174,7 +190,7 @@ def read(prompt: str) -> Iterator[Sentence]:
             objects.add("file")
         if has_email and "@" in sentence:
             objects.add("email")
-        plurals = {lexicon.singular(token) for token in tokens if token != lexicon.singular(token)}
+        plurals = {lexicon.singular(token) for token in tokens if token != lexicon.singular(token)} - UNITS
         plurals |= {group for noun in plurals for group in lexicon.OBJECT_GROUPS.get(noun, lexicon.NONE)}
         repeats = bool(lexicon.UNIVERSAL & nouns) or bool(_LISTED.search(sentence))
         yield Sentence(
@@ -233,7 +249,7 @@ def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
     word, following = tokens[index], tokens[index + 1] if index + 1 < len(tokens) else ""
     before = tokens[max(0, index - 5) : index]
     if word == "let" and following not in ("me", "us"):
-        return _known("tell") if "know" in tokens[index + 2 : index + 6] else ("", lexicon.NONE)
+        return _known("tell") if "know" in tokens[index + 2 : index + 2 + KNOW_WORDS_MAX] else ("", lexicon.NONE)
     if before[-1:] == ("be",) and set(before[:-1]) & _MUST:
         base = lexicon.base_form(word, "ed")
         if base:
@@ -259,8 +275,8 @@ def _said(tokens: tuple[str, ...], index: int) -> tuple[str, frozenset[str]]:
     if before and "and" in before and _passive(tokens, index):
         base = lexicon.base_form(word, "ed")
         return _known(lexicon.PHRASES.get((base, following), base) or base)
-    if word == "go" and following == "to" and set(before) & _SHOULD_GO:
-        return _known("assign")
+    if word == "go" and following in ("to", "into") and set(before) & _SHOULD_GO:
+        return _known("move")
     if word == "give" and following not in ("me", "us"):
         noun = next((token for token in tokens[index + 1 : index + 16] if token in lexicon.GIVEN), "")
         if noun and _requested(tokens, index):
@@ -294,7 +310,8 @@ def _particle(tokens: tuple[str, ...], index: int) -> str:
     for token in tokens[index + 2 : index + 9]:
         if (tokens[index], token) in lexicon.PHRASES:
             return token
-        if token in (",", "and", "then") or token in lexicon.VERB_GROUPS:
+        verb = token in lexicon.VERB_GROUPS and lexicon.singular(token) not in lexicon.OBJECT_GROUPS
+        if verb or token in (",", "and", "then"):
             break
     return following
 

@@ -112,7 +112,8 @@ class Scope:
             if attributes and not attributes & (request.words | given):
                 continue  # `put it to 3 on hand` sets no price
             known = {word for word in request.direct if lexicon.singular(word) in lexicon.OBJECT_GROUPS}
-            here = named & request.direct and (not known or known & (named | objects))
+            where = request.direct | request.clause if request.verb in verbs else request.direct
+            here = named & where and (not known or known & (named | objects))
             if here or (request.of_before and named & self._words):
                 matched.append(request)
         return self._within_parent(spec, _leave(matched, spec))
@@ -167,6 +168,13 @@ class Scope:
             return True
         if same_word and (VAGUE in objects or not (groups or objects)):
             return True  # a tool named by its verb alone
+        if (
+            same_word
+            and request.of_before
+            and not request.direct & lexicon.OBJECT_GROUPS.keys()
+            and spec.effect not in GRAVE
+        ):
+            return True  # `generate it`: what it is done to was spoken of before, and is judged as an argument
         if same_word and not groups and spec.effect not in GRAVE - {Effect.PAY} and not _known_nouns(request):
             return True  # nouns that the lexicon does not know, on both sides
         here = request.objects - _of_verb(request)

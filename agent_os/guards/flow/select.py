@@ -8,6 +8,7 @@ choose by an untrusted field. `is_extreme` recognises such a choice after the fa
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ class Choice:
     def directions(self) -> dict[str, str]:
         """Return word of choice -> `most`, `least`; empty when the prompt leaves nothing to choose."""
         return _directions(self.words)
+
+    def refers(self) -> bool:
+        """Return whether a choice is made among what was spoken of before (`the emptiest one`)."""
+        chosen = self.directions()
+        return any(word in chosen and after in ("one", "ones") for word, after in itertools.pairwise(self.words))
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from typing import Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import WEEKDAYS, days_in, minutes_in, months_in
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.numerals import WORDS, pointed_numbers
+from agent_os.guards.flow.numerals import WORDS, in_digits, pointed_numbers
 
 LITERAL_SHARE_MIN: Final = 0.6
 """Share of the words of a stated text that must stand in what is carried: a model may put a comma elsewhere."""
@@ -37,6 +37,8 @@ _MONEY: Final = bag(
 )
 _TIME: Final = bag("second minute hour day week month year night min mins hr hrs h")
 _LEVEL: Final = bag("degree percent celsius fahrenheit c f % °")
+UNITS: Final = _MONEY | _TIME | _LEVEL
+"""Words that only measure: `twenty euros` are not several of anything."""
 _PEOPLE: Final = bag("people person guest adult child kid seat participant attendee pax head")
 _ARGUMENT_DIMENSIONS: Final = {
     "money": bag(
@@ -53,9 +55,11 @@ _ARGUMENT_DIMENSIONS: Final = {
 MONEY: Final = _ARGUMENT_DIMENSIONS["money"] - {"value", "limit", "cap"}
 """Words in the names of arguments that are sums of money: any number of the prompt may be meant by them."""
 _COMPUTES: Final = bag(
-    "by each per apiece double twice triple split difference remaining rest average more less extra another additional"
+    "each per apiece double twice triple split difference remaining rest average more less extra another additional"
     " about around roughly approximately approx ca further respectively"
 )
+_BY: Final = re.compile(r"\b(?:by|um) (?:[$€£]|\d|an? |half|" + "|".join(WORDS) + ")", re.I)
+"""An amount that something is changed by is not the amount it has then."""
 _HALF: Final = re.compile(r"\bhalf (?:of|the|as)\b", re.I)
 _AT_MOST: Final = bag("under below max maximum within most than")
 _AT_LEAST: Final = bag("over above least minimum")
@@ -155,22 +159,24 @@ NOTHING: Final = Stated()
 
 def stated_in(sentence: str) -> Stated:
     """Return what a sentence states beside the texts it gives word by word."""
+    sentence = in_digits(sentence)
     words = set(normal.words(sentence))
     days = days_in(sentence)
+    computes = bool(words & _COMPUTES or _HALF.search(sentence) or _BY.search(sentence))
     loose = bool(_OPEN_TIME.search(sentence))
     return Stated(
         days,
         frozenset() if days or loose else frozenset(WEEKDAYS[word] for word in words & WEEKDAYS.keys()),
         months_in(sentence),
         frozenset() if loose else minutes_in(sentence),
-        () if words & _COMPUTES or _HALF.search(sentence) else tuple(_quantities(sentence)),
-        numbers_in(sentence) if not words & _COMPUTES else frozenset(),
+        () if computes else tuple(_quantities(sentence)),
+        frozenset() if words & _COMPUTES or _BY.search(sentence) else numbers_in(sentence),
     )
 
 
 def numbers_in(text: str) -> frozenset[float]:
     """Return every number in a text that is written in digits and no part of a date or a time."""
-    text = _DATE.sub(" ", text)
+    text = _DATE.sub(" ", in_digits(text))
     found = (_number(digits) for digits in _DIGITS.findall(text))
     return frozenset(number for number in found if number is not None) | pointed_numbers(text)
 

@@ -332,7 +332,8 @@ def _has_verb(clause: list[str], tongue: Tongue) -> bool:
 
 def _clause(clause: list[str], tongue: Tongue) -> list[str]:
     words = [token.lower() for token in clause]
-    asks = not tongue.denies & set(words) and (not tongue.states & set(words) or bool(tongue.wishes & set(words)))
+    tells = bool(tongue.states & set(words)) or (words[:1] != [] and words[0] in _COPULAS)  # `Ist der Termin verschoben?`
+    asks = not tongue.denies & set(words) and (not tells or bool(tongue.wishes & set(words)))
     verbs: list[str] = []
     places: set[int] = set()
     for index, word in enumerate(words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_os.guards.flow.numerals import pointed_numbers, spoken_numbers
+from agent_os.guards.flow.numerals import in_digits, pointed_numbers, spoken_numbers
 from agent_os.guards.flow.stated import numbers_in
 
 
@@ -58,3 +58,15 @@ def test_a_word_that_counts_states_no_amount() -> None:
     """`one` in a prompt is no amount that a payment could contradict; digits are."""
     assert numbers_in("pay the one that is open, in two steps") == frozenset()
     assert numbers_in("pay 12 now") == {12.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("forty thousand euros", "40000 euros"), ("two hundred and fifty people", "250 people"), ("one of them", "one of them"),
+        ("twenty-five thousand", "25000"), ("order one and two", "order one and two"),
+    ],
+)  # fmt: skip
+def test_numbers_of_several_words(text: str, digits: str) -> None:
+    """Hundreds and thousands are one number with what stands before and after; a word alone stays a word."""
+    assert in_digits(text) == digits
