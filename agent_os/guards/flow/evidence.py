@@ -196,6 +196,28 @@ class Evidence:
             return "extreme"
         return ""
 
+    def outdone(self, value: str, focus: tuple[frozenset[str], ...]) -> bool:
+        """Return whether a word of choice points to another candidate than this one, which the prompt names as one of several.
+
+        Not where a clause of the request itself names it (`focus`), nor an id: who writes one means that one.
+        """
+        strict = normal.strict(value)
+        if any(char.isdigit() for char in strict):
+            return False
+        if (
+            not focus
+            or not self._prompt.choice.directions()
+            or any(set(normal.words(value)) <= words for words in focus)
+        ):
+            return False
+        for entry in self._entries.get(strict, ()):
+            column = self._columns.get(f"{entry.tool}{entry.leaf.column}", {})
+            if 1 < len(column) <= DENSITY_CANDIDATES_MAX and not self._extreme(strict, column):
+                named = {name: column[name] for name in (self._spoken_of(column) or set(column)) | {strict}}
+                if not self._extreme(strict, named) and any(self._extreme(name, named) for name in named):
+                    return True
+        return False
+
     def called(self, record: Record) -> set[str]:
         """Return the prompt's words among the names in a record, words that say nothing aside."""
         return {hit for hit in hits_of(self._prompt, record) if hit[:1].isalpha() and hit not in STOP}

@@ -92,8 +92,8 @@ def contradictions(
             setting = (
                 len(value) <= STATE_CHARS_MAX and " " not in value and argument.type != "id"
             )  # an id names, it sets nothing
-            if setting and names & leave.words - _PROSE and strange(value):
-                yield pointer  # the request speaks of this setting, and the value is a stranger's
+            if setting and (names & leave.words - _PROSE or (spec.derived and _is_code(value))) and strange(value):
+                yield pointer  # the request speaks of this setting, or it is some code, and the value is a stranger's
             if argument.type == "text" or names & _PROSE:
                 if leave.stated.content and _told_otherwise(leave, value, strange):
                     yield pointer
@@ -112,6 +112,11 @@ def _told_otherwise(leave: Leave, text: str, strange: Callable[[str | float], bo
         return False
     sentences = re.split(r"[.!?\n]+", text[:TOLD_CHARS_MAX])
     return any(strange(sentence) for sentence in sentences if len(normal.words(sentence)) >= TOLD_WORDS_MIN)
+
+
+def _is_code(value: str) -> bool:
+    """Return whether a setting is no plain word: it has a digit, or is written in capitals."""
+    return len(value) > 2 and (value.isupper() or any(char.isdigit() for char in value))
 
 
 def _numbers(value: Any) -> frozenset[float]:

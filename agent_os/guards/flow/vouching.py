@@ -39,7 +39,7 @@ def doubt_of(
         return None
     text = scalar_text(value)
     if prompt_vouches(known, text, argument, spec):
-        return None
+        return Doubt("authority_of_unknown_origin") if known.evidence.outdone(text, focus) else None
     if argument.type != "code" and known.references.holds(text):
         return None
     if argument.type != "code" and known.chosen and references.spelling(text) in known.chosen:
