@@ -40,7 +40,7 @@ def read(value: Any, spec: ToolSpec) -> Any:
     if not described:
         return structured(value)
     if not _names_blocks(spec):
-        value = _unpacked(value, spec)
+        value = _unpacked(value)
     if isinstance(value, str):
         value = _stated(value, spec.form) if spec.form in _FORMS else structured(value, described=True)
     return _opened(value, _steps(tuple(spec.results)), 0)
@@ -225,10 +225,27 @@ def _names_blocks(spec: ToolSpec) -> bool:
     return any(path.startswith(("$.content", "$[*].text", "$[*].type", "$.structuredContent")) for path in spec.results)
 
 
-def _unpacked(value: Any, spec: ToolSpec) -> Any:
-    """Return what MCP's content blocks hold: the structured content, the only text, or the texts as a list."""
+_RESULT_KEYS: Final = frozenset({"content", "structuredContent", "isError", "_meta"})
+
+
+def _unpacked(value: Any) -> Any:
+    """Return what MCP's content blocks hold: the structured content, the only text, or the records as a list."""
     if isinstance(value, Mapping) and isinstance(value.get("content"), list) and set(value) <= _RESULT_KEYS:
-        Final = frozenset({"content", "structuredContent", "isError", "_meta"})
+        inner = value.get("structuredContent")
+        return inner if isinstance(inner, (dict, list)) else _unpacked(value["content"])
+    if not isinstance(value, list) or not 0 < len(value) <= BLOCKS_MAX:
+        return value
+    if not all(isinstance(block, Mapping) and block.get("type") in _BLOCKS for block in value):
+        return value
+    texts = [block.get("text") for block in value]
+    if not all(isinstance(text, str) for text in texts):
+        return value  # an image or a resource among them: each block is what it is
+    if len(texts) == 1:
+        return texts[0]
+    records = [structured(text, described=True) for text in texts]
+    return (
+        records if all(isinstance(record, dict) for record in records) else value
+    )  # a page among them could forge one
 
 
 Steps = tuple[tuple[str, ...], ...]
