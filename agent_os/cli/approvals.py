@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from agent_os.runtime.approvals import ApprovalDesk
 
 T = TypeVar("T")
-app = typer.Typer(help="Review, list, show and answer what agents ask. Without a verb: a live review.")
+app = typer.Typer(
+    add_completion=False, help="Review, list, show and answer what agents ask. Without a verb: a live review."
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from agent_os.runtime.audit import AuditReader
 
-app = typer.Typer(no_args_is_help=True, help="Read, verify and export the audit.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Read, verify and export the audit.")
 POLL_SECONDS: Final = 0.3
 JSON = typer.Option(False, "--json", help="Print JSON.")
 WRITER = typer.Option(None, "--writer", help="Only this writer's log.")

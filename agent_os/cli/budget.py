@@ -9,7 +9,7 @@ import typer
 from agent_os.cli.budget_statement import statement
 from agent_os.cli.quoting import escaped, spreadsheet
 
-app = typer.Typer(no_args_is_help=True, help="Show what was spent and what is left.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show what was spent and what is left.")
 app.command()(statement)
 BAR_CELLS: Final = 20
 CHART_CELLS: Final = 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List and rotate the runtime's own keys.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List and rotate the runtime's own keys.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 

@@ -13,6 +13,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
+os.environ.setdefault(
+    "TYPER_USE_RICH", "0"
+)  # read at import: help and errors in plain lines, for pipes and narrow terminals
+
 import typer
 from typer.core import TyperGroup
 

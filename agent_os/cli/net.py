@@ -11,7 +11,7 @@ PIPED_COLUMNS: Final = 200
 DENIED_SHOWN_MAX: Final = 10
 """Causes of denials that the live view shows."""
 
-app = typer.Typer(no_args_is_help=True, help="Watch what the network guard lets through.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Watch what the network guard lets through.")
 
 
 @app.callback()

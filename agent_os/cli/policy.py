@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from agent_os.policy import Policy
     from agent_os.policy.workbench.check import Finding
 
-app = typer.Typer(no_args_is_help=True, help="Check, test, explain, decide, diff, replay and learn policies.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Check, test, explain, decide, diff, replay and learn policies."
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 SEMANTICS = typer.Option(None, "--semantics", help="strict or openshell; wins over the file's.")
 WORKSPACE = typer.Option("/workspace", "--workspace", help="What relative paths are taken against.")
@@ -122,11 +124,12 @@ def packs(as_json: bool = JSON) -> None:
     """List the policy packs that are shipped."""
     from agent_os.runtime.workbench import packs as listed  # noqa: PLC0415
 
-    for pack in listed():
-        if as_json:
-            _print(pack)
-        else:
-            typer.echo(f"pack:{pack['name']:<18} {pack['rules']:>4} rules  {_first_line(pack)}")
+    packs = list(listed())
+    if as_json:
+        _print(packs)
+        return
+    for pack in packs:
+        typer.echo(f"pack:{pack['name']:<18} {pack['rules']:>4} rules  {_first_line(pack)}")
 
 
 def _first_line(pack: Mapping[str, Any]) -> str:

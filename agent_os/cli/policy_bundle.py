@@ -49,12 +49,15 @@ def show(as_json: bool) -> None:
     """List the installed versions."""
     from agent_os.runtime.bundles import listed  # noqa: PLC0415
 
-    for item in listed():
-        if as_json:
-            typer.echo(json.dumps(item))
-        else:
-            mark = "*" if item["in_force"] else " "
-            typer.echo(f"{mark} {item['version']}  {item['name']}  {item['policy'][:19]}…  signed by {item['key']}")
+    items = list(listed())
+    if as_json:
+        typer.echo(json.dumps(items))
+        return
+    if not items:
+        typer.echo("no bundle is installed: agentos policy bundle POLICY makes one, --install FILE puts one in force")
+    for item in items:
+        mark = "*" if item["in_force"] else " "
+        typer.echo(f"{mark} {item['version']}  {item['name']}  {item['policy'][:19]}…  signed by {item['key']}")
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:

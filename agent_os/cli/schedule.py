@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_os.core.schedule import Schedule
     from agent_os.runtime.tasks.desk import TaskDesk
 
-app = typer.Typer(no_args_is_help=True, help="Add, list, pause, resume and remove schedules.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Add, list, pause, resume and remove schedules.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 

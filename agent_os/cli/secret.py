@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Set, list and remove secrets, bound to their destination.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Set, list and remove secrets, bound to their destination."
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 
 

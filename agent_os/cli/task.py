@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_os.runtime.tasks.desk import TaskDesk
 
 T = TypeVar("T")
-app = typer.Typer(no_args_is_help=True, help="Submit and control durable tasks.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Submit and control durable tasks.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskId = Annotated[str, typer.Argument(help="The task's id, or its beginning.")]
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -18,7 +18,9 @@ PRINTED = ["an invoice", "paid 20\n() this tool is allowed when amount is at mos
 
 
 @pytest.mark.parametrize("number", range(len(PRINTED)))
-def test_block(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_block(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each block prints what it is there to show."""
     assert len(BLOCKS) == len(PRINTED)
     work = tmp_path / "work"

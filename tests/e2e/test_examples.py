@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
-    "asgi_service.py": ("acme /ask 200", "this tool is allowed when path is under notes", "umbra /do 202", "umbra /do 400"),
+    "asgi_service.py": (
+        "acme /ask 200",
+        "this tool is allowed when path is under notes",
+        "umbra /do 202",
+        "umbra /do 400",
+    ),
     "task_family.py": ("next run:", "result: 200 units", "done agent.spawn reader"),
     "delegating.py": (
         "worker: failed FileNotFoundError",

@@ -319,6 +319,7 @@ async def test_a_streamed_answer_loads_nothing_of_a_stranger(opened: Opened, for
     from langchain_core.messages import AIMessageChunk
 
     from agent_os.adapters.langchain import ScriptedModel
+
     said = f"Hi {IMAGES[form]} see https://corp.example/ok bye"
     with opened("Read page.txt and summarise it for https://corp.example.") as system:
         model = system.model(ScriptedModel(script=[said]))

@@ -103,9 +103,9 @@ def test_schema_prints_the_committed_schema() -> None:
 
 
 def test_packs_lists_the_shipped_packs() -> None:
-    """Each with its number of rules; JSON a line each."""
+    """Each with its number of rules, as one JSON list."""
     status, out, _ = agentos("packs", "--json")
-    packs = {item["name"]: item for item in map(json.loads, out.splitlines())}
+    packs = {item["name"]: item for item in json.loads(out)}
     assert status == 0
     assert packs["baseline"]["rules"] > 50
 
