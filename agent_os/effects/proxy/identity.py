@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import socket
 import struct
 from collections import OrderedDict
@@ -25,19 +24,13 @@ from agent_os.core.errors import EffectError
 from agent_os.core.executable import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.effects.proxy.limits import ANCESTORS_MAX, EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
+from agent_os.effects.proxy.scripts import INTERPRETER, script_of
 
-_INTERPRETER: Final = re.compile(
-    r"(python[0-9.]*|node|nodejs|deno|bun|bash|dash|sh|zsh|perl[0-9.]*|ruby[0-9.]*|php[0-9.]*|lua[0-9.]*)"
-)
-_TAKES_VALUE: Final = {
-    "python": {"-W", "-X", "-Q", "--check-hash-based-pycs"},
-    "node": {"-r", "--require", "--import", "--loader"},
-}
-_INLINE: Final = {"-c", "-e", "-m", "-p", "-", "--eval", "--print"}
 _ESTABLISHED: Final = "01"
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _NO_COOKIE = 4, 20, (0xFFFFFFFF, 0xFFFFFFFF)  # linux/sock_diag.h, inet_diag.h
 DIAGNOSIS_SECONDS_MAX: Final = 1.0
 HASHED_INLINE_BYTES_MAX: Final = 4 * 1024 * 1024
+COMMAND_LINE_BYTES_MAX: Final = 65_536
 PINS_MAX: Final = 16384
 """Executables pinned for the life of a guard; a further one has no identity."""
 
@@ -378,26 +371,13 @@ def _ancestors(pid: int, sandbox_pid: int) -> tuple[str, ...]:
 
 
 def _script(pid: int, executable: str) -> str:
-    """The file an interpreter says it runs, as an absolute path in its own view; empty if none is named."""
+    """The script of an interpreter, as a path in its own view; empty if none is plain."""
     program = os.path.basename(executable)
-    if not _INTERPRETER.fullmatch(program):
+    if not INTERPRETER.fullmatch(program):
         return ""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read(65536).split(b"\0")[1:]
-        folder = os.readlink(f"/proc/{pid}/cwd")
+            arguments = file.read(COMMAND_LINE_BYTES_MAX).split(b"\0")[1:]
     except OSError:
         return ""
-    takes = _TAKES_VALUE.get(program.rstrip("0123456789."), set())
-    skip = False
-    for raw in arguments:
-        word = os.fsdecode(raw)
-        if skip:
-            skip = False
-        elif word in takes:
-            skip = True
-        elif word in _INLINE:
-            return ""
-        elif word and not word.startswith("-"):
-            return os.path.normpath(os.path.join(folder, word))
-    return ""
+    return script_of(program, [os.fsdecode(word) for word in arguments])

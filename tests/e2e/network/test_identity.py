@@ -83,8 +83,12 @@ async def test_the_script_of_an_interpreter_is_told(world: World, tmp_path: Path
     script, _, _ = await guarded(world, [os.path.realpath(sys.executable)])
     path = tmp_path / "job.py"
     path.write_text(script)
-    assert await program(sys.executable, "-W", "ignore", "job.py", cwd=tmp_path) == "200"
+    assert await program(sys.executable, "-W", "ignore", str(path)) == "200"
     assert world.door.stated[-1]["executable"].script == str(path)
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "job.py").write_text(f"import os\nos.chdir({str(tmp_path)!r})\n{script}")
+    assert await program(sys.executable, "job.py", cwd=tmp_path / "evil") == "200"
+    assert world.door.stated[-1]["executable"].script == "", "a relative name is read in the folder of now"
     assert await program(sys.executable, "-c", script) == "200"
     assert world.door.stated[-1]["executable"].script == ""
 
