@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from agent_os import ActionError
-from agent_os.adapters.mcp.protocol import ID_CHARS_MAX, REQUESTS_MAX, Client
+from agent_os.adapters.mcp.protocol import ID_CHARS_MAX, REQUESTS_MAX, Client, value_of
 from agent_os.agents.toolbox import Toolbox
+from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import ToolSpec
 from agent_os.effects.mcp_pipes import PENDING_BYTES_MAX, ServerPipes
@@ -149,3 +150,46 @@ async def test_a_server_that_reads_nothing_is_ended() -> None:
     finally:
         pipes.close_far()
         pipes.close()
+
+
+ODD_RESULTS = {
+    "half a character": b'{"content": [{"type": "text", "text": "x\\ud800y"}]}',
+    "half a character in a key": b'{"structuredContent": {"\\ud800": 1}}',
+    "half a character in a kind": b'{"content": [{"type": "\\ud800"}]}',
+}
+
+
+@pytest.mark.parametrize("name", ODD_RESULTS)
+def test_what_cannot_be_encoded_is_replaced(name: str) -> None:
+    """ATTACK: results in which half a character stands would fail wherever they go on to; they come as text that goes on."""
+    client = Client()
+    number, _ = client.call("tools/call")
+    answers = client.feed(b'{"jsonrpc": "2.0", "id": %d, "result": %s}\n' % (number, ODD_RESULTS[name]))
+    value, failed = value_of(answers[0].result)
+    assert not failed
+    assert "?" in json_bytes(value).decode()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [b'{"structuredContent": {"a": NaN}}', b'{"structuredContent": 1e999}', b'{"a":' * 90 + b"1" + b"}" * 90],
+    ids=["nan", "infinity", "deep"],
+)
+def test_a_result_that_is_no_json_fails_its_call_alone(result: bytes) -> None:
+    """ATTACK: numbers that are none, and nesting without end: an error of that call; the next call is answered."""
+    client = Client()
+    for sent, good in ((result, False), (b'{"structuredContent": {"a": 1}}', True)):
+        number, _ = client.call("tools/call")
+        answer = client.feed(b'{"jsonrpc": "2.0", "id": %d, "result": %s}\n' % (number, sent))[0]
+        assert (answer.error == "") is good, answer.error
+        assert bool(answer.result) is good
+
+
+def test_a_request_of_the_server_with_half_a_character_for_an_id() -> None:
+    """ATTACK: the id of a server's request would be sent back and cannot be: it is refused under another, nothing breaks."""
+    client = Client()
+    assert client.feed(b'{"jsonrpc": "2.0", "id": "\\ud800", "method": "sampling/createMessage"}\n') == []
+    assert len(client.refusals) == 1
+    number, _ = client.call("tools/call")
+    error = client.feed(b'{"jsonrpc": "2.0", "id": %d, "error": {"message": "bad \\ud800"}}\n' % number)[0].error
+    assert error == "bad ?"

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent_os.core.errors import EffectError
+from agent_os.core import canonical
+from agent_os.core.errors import ActionError, EffectError
 
 PROTOCOL_VERSION: Final = "2025-06-18"
 VERSIONS_SPOKEN: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
@@ -115,7 +116,7 @@ class Client:
         if len(line) > LINE_BYTES_MAX:
             raise EffectError(f"the tool server sent a message of more than {LINE_BYTES_MAX} bytes")
         try:
-            form = json.loads(line)
+            form = canonical.foreign_json(line)
         except (ValueError, RecursionError):
             raise EffectError("the tool server sent a message that is no JSON") from None
         if not isinstance(form, dict):
@@ -141,6 +142,10 @@ class Client:
         result = form.get("result")
         if not isinstance(result, dict):
             return Answer(number, error="the tool server's result is no object")
+        try:
+            canonical.json_value(result, field="result")
+        except ActionError as problem:
+            return Answer(number, error=f"the tool server's result cannot be used: {problem}")
         return Answer(number, result)
 
 

@@ -6,14 +6,14 @@ Every name another module uses is exported here; nothing else in the project nor
 
 from agent_os.core.canonical.addresses import ip, ip_classes
 from agent_os.core.canonical.hosts import host
-from agent_os.core.canonical.jsons import json_bytes, json_digest, json_value
+from agent_os.core.canonical.jsons import foreign_json, json_bytes, json_digest, json_value
 from agent_os.core.canonical.paths import is_magic_link, path
 from agent_os.core.canonical.requests import Target, headers, method, parse_query, query, request_path, request_target
 from agent_os.core.canonical.texts import argv, environment, integer, name, nearest, text
 from agent_os.core.canonical.urls import Url, split_authority, url
 
 __all__ = [
-    "Target", "Url", "argv", "environment", "headers", "host", "integer", "ip", "ip_classes", "is_magic_link",
+    "Target", "Url", "argv", "environment", "foreign_json", "headers", "host", "integer", "ip", "ip_classes", "is_magic_link",
     "json_bytes", "json_digest", "json_value", "method", "name", "nearest", "parse_query", "path", "query",
     "request_path", "request_target", "split_authority", "text", "url",
 ]  # fmt: skip

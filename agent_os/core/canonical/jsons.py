@@ -50,6 +50,16 @@ def json_bytes(value: Any) -> bytes:
         raise ActionError(f"cannot be made canonical JSON: {type(error).__name__}") from None
 
 
+def foreign_json(data: bytes | str) -> Any:
+    """Return what a stranger's JSON says, halves of characters in it replaced: nobody could encode them again.
+
+    Raises ValueError or RecursionError where it is none.
+    """
+    value = json.loads(data)
+    halves = (b"\\ud" in data.lower()) if isinstance(data, bytes) else ("\\ud" in data.lower())
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) if halves else value
+
+
 def json_digest(value: Any) -> str:
     """Return `sha256:` and the hex digest of the canonical form."""
     return "sha256:" + hashlib.sha256(json_bytes(value)).hexdigest()

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import httpx
 
+from agent_os.core import canonical
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.label import UNTRUSTED
@@ -33,7 +34,6 @@ from agent_os.guards.models.neutral import (
     Gathering,
     Request,
     media_kinds,
-    provider_json,
     request_of,
     worded,
 )
@@ -227,7 +227,7 @@ class Providers:
                 if len(content) > ANSWER_BYTES_MAX:
                     raise EffectError(f"the provider's answer is larger than {ANSWER_BYTES_MAX} bytes")
         try:
-            answer = provider_json(bytes(content))
+            answer = canonical.foreign_json(bytes(content))
             # a key stands in JSON as it is, or with characters written as escapes
             return without(answer, key) if key and (key.encode() in content or b"\\" in content) else answer
         except (ValueError, RecursionError):

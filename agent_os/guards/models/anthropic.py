@@ -20,7 +20,6 @@ from agent_os.guards.models.neutral import (
     Usage,
     listed,
     parse_arguments,
-    provider_json,
     stops,
     text_of,
     tool_schema,
@@ -207,7 +206,7 @@ def _usage_in(usage: Any, chars: int = 0) -> Usage:
 def read_event(name: str, data: str) -> Iterator[Delta]:
     """Yield the pieces in one server-sent event of a provider. Raises EffectError when it is none."""
     try:
-        event = provider_json(data)
+        event = canonical.foreign_json(data)
         kind = event.get("type", name)
         if kind == "error":
             raise EffectError("the provider broke its answer off with an error")

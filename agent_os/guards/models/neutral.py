@@ -276,18 +276,6 @@ class Gathering:
         return Answer(text, reasoning, calls, self._finish or "stop", usage, "".join(self._signature))
 
 
-def provider_json(data: bytes | str) -> Any:
-    """Return what a provider's JSON says, halves of characters in it replaced: nobody could encode them again.
-
-    Raises ValueError or RecursionError where it is none.
-    """
-    import json  # noqa: PLC0415
-
-    value = json.loads(data)
-    halves = (b"\\ud" in data.lower()) if isinstance(data, bytes) else ("\\ud" in data.lower())
-    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) if halves else value
-
-
 def worded(deltas: Iterable[Delta]) -> Iterator[Delta]:
     """Yield a provider's pieces. Raises EffectError for one whose words are no text."""
     for delta in deltas:
@@ -325,7 +313,7 @@ def parse_arguments(text: Any) -> dict[str, Any]:
     if isinstance(text, Mapping):
         return dict(canonical.json_value(text, field="arguments"))
     try:
-        value = provider_json(text or "{}")
+        value = canonical.foreign_json(text or "{}")
     except (ValueError, RecursionError, TypeError, AttributeError):
         raise ActionError("are no JSON", field="arguments") from None
     if not isinstance(value, dict):

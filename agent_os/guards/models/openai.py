@@ -21,7 +21,6 @@ from agent_os.guards.models.neutral import (
     Usage,
     listed,
     parse_arguments,
-    provider_json,
     stops,
     tool_schema,
 )
@@ -226,7 +225,7 @@ def read_event(_name: str, data: str) -> Iterator[Delta]:
     if data == "[DONE]":
         return
     try:
-        event = provider_json(data)
+        event = canonical.foreign_json(data)
         if event.get("error"):
             raise EffectError("the provider broke its answer off with an error")
         for choice in (event.get("choices") or [])[:1]:
