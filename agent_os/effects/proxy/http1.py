@@ -58,7 +58,8 @@ class Head:
 def parse_request(raw: bytes) -> Head:
     """Return the head of a request: `raw` ends with the empty line. Raises HttpError."""
     read = egress.parse_request(raw)
-    if read.minor == 1 and not any(name == "host" for name, _ in read.fields):
+    hosts = [value for name, value in read.fields if name == "host"]
+    if (read.minor == 1 and not hosts) or "" in hosts:
         raise HttpError("no Host field")
     length = CHUNKED if read.chunked else read.length or 0
     return Head(read.method, read.target, 0, read.fields, length, _keep_alive(read), read.minor)
