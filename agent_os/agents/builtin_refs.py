@@ -150,7 +150,7 @@ def _is_choice(words: Prompt, rows: Sequence[select.Row], row: select.Row, by: s
     numbers = {index: select.number_of(one[by].value) for index, one in enumerate(rows)}
     known = {index: number for index, number in numbers.items() if number is not None}
     at = next(index for index, one in enumerate(rows) if one is row)
-    return len(known) == len(rows) and select.is_extreme(at, by, known, words.choice)
+    return len(known) == len(rows) and select.is_extreme(at, {by: known}, words.choice)
 
 
 def _named(words: Prompt, where: Mapping[str, Any]) -> bool:

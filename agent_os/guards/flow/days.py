@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Final
 
-_MONTHS: Final = {
+MONTHS: Final = {
     "jan": 1, "january": 1, "januar": 1, "janvier": 1, "enero": 1, "gennaio": 1, "feb": 2, "february": 2, "februar": 2,
     "février": 2, "febrero": 2, "febbraio": 2, "mar": 3, "march": 3, "märz": 3, "mars": 3, "marzo": 3, "apr": 4, "april": 4,
     "avril": 4, "abril": 4, "aprile": 4, "may": 5, "mai": 5, "mayo": 5, "maggio": 5, "jun": 6, "june": 6, "juni": 6, "juin": 6,
@@ -15,7 +15,7 @@ _MONTHS: Final = {
     "october": 10, "oktober": 10, "octobre": 10, "octubre": 10, "ottobre": 10, "nov": 11, "november": 11, "novembre": 11,
     "noviembre": 11, "dec": 12, "december": 12, "dezember": 12, "décembre": 12, "diciembre": 12, "dicembre": 12,
 }  # fmt: skip
-_MONTH: Final = "(" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + ")"
+_MONTH: Final = "(" + "|".join(sorted(MONTHS, key=len, reverse=True)) + ")"
 _DAYS: Final = (
     (re.compile(r"\b\d{4}-(\d{2})-(\d{2})(?!\d)"), "md"),
     (re.compile(rf"\b{_MONTH}\.? (\d{{1,2}})(?:st|nd|rd|th)?\b(?!:)", re.I), "md"),
@@ -63,7 +63,7 @@ def days_in(text: str) -> frozenset[tuple[int, int]]:
     for pattern, order in _DAYS:
         for one, two in pattern.findall(text):
             month, day = (one, two) if order == "md" else (two, one)
-            number = int(month) if month.isdigit() else _MONTHS[month.lower()]
+            number = int(month) if month.isdigit() else MONTHS[month.lower()]
             if 1 <= number <= 12 and 1 <= int(day) <= 31:
                 found.add((number, int(day)))
     return frozenset(found)
@@ -78,7 +78,7 @@ def months_in(text: str) -> frozenset[int]:
     """Return the months that a text names as such (`May 2026`, `in April`), whether or not it names a day of them."""
     found = [match.group(1) for match in _MONTH_OF_YEAR.finditer(text)]
     found += [name for name in (match.group(1) for match in _IN_MONTH.finditer(text.lower())) if len(name) > 3]
-    return frozenset(_MONTHS[name.lower()] for name in found)
+    return frozenset(MONTHS[name.lower()] for name in found)
 
 
 def month_of(value: str) -> int | None:

@@ -26,6 +26,7 @@ from agent_os.guards.flow.describing import (
     within,
 )
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
+from agent_os.guards.flow.picking import NOTHING, ROWS_MAX, Kept, Row, kept, wish_of
 from agent_os.guards.flow.prompt import STOP, Prompt
 from agent_os.guards.flow.select import is_extreme
 
@@ -79,6 +80,9 @@ class Evidence:
         self._created: dict[str, list[Entry]] = {}
         self._known: set[str] = set()
         self._group_sizes: dict[tuple[int, str], set[int]] = {}
+        self._grown = 0
+        """Counts what was learnt: what was worked out before that is worked out again."""
+        self._kept: dict[str, tuple[int, str, Kept]] = {}
 
     def rebuild(self) -> None:
         """Describe every candidate again, after the prompt grew."""
@@ -94,6 +98,7 @@ class Evidence:
         value = normal.strict(str(leaf.value))
         if not value or value in self._own:
             return  # the principal is nobody's choice
+        self._grown += 1
         self._entries.setdefault(value, []).append(entry)
         self._group_sizes.setdefault((leaf.record.call, leaf.record.group), set()).add(id(leaf.record))
         column = self._columns.setdefault(f"{tool}{leaf.column}", {})
@@ -105,6 +110,7 @@ class Evidence:
 
     def describe(self, records: list[Record]) -> None:
         """Compute what describes the candidates of a call, once its records are complete."""
+        self._grown += 1
         for record in records:
             hits = hits_of(self._prompt, record)
             for value in record.fields.values():
@@ -136,6 +142,7 @@ class Evidence:
 
     def about(self, value: str, tool: str, records: list[Record], numbers: dict[str, float]) -> None:
         """Take what a call about a value returned: its records describe that value from now on."""
+        self._grown += 1
         key = normal.strict(value)
         known = self._about.setdefault(key, [])
         for candidate in self._by_value.get(key, ()):
@@ -149,14 +156,23 @@ class Evidence:
         return [entry for entry in self._entries.get(normal.strict(value), ()) if _same_kind(entry.objects, objects)]
 
     def leads_to(self, value: str, entry: Entry, focus: tuple[frozenset[str], ...] = (), many: bool = False) -> str:
-        """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `all`, `extreme`), or nothing.
+        """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `bound`, `all`, `extreme`), or nothing.
 
-        `focus` are the words of the clauses that ask for the call, each tried by itself; `many`: they ask for several.
+        What a bound of the prompt excludes (`picking.py`) is not what was asked for, whatever else speaks for it. `focus`
+        are the words of the clauses that ask for the call, each tried by itself; `many`: they ask for several.
         """
         prompt, record = self._prompt, entry.leaf.record
         strict = normal.strict(value)
         rows = self._group_sizes.get((record.call, record.group), set())
-        column = self._columns.get(f"{entry.tool}{entry.leaf.column}", {})
+        place = f"{entry.tool}{entry.leaf.column}"
+        column = self._columns.get(place, {})
+        picked = self._keeps(place, column)
+        if strict in picked.excluded:
+            return ""
+        if picked.excluded:
+            column = {name: candidate for name, candidate in column.items() if name not in picked.excluded}
+            if len(column) == 1 and strict in picked.meant:
+                return "bound"
         if (
             ((entry.keyed and entry.keys) or entry.early)
             and len(rows) == 1
@@ -171,8 +187,11 @@ class Evidence:
             return "words"
         if any(self._best_by(strict, column, words) for words in focus):
             return "words"
-        one = bool(prompt.choice.directions())  # who asks for the earliest one does not ask for all
+        chooses = prompt.choice.directions().keys() & prompt.words  # who asks for the earliest one does not ask for all
+        one = bool(chooses) and (not focus or any(chooses & words for words in focus))
         many, repeats = many and not one, prompt.each or (prompt.repeats and not one)
+        if strict in picked.meant and picked.excluded and (many or repeats):
+            return "all"
         named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
@@ -217,6 +236,25 @@ class Evidence:
                 if not self._extreme(strict, named) and any(self._extreme(name, named) for name in named):
                     return True
         return False
+
+    def _keeps(self, place: str, column: dict[str, Candidate]) -> Kept:
+        """Return which values of a column the prompt's bounds exclude and mean: by every record that they stand in."""
+        text = self._prompt.raw
+        wish = wish_of(text)
+        if not wish or len(column) > ROWS_MAX:
+            return NOTHING
+        held = self._kept.get(place)
+        if held is not None and held[:2] == (self._grown, text):
+            return held[2]
+        rows: dict[tuple[str, int], Row] = {}
+        for value, candidate in column.items():
+            for index, record in enumerate((*candidate.records, *self._about.get(value, ()))):
+                rows[value, index] = record.fields, frozenset(record.trusted)
+        by_row = kept(wish, rows)
+        out, meant = {value for value, _ in by_row.excluded}, {value for value, _ in by_row.meant}
+        found = Kept(frozenset(out - meant), frozenset(meant - out))
+        self._kept[place] = (self._grown, text, found)
+        return found
 
     def called(self, record: Record) -> set[str]:
         """Return the prompt's words among the names in a record, words that say nothing aside."""
@@ -267,7 +305,9 @@ class Evidence:
             return set()
         names = {value: proper_words(self._prompt, value, candidate.records) for value, candidate in column.items()}
         spread = Counter(word for found in names.values() for word in found)
-        return {value for value, found in names.items() if any(spread[word] == 1 for word in found)}
+        found = {value for value, words in names.items() if any(spread[word] == 1 for word in words)}
+        whole = {value for value in found if any(" " in hit for hit in column[value].hits if hit[0] == "=")}
+        return whole or found  # `Katri Salo wrote about the Lindh case`: a name in full says who is meant
 
     def _spoken_of(self, column: dict[str, Candidate]) -> set[str]:
         """Return the candidates any of whose fields has a proper name of the prompt, where not all have one: the others are not
@@ -305,10 +345,8 @@ class Evidence:
         for name, candidate in column.items():
             for attribute, number in self._numbers(name, candidate).items():
                 table.setdefault(attribute, {})[name] = number
-        for attribute, numbers in table.items():
-            if len(numbers) == len(column) and is_extreme(value, attribute, numbers, self._prompt.choice):
-                return True
-        return False
+        whole = {attribute: numbers for attribute, numbers in table.items() if len(numbers) == len(column)}
+        return is_extreme(value, whole, self._prompt.choice)
 
     def _left(self, column: dict[str, Candidate]) -> frozenset[str]:
         """Return the candidates that the conditions of the prompt leave; none where it states none that divides them."""

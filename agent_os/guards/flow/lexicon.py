@@ -234,7 +234,9 @@ PHRASES: Final[dict[tuple[str, str], str]] = {
 }  # fmt: skip
 """Two words that together are another verb (nothing: none)."""
 
-SEPARABLE: Final = bag("roll hand call put take set top turn switch shut back throw send hand pass write leave push bring sign")
+SEPARABLE: Final = bag(
+    "roll hand call put take set top turn switch shut back throw send hand pass write leave push bring sign"
+)
 """Verbs whose particle may stand behind what they are done to (`roll the service back`)."""
 
 PARTICIPLES: Final[dict[str, str]] = {

@@ -29,6 +29,12 @@ _TIMES: Final = bag(
     " created updated modified start end at day when sent received due"
 )
 _SPANS: Final = bag("eta duration lead time days hours minutes delivery transit length")
+BESIDE_WORDS: Final = 2
+"""Words after a word of choice that may name what it is about."""
+ALIKE_CHARS_MIN: Final = 3
+_BY: Final = bag("by nach per")
+_LINKS: Final = bag("the a an of to in on at for and or with by is are that this one ones it from as")
+_BOUNDING: Final = bag("at no not")
 _IN_TIME: Final = bag("latest newest oldest earliest soonest nearest first newer older later earlier sooner")
 _SCORES: Final = bag("rating score stars rank review ratings")
 
@@ -55,6 +61,8 @@ def _directions(words: tuple[str, ...]) -> dict[str, str]:
     for index, word in enumerate(words):
         following = words[index + 1] if index + 1 < len(words) else ""
         before = words[index - 1] if index else ""
+        if before in _BOUNDING or following == "than":
+            continue  # `at most four days`, `later than noon`: a bound, not a choice
         if word in lexicon.DEAREST:
             found[word] = "least" if before == "least" else "most"
         elif word in lexicon.MOST and following not in lexicon.DEAREST and word != "last":
@@ -66,17 +74,54 @@ def _directions(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def is_extreme(value: Any, attribute: str, numbers: Mapping[Any, float], choice: Choice) -> bool:
-    """Return whether `value` has the extreme number that some word of choice asks for and the attribute can answer."""
-    names = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", attribute).lower()))
-    names |= {lexicon.singular(name) for name in names}
+def is_extreme(value: Any, table: Mapping[str, Mapping[Any, float]], choice: Choice) -> bool:
+    """Return whether `value` has the extreme number that some word of choice asks for, in a field that can answer it.
+
+    `table` is field -> value -> number. A field whose name stands beside the word (`the most likes`, `the lowest bidder`)
+    answers before any other.
+    """
     for word, direction in choice.directions().items():
-        if not _answers(word, names):
-            continue
-        own = numbers[value]
-        if own == (max if direction == "most" else min)(numbers.values()) and len(set(numbers.values())) > 1:
-            return True
+        beside = _beside(word, choice.words)
+        named = [field for field in table if alike(_field_words(field), beside)]
+        for field in named or [field for field in table if _answers(word, _names(field))]:
+            numbers = table[field]
+            best = (max if direction == "most" else min)(numbers.values())
+            if numbers[value] == best and len(set(numbers.values())) > 1:
+                return True
     return False
+
+
+def _beside(word: str, words: tuple[str, ...]) -> frozenset[str]:
+    """Return the words straight after a word of choice, and those after `by` or `nach`."""
+    found: set[str] = set()
+    for index, each in enumerate(words):
+        if each == word or (word == "latest" and each in ("last", "recent")):
+            found.update(words[index + 1 : index + 1 + BESIDE_WORDS])
+        elif each in _BY and index + 1 < len(words):
+            found.add(words[index + 1])
+    return frozenset(form for one in found for form in (one, lexicon.singular(one))) - _LINKS
+
+
+def _names(field: str) -> set[str]:
+    names = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", field).lower()))
+    return names | {lexicon.singular(name) for name in names}
+
+
+def _field_words(field: str) -> set[str]:
+    """Return the words of a field's own name, without the tool it came from and the mark of a counted list."""
+    parts = field.split(".")
+    own = parts[-2] if parts[-1] == "count" and len(parts) > 1 else parts[-1]
+    return {name for name in _names(own) if len(name) > 2} - {"rows", "row"}
+
+
+def alike(names: Iterable[str], nouns: Iterable[str]) -> bool:
+    """Return whether a field's name and the user's words share a word, in one form or another (`bid`, `bidder`)."""
+    return any(
+        name == noun
+        or (min(len(name), len(noun)) >= ALIKE_CHARS_MIN and (noun.startswith(name) or name.startswith(noun)))
+        for name in names
+        for noun in nouns
+    )
 
 
 def _answers(word: str, names: set[str]) -> bool:

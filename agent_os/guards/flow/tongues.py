@@ -332,7 +332,9 @@ def _has_verb(clause: list[str], tongue: Tongue) -> bool:
 
 def _clause(clause: list[str], tongue: Tongue) -> list[str]:
     words = [token.lower() for token in clause]
-    tells = bool(tongue.states & set(words)) or (words[:1] != [] and words[0] in _COPULAS)  # `Ist der Termin verschoben?`
+    tells = bool(tongue.states & set(words)) or (
+        words[:1] != [] and words[0] in _COPULAS
+    )  # `Ist der Termin verschoben?`
     asks = not tongue.denies & set(words) and (not tells or bool(tongue.wishes & set(words)))
     verbs: list[str] = []
     places: set[int] = set()

@@ -62,12 +62,12 @@ def test_a_choice_by_an_untrusted_field_is_refused() -> None:
 def test_words_of_choice(words: str, attribute: str, value: str, found: bool) -> None:
     """A word of choice points to an extreme of a number that can answer it."""
     numbers = {"small": 1.0, "middle": 2.0, "big": 3.0}
-    assert is_extreme(value, attribute, numbers, Choice(tuple(words.split()))) is found
+    assert is_extreme(value, {attribute: numbers}, Choice(tuple(words.split()))) is found
 
 
 def test_where_all_are_alike_nothing_is_extreme() -> None:
     """No choice can be told from equal numbers."""
-    assert not is_extreme("a", "size", {"a": 1.0, "b": 1.0}, Choice(("largest",)))
+    assert not is_extreme("a", {"size": {"a": 1.0, "b": 1.0}}, Choice(("largest",)))
 
 
 @pytest.mark.parametrize(
