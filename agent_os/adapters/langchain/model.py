@@ -120,11 +120,11 @@ class GovernedModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+        action, kept = self._asked(messages, kwargs, stop), cast("list[AIMessage]", [])
 
         def body(final: Action) -> Outcome:
             call = self._call(cast("ModelCall", final), action, messages, kwargs)
-            answer = call.model.invoke(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs)
+            answer = call.model.invoke(call.messages, config={"callbacks": []}, **call.kwargs)
             return _kept(answer, kept)
 
         return _result(perform_sync(self.session, action, body), kept)
@@ -136,11 +136,11 @@ class GovernedModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+        action, kept = self._asked(messages, kwargs, stop), cast("list[AIMessage]", [])
 
         async def body(final: Action) -> Outcome:
             call = self._call(cast("ModelCall", final), action, messages, kwargs)
-            answer = await call.model.ainvoke(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs)
+            answer = await call.model.ainvoke(call.messages, config={"callbacks": []}, **call.kwargs)
             return _kept(answer, kept)
 
         return _result(await perform_async(self.session, action, body), kept)
@@ -157,12 +157,12 @@ class GovernedModel(BaseChatModel):
         if _recorded(self.session):
             yield from whole_as_chunks(self._generate(messages, stop, run_manager, **kwargs))
             return
-        action = self._asked(messages, kwargs)
+        action = self._asked(messages, kwargs, stop)
         admission: Admission = self.session.loop.run(self.session.monitor.admit(action))
         flow = AnswerStream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
-            for chunk in call.model.stream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+            for chunk in call.model.stream(call.messages, config={"callbacks": []}, **call.kwargs):
                 for out in flow.feed(chunk):
                     if run_manager is not None:
                         run_manager.on_llm_new_token(shown_token(out), chunk=out)
@@ -188,12 +188,12 @@ class GovernedModel(BaseChatModel):
                     await run_manager.on_llm_new_token(shown_token(out), chunk=out)
                 yield out
             return
-        action = self._asked(messages, kwargs)
+        action = self._asked(messages, kwargs, stop)
         admission: Admission = await self.session.loop.call(self.session.monitor.admit(action))
         flow = AnswerStream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
-            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, **call.kwargs):
                 for out in flow.feed(chunk):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(shown_token(out), chunk=out)
@@ -213,12 +213,12 @@ class GovernedModel(BaseChatModel):
         """Stream an answer that is recorded whole: chunks pass as they come, and an answer that an earlier run of the task
         has recorded is one chunk, without another call.
         """
-        action, kept = self._asked(messages, kwargs), cast("list[AIMessage]", [])
+        action, kept = self._asked(messages, kwargs, stop), cast("list[AIMessage]", [])
         passed: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
 
         async def body(final: Action) -> Outcome:
             call, flow = self._call(cast("ModelCall", final), action, messages, kwargs), AnswerStream(self.session)
-            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, stop=stop, **call.kwargs):
+            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, **call.kwargs):
                 for out in flow.feed(chunk):
                     passed.put_nowait(out)
             flow.ended = True
@@ -245,7 +245,7 @@ class GovernedModel(BaseChatModel):
 
     # ---- from a call to an action and back --------------------------------------------------------------------------
 
-    def _asked(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> ModelCall:
+    def _asked(self, messages: list[BaseMessage], kwargs: Mapping[str, Any], stop: list[str] | None) -> ModelCall:
         """Return the action of a call. Raises ActionError, and DeniedError for provider-executed tools."""
         for given in kwargs.get("tools") or ():
             if isinstance(given, Mapping):
@@ -253,7 +253,7 @@ class GovernedModel(BaseChatModel):
         for name in PROVIDER_ARGUMENTS:
             if kwargs.get(name) or getattr(self.inner, name, None):
                 self._check_named(name)
-        neutral = [*rest_of_request(kwargs), *neutral_messages(messages)]
+        neutral = [*rest_of_request({**kwargs, "stop": stop} if stop else kwargs), *neutral_messages(messages)]
         provider, model = model_name(self.inner)
         return ModelCall(
             model=model,
