@@ -26,7 +26,10 @@ def agent(
         list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A LangChain model, for example anthropic:claude-sonnet-4-5.")
+        str,
+        typer.Option(
+            "--model", "-m", help="A LangChain model (anthropic:claude-sonnet-4-5), or PROVIDER:MODEL of the policy."
+        ),
     ] = "",
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder to work in.")] = Path("."),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every ask yes, in your name.")] = False,

@@ -42,6 +42,7 @@ from agent_os.adapters.langchain.messages import (
     restored_message,
     rewritten_messages,
 )
+from agent_os.adapters.langchain.named import named
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
 from agent_os.adapters.langchain.streaming import AnswerStream, shown_token, whole_as_chunks
 from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
@@ -316,13 +317,14 @@ def govern_model(
 ) -> GovernedModel:
     """Return a governed chat model of a LangChain chat model or of its name (`openai:gpt-5`, `nvidia:…`).
 
-    `options` go to LangChain's `init_chat_model`. Raises EffectError naming the package to install.
+    A name that LangChain does not know, or has no package for here, may be `PROVIDER:MODEL` of the policy's `models`. `options`
+    go to LangChain's `init_chat_model`. Raises EffectError naming the package to install.
     """
     silence_tracing()
     if isinstance(model, GovernedModel):
         return model
     if isinstance(model, str):
-        model = named_model(model, **options)
+        model = named(session, model, options)
     if not isinstance(model, BaseChatModel):
         raise ActionError("must be a LangChain chat model or its name", field="model")
     profile = getattr(model, "profile", None)
@@ -333,19 +335,6 @@ def govern_model(
         profile=profile,
         disable_streaming=model.disable_streaming,
     )
-
-
-def named_model(name: str, **options: Any) -> BaseChatModel:
-    """Return the LangChain chat model of a name such as `openai:gpt-5`. Raises EffectError naming what to install."""
-    from langchain.chat_models import init_chat_model  # noqa: PLC0415
-
-    try:
-        return cast("BaseChatModel", init_chat_model(name, **options))
-    except ImportError as error:
-        package = getattr(error, "name", None) or f"langchain-{name.split(':', maxsplit=1)[0]}"
-        raise EffectError(f"the model needs a package: pip install {package.replace('_', '-')}") from None
-    except ValueError as error:
-        raise ActionError(f"is no known model: {str(error).splitlines()[0]}", field="model") from None
 
 
 def model_name(inner: Any) -> tuple[str, str]:
