@@ -254,7 +254,9 @@ class Requests:
             fields = [(name, value) for name, value in fields if name != "content-encoding"]
             coding = ""
         try:
-            secrets = await resolve_secrets(parts, self.flow, route, target, fields, whole if not coding else None)
+            secrets = await resolve_secrets(
+                parts, self.flow, route, target, fields, whole if not coding else None, scheme=asked.scheme
+            )
             target, fields = fill_target(target, secrets.values), fill_fields(fields, secrets.values)
             if whole and secrets.values and not coding:
                 whole = fill_body(whole, head.get("content-type"), secrets.values)

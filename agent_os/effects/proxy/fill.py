@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent_os.core.action import SecretUse
+from agent_os.core.canonical.addresses import ip_classes
 from agent_os.core.errors import DeniedError, EffectError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy.credentials import SECRET_BYTES_MIN
@@ -14,6 +16,8 @@ from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, denied, settle
 from agent_os.guards.egress.masking import Masker
 from agent_os.guards.egress.placeholders import names_in, names_in_field, names_in_target
+
+_BOUND: Final = "send placeholders only to the destination the secret is bound to"
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Resolved:
     values: dict[str, str] = field(default_factory=dict)
     masker: Masker | None = None
     body_possible: bool = False
+    clear: bool = False
+    """The request goes out without TLS."""
     known: Mapping[str, str] = field(default_factory=dict)
     """What this session has had filled towards this destination before: a server may give it back at any later time."""
 
@@ -35,6 +41,9 @@ class Resolved:
         rule = f"secrets.{name}"
         if place not in parts.rules.secret_places(name, route.host, route.port):
             self._refuse(rule, f"this secret may not stand in the {place} of a request to this destination")
+        if self.clear and not all(ip_classes(address) for address in route.addresses):
+            reason = "a secret does not go through the open network without TLS"
+            self._refuse(rule, reason, alert=False, advice="ask for it with https")
         if name in self.values:
             return
         action = SecretUse(principal=self.flow.principal, name=name, destination=route.host)
@@ -62,8 +71,8 @@ class Resolved:
             parts.filled.setdefault(self.flow.principal.session, {})[name] = secret.value
             self.masker = Masker({**self.known, **self.values})
 
-    def _refuse(self, rule: str, reason: str, *, alert: bool = True) -> None:
-        decision = self.parts.refusal(rule, reason, "send placeholders only to the destination the secret is bound to")
+    def _refuse(self, rule: str, reason: str, *, alert: bool = True, advice: str = _BOUND) -> None:
+        decision = self.parts.refusal(rule, reason, advice)
         if alert:
             self.parts.flows.note("alert", self.flow, rule=rule, reason=reason)
         denied(self.parts, self.flow, decision, "secret")
@@ -76,12 +85,24 @@ class Resolved:
 
 
 async def resolve_secrets(
-    parts: Parts, flow: Flow, route: Route, target: str, fields: list[tuple[str, str]], body: bytes | None
+    parts: Parts,
+    flow: Flow,
+    route: Route,
+    target: str,
+    fields: list[tuple[str, str]],
+    body: bytes | None,
+    *,
+    scheme: str,
 ) -> Resolved:
-    """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError."""
+    """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError.
+
+    Over plain `http` a secret goes only to this machine and to private networks.
+    """
     places, sent = parts.rules.secret_places, parts.filled.get(flow.principal.session, {})
     known = {name: value for name, value in sent.items() if places(name, route.host, route.port)}
-    resolved = Resolved(parts, flow, route, known=known, masker=Masker(known) if known else None)
+    resolved = Resolved(
+        parts, flow, route, known=known, masker=Masker(known) if known else None, clear=scheme == "http"
+    )
     in_path, in_query = names_in_target(target)
     for place, names in (("path", in_path), ("query", in_query)):
         for name in names:

@@ -97,7 +97,7 @@ async def _upgrade(requests: Requests, head: Head, asked: Asked, route: Route) -
     parts, flow, client = requests.parts, requests.flow, requests.flow.client
     fields = http1.forwarded(head, _NOT_OFFERED)
     try:
-        secrets = await resolve_secrets(parts, flow, route, asked.target, fields, b"")
+        secrets = await resolve_secrets(parts, flow, route, asked.target, fields, b"", scheme=asked.scheme)
         target, fields = fill_target(asked.target, secrets.values), fill_fields(fields, secrets.values)
         upstream = await requests.there.upstream(route)
         upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")]

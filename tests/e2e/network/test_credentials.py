@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from agent_os.effects.proxy import Treatment
+from agent_os.effects.proxy import Treatment, route
 from agent_os.effects.proxy.credentials import Secret
 from tests.e2e.network.world import Client, Place, Upstream, World, response
 
@@ -218,3 +218,34 @@ async def test_a_secret_in_a_websocket_message(world: World) -> None:
                 await other.recv()
         assert len(got) == 2
     assert "quo" not in repr(world.door.asked)
+
+
+async def test_a_secret_does_not_go_through_the_open_network_in_clear(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATTACK: asking with http what is there with https too. Twins: without a secret, and over TLS."""
+    real = route.connect
+    monkeypatch.setattr(route, "connect", lambda loop, _, port, limits: real(loop, ("127.0.0.1",), port, limits))
+    upstream, client = await bound(world)
+    secure = await world.upstream(tls="a.test")
+    public = ("93.184.215.14",)
+    world.resolver.table["a.test"] = public
+    for place in world.rules.places:
+        place.ips = public
+    world.allow(Place("a.test", secure.port, treatment=Treatment(), ips=public, secrets={"API_KEY": EVERYWHERE}))
+    mark = "X-Key: agentos-secret:API_KEY\r\n"
+    status, _, said = await client.send(get(upstream, fields=mark)).answer()
+    assert status == 403
+    assert b"without TLS" in said
+    assert b"https" in said
+    assert upstream.connections == 0
+    assert (await client.send(get(upstream)).answer())[0] == 200
+    client.close()
+    assert world.guard is not None
+    opened = await Client.to(await world.listen())
+    assert await opened.connect(f"a.test:{secure.port}") == 200
+    await opened.tls(world.client_context(), "a.test")
+    opened.send(f"GET /ok HTTP/1.1\r\nHost: a.test\r\n{mark}\r\n".encode())
+    assert (await opened.answer())[0] == 200
+    assert VALUE.encode() in secure.text
+    opened.close()
