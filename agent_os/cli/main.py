@@ -127,8 +127,17 @@ def _root(
     """One policy, one door: agents at work under a policy that holds."""
 
 
+def _leave_no_core() -> None:
+    """Have a crash write no memory image: it would hold keys and prompts, in the folder that programs read next."""
+    import resource  # noqa: PLC0415
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the status of the module's table."""
+    _leave_no_core()
     try:
         app(prog_name="agentos")
     except AgentOSError as error:

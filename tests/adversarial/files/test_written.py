@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -73,3 +75,37 @@ def test_what_was_stored_encrypted_is_not_exported_for_everybody(
             assert stat.S_IMODE((tmp_path / form).stat().st_mode) == 0o600
     finally:
         os.umask(before)
+
+
+CRASH = """
+import os, sys
+import agent_os.cli.main as cli
+cli.app = lambda **_: os.abort()
+cli.main() if sys.argv[1] == "ours" else os.abort()
+"""
+
+
+def test_a_crash_leaves_no_memory_in_the_workspace(tmp_path: Path) -> None:
+    """ATTACK: a native crash of the runtime, where core files are on: no image of its memory lies in the folder it was run in.
+
+    Another program's does, where this machine writes core files at all.
+    """
+    left = {}
+    for whose in ("theirs", "ours"):
+        folder = tmp_path / whose
+        folder.mkdir()
+        wanted = 'ulimit -c "$(ulimit -H -c)"; exec "$@"'
+        done = subprocess.run(
+            ["sh", "-c", wanted, "sh", sys.executable, "-c", CRASH, whose],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGABRT
+        left[whose] = [each.name for each in folder.iterdir()]
+    assert left["ours"] == []
+    writes = Path("/proc/sys/kernel/core_pattern").read_text().strip() == "core"
+    if writes and resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
+        assert left["theirs"] != []
