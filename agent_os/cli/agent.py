@@ -27,9 +27,7 @@ def agent(
     ] = None,
     model: Annotated[
         str,
-        typer.Option(
-            "--model", "-m", help="A LangChain model (anthropic:claude-sonnet-4-5), or PROVIDER:MODEL of the policy."
-        ),
+        typer.Option("--model", "-m", help="A LangChain model (openai:gpt-5), or PROVIDER:MODEL of the policy."),
     ] = "",
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder to work in.")] = Path("."),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer every ask yes, in your name.")] = False,
