@@ -38,6 +38,9 @@ _NONE: Final = re.compile(
 )
 _ENOUGH: Final = bag("capacity max maximum available stock seat place limit free remaining left")
 """Fields that must hold at least the number that is asked for."""
+_FREE: Final = bag("free available vacant unassigned open unclaimed frei freie freien libre libres libero libera")
+_HELD: Final = bag("by holder user guest owner assignee assigned guide driver patient reserved booked tenant member technician")
+"""Fields that are empty where a thing is free."""
 _AT_MOST: Final = bag("min minimum moq")
 """Fields that it must reach."""
 
@@ -93,6 +96,11 @@ def absences_in(text: str) -> frozenset[str]:
     return frozenset(lexicon.singular(word.lower()) for word in _NONE.findall(text))
 
 
+def asks_free(said: frozenset[str]) -> bool:
+    """Return whether words ask for something that nobody has (`the first free slot`)."""
+    return bool(said & _FREE)
+
+
 def met(
     comparisons: Iterable[Comparison],
     absent: frozenset[str],
@@ -111,7 +119,10 @@ def met(
         fitting = _fitting(comparison, said, numbers)
         if fitting:
             left, divided = left & fitting, True
-    lacking = frozenset(name for name, fields in empty.items() if any(_words(field) & absent for field in fields))
+    free = asks_free(said)
+    lacking = frozenset(
+        name for name, fields in empty.items() if any(_words(field) & absent or (free and _words(field) & _HELD) for field in fields)
+    )
     if lacking and len(lacking) < len(empty):
         left, divided = left & lacking, True
     return left if divided else frozenset()

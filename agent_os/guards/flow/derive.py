@@ -105,7 +105,11 @@ def _is_noun(found: list[str]) -> bool:
 def _are_things(found: list[str]) -> bool:
     """Return whether a noun stands in the plural, and no word before it may be a verb (`order_items` orders)."""
     last = found[-1]
-    if len(last) <= PLURAL_CHARS_MIN or last == lexicon.singular(last) or set(found[:-1]) & lexicon.VERB_GROUPS.keys():
+    if set(found[:-1]) & lexicon.VERB_GROUPS.keys():
+        return False
+    if last in draft.SPANS:
+        return True
+    if len(last) <= PLURAL_CHARS_MIN or last == lexicon.singular(last):
         return False
     return not {last, lexicon.singular(last)} & (draft.CREDENTIAL | draft.SECRETS | draft.RIGHTS)
 
@@ -187,9 +191,14 @@ def argument(effect: Effect, name: str, value: Any) -> Argument:
     """Return the draft of one argument: payload only where its name says text, number or date, else authority."""
     if isinstance(value, bool) or value is None:
         return Argument(role=Role.PAYLOAD)
-    if effect is not Effect.READ and isinstance(value, str) and DATE_TEXT.match(value):
+    if effect is not Effect.READ and is_date(value):
         return Argument(role=Role.PAYLOAD, type="date")
     return _argument(effect, name, isinstance(value, (int, float)))
+
+
+def is_date(value: Any) -> bool:
+    """Return whether a value is a day, or a day and a time, whatever the argument is called."""
+    return isinstance(value, str) and DATE_TEXT.match(value) is not None
 
 
 def _typed(effect: Effect, name: str, schema: Any) -> Argument:

@@ -127,6 +127,8 @@ TOLD: Final = bag(
 """Names of arguments that no listing needs."""
 PROGRAMS: Final = bag("sql command cmd script shell bash python")
 """Names of arguments that are run, whatever the tool is called."""
+SPANS: Final = bag("day week month")
+"""Ends of names that say of when (`appointments_of_day`)."""
 TRAILING: Final = bag("on of for in by at with")
 OPENS: Final = bag("open")
 ADJECTIVES: Final = bag("open complete clean clear direct correct present secure live close public set")

@@ -351,7 +351,7 @@ class Evidence:
     def _left(self, column: dict[str, Candidate]) -> frozenset[str]:
         """Return the candidates that the conditions of the prompt leave; none where it states none that divides them."""
         prompt = self._prompt
-        if not (prompt.comparisons or prompt.absent) or len(column) < 2:
+        if not (prompt.comparisons or prompt.absent or conditions.asks_free(prompt.words)) or len(column) < 2:
             return frozenset()
         numbers = {name: self._numbers(name, candidate) for name, candidate in column.items()}
         empty = {name: empty_of(candidate.records) for name, candidate in column.items()}

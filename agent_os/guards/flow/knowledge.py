@@ -103,7 +103,7 @@ class Knowledge:
         return self.drafts[tool]
 
     def argument(self, spec: ToolSpec, name: str, value: Any) -> Argument:
-        if spec.derived and name not in spec.arguments:
+        if spec.derived and (name not in spec.arguments or derive.is_date(value)):
             return derive.argument(spec.effect, name, value)
         return spec.argument(name)
 

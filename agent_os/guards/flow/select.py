@@ -22,11 +22,13 @@ from agent_os.guards.flow.lexicon import bag
 
 _NUMBER: Final = re.compile(r"^\s*[^\w-]{0,3}(-?\d[\d,]*(?:\.\d+)?)\s*(?:%|[A-Za-z€$£]{0,4})\s*$")
 DATE_TEXT: Final = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?$")
+_CLOCK: Final = re.compile(r"^\s*(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?\s*$")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _PRICES: Final = bag("price cost fee rate amount total fare charge rent")
 _TIMES: Final = bag(
     "added placed opened posted published begin begins booked filed date time timestamp"
-    " created updated modified start end at day when sent received due"
+    " created updated modified start end at day when sent received due from until expire expiry expiration valid deadline"
+    " departure depart arrival arrive asked requested submitted reported opened touched reachable slot"
 )
 _SPANS: Final = bag("eta duration lead time days hours minutes delivery transit length")
 BESIDE_WORDS: Final = 2
@@ -48,6 +50,10 @@ class Choice:
     def directions(self) -> dict[str, str]:
         """Return word of choice -> `most`, `least`; empty when the prompt leaves nothing to choose."""
         return _directions(self.words)
+
+    def sells(self) -> bool:
+        """Return whether the best price is the highest: who sells, or is paid."""
+        return bool({"sell", "sells", "selling", "pays", "paying"} & set(self.words))
 
     def refers(self) -> bool:
         """Return whether a choice is made among what was spoken of before (`the emptiest one`)."""
@@ -83,7 +89,11 @@ def is_extreme(value: Any, table: Mapping[str, Mapping[Any, float]], choice: Cho
     for word, direction in choice.directions().items():
         beside = _beside(word, choice.words)
         named = [field for field in table if alike(_field_words(field), beside)]
-        for field in named or [field for field in table if _answers(word, _names(field))]:
+        for field in named or [
+            field
+            for field in table
+            if _answers(word, _names(field)) or (word == "best" and choice.sells() and _names(field) & _PRICES)
+        ]:
             numbers = table[field]
             best = (max if direction == "most" else min)(numbers.values())
             if numbers[value] == best and len(set(numbers.values())) > 1:
@@ -147,6 +157,9 @@ def number_of(value: Any) -> float | None:
     match = _NUMBER.match(value)
     if match:
         return float(match[1].replace(",", ""))
+    if _CLOCK.match(value):
+        hour, minute = value.strip().split(":")[:2]
+        return float(int(hour) * 60 + int(minute))
     if DATE_TEXT.match(value.strip()):
         try:
             moment = datetime.datetime.fromisoformat(value.strip().replace("Z", "+00:00")).replace(tzinfo=None)

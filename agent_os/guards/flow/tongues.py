@@ -16,6 +16,8 @@ from typing import Final
 from agent_os.guards.flow import lexicon, tongue_words
 from agent_os.guards.flow.lexicon import bag
 
+COMMAND_WORDS: Final = 4
+"""Words of a clause that begins with its verb among which a denial or a subject belongs to it."""
 COMPOUND_CHARS_MIN: Final = 5
 """Shortest noun that is recognised as the end of a German compound."""
 
@@ -332,10 +334,6 @@ def _has_verb(clause: list[str], tongue: Tongue) -> bool:
 
 def _clause(clause: list[str], tongue: Tongue) -> list[str]:
     words = [token.lower() for token in clause]
-    tells = bool(tongue.states & set(words)) or (
-        words[:1] != [] and words[0] in _COPULAS
-    )  # `Ist der Termin verschoben?`
-    asks = not tongue.denies & set(words) and (not tells or bool(tongue.wishes & set(words)))
     verbs: list[str] = []
     places: set[int] = set()
     for index, word in enumerate(words):
@@ -347,6 +345,10 @@ def _clause(clause: list[str], tongue: Tongue) -> list[str]:
             continue
         verbs.append(_separable(tongue.verbs[form], words))
         places.add(index)
+    commands = 0 in places and len(words) > 1 and words[1] not in tongue.states
+    said = words[:COMMAND_WORDS] if commands else words  # `Écris-lui qu'il n'y a pas de place`: what follows is what to write
+    tells = bool(tongue.states & set(said)) or (words[:1] != [] and words[0] in _COPULAS)  # `Ist der Termin verschoben?`
+    asks = not tongue.denies & set(said) and (not tells or bool(tongue.wishes & set(words)))
     if not verbs or not asks:
         return [_word(token, tongue) for token in clause]
     rest = [_word(token, tongue) for index, token in enumerate(clause) if index not in places]
