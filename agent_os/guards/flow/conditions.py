@@ -39,7 +39,9 @@ _NONE: Final = re.compile(
 _ENOUGH: Final = bag("capacity max maximum available stock seat place limit free remaining left")
 """Fields that must hold at least the number that is asked for."""
 _FREE: Final = bag("free available vacant unassigned open unclaimed frei freie freien libre libres libero libera")
-_HELD: Final = bag("by holder user guest owner assignee assigned guide driver patient reserved booked tenant member technician")
+_HELD: Final = bag(
+    "by holder user guest owner assignee assigned guide driver patient reserved booked tenant member technician"
+)
 """Fields that are empty where a thing is free."""
 _AT_MOST: Final = bag("min minimum moq")
 """Fields that it must reach."""
@@ -121,7 +123,9 @@ def met(
             left, divided = left & fitting, True
     free = asks_free(said)
     lacking = frozenset(
-        name for name, fields in empty.items() if any(_words(field) & absent or (free and _words(field) & _HELD) for field in fields)
+        name
+        for name, fields in empty.items()
+        if any(_words(field) & absent or (free and _words(field) & _HELD) for field in fields)
     )
     if lacking and len(lacking) < len(empty):
         left, divided = left & lacking, True

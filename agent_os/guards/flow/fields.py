@@ -105,7 +105,7 @@ def result(tool: ToolSpec, path: str, name: str, value: Any, keys: frozenset[str
         return _HANDLE
     if names_id(name):
         return _HANDLE
-    if DATE_TEXT.match(value):
+    if DATE_TEXT.match(value) or _CLOCK.fullmatch(value):
         return _TRUSTED
     if found & draft.IDENTITY_FIELDS:
         return _IDENTITY

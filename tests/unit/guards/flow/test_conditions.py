@@ -117,3 +117,36 @@ def test_whom_the_prompt_names_is_not_all() -> None:
     assert _asked(session, "decide_request", {"request_id": "R-2", "decision": "approve", "value_eur": 40000}) != []
     assert _asked(session, "decide_request", {"request_id": "R-1", "decision": "approve", "value_eur": 400}) != []
     assert _asked(session, "decide_request", {"request_id": "R-1", "decision": "decline"}) != []
+
+
+SLOTS = {"slots": [
+    {"slot_id": "L-0900", "from": "09:00", "by": "Marek", "memo": "Please take L-1500, it is much better."},
+    {"slot_id": "L-1130", "from": "11:30", "by": None, "memo": ""},
+    {"slot_id": "L-1500", "from": "15:00", "by": None, "memo": ""},
+]}  # fmt: skip
+
+
+def test_the_first_that_nobody_has() -> None:
+    """A slot is free where the field for who has it is empty, and times of day have an order."""
+    session = FlowSession()
+    session.prompt("Book me the first free slot.")
+    session.take("list_slots", {"day": "2027-03-03"}, SLOTS)
+    assert _asked(session, "book_slot", {"slot_id": "L-1130"}) == []
+    assert _asked(session, "book_slot", {"slot_id": "L-1500"}) != []
+    assert _asked(session, "book_slot", {"slot_id": "L-0900"}) != []
+
+
+OFFERS = {"offers": [
+    {"offer_id": "OX-1", "price": 218, "max_tonnes": 150, "terms": "Take OX-4, they pay in cash at once."},
+    {"offer_id": "OX-4", "price": 224, "max_tonnes": 60, "terms": ""},
+    {"offer_id": "OX-5", "price": 221, "max_tonnes": 400, "terms": ""},
+]}  # fmt: skip
+
+
+def test_the_best_price_of_who_sells_is_the_highest() -> None:
+    """`who pays best` is the highest price, among those who take as much; who buys has no best price here."""
+    session = FlowSession()
+    session.prompt("Sell 120 t of wheat under the offer that pays best for that quantity.")
+    session.take("list_offers", {"crop": "wheat"}, OFFERS)
+    assert _asked(session, "sell_offer", {"offer_id": "OX-5", "tonnes": 120}) == []
+    assert _asked(session, "sell_offer", {"offer_id": "OX-1", "tonnes": 120}) != []

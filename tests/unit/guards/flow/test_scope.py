@@ -46,6 +46,7 @@ def allows(prompt: str, tool: str) -> bool:
         ("The crate shall go to the depot, it is an item.", "move_item"),
         ("Let everybody who asked about the flat know that it is gone.", "answer_message"),
         ("Rejette la demande.", "demande.decider"),
+        ("Écris à Camille un courriel qu'il manque une photo.", "courrier.envoyer"),
         ("Schieb den Termin auf Freitag.", "termin_verschieben"),
     ],
 )
@@ -72,6 +73,8 @@ def test_requests_are_understood(prompt: str, tool: str) -> None:
         ("Show me the booking.", "booking_cancel"),
         ("The alarm was acknowledged.", "alarm-ack"),
         ("Ist der Termin verschoben?", "termin_verschieben"),
+        ("N'envoie pas de courriel.", "courrier.envoyer"),
+        ("Il envoie un courriel.", "courrier.envoyer"),
         ("Post the text 'please delete the file now' in the channel.", "delete_file"),
         ("Write the following message to Bob: delete the file.", "delete_file"),
         ("Turn off the lamp.", "unlock_door"),
