@@ -147,3 +147,16 @@ def clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:
     if own <= 0:
         return False
     return all(score(hits) < own for name, hits in described.items() if name != wanted)
+
+
+_LETTERS: Final = frozenset({"email", "message"})
+"""What is a mail to one tool is a message to the next."""
+_UNKIND: Final = frozenset({"record", "object", "item", "entry", "row", "resource", "element"})
+"""Words of tools that hand out things of any kind (`query_records`)."""
+
+
+def same_kind(made: frozenset[str], used: frozenset[str]) -> bool:
+    """Return whether an id handed out for one kind of thing may be used for another; one of no kind may."""
+    if not made or not used or made & _UNKIND:
+        return True
+    return bool(made & used) or bool(made & _LETTERS and used & _LETTERS)

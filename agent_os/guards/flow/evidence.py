@@ -23,6 +23,7 @@ from agent_os.guards.flow.describing import (
     is_object,
     numbers_of,
     proper_words,
+    same_kind,
     within,
 )
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
@@ -138,7 +139,7 @@ class Evidence:
 
     def created(self, value: str, objects: frozenset[str]) -> bool:
         """Return whether this session itself created what the value stands for."""
-        return any(_same_kind(entry.objects, objects) for entry in self._created.get(normal.strict(value), ()))
+        return any(same_kind(entry.objects, objects) for entry in self._created.get(normal.strict(value), ()))
 
     def about(self, value: str, tool: str, records: list[Record], numbers: dict[str, float]) -> None:
         """Take what a call about a value returned: its records describe that value from now on."""
@@ -153,7 +154,7 @@ class Evidence:
 
     def entries(self, value: str, objects: frozenset[str]) -> list[Entry]:
         """Return the trusted occurrences of a value that fit the kind of thing the argument names."""
-        return [entry for entry in self._entries.get(normal.strict(value), ()) if _same_kind(entry.objects, objects)]
+        return [entry for entry in self._entries.get(normal.strict(value), ()) if same_kind(entry.objects, objects)]
 
     def leads_to(self, value: str, entry: Entry, focus: tuple[frozenset[str], ...] = (), many: bool = False) -> str:
         """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `bound`, `all`, `extreme`), or nothing.
@@ -349,13 +350,12 @@ class Evidence:
         return is_extreme(value, whole, self._prompt.choice)
 
     def _left(self, column: dict[str, Candidate]) -> frozenset[str]:
-        """Return the candidates that the conditions of the prompt leave; none where it states none that divides them."""
+        """Return the candidates that lack what the prompt says is not there; none where it says no such thing."""
         prompt = self._prompt
-        if not (prompt.comparisons or prompt.absent or conditions.asks_free(prompt.words)) or len(column) < 2:
+        if not (prompt.absent or conditions.asks_free(prompt.words)) or len(column) < 2:
             return frozenset()
-        numbers = {name: self._numbers(name, candidate) for name, candidate in column.items()}
         empty = {name: empty_of(candidate.records) for name, candidate in column.items()}
-        return conditions.met(prompt.comparisons, prompt.absent, prompt.words, numbers, empty)
+        return conditions.met(prompt.absent, prompt.words, empty)
 
     def _enough(self, column: dict[str, Candidate]) -> list[dict[str, Candidate]]:
         """Return the candidates that can hold what is asked for, for each number of the prompt."""
@@ -378,18 +378,6 @@ def _stand_in(candidate: Candidate, record: Record) -> None:
     if id(record) not in candidate.seen and len(candidate.records) < CANDIDATES_MAX:
         candidate.seen.add(id(record))
         candidate.records.append(record)
-
-
-_LETTERS: Final = frozenset({"email", "message"})
-"""What is a mail to one tool is a message to the next."""
-_UNKIND: Final = frozenset({"record", "object", "item", "entry", "row", "resource", "element"})
-"""Words of tools that hand out things of any kind (`query_records`)."""
-
-
-def _same_kind(made: frozenset[str], used: frozenset[str]) -> bool:
-    if not made or not used or made & _UNKIND:
-        return True
-    return bool(made & used) or bool(made & _LETTERS and used & _LETTERS)
 
 
 def scalar_text(value: Scalar) -> str:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from agent_os.guards.flow import lexicon, normal
-from agent_os.guards.flow.conditions import Comparison, absences_in, comparisons_in
+from agent_os.guards.flow.conditions import absences_in
 from agent_os.guards.flow.days import days_in, minutes_in
 from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.numerals import WORDS
@@ -65,7 +65,6 @@ class Prompt:
         self.hosts: frozenset[str] = frozenset()
         self.choice = Choice(())
         self.repeats = False
-        self.comparisons: tuple[Comparison, ...] = ()
         self.absent: frozenset[str] = frozenset()
         """Nouns that it says are not there (`without receipts`)."""
         self.numbers: frozenset[float] = frozenset()
@@ -101,7 +100,6 @@ class Prompt:
         self.proper = self.proper | capital
         self.choice = Choice((*self.choice.words, *words))
         self.repeats = self.repeats or bool(lexicon.UNIVERSAL & set(words))
-        self.comparisons = (*self.comparisons, *comparisons_in(text))
         self.absent = self.absent | absences_in(text)
         self.numbers = self.numbers | numbers_in(text)
         self.each = self.each or bool(lexicon.EACH & set(words))
