@@ -27,7 +27,7 @@ BOTH_WAYS = frozenset(
     }
 )
 """Modules whose tests run with a carrier too: what goes through a tunnel, in it and around it."""
-CARRIER_ONLY = frozenset({"test_carrier", "test_carrier_repeated"})
+CARRIER_ONLY = frozenset({"test_carrier", "test_carrier_lent", "test_carrier_life", "test_carrier_repeated"})
 
 
 _NAMES = {"never": "here", "always": "carried", "sanitized": "sanitized"}

@@ -18,8 +18,8 @@ import pytest
 
 from agent_os.effects.native import FLAGS, Program
 from agent_os.effects.proxy.carrier import PROGRAM
+from tests.e2e.network.carriers import BIG, carried, echo, live, tunnel, until
 from tests.e2e.network.shapes import client_hello
-from tests.e2e.network.test_carrier import BIG, carried, echo, live, tunnel, until
 from tests.e2e.network.test_carrier_repeated import HEAD, ask, repeating
 from tests.e2e.network.world import Place, World
 

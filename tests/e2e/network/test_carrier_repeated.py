@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_os.effects.proxy import Treatment
-from tests.e2e.network.test_carrier import live, started, tunnel, until
+from tests.e2e.network.carriers import live, started, tunnel, until
 from tests.e2e.network.world import Client, Handler, Place, Upstream, World, response
 
 
