@@ -3,8 +3,9 @@
 deepagents builds sub-agents of its own, and the one it adds by itself (`general-purpose`) and any spec without a
 `middleware` run their tools past the middleware of the agent that started them (measured). So every spec gets tools, a model
 and a middleware of a session narrowed to the role of its name (`agents.roles`), the automatic one is replaced by such a spec,
-and a compiled or remote sub-agent, into which nothing can be put, is refused, as are backends that reach the host. Threat: a
-sub-agent that does what its role may not, because its parent may (law 11).
+and a compiled or remote sub-agent, into which nothing can be put, is refused, as are backends that reach the host. In a
+durable task a sub-agent is a task of its own: the middleware starts it in the place of deepagents' own, and the same program
+builds, in the child, the agent of its spec. Threat: a sub-agent that does what its role may not, because its parent may (law 11).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from agent_os.adapters.langchain.deep_tools import delegation_of
 from agent_os.adapters.langchain.middleware import AgentOSMiddleware
 from agent_os.adapters.langchain.model import GovernedModel, govern_model
 from agent_os.adapters.langchain.session import Session
@@ -30,8 +32,8 @@ def govern_subagents(
     """Return sub-agent specs of deepagents, each governed with the rights of the role of its name in the policy's `agents:`.
 
     `tools` are the (governed) tools of a spec that names none; a `general-purpose` spec is added where none is given. Tools
-    that a role does not hold are left out. Raises ActionError for compiled and remote sub-agents, into which no guard can be
-    put, and inside a durable task, whose sub-agents are tasks.
+    that a role does not hold are left out; in a durable task they are given by the child's own run. Raises ActionError for
+    compiled and remote sub-agents, into which no guard can be put.
     """
     specs = [_refused_unless_open(dict(given)) for given in subagents]
     if not any(spec["name"] == GENERAL_PURPOSE for spec in specs):
@@ -64,11 +66,13 @@ def _refused_unless_open(spec: dict[str, Any]) -> dict[str, Any]:
 def _governed(session: Session, spec: dict[str, Any], tools: Sequence[Any], model: Any) -> dict[str, Any]:
     """Return a spec whose tools, model and middleware go through the door of a session narrowed to its role."""
     roles: Any = getattr(session, "roles", None)
+    if roles is None and delegation_of(session) is not None:  # named to the model; the middleware starts a task instead
+        return {**spec, "tools": [], "model": model, "middleware": [AgentOSMiddleware(session, prompt=False)]}
     if roles is None:
         raise ActionError(
-            "cannot be narrowed to its role inside a task",
+            "cannot be narrowed to its role in this session",
             field=f"subagents.{spec['name']}",
-            hint="start sub-agents with the task session's spawn, or the tool `delegate`",
+            hint="start sub-agents with the session's spawn, or the tool `delegate`",
         )
     child: Session = roles.of(spec["name"])
     own = spec.get("tools")
@@ -110,8 +114,10 @@ def governed_deep_agent(
 ) -> Any:
     """Return a deep agent whose model, tools and sub-agents all go through the session's door.
 
-    Raises MissingPartError without deepagents, ActionError for a backend that reaches the host's files or shell (the
-    session's own tools do that) and for sub-agents that cannot be governed.
+    In a durable task the program that calls this runs for its sub-agents too: where the task has the role of one of
+    `subagents`, the agent is that spec's. Invoke it with `ainvoke`. Raises MissingPartError without deepagents, ActionError
+    for a backend that reaches the host's files or shell (the session's own tools do that) and for sub-agents that cannot be
+    governed.
     """
     try:
         from deepagents import create_deep_agent  # noqa: PLC0415
@@ -123,6 +129,11 @@ def governed_deep_agent(
             field="backend",
             hint="leave it out and pass os.tools(), which are judged call by call",
         )
+    subagents, role = [dict(each) for each in subagents], getattr(session, "role", "")
+    mine = next((spec for spec in subagents if role and spec.get("name") == role), None)
+    if mine is not None:
+        model, options["system_prompt"] = mine.get("model") or model, mine.get("system_prompt", "")
+        tools, middleware = mine.get("tools", tools), [*mine.get("middleware", ()), *middleware]
     inner = govern_model(session, model)
     governed = wrap_tools(session, tools, manifests)
     create: Any = create_deep_agent

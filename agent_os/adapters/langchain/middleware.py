@@ -12,6 +12,7 @@ to one digest).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
@@ -23,7 +24,8 @@ from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
-from agent_os.adapters.langchain.delegating import DelegateTool
+from agent_os.adapters.langchain.deep_tools import delegation_of, keeps_state, starts_agent
+from agent_os.adapters.langchain.delegating import DelegateTool, Wanted
 from agent_os.adapters.langchain.messages import jsonable
 from agent_os.adapters.langchain.model import GovernedModel, govern_model
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
@@ -158,6 +160,12 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
     ) -> Answer:
         """Carry a call out through the door; pause for a person where that is asked for."""
+        if (
+            isinstance(request.tool, BaseTool)
+            and starts_agent(request.tool)
+            and delegation_of(self._session) is not None
+        ):
+            return await self._delegated(request)
         for _ in range(ANSWERS_MAX):
             answer = await (handler(request) if _is_governed(request) else self._through_async(request, handler))
             asked = self._person(request, answer)
@@ -183,6 +191,18 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
         except (DeniedError, ActionError, EffectError) as error:
             return _refused(request, error)
 
+    async def _delegated(self, request: ToolCallRequest) -> Answer:
+        """Start a sub-agent of a durable task as a task of its own, in the place of the one that deepagents would run."""
+        action = self._action(request)
+        if not isinstance(action, AgentSpawn):
+            raise ActionError("starts no sub-agent", field="tool")
+        wanted = [Wanted(action.role, action.task)]
+        (done,) = await self._session.loop.call(delegation_of(self._session).run_all(wanted))
+        if not done["ok"]:
+            return _message(request, str(done["error"]), {})
+        said = done["answer"]
+        return _message(request, said if isinstance(said, str) else json.dumps(said), {}, status="success")
+
     async def _through_async(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
     ) -> Answer:
@@ -194,7 +214,12 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
             return outcome_of(kept[-1])
 
         try:
-            return _answer(request, await perform_async(self._session, self._action(request), body), kept)
+            done = await perform_async(self._session, self._action(request), body)
+            if not kept and isinstance(done, Outcome) and done.ok and keeps_state(request.tool):
+                kept.append(
+                    await handler(request)
+                )  # a recorded outcome: what it changed was in the graph's state alone
+            return _answer(request, done, kept)
         except (DeniedError, ActionError, EffectError) as error:
             return _refused(request, error)
 
@@ -303,12 +328,6 @@ class AgentOSMiddleware(AgentMiddleware[Any, Any, Any]):
 
 def _is_governed(request: ToolCallRequest) -> bool:
     return isinstance(request.tool, GovernedTool | DelegateTool)
-
-
-def starts_agent(tool: BaseTool) -> bool:
-    """Return whether this is deepagents' own tool that starts a sub-agent: told by its code, never by its name alone."""
-    code = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
-    return tool.name == "task" and str(getattr(code, "__module__", "")).startswith("deepagents.")
 
 
 def _final(request: ToolCallRequest, final: Action) -> ToolCallRequest:

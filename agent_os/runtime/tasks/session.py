@@ -27,6 +27,7 @@ from agent_os.core.principal import Principal
 from agent_os.core.task import Rights, Task, TaskRequest, TaskState, TaskWaits
 from agent_os.effects.durable.family import Family
 from agent_os.monitor import Monitor
+from agent_os.runtime.delegating import TaskDelegation
 from agent_os.runtime.rights import granted, limits_of
 
 HANDLES_APART: Final = 10_000
@@ -79,6 +80,16 @@ class TaskSession:
     def principal(self) -> Principal:
         """On whose behalf the task runs."""
         return self.monitor.principal
+
+    @property
+    def role(self) -> str:
+        """The role that a child was started in; empty for a root task."""
+        return self.task.rights.role
+
+    @property
+    def delegation(self) -> TaskDelegation:
+        """What starts sub-agents for an agent loop, and gathers them."""
+        return TaskDelegation(self)
 
     def prompt(self, text: str) -> None:
         """Tell the session what was asked. Of a root task that is trusted text, from which the scope of effects is taken;

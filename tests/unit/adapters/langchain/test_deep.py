@@ -132,11 +132,11 @@ def test_sub_agents_that_nobody_governed_are_not_started(tmp_path: Path) -> None
     assert any("governed_deep_agent" in str(message.content) for message in result["messages"])
 
 
-def test_inside_a_task_they_are_refused(tmp_path: Path) -> None:
-    """A session without roles of its own (a durable task's) gets an error that names what to use instead."""
+def test_a_session_that_can_narrow_none_is_refused(tmp_path: Path) -> None:
+    """A session with neither roles of its own nor tasks to delegate to gets an error that names what to use instead."""
 
     class Task:
-        """What a task's session looks like from here."""
+        """What such a session looks like from here."""
 
     with pytest.raises(ActionError, match="delegate"):
         govern_subagents(Task(), [spec("reader")], tools=[])  # type: ignore[arg-type]
