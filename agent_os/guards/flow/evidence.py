@@ -193,6 +193,11 @@ class Evidence:
         many, repeats = many and not one, prompt.each or (prompt.repeats and not one)
         if strict in picked.meant and picked.excluded and (many or repeats):
             return "all"
+        told = self._told(column, focus)
+        if strict in told and (many or repeats):
+            return "all"
+        if told and strict not in told:
+            many = repeats = False  # `remove what promo4u has posted` is all of theirs
         named = self._named(column) | self._called(column)
         if strict in named:
             return "words"
@@ -316,6 +321,17 @@ class Evidence:
         """
         proper = self._prompt.proper
         found = {value for value, candidate in column.items() if self._described(value, candidate) & proper}
+        return found if len(found) < len(column) else set()
+
+    def _told(self, column: dict[str, Candidate], focus: tuple[frozenset[str], ...]) -> set[str]:
+        """Return the candidates that bear a whole name which a clause of the request has, where not all of them do."""
+        found = {
+            value
+            for value, candidate in column.items()
+            for hit in candidate.hits
+            if hit[0] == "="
+            and any(words and words <= clause for clause in focus for words in [set(normal.words(hit)) - STOP])
+        }
         return found if len(found) < len(column) else set()
 
     def _called(self, column: dict[str, Candidate]) -> set[str]:
