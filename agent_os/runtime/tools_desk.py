@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent_os.adapters.mcp.pins import differences
+from agent_os.adapters.mcp.protocol import ServerTool
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Needs
 from agent_os.core.principal import Principal
 from agent_os.effects.stores.identity import current_identity
+from agent_os.guards.flow.derive import from_schema
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.state import state_directory
 from agent_os.runtime.tool_servers.acceptance import accept, examine
@@ -111,7 +113,7 @@ class ToolsDesk:
             "tools": [
                 {
                     **tool.to_json(),
-                    "semantics": "manifest" if tool.name in named else "drafted, worst case where unclear",
+                    "semantics": "manifest" if tool.name in named else _drafted(tool),
                 }
                 for tool in tools
             ],
@@ -137,3 +139,11 @@ class ToolsDesk:
         finally:
             await host.aclose()
             await session.aclose()
+
+
+def _drafted(tool: ServerTool) -> str:
+    """Return how a tool without a manifest is judged, and what its server says of it: for the person who accepts it."""
+    effect = from_schema(tool.name, tool.input_schema, tool.description, tool.hints).effect.value
+    said = ", ".join(f"{name.removesuffix('Hint')}: {str(value).lower()}" for name, value in tool.hints.items())
+    claim = f"; its server says {said}, which counts only where it is graver" if said else ""
+    return f"drafted as {effect}, worst case where unclear{claim}"

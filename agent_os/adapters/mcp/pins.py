@@ -44,10 +44,10 @@ def differences(
         if before[name]["pin"] == pin(after[name]):
             continue
         was, form = before[name]["shown"], after[name].to_json()
-        for part in ("description", "input_schema", "output_schema"):
-            if was.get(part) != form[part]:
+        for part in ("description", "input_schema", "output_schema", "hints"):
+            if was.get(part) != form.get(part):
                 lines.append(f"~ {name}.{part}:")
-                before_, now_ = _around(_text(was.get(part)), _text(form[part]))
+                before_, now_ = _around(_text(was.get(part)), _text(form.get(part)))
                 lines += [f"    was {before_}", f"    now {now_}"]
     return lines
 

@@ -39,6 +39,10 @@ class Answer:
     error: str = ""
 
 
+HINTS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+"""Annotations of a tool that are kept, shown and pinned; a server may say what it likes with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerTool:
     """A tool as its server describes it; nothing of it is believed beyond what a person accepted."""
@@ -47,6 +51,8 @@ class ServerTool:
     description: str
     input_schema: Mapping[str, Any]
     output_schema: Mapping[str, Any] | None = None
+    hints: Mapping[str, bool] = field(default_factory=dict)
+    """What its annotations say (HINTS): the server's own word, which a draft may be graver for and never lighter."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that is pinned and shown."""
@@ -55,6 +61,7 @@ class ServerTool:
             "description": self.description,
             "input_schema": dict(self.input_schema),
             "output_schema": dict(self.output_schema) if self.output_schema is not None else None,
+            **({"hints": dict(self.hints)} if self.hints else {}),
         }
 
 
@@ -172,7 +179,9 @@ def parse_tools(result: Mapping[str, Any]) -> tuple[list[ServerTool], str]:
             raise EffectError(f"the description of {name} is no text or longer than {TEXT_CHARS_MAX} characters")
         if not isinstance(schema, dict) or (output is not None and not isinstance(output, dict)):
             raise EffectError(f"the schema of {name} is no object")
-        tools.append(ServerTool(name, description, schema, output))
+        said = entry.get("annotations")
+        hints = {name: said[name] for name in HINTS if isinstance(said, dict) and isinstance(said.get(name), bool)}
+        tools.append(ServerTool(name, description, schema, output, hints))
     cursor = result.get("nextCursor")
     return tools, cursor if isinstance(cursor, str) else ""
 

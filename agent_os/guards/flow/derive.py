@@ -31,9 +31,18 @@ def spec(name: str, description: str = "") -> ToolSpec:
     return ToolSpec(name=name, description=description, effect=graver(effect_of(name), description), derived=True)
 
 
-def from_schema(name: str, schema: Mapping[str, Any] | None, description: str = "") -> ToolSpec:
-    """Return the draft for a tool with a JSON Schema of its input, as an MCP server or a framework gives it."""
+def from_schema(
+    name: str, schema: Mapping[str, Any] | None, description: str = "", hints: Mapping[str, bool] | None = None
+) -> ToolSpec:
+    """Return the draft for a tool with a JSON Schema of its input, as an MCP server or a framework gives it.
+
+    `hints` are MCP's annotations, the server's own word: one that it changes something makes a draft graver; one that it only
+    reads, or may be repeated, makes nothing lighter (a person says so in a manifest).
+    """
     drafted = spec(name, description)
+    changes = (hints or {}).get("readOnlyHint") is False or (hints or {}).get("destructiveHint") is True
+    if changes and drafted.effect is Effect.READ:
+        drafted = drafted.model_copy(update={"effect": Effect.WRITE_SHARED})
     properties = (schema or {}).get("properties", {})
     if not isinstance(properties, Mapping):
         return drafted

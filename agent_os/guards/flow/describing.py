@@ -42,6 +42,8 @@ def _own_hits(prompt: Prompt, record: Record) -> set[str]:
                 hits.update(_time_of_day(prompt, value))
                 continue
             found = [word for word in prompt.describes(value) if not word.isdigit()]
+            if name not in record.trusted:
+                found = [word for word in found if not _idle(prompt, word, record)]
             hits.update(found)
             if found and len(value) > 2 and prompt.names(value):
                 hits.add("=" + normal.strict(value))
@@ -50,6 +52,14 @@ def _own_hits(prompt: Prompt, record: Record) -> set[str]:
             if len(text) > 1 and (text in prompt.words or f"{value:.2f}" in prompt.text):
                 hits.add(text)
     return hits
+
+
+def _idle(prompt: Prompt, word: str, record: Record) -> bool:
+    """Return whether a word of a stranger's says nothing of his record: the request's verbs and words of choice, and what all
+    of its kind are called (`cheapest offer, buy it` among `$.offers`).
+    """
+    kind = lexicon.singular(re.split(r"[^a-z]+", record.group.lower().rstrip("[*]"))[-1])
+    return word in prompt.idle or lexicon.singular(word) == kind
 
 
 def _state(prompt: Prompt, name: str, value: bool | float) -> set[str]:

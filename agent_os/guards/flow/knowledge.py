@@ -78,6 +78,9 @@ class Knowledge:
         self.words.extend(text)
         self.scope.extend(text)
         self.words.directs = tuple(request.direct for request in self.scope.requests if request.direct)
+        self.words.idle = frozenset(
+            {request.verb for request in self.scope.requests} | {*self.words.choice.directions()}
+        )
         self.evidence.rebuild()
 
     def untrusted(self, text: str, source: str) -> None:

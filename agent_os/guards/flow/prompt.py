@@ -73,6 +73,8 @@ class Prompt:
         self.days: frozenset[tuple[int, int]] = frozenset()
         self.directs: tuple[frozenset[str], ...] = ()
         """What each request is done to, in the user's words."""
+        self.idle: frozenset[str] = frozenset()
+        """The verbs of the requests, and words of choice: in what a stranger wrote they describe nothing."""
         self.minutes: frozenset[int] = frozenset()
         self.counted: frozenset[tuple[str, float]] = frozenset()
         """What is counted or measured, and the number beside it (`two approvals`, `priority 1`)."""

@@ -113,10 +113,13 @@ def _url_vouched(known: Knowledge, text: str, spec: ToolSpec) -> bool:
     host = normal.strict_host(text)
     if not host or not host_vouched(known, host):
         return False
-    rest = normal.strict(text).split(host, 1)[-1].strip("/")
+    after = normal.strict(text).split(host, 1)[-1]
+    rest = after.strip("/")
     if not rest or known.words.names(host + "/" + rest):
         return True
-    return spec.effect is Effect.READ and "?" not in rest and "#" not in rest and not known.secrets.found_in(rest)
+    if any(mark in after for mark in ("?", "#", "//", "\\", "%2f", "%5c")):
+        return False  # it may carry something, or lead on
+    return spec.effect is Effect.READ and not known.secrets.found_in(rest)
 
 
 def host_vouched(known: Knowledge, host: str) -> bool:

@@ -47,7 +47,7 @@ def accept(record: ServerRecord, tools: Sequence[ServerTool], code: str, manifes
             canonical.name(tool.name, field="tool")
         except ActionError as error:
             raise EffectError(str(error)) from None
-        spec = known.get(tool.name) or from_schema(tool.name, tool.input_schema, tool.description)
+        spec = known.get(tool.name) or from_schema(tool.name, tool.input_schema, tool.description, tool.hints)
         if record.url:  # what it calls a path is a path of its own, not of the workspace
             spec = spec.model_copy(update={"arguments": {key: _elsewhere(one) for key, one in spec.arguments.items()}})
         spec = spec.model_copy(
