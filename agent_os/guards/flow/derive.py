@@ -108,7 +108,10 @@ def _is_noun(found: list[str]) -> bool:
     words = set(found)
     if not found or words & (draft.EXECUTE | draft.CHANGES) or words & lexicon.VERB_GROUPS.keys() - draft.NOUNS:
         return False
-    return lexicon.singular(found[-1]) in draft.VIEWS or _are_things(found)
+    before = {lexicon.singular(word) for word in found[:-1]}
+    if lexicon.singular(found[-1]) in draft.VIEWS:
+        return found[-1] not in draft.STORES or before <= (draft.NOUNS | draft.OF_THINGS) - draft.LETS_GO
+    return before <= draft.OF_THINGS and _are_things(found)
 
 
 def _are_things(found: list[str]) -> bool:

@@ -106,6 +106,29 @@ VIEWS: Final = bag(
     " inbox weather index stock page result position location agenda cv free available left remaining today"
 )
 """What a name without any verb says it returns (`orderDetail`, `channel_history`)."""
+STORES: Final = bag(
+    "history log logs content contents profile inventory stock balance calendar directory roster inbox index page cv"
+    " catalog catalogue"
+)
+"""Views that something may be done to: an unknown word before one may be a verb (`torch_inventory`)."""
+OF_THINGS: Final = bag(
+    "absence accommodation airline album apartment app appliance applicant application appointment article assignment"
+    " attachment attendee automation backlog bonus breakfast calendar candidate catalog certificate city client clinic"
+    " collaborator colleague community company contractor conversation country coupon course credential cruise curtain"
+    " customer data database debt department device diagnosis dinner directory doctor document donation driver duty"
+    " employee enrollment enrolment event expense folder friend function garage guest heater holiday homework hostel"
+    " hotel incident inventory invitation item itinerary job lamp lecture lesson library lunch mailbox meal medication"
+    " meeting member membership memo memory milestone module movie music newsletter night notebook notification"
+    " parking patient payment payroll people person playlist policy portfolio prescription presentation product"
+    " proposal quality rating receipt region rental repository restaurant roster salary school seminar server session"
+    " settings shipment song speaker spreadsheet story student subscriber subscription supplier teacher team"
+    " temperature thermostat timesheet transaction transcript treatment trip tv user vacancy vacation vehicle vendor"
+    " wallet website wiki wishlist workflow worklog workspace my our all recent latest new upcoming pending active"
+    " current past old next last daily weekly monthly overdue unpaid unread available"
+)
+"""Words before things in the plural that are no verb (`customer_orders`); any other may be one (`release_funds`)."""
+LETS_GO: Final = bag("release free")
+"""Nouns and adjectives that are also what is done to a store."""
 NOUNS: Final = VIEWS | lexicon.OBJECT_GROUPS.keys() | bag("log logs stock levels details quotes contents stats")
 PERMALINKS: Final = bag("html_url permalink web_url weburl viewurl view_url share_url shareurl")
 """Fields in which a service itself says where a record is shown."""

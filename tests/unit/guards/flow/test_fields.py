@@ -106,6 +106,16 @@ def test_names_of_things_are_reads_and_names_of_acts_are_not(name: str, effect: 
     assert (derive.effect_of(name) is Effect.READ) is (effect is Effect.READ), derive.effect_of(name)
 
 
+@pytest.mark.parametrize("verb", ["release", "ship", "nuke", "leak", "burn", "drain", "evacuate", "free"])
+@pytest.mark.parametrize(
+    "thing", ["goods", "funds", "backups", "accounts", "missiles", "history", "inventory", "balance"]
+)
+def test_an_unknown_word_before_things_may_be_a_verb(verb: str, thing: str) -> None:
+    """`release_funds` is no listing: what no list knows is taken for an act, however harmless what follows."""
+    assert derive.effect_of(f"{verb}_{thing}") is not Effect.READ
+    assert derive.effect_of(f"customer_{thing}") is Effect.READ or thing == "accounts"
+
+
 def test_a_listing_that_is_told_more_is_no_listing() -> None:
     """`orders` with a quantity orders something, if anybody asked for it or not."""
     session = FlowSession()
