@@ -81,20 +81,17 @@ def list_(
         return
     import time  # noqa: PLC0415
 
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from agent_os.cli.approvals_show import left, span  # noqa: PLC0415
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
 
-    from agent_os.cli.approvals_show import left, printable, span  # noqa: PLC0415
-
-    table = Table("id", "state", "asked", "left", "what", "rules", "answers", box=None, pad_edge=False)
+    rows = []
     for approval in found:
         what = f"{approval.preview.get('kind', approval.action.get('kind', ''))} {approval.preview.get('target', '')}"
         answers = f"{len(approval.approvals)}/{approval.needed}"
         asked = span(time.time() - approval.requested_at) + " ago"
-        cells = (approval.id, approval.state, asked, left(approval), what, " ".join(approval.rules), answers)
-        table.add_row(*(escape(printable(cell)) for cell in cells))
-    Console().print(table)
+        rules = " ".join(approval.rules)
+        rows.append((approval.id, approval.state, asked, left(approval), answers, what, rules))
+    echo_columns(("id", "state", "asked", "left", "answers", "what", "rules"), rows, "nothing waits")
 
 
 @app.command()

@@ -20,16 +20,14 @@ def list_(as_json: bool = JSON) -> None:
     if as_json:
         typer.echo(json.dumps(keys))
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from agent_os.cli.columns import echo_columns  # noqa: PLC0415
 
-    table = Table("purpose", "id", "current", "from", "created", "public", box=None, pad_edge=False)
+    rows = []
     for key in keys:
         created = moment({"time": key["created"]}) if key["created"] > 1 else "-"
-        table.add_row(
-            key["purpose"], key["id"], "yes" if key["current"] else "", key["provider"], created, key["public"]
-        )
-    Console().print(table)
+        current = "yes" if key["current"] else ""
+        rows.append((key["purpose"], key["id"], current, key["provider"], created, key["public"]))
+    echo_columns(("purpose", "id", "current", "from", "created", "public"), rows, "no keys yet")
 
 
 @app.command()
