@@ -15,7 +15,7 @@ Protection = Literal["read_only", "hidden", "empty"]
 """`read_only`: seen, never changed. `hidden`: nothing to be seen. `empty`: reads as an empty file."""
 
 SCAN_DEPTH_MAX: Final = 5
-SCAN_ENTRIES_MAX: Final = 50_000
+SCAN_ENTRIES_MAX: Final = 400_000
 PROTECTED_PATHS_MAX: Final = 256
 
 
