@@ -157,6 +157,9 @@ class _NoFlow:
     def observe(self, _action: Any, _result: Any, _performed: bool) -> None:
         return None
 
+    def unread(self, _tool: Any, _result: Any) -> None:
+        return None
+
 
 def run_test_files(paths: Sequence[str]) -> list[Report]:
     """Run every `*_test.yaml` among files and folders (folders are searched to the bottom), in order of name.
