@@ -8,7 +8,7 @@ than its parent holds; the door judges every `agent.spawn`, and what a role may 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_os.core.errors import ActionError, AgentOSError, DeniedError, EffectError, IntegrityError
 from agent_os.core.task import FencedError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from agent_os.adapters.langchain.delegating import Wanted
     from agent_os.monitor import Monitor
     from agent_os.policy.schema.agents import AgentRole
-    from agent_os.runtime.tasks.session import TaskSession
 
 
 def roles_offered(monitor: Monitor) -> list[tuple[str, str]]:
@@ -54,10 +53,17 @@ def delegate_tools(monitor: Monitor, delegation: Any) -> list[Any]:
     return [DelegateTool.over(delegation, roles)]
 
 
+class Run(Protocol):
+    """A run of a task, as far as it starts children and waits for them (`TaskSession`)."""
+
+    async def spawn(self, role: str, task: str = "", *, budgets: Mapping[str, float] | None = None) -> Any: ...
+    async def gather(self, *children: Any) -> list[Any]: ...
+
+
 class TaskDelegation:
     """Sub-agents of a task: tasks of their own, running the built-in agent on the text they are given."""
 
-    def __init__(self, session: TaskSession) -> None:
+    def __init__(self, session: Run) -> None:
         self._session = session
 
     async def run_all(self, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ hostile code meets the kernel (SECURITY.md).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -140,3 +140,45 @@ def test_every_module_says_what_it_is_for() -> None:
         text = path.read_text(encoding="utf-8")
         if text.strip():
             assert ast.get_docstring(ast.parse(text)), f"{path}: no module docstring"
+
+
+def _circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a loop, or nothing."""
+    state: dict[str, int] = {}
+    path: list[str] = []
+
+    def visit(module: str) -> list[str]:
+        state[module] = 1
+        path.append(module)
+        for wanted in sorted(graph[module]):
+            if state.get(wanted) == 1:
+                return path[path.index(wanted) :]
+            if wanted not in state and (found := visit(wanted)):
+                return found
+        state[module] = 2
+        path.pop()
+        return []
+
+    for module in sorted(graph):
+        if module not in state and (found := visit(module)):
+            return found
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports run in one direction, those within functions and those for types alone too."""
+    files = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for _, path in FILES
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                wanted = {f"{node.module}.{alias.name}" for alias in node.names} & files.keys() or {
+                    node.module
+                } & files.keys()
+                graph[module] |= wanted - {module}
+    assert not _circle(graph)
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c"]
