@@ -5,16 +5,13 @@ Only reading of named files happens here, bounded; what the verbs write they wri
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.errors import EffectError, Place, PolicyError, Problem
-from agent_os.core.facts import Facts
 from agent_os.core.principal import Principal
 from agent_os.policy import Policy
 from agent_os.policy.workbench.facts import Judge
@@ -130,35 +127,17 @@ def read_manifests(folder: str) -> list[Any]:
 
 
 def watchers(policy: Policy, tools: str | None) -> MakeWatcher | None:
-    """Return the maker of flow watchers for replay, or None where the policy has no `flow:` section.
-
-    Without the flow guard the section counts as unavailable, which denies what it governs.
-    """
+    """Return the maker of flow watchers for replay, or None where the policy has no `flow:` section."""
     if not any(True for _ in policy.sections("flow")):
         return None
+    from agent_os.guards.flow.replay import watcher  # noqa: PLC0415 - only where a policy asks for it
+
     manifests = read_manifests(tools) if tools else []
-    try:
-        make = importlib.import_module("agent_os.guards.flow.replay").watcher
-    except (ModuleNotFoundError, AttributeError):
-        return lambda _head, _principal: _NoFlow()
 
     def make_watcher(head: Mapping[str, Any], principal: Principal) -> Any:
-        return make(manifests, head, principal, policy)
+        return watcher(manifests, head, principal, policy)
 
     return make_watcher
-
-
-class _NoFlow:
-    """Stands for a flow guard that is not installed."""
-
-    def facts(self, _action: Any, base: Facts) -> Facts:
-        return replace(base, unavailable=base.unavailable | {"flow"}, flow=None)
-
-    def observe(self, _action: Any, _result: Any, _performed: bool) -> None:
-        return None
-
-    def unread(self, _tool: Any, _result: Any) -> None:
-        return None
 
 
 def run_test_files(paths: Sequence[str]) -> list[Report]:
