@@ -74,7 +74,7 @@ def test_a_sub_agent_has_its_role_s_rights_only(tmp_path: Path) -> None:
         "what a role does not hold is not shown"
     )
     reads = [record for record in records(tmp_path, "fs.read") if record["agent"] == "reader-0"]
-    assert [record["type"] for record in reads] == ["intent", "denied"]
+    assert sorted(record["type"] for record in reads) == ["denied", "intent"], "in whatever order parallel calls come"
     assert denied(tmp_path)["pay"] == ["runtime.capability"]
     assert not any("s3cret" in message.text for prompt in model.prompts for message in prompt)
 
