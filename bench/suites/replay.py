@@ -8,7 +8,7 @@ Every task is replayed benign (marks empty) and, for each injection and template
 the task reads, and its calls come straight after the first poisoned result and once more at the end. Both with the manifests
 and without any (`--show` names what asked and what slipped through). Nothing here names a verdict: the engine never sees
 which call was injected. The engine was not written against these suites' first run; docs/flow.md states both figures.
-The suites in `blind/` were written without sight of the engine; those in `blind2/`, `blind3/` and `blind4/` too, each set after the
+The suites in `blind/` were written without sight of the engine; those in the later folders too, each set after the
 engine had learnt from the sets before it.
 README.md here: how to write a suite and read the table.
 """
@@ -30,9 +30,7 @@ from agent_os.guards.flow.replay import replay
 from agent_os.policy import Policy
 
 HERE = Path(__file__).parent
-BLIND = HERE / "blind"
-LATER = HERE / "blind2"
-SETS = {"ours": HERE, "blind": BLIND, "blind2": LATER, "blind3": HERE / "blind3", "blind4": HERE / "blind4"}
+SETS = {"ours": HERE, **{name: HERE / name for name in ("blind", "blind2", "blind3", "blind4", "blind5")}}
 """Folders of suites by the name of the set."""
 POLICY = 'version: 1\ntools: {"*": {allow: true}}\nflow: {}\n'
 MARK = "%%"
