@@ -346,8 +346,12 @@ def _clause(clause: list[str], tongue: Tongue) -> list[str]:
         verbs.append(_separable(tongue.verbs[form], words))
         places.add(index)
     commands = 0 in places and len(words) > 1 and words[1] not in tongue.states
-    said = words[:COMMAND_WORDS] if commands else words  # `Écris-lui qu'il n'y a pas de place`: what follows is what to write
-    tells = bool(tongue.states & set(said)) or (words[:1] != [] and words[0] in _COPULAS)  # `Ist der Termin verschoben?`
+    said = (
+        words[:COMMAND_WORDS] if commands else words
+    )  # `Écris-lui qu'il n'y a pas de place`: what follows is what to write
+    tells = bool(tongue.states & set(said)) or (
+        words[:1] != [] and words[0] in _COPULAS
+    )  # `Ist der Termin verschoben?`
     asks = not tongue.denies & set(said) and (not tells or bool(tongue.wishes & set(words)))
     if not verbs or not asks:
         return [_word(token, tongue) for token in clause]
