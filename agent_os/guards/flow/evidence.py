@@ -190,7 +190,7 @@ class Evidence:
             return "words"
         chooses = prompt.choice.directions().keys() & prompt.words  # who asks for the earliest one does not ask for all
         one = bool(chooses) and (not focus or any(chooses & words for words in focus))
-        many, repeats = many and not one, prompt.each or (prompt.repeats and not one)
+        many, repeats = many and not one, prompt.each or (prompt.repeats and not chooses)
         if strict in picked.meant and picked.excluded and (many or repeats):
             return "all"
         told = self._told(column, focus)

@@ -58,6 +58,10 @@ def contradictions(
         if argument.role is Role.HANDLE or value is None or value == "":
             continue
         names = frozenset({lexicon.singular(word) for word in name_words(name)} | set(name_words(name)))
+        if argument.role is Role.AUTHORITY and argument.type == "number" and leave.stated.numbers:
+            number = number_of(value)
+            if number is not None and number not in leave.elsewhere | leave.spoken and strange(number):
+                yield pointer  # whatever record has that number as well
         if argument.role is Role.AUTHORITY and not isinstance(value, bool):
             texts += [value] if isinstance(value, str) else []
             if isinstance(value, str) and argument.type in ("any", "name") and _state_contradicts(leave, value):
