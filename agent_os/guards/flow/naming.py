@@ -80,7 +80,10 @@ def _profile(
 ) -> Profile:
     space, named = _parts(name)
     verbs = set(own_verbs) or _verbs_of(named)
-    leading = own_verbs[:1] or tuple(verbs)  # the other words of a manifest are meant as they stand
+    # the other words of a manifest, and those that stand for a word of the name, are meant as they stand
+    leading = own_verbs[:1] or tuple(
+        verbs - {word for verb in verbs for word in _DECIDING.get(verb, "").split()} or verbs
+    )
     groups = {group for verb in leading for group in lexicon.tool_groups(verb)} - {"read"}
     if not pays:
         groups.discard("pay")
