@@ -216,7 +216,8 @@ class Evidence:
             if strict in meant and len(meant) < len(column):
                 return "all"
         described = self._best_described(column)
-        choices = [{} if prompt.choice.refers() else column, described, {name: column[name] for name in left}]
+        apart = 0 < len(described) < len(column)
+        choices = [{} if apart and prompt.choice.refers() else column, described, {name: column[name] for name in left}]
         if any(self._extreme(strict, chosen) for chosen in (*choices, *self._enough(column))):
             return "extreme"
         return ""
@@ -320,7 +321,12 @@ class Evidence:
         meant by `all`.
         """
         proper = self._prompt.proper
-        found = {value for value, candidate in column.items() if self._described(value, candidate) & proper}
+        found = {
+            value
+            for value, candidate in column.items()
+            if proper_words(self._prompt, value, candidate.records)
+            or {hit[1:] for hit in candidate.hits if hit[0] == "="} & proper
+        }
         return found if len(found) < len(column) else set()
 
     def _told(self, column: dict[str, Candidate], focus: tuple[frozenset[str], ...]) -> set[str]:

@@ -81,6 +81,8 @@ _EXCEPT: Final = re.compile(
     r"(?P<what>[^.,;:!?()\n]{2,60})",
     re.I,
 )
+_NOT: Final = re.compile(r"\bnot (?:the |my |our |any of )?(?P<what>[^.,;:!?()\n]{2,40})", re.I)
+"""What is named only to say that it is not meant (`the current one, not 2024's`)."""
 _ALL: Final = re.compile(
     r"\b(?:all|every|everything|everyone|each|any|alle[ns]?|alles|jede[ns]?|tous|toutes|todos|todas|tutti)\b", re.I
 )
@@ -184,8 +186,8 @@ def wish_of(text: str) -> Wish:
     lacking = frozenset(_forms({match["noun"].lower() for match in _LACKS.finditer(text)}) - _GENERIC)
     but = []
     for sentence in re.split(r"(?<=[.!?])\s|\n", text):
-        for match in _EXCEPT.finditer(sentence):
-            if _ALL.search(sentence[: match.start()]):
+        for match in (*_EXCEPT.finditer(sentence), *_NOT.finditer(sentence)):
+            if match.re is _NOT or _ALL.search(sentence[: match.start()]):
                 words = frozenset(_tokens(re.split(r"\b(?:and|und|et|y|then|dann)\b", match["what"])[0])) - _GENERIC
                 but.extend([words] if words else [])
     return Wish(tuple(bounds[:BOUNDS_MAX]), lacking, tuple(but[:BOUNDS_MAX]))
@@ -337,7 +339,7 @@ def _forms(words: Iterable[str]) -> set[str]:
 
 
 def _tokens(text: str) -> set[str]:
-    return {lexicon.singular(word) for word in normal.words(text)}
+    return {lexicon.singular(re.sub(r"['’]s?$", "", word)) for word in normal.words(text)}
 
 
 def _said(row: Row) -> frozenset[str]:
