@@ -206,7 +206,7 @@ class Evidence:
             return "condition"
         if left and strict not in left:
             return ""
-        spoken_of = self._spoken_of(column)
+        spoken_of = self._spoken_of(column, vouched=True)
         if spoken_of and strict not in spoken_of:
             return ""
         if entry.keyed and not named and (repeats or (many and entry.keys)):
@@ -316,17 +316,19 @@ class Evidence:
         whole = {value for value in found if any(" " in hit for hit in column[value].hits if hit[0] == "=")}
         return whole or found  # `Katri Salo wrote about the Lindh case`: a name in full says who is meant
 
-    def _spoken_of(self, column: dict[str, Candidate]) -> set[str]:
+    def _spoken_of(self, column: dict[str, Candidate], *, vouched: bool = False) -> set[str]:
         """Return the candidates any of whose fields has a proper name of the prompt, where not all have one: the others are not
-        meant by `all`.
+        meant by `all`. `vouched`: only fields that a stranger cannot write, and whole names.
         """
         proper = self._prompt.proper
-        found = {
-            value
-            for value, candidate in column.items()
-            if proper_words(self._prompt, value, candidate.records)
-            or {hit[1:] for hit in candidate.hits if hit[0] == "="} & proper
-        }
+
+        def spoken(value: str, candidate: Candidate) -> bool:
+            if not vouched:
+                return bool(self._described(value, candidate) & proper)
+            whole = {hit[1:] for hit in candidate.hits if hit[0] == "="}
+            return bool(proper_words(self._prompt, value, candidate.records) or whole & proper)
+
+        found = {value for value, candidate in column.items() if spoken(value, candidate)}
         return found if len(found) < len(column) else set()
 
     def _told(self, column: dict[str, Candidate], focus: tuple[frozenset[str], ...]) -> set[str]:

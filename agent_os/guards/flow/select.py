@@ -34,7 +34,7 @@ _SPANS: Final = bag("eta duration lead time days hours minutes delivery transit 
 BESIDE_WORDS: Final = 2
 """Words after a word of choice that may name what it is about."""
 ALIKE_CHARS_MIN: Final = 3
-_BY: Final = bag("by nach per")
+_BY: Final = bag("by nach")
 _LINKS: Final = bag("the a an of to in on at for and or with by is are that this one ones it from as")
 _BOUNDING: Final = bag("at no not")
 _IN_TIME: Final = bag("latest newest oldest earliest soonest nearest first newer older later earlier sooner")
@@ -104,10 +104,12 @@ def is_extreme(value: Any, table: Mapping[str, Mapping[Any, float]], choice: Cho
 def _beside(word: str, words: tuple[str, ...]) -> frozenset[str]:
     """Return the words straight after a word of choice, and those after `by` or `nach`."""
     found: set[str] = set()
+    chosen = False
     for index, each in enumerate(words):
         if each == word or (word == "latest" and each in ("last", "recent")):
             found.update(words[index + 1 : index + 1 + BESIDE_WORDS])
-        elif each in _BY and index + 1 < len(words):
+            chosen = True
+        elif chosen and each in _BY and index + 1 < len(words):
             found.add(words[index + 1])
     return frozenset(form for one in found for form in (one, lexicon.singular(one))) - _LINKS
 
