@@ -339,7 +339,7 @@ def _forms(words: Iterable[str]) -> set[str]:
 
 
 def _tokens(text: str) -> set[str]:
-    return {lexicon.singular(re.sub(r"['’]s?$", "", word)) for word in normal.words(text)}
+    return {lexicon.singular(word) for word in normal.words(re.sub(r"['’]s\b", "", text))}
 
 
 def _said(row: Row) -> frozenset[str]:

@@ -42,6 +42,9 @@ def picked(
         ("all orders that have no note", "13", "2"),
         ("alle ohne note", "13", "2"),
         ("delete all except C2", "13", "2"),
+        ("I want all of them but not C2", "13", "2"),
+        ("the current one, not C2's", "13", "2"),
+        ("do not forget it", "", ""),
         ("approve them", "", ""),
         ("approve it if none of the amounts is below 5000 euros", "", ""),
         ("only if the amount isn't more than 5000 euros", "", ""),
@@ -70,7 +73,7 @@ def test_a_strangers_field_moves_no_bound() -> None:
 def test_an_exception_of_every_row_or_none_is_no_exception() -> None:
     """Words that fit all the rows, or none, leave them as they are."""
     assert picked("delete all but the nice ones") == ("", "")
-    assert picked("I want all of it but not C2") == ("", "")
+    assert picked("I want all of it but not that") == ("", "")
 
 
 def test_a_number_is_said_with_its_field() -> None:
