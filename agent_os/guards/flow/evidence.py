@@ -36,6 +36,7 @@ CANDIDATES_MAX: Final = 5000
 SECRETS_MAX: Final = 5000
 """Secret values of one session that are looked for; beyond, everything that leaves counts as secret."""
 
+ID_CHARS_MIN: Final = 3
 DENSITY_CANDIDATES_MAX: Final = 50
 """Records with the same hits that are compared more closely; among more, a person chooses."""
 
@@ -170,6 +171,8 @@ class Evidence:
         picked = self._keeps(place, column)
         if strict in picked.excluded:
             return ""
+        if strict not in (written := self._written(column, focus)) and written:
+            return ""  # the request has the id of another row of this list
         if picked.excluded:
             column = {name: candidate for name, candidate in column.items() if name not in picked.excluded}
             if len(column) == 1 and strict in picked.meant:
@@ -243,6 +246,14 @@ class Evidence:
                 if not self._extreme(strict, named) and any(self._extreme(name, named) for name in named):
                     return True
         return False
+
+    def _written(self, column: dict[str, Candidate], focus: tuple[frozenset[str], ...]) -> set[str]:
+        """Return the ids of a column that stand in a clause of the request itself."""
+        if not 1 < len(column) <= DENSITY_CANDIDATES_MAX:
+            return set()
+        ids = (value for value in column if len(value) >= ID_CHARS_MIN and any(map(str.isdigit, value)))
+        named = [value for value in ids if not value.isdigit() and self._prompt.names(value)]
+        return {value for value in named if any(set(normal.words(value)) <= clause for clause in focus)}
 
     def _keeps(self, place: str, column: dict[str, Candidate]) -> Kept:
         """Return which values of a column the prompt's bounds exclude and mean: by every record that they stand in."""
