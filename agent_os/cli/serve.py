@@ -68,7 +68,11 @@ def serve(
             callers=known,
         )
         asks = Asks(lambda: serving.reload(policy), lambda line: typer.echo(f"agentos: {line}", err=True))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asks.ask)
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        loop.add_signal_handler(signal.SIGHUP, asks.ask)
+        for number in (signal.SIGTERM, signal.SIGINT):  # also where whoever started it had an interrupt ignored
+            if main is not None:
+                loop.add_signal_handler(number, main.cancel)
         try:
             if json_:
                 typer.echo(
@@ -89,7 +93,7 @@ def serve(
 
     try:
         event_loop.run(run())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("stopped", err=True)
 
 

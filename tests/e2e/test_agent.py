@@ -160,8 +160,9 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
     assert "launch code" not in ran.stdout
 
 
-def test_serve_prints_where_it_listens_and_answers(tmp_path: Path) -> None:
-    """`agentos serve --json` says url and token; an HTTP client gets an answer; an interrupt ends it."""
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGINT, ignored when it began"])
+def test_serve_prints_where_it_listens_and_answers(tmp_path: Path, end: str) -> None:
+    """`agentos serve --json` says url and token; an HTTP client gets an answer; an interrupt or SIGTERM ends it in good order."""
     import signal
 
     import httpx

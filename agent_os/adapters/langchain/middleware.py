@@ -378,9 +378,11 @@ def _message(
 
 def _unwrapped_spec(tool: BaseTool) -> ToolSpec:
     try:
-        return inferred_spec(tool)
+        spec = inferred_spec(tool)
     except (ActionError, ValueError):  # a schema with parts that have no JSON form (injected state)
-        return ToolSpec(name=tool.name, effect=Effect.EXECUTE)
+        spec = ToolSpec(name=tool.name, effect=Effect.EXECUTE)
+    again = keeps_state(tool)  # one that a crash cut off is done again: the state is built anew anyway
+    return spec.model_copy(update={"idempotent": True}) if again else spec
 
 
 def _code_of(tool: BaseTool) -> bytes:

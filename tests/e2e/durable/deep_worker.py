@@ -33,6 +33,8 @@ async def deep(session: TaskSession) -> Any:
         _append(session.workspace, f"model {asked} {len(told)}")
         if asked.startswith("write "):
             assert "You are a scribe." in messages[0].text, "the agent of its spec"
+            if told and "interrupted" in told[-1]:
+                return "interrupted"  # killed between its claim and its effect: told, and not done blindly again
             return f"wrote {asked[6:]}" if told else [("append_note", {"text": asked[6:]})]
         turns: list[Any] = [
             [("write_todos", {"todos": [{"content": "parts", "status": "in_progress"}]})],
