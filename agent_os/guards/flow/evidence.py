@@ -27,7 +27,7 @@ from agent_os.guards.flow.describing import (
     within,
 )
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
-from agent_os.guards.flow.picking import NOTHING, ROWS_MAX, Kept, Row, kept, wish_of
+from agent_os.guards.flow.picking import NOTHING, Kept, Row, kept, wish_of
 from agent_os.guards.flow.prompt import STOP, Prompt
 from agent_os.guards.flow.select import is_extreme
 
@@ -259,7 +259,7 @@ class Evidence:
         """Return which values of a column the prompt's bounds exclude and mean: by every record that they stand in."""
         text = self._prompt.raw
         wish = wish_of(text)
-        if not wish or len(column) > ROWS_MAX:
+        if not wish:
             return NOTHING
         held = self._kept.get(place)
         if held is not None and held[:2] == (self._grown, text):

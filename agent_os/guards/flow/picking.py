@@ -24,9 +24,11 @@ from agent_os.guards.flow.numerals import WORDS
 from agent_os.guards.flow.select import DATE_TEXT, alike, number_of
 
 ROWS_MAX: Final = 5000
-"""Rows of one column that are compared; of more, no bound says anything."""
+"""Rows of one column that are compared; where there are more and the prompt has a bound, all of them are asked about."""
 BOUNDS_MAX: Final = 8
 """Bounds of one prompt that are read."""
+PROMPT_CHARS_MAX: Final = 20_000
+"""Characters of a prompt in which bounds are looked for; they stand in its beginning or are not read."""
 
 _NUMBER: Final = (
     r"(?P<sign>[$€£¥])?\s?(?P<number>\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|(?:" + "|".join(WORDS) + r")\b)"
@@ -177,8 +179,7 @@ Row = tuple[Mapping[str, Any], frozenset[str]]
 @lru_cache(maxsize=64)
 def wish_of(text: str) -> Wish:
     """Return what a prompt says about the rows it wants."""
-    if len(text) > 20_000:
-        return Wish()
+    text = text[:PROMPT_CHARS_MAX]
     bounds: list[Bound] = []
     for pattern in (_BEFORE_NUMBER, _AFTER_NUMBER):
         bounds.extend(bound for match in pattern.finditer(text) if (bound := _bound(match)) is not None)
@@ -195,8 +196,10 @@ def wish_of(text: str) -> Wish:
 
 def kept(wish: Wish, rows: Mapping[Any, Row]) -> Kept:
     """Return which of the rows (by any key) a wish excludes, and which it means."""
-    if not wish or not 1 <= len(rows) <= ROWS_MAX:
+    if not wish:
         return NOTHING
+    if len(rows) > ROWS_MAX:
+        return Kept(frozenset(rows))  # nobody looked at which of them the words leave
     held: dict[Any, bool] = {}
     for bound in wish.bounds:
         attribute = _attribute(bound, rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_os.guards.flow.picking import BOUNDS_MAX, Kept, kept, wish_of
+from agent_os.guards.flow.picking import BOUNDS_MAX, ROWS_MAX, Kept, kept, wish_of
 from agent_os.guards.flow.select import Choice, is_extreme
 
 ORDERS = [
@@ -89,6 +89,18 @@ def test_many_bounds_are_bounded() -> None:
     wish = wish_of(" and ".join(f"under {number} euros" for number in range(10, 60)))
     assert len(wish.bounds) == BOUNDS_MAX
     assert kept(wish, {}) == Kept()
+
+
+def test_more_rows_than_are_compared_are_all_asked_about() -> None:
+    """ATTACK: a list too long to be compared is not let through unread; without a bound it is nobody's business here."""
+    rows = {key: ({"amount": 9000}, frozenset({"amount"})) for key in range(ROWS_MAX + 1)}
+    assert kept(wish_of("those under 5,000 euros"), rows).excluded == rows.keys()
+    assert kept(wish_of("approve them"), rows) == Kept()
+
+
+def test_a_long_prompt_keeps_its_bounds() -> None:
+    """Words after the bound, however many, do not take it away."""
+    assert picked("Approve those under 5,000 euros. " + "Thank you. " * 5_000) == ("1", "23")
 
 
 TABLE = {
