@@ -20,7 +20,8 @@ from agent_os.core.manifest import Effect
 from agent_os.core.ports import CANCELLED, Admission, Outcome, Pending
 from agent_os.core.task import HELD, REPEATABLE, TaskParked, TaskStopped
 from agent_os.monitor import Monitor
-from agent_os.monitor.door import Body
+from agent_os.monitor.admitting import Attempt
+from agent_os.monitor.carrying import Body
 from agent_os.monitor.naming import canonical_action
 from agent_os.monitor.stopping import stopped
 
@@ -116,7 +117,7 @@ class TaskMonitor(Monitor):
         await self._task_holds()
         return await super().admit(action, stated=stated, key=key)
 
-    def _go_on(self, action: Action, reference: str) -> None:
+    def _go_on(self, action: Action, attempt: Attempt) -> None:
         """Stand still where a person halted or quarantined this agent: the task keeps what it has, and waits."""
         stop = stopped(self.ports, self.session, self.policy)
         if stop is not None:

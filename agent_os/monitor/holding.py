@@ -14,7 +14,9 @@ from agent_os.core.action import Action
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.facts import Facts
 from agent_os.core.grant import Grant
+from agent_os.monitor.discharge import Discharge
 from agent_os.monitor.gather import Needs, Session, verdicts
+from agent_os.monitor.judging import Judged
 from agent_os.monitor.wiring import Ports
 from agent_os.policy import Policy, decide
 from agent_os.policy.fingerprint import fingerprint
@@ -32,6 +34,14 @@ class Footing:
     """Lasting grants that cover it."""
     edit: str = ""
     """The ask whose arguments a person changed."""
+
+    @classmethod
+    def of(cls, judged: Judged, discharge: Discharge | None = None) -> Footing:
+        """Return on what a judged action is admitted, `discharge` having answered its asks."""
+        facts, digest = judged.facts, judged.decision.policy_digest
+        if discharge is None:
+            return cls(facts, digest)
+        return cls(facts, digest, discharge.grants, discharge.lasting, discharge.edit)
 
 
 async def still(

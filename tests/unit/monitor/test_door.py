@@ -333,6 +333,28 @@ async def test_an_effect_error_is_a_typed_failure(open_desk: Open) -> None:
     assert outcome.error == "failed"
 
 
+async def test_an_effect_that_goes_on_for_ever_is_cut_off(open_desk: Open) -> None:
+    """The time an effect has ends it; a time-out of the tool's own is the tool's failure and says nothing of the door's."""
+    desk = await open_desk()
+    monitor = desk.system.monitor
+    monitor._ports = dataclasses.replace(monitor.ports, execute_timeout_s=0.05)
+
+    async def endless(action: object) -> None:
+        await asyncio.sleep(60)
+
+    async def its_own(action: object) -> None:
+        raise TimeoutError("the tool's server did not answer")
+
+    look = {"kind": "tool.call", "tool": "look", "args": {}}
+    outcome = await monitor.perform(look, body=endless)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.error, outcome.detail) == ("timeout", "not finished after 0.05 s")
+    with pytest.raises(TimeoutError, match="the tool's server"):
+        await monitor.perform(look, body=its_own)
+    await monitor.ports.audit.append({"type": "test.barrier"})
+    assert [item["error"] for item in records(desk.on_disk(), "outcome")] == ["timeout", "raised"]
+
+
 async def test_a_cancelled_effect_is_closed(open_desk: Open) -> None:
     """Cancelling a caller leaves an outcome `cancelled`, not an intent that hangs."""
     desk = await open_desk()
