@@ -11,9 +11,10 @@ from agent_os.agents.builtin_mail import MAIL_TOOLS
 from agent_os.agents.builtin_memory import MEMORY_TOOLS
 from agent_os.agents.builtin_world import WORLD_TOOLS
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
-from agent_os.agents.toolbox import Entry, Toolbox, code_of
+from agent_os.agents.toolbox import Entry, Toolbox
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import RegisteredTool
+from agent_os.core.tool_identity import code_of
 
 BUILTIN_TOOLS: Final[tuple[BuiltinTool, ...]] = (*FILE_TOOLS, *WORLD_TOOLS, *MEMORY_TOOLS, *MAIL_TOOLS)
 

@@ -8,12 +8,10 @@ returns more than anyone can carry.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import CodeType
 from typing import Any, Final
 
 from agent_os.core import canonical
@@ -22,6 +20,7 @@ from agent_os.core.errors import ActionError, EffectError
 from agent_os.core.label import UNTRUSTED
 from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Outcome, Permit, RegisteredTool
+from agent_os.core.tool_identity import tool_digest
 from agent_os.policy.shapes import Shape, ShapeError
 
 TOOLS_MAX: Final = 4096
@@ -138,35 +137,6 @@ class Toolbox:
         if entry is None:
             raise EffectError("no such tool is registered")
         return entry
-
-
-def tool_digest(spec: ToolSpec, code: bytes) -> str:
-    """Return the digest of a tool: its semantics and its code."""
-    form = canonical.json_bytes([spec.model_dump(mode="json"), hashlib.sha256(code).hexdigest()])
-    return "sha256:" + hashlib.sha256(form).hexdigest()
-
-
-def code_of(function: Any) -> bytes:
-    """Return bytes that change when a Python function's code changes (not when what it calls changes)."""
-    function = getattr(function, "__func__", function)
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = getattr(function, "__code__", None)
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    digest = hashlib.sha256(name.encode())
-    if isinstance(code, CodeType):
-        _hash_code(code, digest)
-    return digest.digest()
-
-
-def _hash_code(code: CodeType, digest: Any) -> None:
-    digest.update(code.co_code)
-    digest.update(repr((code.co_names, code.co_varnames)).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _hash_code(constant, digest)
-        else:
-            digest.update(repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant).encode())
 
 
 def _validator(spec: ToolSpec) -> Shape | None:

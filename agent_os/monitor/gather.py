@@ -14,8 +14,9 @@ from typing import Any, Final
 from agent_os.core.action import Action, NetConnect
 from agent_os.core.errors import AgentOSError
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
+from agent_os.core.guards import FlowGuard, PrivacyRouter
 from agent_os.core.label import TRUSTED, Label
-from agent_os.core.ports import AgentAllowance, FlowGuard, PrivacyRouter
+from agent_os.core.ports import AgentAllowance
 from agent_os.core.principal import Capability, Principal
 from agent_os.monitor.wiring import (
     BUDGET_TIMEOUT_S,

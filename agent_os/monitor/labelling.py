@@ -11,7 +11,8 @@ import asyncio
 from typing import Any, Final
 
 from agent_os.core.action import Action
-from agent_os.core.ports import FlowGuard, Outcome
+from agent_os.core.guards import FlowGuard
+from agent_os.core.ports import Outcome
 from agent_os.guards.flow.found import spans_of
 from agent_os.monitor.gather import Needs
 from agent_os.monitor.wiring import LABEL_TIMEOUT_S, Ports

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from agent_os.core.action import Action
-from agent_os.core.ports import Classifier, Outcome
+from agent_os.core.guards import Classifier
+from agent_os.core.ports import Outcome
 from agent_os.monitor.gather import Session
 
 CLASSIFY_SECONDS: Final = 10.0

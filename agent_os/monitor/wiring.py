@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent_os.core.approval import ApprovalStore, Approver, Preview
+from agent_os.core.guards import Classifier
 from agent_os.core.ports import (
     AuditSink,
     BudgetStore,
-    Classifier,
     Clock,
     Detector,
     Effector,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.budget import STATED, Budget
 from agent_os.core.errors import PolicyError
-from agent_os.core.ports import Classifier, LabelStore
+from agent_os.core.guards import Classifier
+from agent_os.core.ports import LabelStore
 from agent_os.core.principal import Principal
 from agent_os.effects.detectors.injection import Defender
 from agent_os.monitor.gather import Needs, Session

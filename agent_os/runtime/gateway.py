@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.ports import Admission, Outcome, Pending, PrivacyRouter
+from agent_os.core.guards import PrivacyRouter
+from agent_os.core.ports import Admission, Outcome, Pending
 from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
 from agent_os.effects.secret_store import SecretStores, Source
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage

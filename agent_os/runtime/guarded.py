@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from agent_os.core.errors import EffectError
 from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
 from agent_os.core.ports import Outcome, Pending
+from agent_os.core.tool_identity import code_of
 
 
 class Door(Protocol):
@@ -27,8 +28,6 @@ class Door(Protocol):
 
 def guarded(session: Door, function: Callable[..., Any], spec: ToolSpec | None) -> Any:
     """Return a function that puts its call through the session's door first (`AgentOS.guarded`)."""
-    from agent_os.agents.toolbox import code_of  # noqa: PLC0415 - not every session registers functions
-
     signature = inspect.signature(function)
     semantics = spec or ToolSpec(
         name=function.__name__,

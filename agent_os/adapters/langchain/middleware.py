@@ -26,20 +26,12 @@ from langgraph.types import Command, interrupt
 
 from agent_os.adapters.langchain.deep_tools import delegation_of, keeps_state, starts_agent
 from agent_os.adapters.langchain.delegating import DelegateTool, Wanted
+from agent_os.adapters.langchain.identity import inferred_spec
 from agent_os.adapters.langchain.messages import jsonable
 from agent_os.adapters.langchain.model import GovernedModel, govern_model
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
-from agent_os.adapters.langchain.tools import (
-    GovernedTool,
-    denial_text,
-    inferred_spec,
-    noted,
-    offered,
-    outcome_of,
-    pending_text,
-    plain_value,
-    replaced,
-)
+from agent_os.adapters.langchain.told import denial_text, noted, outcome_of, pending_text, plain_value, replaced
+from agent_os.adapters.langchain.tools import GovernedTool, offered
 from agent_os.adapters.langchain.tracing import silence_tracing
 from agent_os.core.action import Action, AgentSpawn, ToolCall
 from agent_os.core.approval import Answer as PersonsAnswer

@@ -19,25 +19,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from langchain_core.messages import ToolMessage
-from langchain_core.messages.tool import ToolOutputMixin
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import FILTERED_ARGS, _is_injected_arg_type, get_all_basemodel_annotations
-from langgraph.types import Command
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from agent_os.adapters.langchain.identity import code_digest, inferred_spec, json_schema
 from agent_os.adapters.langchain.messages import jsonable
 from agent_os.adapters.langchain.session import Session, perform_async, perform_sync
+from agent_os.adapters.langchain.told import denial_text, noted, outcome_of, pending_text, plain_value, replaced
 from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
 from agent_os.core import canonical
 from agent_os.core.action import Action, ToolCall
-from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError
-from agent_os.core.manifest import Argument, Effect, Role, ToolSpec
+from agent_os.core.manifest import ToolSpec
 from agent_os.core.ports import Outcome, Pending
 
 ATTEMPTS_REMEMBERED: Final = 4096
-ADVICE: Final = "Do not look for another way to the same effect: go on without it, or say what you need and why."
 
 
 @dataclass(slots=True)
@@ -255,24 +253,6 @@ class _Asked:
     key: str
 
 
-def denial_text(decision: Decision) -> str:
-    """Return what the model is told of a denial: rules, reason, what would be allowed; never a value."""
-    rules = [rule for rule in decision.rules if rule not in decision.reason]
-    named = f" ({', '.join(rules)})" if rules else ""
-    said = f"denied by policy{named}: {decision.reason.removeprefix('denied by ')}."
-    if decision.advice:
-        said += f" Allowed instead: {decision.advice}."
-    return f"{said} {ADVICE}"
-
-
-def pending_text(pending: Pending) -> str:
-    """Return what the model is told of a call that waits for a person."""
-    return (
-        f"waits for a person's approval {pending.approval_id}: {pending.decision.reason}. "
-        "It was not carried out. Go on with other work, or make exactly the same call again once it is approved."
-    )
-
-
 def wrap_tools(session: Session, tools: Iterable[Any], manifests: Iterable[ToolSpec] = ()) -> list[Any]:
     """Return governed tools of LangChain tools, plain functions and already governed ones.
 
@@ -300,12 +280,12 @@ def govern_tool(session: Session, inner: BaseTool, spec: ToolSpec | None = None)
         known = session.toolbox.find(inner.name)
         spec = known.spec if known is not None else inferred_spec(inner)
     elif spec.input_schema is None:
-        spec = spec.model_copy(update={"input_schema": _json_schema(inner)})
+        spec = spec.model_copy(update={"input_schema": json_schema(inner)})
 
     async def run(args: Mapping[str, Any]) -> Any:
         return plain_value(await quiet.arun(dict(args), callbacks=[]))
 
-    session.toolbox.register(spec, run, code=_code(inner))
+    session.toolbox.register(spec, run, code=code_digest(inner))
     return GovernedTool(
         name=inner.name,
         description=inner.description,
@@ -341,77 +321,9 @@ def offered(session: Session, name: str) -> bool:
     return True if ask is None else bool(ask(name))
 
 
-def inferred_spec(inner: BaseTool) -> ToolSpec:
-    """Return the worst case for a tool nobody described: every argument authority, the effect `execute`."""
-    schema = _json_schema(inner)
-    arguments = {str(name): Argument(role=Role.AUTHORITY) for name in schema.get("properties", {})}
-    return ToolSpec(
-        name=inner.name,
-        description=inner.description,
-        effect=Effect.EXECUTE,
-        arguments=arguments,
-        input_schema=schema,
-    )
-
-
-def _json_schema(inner: BaseTool) -> dict[str, Any]:
-    shown: Any = inner.tool_call_schema
-    schema = dict(shown) if isinstance(shown, dict) else shown.model_json_schema()
-    return cast("dict[str, Any]", jsonable(schema))
-
-
-def _code(inner: BaseTool) -> bytes:
-    """Return bytes that identify the code behind a LangChain tool."""
-    parts = [f"{type(inner).__module__}.{type(inner).__qualname__}"]
-    for name in ("func", "coroutine", "_run", "_arun"):
-        function: Any = getattr(inner, name, None)
-        function = getattr(function, "__func__", function)
-        code = getattr(function, "__code__", None)
-        if code is not None:
-            parts.append(f"{function.__module__}.{function.__qualname__}:{hashlib.sha256(code.co_code).hexdigest()}")
-    return "\n".join(parts).encode()
-
-
 def _quiet_config(config: RunnableConfig | None) -> RunnableConfig:
     """Return the caller's config without callbacks: nothing beside the door sees arguments or results."""
     return cast("RunnableConfig", {**(config or {}), "callbacks": []})
-
-
-def outcome_of(raw: Any) -> Outcome:
-    return Outcome(plain_value(raw))
-
-
-def plain_value(raw: Any) -> Any:
-    """Return what a tool answered as plain JSON: the part that labels, restoration and the audit apply to."""
-    if isinstance(raw, ToolMessage):
-        return jsonable(raw.content)
-    if isinstance(raw, Command):
-        update = raw.update if isinstance(raw.update, Mapping) else {}
-        return {"messages": [plain_value(item) for item in update.get("messages", []) if isinstance(item, ToolMessage)]}
-    if isinstance(raw, list) and raw and all(isinstance(item, ToolOutputMixin) for item in raw):
-        return [plain_value(item) for item in raw]
-    if isinstance(raw, bytes):
-        return raw
-    try:
-        return jsonable(raw)
-    except ActionError:
-        return str(raw)
-
-
-def replaced(raw: Any, value: Any) -> Any:
-    """Return the raw answer with its plain part replaced (restored) by `value`."""
-    if isinstance(raw, ToolMessage):
-        return raw.model_copy(update={"content": value if isinstance(value, (str, list)) else str(value)})
-    if isinstance(raw, Command) and isinstance(value, Mapping) and isinstance(raw.update, Mapping):
-        restored = iter(value.get("messages", []))
-        messages = [
-            replaced(item, next(restored)) if isinstance(item, ToolMessage) else item
-            for item in raw.update.get("messages", [])
-        ]
-        return Command(graph=raw.graph, update={**raw.update, "messages": messages}, resume=raw.resume, goto=raw.goto)
-    if isinstance(raw, list) and raw and all(isinstance(item, ToolOutputMixin) for item in raw):
-        return [replaced(item, new) for item, new in zip(raw, value, strict=True)]
-    return value
 
 
 def _shown(value: Any) -> Any:
@@ -422,10 +334,3 @@ def _with_refusal(output: Any, call: _Call) -> Any:
     if call.refusal and isinstance(output, ToolMessage):
         output.artifact = call.refusal
     return noted(output, call.note)
-
-
-def noted(output: Any, note: str) -> Any:
-    """Return an answer that tells the model what it must know beside the result: a person changed its arguments."""
-    if not note or not isinstance(output, ToolMessage) or not isinstance(output.content, str):
-        return output
-    return output.model_copy(update={"content": f"({note} before this was done)\n{output.content}"})

@@ -2,7 +2,7 @@
 
 Every evaluation has a budget; a worker that misses it, dies or answers nonsense is killed and started again for the
 next one, and the action at hand gets a failure, which denies. Modules are refused before they are ever evaluated when
-their syntax trees show recursion or builtins that are not known good (guards/rego.py). Threat: a module or an input that
+their syntax trees show recursion or builtins that are not known good (guards/rego_modules.py). Threat: a module or an input that
 crashes, stalls or exhausts the engine, and a late answer that is taken for the answer to another question.
 """
 
@@ -21,7 +21,8 @@ from typing import Any, Final
 from agent_os.core.errors import EffectError, MissingPartError, Problem
 from agent_os.core.facts import ExternalVerdict
 from agent_os.core.ports import Clock
-from agent_os.guards.rego import MAX_MODULE_CHARS, RegoLayer, defined_rules, failed, module_problems, verdict_of
+from agent_os.guards.rego import RegoLayer, failed, verdict_of
+from agent_os.guards.rego_modules import MAX_MODULE_CHARS, defined_rules, module_problems
 
 START_S: Final = 5.0
 """Longest time a worker may take to start and load its modules."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Protocol
 
-from agent_os.core.ports import TextRestorer
+from agent_os.core.guards import TextRestorer
 
 
 class Restores(Protocol):

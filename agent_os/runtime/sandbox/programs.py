@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from agent_os.core.action import Action, ProcessExec
 from agent_os.core.errors import AgentOSError, EffectError, EnforcementError
+from agent_os.core.guards import FlowGuard
 from agent_os.core.label import UNTRUSTED
-from agent_os.core.ports import Door, FlowGuard, Outcome, Permit
+from agent_os.core.ports import Door, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.stop import StopStore
 from agent_os.effects.proxy import EgressGuard

@@ -21,8 +21,9 @@ from agent_os.core.action import Action, AgentSpawn
 from agent_os.core.canonical import json_bytes
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import DeniedError, EffectError
+from agent_os.core.guards import FlowGuard
 from agent_os.core.label import Integrity
-from agent_os.core.ports import FlowGuard, Outcome, Pending
+from agent_os.core.ports import Outcome, Pending
 from agent_os.core.principal import Principal
 from agent_os.core.task import Rights, Task, TaskRequest, TaskState, TaskWaits
 from agent_os.effects.durable.family import Family

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agent_os.core.decision import Verdict
-from agent_os.guards.rego import BUILTINS, RegoLayer, defined_rules, module_problems, rego_layers, verdict_of
+from agent_os.guards.rego import RegoLayer, rego_layers, verdict_of
+from agent_os.guards.rego_modules import BUILTINS, defined_rules, module_problems
 from agent_os.policy import Policy
 
 LAYER = RegoLayer("rego:finance", "finance")

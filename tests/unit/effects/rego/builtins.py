@@ -1,7 +1,7 @@
 """What OPA documents for each builtin: expression -> result; `UNDEFINED` where the call has none.
 
 Read from OPA's reference of builtins and its compliance cases, in own words. A builtin is on the list of
-guards/rego.py only while the embedded engine gives these results.
+guards/rego_modules.py only while the embedded engine gives these results.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from agent_os.core.decision import Verdict
 from agent_os.core.facts import ExternalVerdict
 from agent_os.effects.clock import SystemClock
 from agent_os.effects.rego import RegoEngines, embedded
-from agent_os.guards.rego import BUILTINS, RegoLayer
+from agent_os.guards.rego import RegoLayer
+from agent_os.guards.rego_modules import BUILTINS
 from tests.unit.effects.rego.builtins import CASES, UNDEFINED
 
 regorus = pytest.importorskip("regorus", reason="the extra [rego] is not installed")
