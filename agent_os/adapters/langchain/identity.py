@@ -27,7 +27,7 @@ def inferred_spec(inner: BaseTool) -> ToolSpec:
 def json_schema(inner: BaseTool) -> dict[str, Any]:
     """Return the schema a model is shown of a tool's arguments; what the application injects is not in it."""
     shown: Any = inner.tool_call_schema
-    schema = dict(shown) if isinstance(shown, dict) else shown.modeljson_schema()
+    schema = dict(shown) if isinstance(shown, dict) else shown.model_json_schema()
     return cast("dict[str, Any]", jsonable(schema))
 
 
