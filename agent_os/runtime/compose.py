@@ -51,8 +51,8 @@ from agent_os.runtime.engines import (
     privacy_of,
     rego_of,
 )
-from agent_os.runtime.gateway import endpoints_of, key_source
 from agent_os.runtime.metering import metered, rated
+from agent_os.runtime.model_routes import endpoints_of, key_source
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.post import Post, post_keys
 from agent_os.runtime.sandbox.programs import SandboxPrograms

@@ -21,7 +21,7 @@ from agent_os.monitor.gather import Needs, Session
 from agent_os.policy import Policy
 from agent_os.policy.budgets import budget_name
 from agent_os.policy.flow_labels import asks_personal, wanted
-from agent_os.runtime.gateway import endpoints_of, key_source
+from agent_os.runtime.model_routes import endpoints_of, key_source
 from agent_os.runtime.policy_files import policy_files
 
 if TYPE_CHECKING:

@@ -9,43 +9,28 @@ reservation; an answer whose pictures and links call home.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.guards import PrivacyRouter
 from agent_os.core.ports import Admission, Outcome, Pending
-from agent_os.effects.models.client import BASES, Endpoint, Key, Providers, RefusedError, UnavailableError
-from agent_os.effects.secret_store import SecretStores, Source
+from agent_os.effects.models.client import Providers, RefusedError, UnavailableError
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage
 from agent_os.guards.models.openai import parse_embeddings
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
-from agent_os.policy import Policy
-from agent_os.policy.globs import compile_any
-from agent_os.policy.privacy import provider_place
 from agent_os.runtime.inspection import Inspecting
-from agent_os.runtime.sources import secret_stores
+from agent_os.runtime.model_routes import Aim, Routes, aim_of
 
 BACKOFF_SECONDS: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 20.0
-TRIES_MAX: Final = 12
 ANSWERS_KEPT_MAX: Final = 256
 NOTHING: Final = {"tokens": 0.0, "usd": 0.0}
 """What a call used that no provider took."""
-_TRUST: Final = {"local": 2, "private": 1, "external": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class _Aim:
-    """Where a call may go, best first, under the names the policy gives."""
-
-    model: str
-    providers: tuple[str, ...]
 
 
 class ModelGateway:
@@ -56,6 +41,7 @@ class ModelGateway:
     ) -> None:
         self._monitor, self._providers = monitor, providers
         self._inspection = Inspecting(lambda: monitor.policy, link_allowed)
+        self._routes = Routes(lambda: monitor.policy, lambda: providers.endpoints)
         self._answers: OrderedDict[str, Answer] = OrderedDict()
 
     async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:
@@ -76,17 +62,17 @@ class ModelGateway:
             shown = self._inspection.stream()
             shown.whole(answer.text)
             shown.whole(answer.reasoning, "reasoning")
-            usage = answer.usage.believed(call.messages).amounts(self._price(call))
+            usage = answer.usage.believed(call.messages).amounts(self._routes.price(call))
             return Outcome(answer.to_json(), usage={**usage, **_flagged(len(shown.kinds))})
 
         last: EffectError = EffectError("no provider serves this model")
-        tries = deque(self._tries(action, aim))
+        tries = deque(self._routes.tries(action, aim))
         while tries:
             number, aimed = tries.popleft()
             try:
                 done = await self._monitor.perform(aimed, body=_settled(body))
             except DeniedError as error:
-                if not self._downgraded(tries, aimed, error):
+                if not self._routes.downgraded(tries, aimed, error):
                     raise
                 continue
             except UnavailableError as error:
@@ -108,13 +94,13 @@ class ModelGateway:
         """Yield the pieces of an answer as they come. Raises as `complete`; once pieces came, nothing is tried again."""
         action, aim = self._asked(request, purpose)
         last: EffectError = EffectError("no provider serves this model")
-        tries = deque(self._tries(action, aim))
+        tries = deque(self._routes.tries(action, aim))
         while tries:
             number, aimed = tries.popleft()
             try:
                 admission = await self._monitor.admit(aimed)
             except DeniedError as error:
-                if not self._downgraded(tries, aimed, error):
+                if not self._routes.downgraded(tries, aimed, error):
                     raise
                 continue
             flow = self._flow(admission)
@@ -170,7 +156,7 @@ class ModelGateway:
             answer = whole.answer()
         except ActionError:
             return Outcome(error="malformed", detail="the answer holds a tool call that is no JSON")
-        usage = answer.usage.believed(final.messages).amounts(self._price(final))
+        usage = answer.usage.believed(final.messages).amounts(self._routes.price(final))
         if failure in ("unavailable", "refused"):
             return Outcome(error=failure, usage=NOTHING)
         return Outcome(answer.to_json(), error=failure, usage={**usage, **_flagged(flagged)})
@@ -190,7 +176,7 @@ class ModelGateway:
             used = tokens.believed(call.messages).input
             return Outcome(None, usage={"tokens": float(used)} if used >= 0 else {})
 
-        for _, aimed in self._tries(action, aim):
+        for _, aimed in self._routes.tries(action, aim):
             done = await self._monitor.perform(aimed, body=_settled(run))
             if isinstance(done, Pending):
                 raise _waits(done)
@@ -201,15 +187,7 @@ class ModelGateway:
 
     def models(self) -> list[tuple[str, str]]:
         """Return (model, provider) of every model the policy names exactly, and its aliases."""
-        found: dict[str, str] = {}
-        for section, _layer, _unit in self._monitor.policy.sections("models"):
-            for name, provider in section.providers.items():
-                for model in [*provider.models, *([provider.model] if provider.model else [])]:
-                    if not any(char in model for char in "*?["):
-                        found.setdefault(model, name)
-            for alias, wanted in section.aliases.items():
-                found.setdefault(alias, wanted.partition("/")[0])
-        return sorted(found.items())
+        return self._routes.models()
 
     # ---- answers kept -----------------------------------------------------------------------------------------------
 
@@ -230,9 +208,7 @@ class ModelGateway:
         while len(self._answers) > ANSWERS_KEPT_MAX:
             self._answers.popitem(last=False)
 
-    # ---- aiming -----------------------------------------------------------------------------------------------------
-
-    def _asked(self, request: Request, purpose: str) -> tuple[ModelCall, _Aim]:
+    def _asked(self, request: Request, purpose: str) -> tuple[ModelCall, Aim]:
         aim = aim_of(self._monitor.policy, request.model)
         action = ModelCall(
             model=aim.model,
@@ -246,142 +222,9 @@ class ModelGateway:
         )
         return action, aim
 
-    def _tries(self, action: ModelCall, aim: _Aim) -> list[tuple[int, ModelCall]]:
-        """Return the tries of a call: the first provider with its retries, then others no less trusted."""
-        tries: list[ModelCall] = []
-        first = self._trust(aim.providers[0]) if aim.providers else 0
-        for name in aim.providers or ("",):
-            if self._trust(name) < first:
-                continue
-            retries = self._spec(name).retries if name else 0
-            tries.extend([action.rewritten(provider=name)] * (1 + retries))  # type: ignore[list-item]
-        return list(enumerate(tries[:TRIES_MAX]))
-
-    def _downgraded(self, tries: deque[tuple[int, ModelCall]], aimed: ModelCall, error: DeniedError) -> bool:
-        """Replace the tries by cheaper providers where only budgets that say `downgrade` denied; False if none is left.
-
-        Cheaper is a lower price; never less trusted; each is judged, and may be denied, like the first.
-        """
-        rules = {
-            f"budgets[{index}]"
-            for section, _layer, _unit in self._monitor.policy.sections("budgets")
-            for index, budget in enumerate(section)
-            if budget.on_exceeded == "downgrade"
-        }
-        reserved = [item for item in error.decision.obligations if item.kind == "reserve"]
-        lost = error.decision.rules == ("runtime.budget",) and bool(reserved)
-        if lost:
-            if any(item.params.get("on_exceeded") != "downgrade" for item in reserved):
-                return False
-        elif not error.decision.rules or not all(rule.rpartition("/")[2] in rules for rule in error.decision.rules):
-            return False
-        tries.clear()
-        tries.extend((0, call) for call in self._cheaper(aimed))
-        return bool(tries)
-
-    def _cheaper(self, aimed: ModelCall) -> list[ModelCall]:
-        """Return this call at cheaper providers, the dearest of them first."""
-        price, trust = sum(self._price(aimed)[:2]), self._trust(aimed.provider)
-        found: list[tuple[float, ModelCall]] = []
-        for name, endpoint in self._providers.endpoints.items():
-            spec = self._spec(name)
-            model = spec.model or next((each for each in spec.models if not any(char in each for char in "*?[")), None)
-            if model and sum(endpoint.price[:2]) < price and self._trust(name) >= trust:
-                found.append((sum(endpoint.price[:2]), replace(aimed, provider=name, model=model)))
-        return [call for _, call in sorted(found, key=lambda each: each[0], reverse=True)][:TRIES_MAX]
-
-    def _trust(self, name: str) -> int:
-        return _TRUST[provider_place(self._spec(name))] if name else 0
-
-    def _spec(self, name: str) -> Any:
-        for section, _layer, _unit in self._monitor.policy.sections("models"):
-            if name in section.providers:
-                return section.providers[name]
-        raise EffectError(f"no provider {name!r} is configured")
-
-    def _price(self, action: ModelCall) -> tuple[float, ...]:
-        endpoint = self._providers.endpoints.get(action.provider)
-        return endpoint.price if endpoint is not None else (0.0, 0.0)
-
     async def _pause(self, number: int, error: EffectError) -> None:
         after = error.after if isinstance(error, UnavailableError) else 0.0
         await asyncio.sleep(min(max(after, BACKOFF_SECONDS * 2 ** min(number, 6)), BACKOFF_SECONDS_MAX))
-
-
-def aim_of(policy: Policy, wanted: str) -> _Aim:
-    """Return where a model name may lead under a policy: aliases and `provider/model` resolved, providers in order."""
-    providers: list[str] = []
-    model = wanted
-    for section, _layer, _unit in policy.sections("models"):
-        model = section.aliases.get(model, model)
-    named, slash, rest = model.partition("/")
-    for section, _layer, _unit in policy.sections("models"):
-        if slash and named in section.providers:
-            return _Aim(rest, (named,))
-        for name, provider in section.providers.items():
-            if name not in providers and (model == name or _serves(provider, model)):
-                providers.append(name)
-                if model == name and provider.model:
-                    return _Aim(provider.model, (name,))
-    return _Aim(model, tuple(providers))
-
-
-def _serves(provider: Any, model: str) -> bool:
-    patterns = provider.models or ([provider.model] if provider.model else [])
-    return bool(patterns) and compile_any(patterns, crossing=True)(model)
-
-
-def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
-    """Return the endpoints of a policy's providers; those that only an application can hand in are left out."""
-    found: dict[str, Endpoint] = {}
-    for section, _layer, _unit in policy.sections("models"):
-        for name, provider in section.providers.items():
-            if name in found or provider.kind in ("langchain", "scripted"):
-                continue
-            if provider.base_url is None and provider.kind not in BASES and provider.kind != "local":
-                continue  # a call of it fails and says that no such provider is configured
-            tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0
-            found[name] = Endpoint.of(
-                name,
-                provider.kind,
-                provider.base_url,
-                secret=provider.secret or "",
-                timeout_s=provider.timeout,
-                headers=dict(provider.headers),
-                price=price_of(provider.price) if provider.price else (tier, tier),
-            )
-    return found
-
-
-def price_of(stated: Any) -> tuple[float, float, float, float]:
-    """Return in, out, cached and reasoning of a policy's `price`; what it leaves out costs as in and out."""
-    cached = stated.input if stated.cached is None else stated.cached
-    return stated.input, stated.output, cached, stated.output if stated.reasoning is None else stated.reasoning
-
-
-def key_source(policy: Policy, vault: Any) -> Key:
-    """Return where keys come from: the policy's `secrets` section, else the vault, else the environment.
-
-    A secret that the policy or the vault binds to destinations is given to no other host.
-    """
-    named = secret_stores(policy, vault=vault, environment=os.environ)
-
-    async def key(name: str, host: str, port: int) -> str | None:
-        places: list[Any] = [
-            section[name].destinations for section, _, _ in policy.sections("secrets") if name in section
-        ]
-        if any(not compile_any(globs, crossing=True)(host) for globs in places):
-            raise RefusedError(f"secrets.{name}.destinations does not name {host}")
-        secret = await named.get(name)
-        if secret is None and vault is not None:
-            secret = await SecretStores({name: Source("vault", name)}, vault=vault, environment={}).get(name)
-        if secret is None:
-            return os.environ.get(name) if not places else None
-        if secret.destinations and not {host, f"{host}:{port}"} & set(secret.destinations):
-            raise RefusedError(f"the secret {name!r} is bound to other destinations than {host}")
-        return secret.value
-
-    return key
 
 
 def _flagged(count: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from agent_os.effects.models.client import Endpoint, Key
 from agent_os.policy import Policy
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.engines import classifier_of
-from agent_os.runtime.gateway import endpoints_of, key_source
+from agent_os.runtime.model_routes import endpoints_of, key_source
 from agent_os.runtime.models import local_rows
 from agent_os.runtime.rego import check_rego, opa_health
 from agent_os.runtime.state import open_state

@@ -86,7 +86,7 @@ async def open_guard(
 
 def _endpoints(policy: Policy, vault: SecretVault | None) -> tuple[Mapping[str, Endpoint], Key]:
     """Return the providers behind `https://inference.local` (none where the policy has no models) and their keys' source."""
-    from agent_os.runtime.gateway import endpoints_of, key_source  # noqa: PLC0415 - only policies with models pay for it
+    from agent_os.runtime.model_routes import endpoints_of, key_source  # noqa: PLC0415 - only policies with models pay for it
 
     return endpoints_of(policy), key_source(policy, vault)
 

@@ -10,7 +10,7 @@ import pytest
 from agent_os import Action, Policy, decide
 from agent_os.core.facts import Facts
 from agent_os.core.principal import Principal
-from agent_os.runtime.gateway import aim_of, endpoints_of
+from agent_os.runtime.model_routes import aim_of, endpoints_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

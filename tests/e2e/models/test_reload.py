@@ -78,11 +78,11 @@ def serve(folder: Path, text: str) -> Iterator[Served]:
         served.child.wait(20)
 
 
-def policy(near: Provider, *more: str, models: str = "m") -> str:
+def policy(near: Provider, *more: str, models: str = "m", price: str = "") -> str:
     return "\n".join(
         [
             "version: 1",
-            f'models: {{providers: {{p: {{kind: vllm, base_url: "{near.url}/v1", models: [{models}]}}}}}}',
+            f'models: {{providers: {{p: {{kind: vllm, base_url: "{near.url}/v1", models: [{models}]{price}}}}}}}',
             *more,
             "",
         ]
@@ -108,8 +108,12 @@ def test_every_section_of_a_gateway_is_reloaded(tmp_path: Path) -> None:
         assert served.ask()[0] in (403, 429)
         served.reload(policy(second, privacy), "policy reloaded: budgets")
         assert served.ask() == (200, "from the second")
-        assert (len(first.asked), len(second.asked)) == (1, 2)
-    assert len(records(tmp_path, "policy.reloaded")) == 3
+        served.reload(policy(second, privacy, price=", price: {input: 10, output: 10}"), "policy reloaded: models")
+        assert served.ask() == (200, "from the second")
+        assert (len(first.asked), len(second.asked)) == (1, 3)
+    assert len(records(tmp_path, "policy.reloaded")) == 4
+    before, after = [record["usage"]["usd"] for record in records(tmp_path, "outcome") if record["ok"]][-2:]
+    assert before == 0 < after, "a call costs what the policy in force says"
 
 
 def test_a_gateway_keeps_its_policy_whole_when_a_candidate_cannot_hold(tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ def _made(inner: str) -> Callable[[], str]:
     return space["outer"]
 
 
+def _wrapped(made: Callable[[], str]) -> Callable[[], str]:
+    @functools.wraps(made)
+    def run() -> str:
+        return made()
+
+    return run
+
+
 class _Callable:
     def __init__(self, run: Callable[[], str]) -> None:
         self._run = run
@@ -29,9 +37,9 @@ class _Callable:
     "wrap",
     [
         lambda made: made,
-        lambda made: functools.partial(made),
-        lambda made: functools.wraps(made)(lambda: made()),
-        lambda made: functools.partial(functools.wraps(made)(lambda: made())),
+        functools.partial,
+        _wrapped,
+        lambda made: functools.partial(_wrapped(made)),
     ],
     ids=["plain", "partial", "wrapped", "partial of wrapped"],
 )
