@@ -62,6 +62,7 @@ def gql(body: str, **more: Any) -> dict[str, Any]:
     return {"host": "gql.example.com", "method": "POST", "path": "/graphql", "body": body, **more}
 
 
+MCP = '{"jsonrpc":"2.0","id":1,"method":"tools/call",%s}'
 ATTACKS = [
     Attack("path-dotdot", {"path": "/public/../secret"}, {"path": "/public/a/../b"}),
     Attack("path-encoded-dotdot", {"path": "/public/%2e%2e/secret"}, {"path": "/public/%61"}),
@@ -141,6 +142,20 @@ ATTACKS = [
             "body": '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_a","name":"write"}}',
         },
     ),
+    Attack(
+        "mcp-name-in-capitals-too",
+        {**tool("read_file"), "body": MCP % '"params":{"name":"read_a","Name":"write_file"}'},
+        {**tool("read_file"), "body": MCP % '"params":{"name":"read_a","Cursor":"write_file"}'},
+    ),
+    Attack(
+        "mcp-method-in-capitals-too",
+        {**tool("read_file"), "body": MCP % '"params":{"name":"read_a"},"METHOD":"resources/read"'},
+        {**tool("read_file"), "body": MCP % '"params":{"name":"read_a"},"hint":"resources/read"'},
+    ),
+    Attack(
+        "mcp-params-with-a-kelvin-sign",
+        {**tool("read_file"), "body": MCP % '"params":{"name":"read_a"},"param\u017f":{"name":"write_file"}'},
+    ),
     Attack("mcp-get", {**tool("read_file"), "method": "GET"}),
     Attack("mcp-other-path", {**tool("read_file"), "path": "/other"}),
     Attack("graphql-alias", gql('{"query":"mutation { viewer: deleteAll }"}'), gql('{"query":"{ viewer }"}')),
@@ -160,6 +175,10 @@ ATTACKS = [
         {**gql(""), "method": "GET", "query": {"query": ["{ a }"]}},
     ),
     Attack("graphql-post-parameter", gql('{"query":"{ a }"}', query={"query": ["mutation { b }"]})),
+    Attack(
+        "graphql-query-in-capitals-too", gql('{"query":"{ a }","Query":"mutation { b }"}'), gql('{"query":"{ a }"}')
+    ),
+    Attack("graphql-parameter-in-capitals", gql('{"query":"{ a }"}', query={"Query": ["mutation { b }"]})),
     Attack("graphql-hash", gql('{"extensions":{"persistedQuery":{"sha256Hash":"x"}}}')),
     Attack("transport-udp", {"transport": "udp"}, {"transport": "tcp"}),
 ]

@@ -293,12 +293,16 @@ class Requests:
             upload(self.parts, self.flow, head, route, upstream, body, secrets, chunked=chunked)
         )
         answer = asyncio.ensure_future(self._answer(head, route, upstream, secrets))
+        said = self._client.sent
         try:
             await asyncio.wait({sending, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and sending.exception() is not None and not answer.done():
+            error = sending.exception() if sending.done() else None
+            if error is not None and not answer.done() and not upstream.lost:  # a server that is gone may have answered
                 answer.cancel()
                 upstream.abort()
-                error = sending.exception()
+                if self._client.sent != said:  # an answer has begun: nothing of ours may stand in the middle of it
+                    self._client.break_off()
+                    return Outcome(error="broken-off", detail=str(error)), False
                 if isinstance(error, DeniedError):
                     self._deny(error.decision, head, route.host, route.port)
                     return Outcome(error="denied"), False
@@ -306,7 +310,7 @@ class Requests:
                     raise error
                 return Outcome(error="broken-off", detail=str(error)), False
             outcome, keep = await answer
-            if not sending.done():
+            if error is not None or not sending.done():
                 self.there.drop()
                 return outcome, False
             return outcome, keep

@@ -33,7 +33,7 @@ class Resolved:
     clear: bool = False
     """The request goes out without TLS."""
     known: Mapping[str, str] = field(default_factory=dict)
-    """What this session has had filled towards this destination before: a server may give it back at any later time."""
+    """Every secret that may go to this destination: its server may give back what it got before, from anybody."""
 
     async def need(self, name: str, place: str) -> None:
         """Resolve one secret for one place in the request. Raises DeniedError, after an alert."""
@@ -64,11 +64,11 @@ class Resolved:
             self._refuse(rule, "no secret of this name is stored", alert=False)
         elif secret.destinations and not secret.bound_to(route.host, route.port):
             self._refuse(rule, "the stored secret is bound to other destinations")
-        elif len(secret.value) < SECRET_BYTES_MIN or not secret.value.isprintable():
+        elif not _maskable(secret.value):
             self._refuse(rule, "the stored secret is too short or has control characters", alert=False)
         else:
             self.values[name] = secret.value
-            parts.filled.setdefault(self.flow.principal.session, {})[name] = secret.value
+            parts.known_secrets[name] = secret.value
             self.masker = Masker({**self.known, **self.values})
 
     def _refuse(self, rule: str, reason: str, *, alert: bool = True, advice: str = _BOUND) -> None:
@@ -98,8 +98,7 @@ async def resolve_secrets(
 
     Over plain `http` a secret goes only to this machine and to private networks.
     """
-    places, sent = parts.rules.secret_places, parts.filled.get(flow.principal.session, {})
-    known = {name: value for name, value in sent.items() if places(name, route.host, route.port)}
+    known = await _known(parts, route)
     resolved = Resolved(
         parts, flow, route, known=known, masker=Masker(known) if known else None, clear=scheme == "http"
     )
@@ -117,3 +116,27 @@ async def resolve_secrets(
     elif body is None:
         resolved.body_possible = parts.secrets is not None and parts.rules.secrets_in_bodies(route.host, route.port)
     return resolved
+
+
+async def _known(parts: Parts, route: Route) -> dict[str, str]:
+    """Return the values of the secrets that may go to a destination, asked for or not; what cannot be read was never put in."""
+    known: dict[str, str] = {}
+    store = parts.secrets
+    if store is None:
+        return known
+    for name in parts.rules.secret_names():
+        if not parts.rules.secret_places(name, route.host, route.port):
+            continue
+        if name not in parts.known_secrets:
+            try:
+                secret = await store.get(name)
+            except EffectError:
+                secret = None
+            parts.known_secrets[name] = secret.value if secret is not None and _maskable(secret.value) else ""
+        if value := parts.known_secrets[name]:
+            known[name] = value
+    return known
+
+
+def _maskable(value: str) -> bool:
+    return len(value) >= SECRET_BYTES_MIN and value.isprintable()

@@ -251,6 +251,7 @@ class EgressGuard:
         parts, rules = self._started, revision.rules
         parts.rules, parts.secrets, parts.stages = rules, revision.secrets, revision.stages
         parts.inference = revision.inference
+        parts.known_secrets = {name: value for name, value in parts.known_secrets.items() if value}
         parts.flows.limit_again(
             lambda host, port: rules.treatment(host, port).total_bytes or parts.limits.destination_bytes
         )

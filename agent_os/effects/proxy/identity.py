@@ -23,14 +23,23 @@ from typing import Final
 from agent_os.core.errors import EffectError
 from agent_os.core.executable import Executable
 from agent_os.core.principal import ANONYMOUS, Principal
-from agent_os.effects.proxy.limits import ANCESTORS_MAX, EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
-from agent_os.effects.proxy.scripts import INTERPRETER, script_of
+from agent_os.effects.proxy.limits import EXECUTABLE_BYTES_MAX, PROCESS_CACHE_MAX
+from agent_os.effects.proxy.procfs import (
+    ancestors,
+    exe_name,
+    held_by_another,
+    holds,
+    network_of,
+    pids,
+    same_network,
+    script,
+    socket_of_pair,
+    start_time,
+)
 
-_ESTABLISHED: Final = "01"
 _NETLINK_SOCK_DIAG, _BY_FAMILY, _NO_COOKIE = 4, 20, (0xFFFFFFFF, 0xFFFFFFFF)  # linux/sock_diag.h, inet_diag.h
 DIAGNOSIS_SECONDS_MAX: Final = 1.0
 HASHED_INLINE_BYTES_MAX: Final = 4 * 1024 * 1024
-COMMAND_LINE_BYTES_MAX: Final = 65_536
 PINS_MAX: Final = 16384
 """Executables pinned for the life of a guard; a further one has no identity."""
 
@@ -123,7 +132,7 @@ class Identities:
             return Peer(0, -1, None)  # nobody asks who it is
         if isinstance(connection, socket.socket) and connection.family == socket.AF_UNIX:
             found: tuple[int, int] | None = _unix_peer(connection)
-            if found is not None and identity.sandbox_pid and not _same_namespace(found[0], identity.sandbox_pid):
+            if found is not None and identity.sandbox_pid and not same_network(found[0], identity.sandbox_pid):
                 raise ForeignPeerError("the peer is not in this sandbox")
         else:
             found = self._tcp_peer(connection, identity.sandbox_pid, wanted=identity.executables)
@@ -142,7 +151,7 @@ class Identities:
     def _tcp_peer(self, connection: socket.socket | Ends, sandbox_pid: int, *, wanted: bool) -> tuple[int, int] | None:
         local, remote = connection.getsockname(), connection.getpeername()
         if sandbox_pid:
-            found = _socket_of_pair(sandbox_pid, connection.family, remote, local)
+            found = socket_of_pair(sandbox_pid, connection.family, remote, local)
         else:
             found = self._diagnosis.find(connection.family, remote, local)
         if found is None:
@@ -157,17 +166,17 @@ class Identities:
         """Return the process that holds a socket; recently seen processes are asked first."""
         target = f"socket:[{inode}]"
         for pid, start in reversed(self._likely):
-            if _start_time(pid) == start and _holds(pid, target):
-                return pid
-        namespace = _namespace(sandbox_pid or os.getpid())
-        holders = [pid for pid in _pids() if _namespace(pid) == namespace and _holds(pid, target)]
+            if start_time(pid) == start and holds(pid, target):
+                return None if held_by_another(pid, target, sandbox_pid) else pid
+        namespace = network_of(sandbox_pid or os.getpid())
+        holders = [pid for pid in pids() if network_of(pid) == namespace and holds(pid, target)]
         if not holders:
             return None
-        if len({_exe_name(pid) for pid in holders}) > 1:
+        if len({exe_name(pid) for pid in holders}) > 1:
             return None  # shared by different programs: nobody can say who wrote the bytes
         pid = holders[0]
-        self._likely[(pid, _start_time(pid))] = None
-        self._likely.move_to_end((pid, _start_time(pid)))
+        self._likely[(pid, start_time(pid))] = None
+        self._likely.move_to_end((pid, start_time(pid)))
         while len(self._likely) > 16:
             self._likely.popitem(last=False)
         return pid
@@ -175,15 +184,15 @@ class Identities:
     # ---- process -> executable -----------------------------------------------------------------------------------
 
     def _executable(self, pid: int, sandbox_pid: int) -> tuple[Executable | None, bool]:
-        start = _start_time(pid)
-        name = _exe_name(pid)
+        start = start_time(pid)
+        name = exe_name(pid)
         if not start or not name:
             return None, False
         held = self._processes.get((pid, start))
-        if held is not None and held[0] is not None and held[0].path == name:
+        if held is not None and held[0] is not None and held[0].path == name and held[0].script == script(pid, name):
             return held
         answer = self._examine(pid, name, sandbox_pid)
-        if _start_time(pid) != start or _exe_name(pid) != name:
+        if start_time(pid) != start or exe_name(pid) != name:
             return None, False  # it exec'ed or was replaced while we looked
         self._processes[(pid, start)] = answer
         while len(self._processes) > PROCESS_CACHE_MAX:
@@ -201,8 +210,7 @@ class Identities:
             return None, False
         pin = self._pins.setdefault((sandbox_pid, name), (record, digest))
         changed = pin[1] != digest
-        script = _script(pid, name)
-        return Executable(name, _ancestors(pid, sandbox_pid), f"sha256:{digest}", script), changed
+        return Executable(name, ancestors(pid, sandbox_pid), f"sha256:{digest}", script(pid, name)), changed
 
     def learn(self, pid: int) -> None:
         """Hash the program of a process, on whatever thread this runs."""
@@ -259,125 +267,3 @@ def _unix_peer(connection: socket.socket) -> tuple[int, int] | None:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", raw)
     return (pid, uid) if pid > 0 else None
-
-
-def _socket_of_pair(
-    sandbox_pid: int, family: int, source: tuple[str, int], destination: tuple[str, int]
-) -> tuple[int, int] | None:
-    """Return (inode, uid) of the socket with this local and remote address in a network namespace."""
-    want = f"{_hex_address(family, source)} {_hex_address(family, destination)} {_ESTABLISHED}"
-    mapped = family == socket.AF_INET6 and source[0].startswith("::ffff:")
-    names = ("tcp6", "tcp") if family == socket.AF_INET6 else ("tcp", "tcp6")
-    for name in names:
-        wanted = want
-        if name == "tcp6" and family == socket.AF_INET:
-            wanted = f"{_hex_mapped(source)} {_hex_mapped(destination)} {_ESTABLISHED}"
-        elif name == "tcp" and family == socket.AF_INET6:
-            if not mapped:
-                continue
-            plain = [(host.removeprefix("::ffff:"), port) for host, port in (source[:2], destination[:2])]
-            wanted = " ".join(_hex_address(socket.AF_INET, pair) for pair in plain) + f" {_ESTABLISHED}"
-        try:
-            with open(f"/proc/{sandbox_pid or 'self'}/net/{name}", "rb") as file:
-                table = file.read()
-        except OSError:
-            continue
-        at = table.find(wanted.encode())
-        if at >= 0:
-            fields = table[at : table.find(b"\n", at)].split()
-            inode, uid = int(fields[8]), int(fields[6])
-            if inode:
-                return inode, uid
-    return None
-
-
-def _hex_address(family: int, pair: tuple[str, int]) -> str:
-    raw = socket.inet_pton(family, pair[0].split("%")[0])
-    words = [raw[at : at + 4][::-1].hex() for at in range(0, len(raw), 4)]
-    return f"{''.join(words).upper()}:{pair[1]:04X}"
-
-
-def _hex_mapped(pair: tuple[str, int]) -> str:
-    return _hex_address(socket.AF_INET6, ("::ffff:" + pair[0], pair[1]))
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _namespace(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")
-    except OSError:
-        return ""
-
-
-def _same_namespace(pid: int, sandbox_pid: int) -> bool:
-    """Whether two processes share their network, mount and pid namespaces' network (the sandbox's mark)."""
-    own = _namespace(sandbox_pid)
-    return bool(own) and _namespace(pid) == own
-
-
-def _holds(pid: int, target: str) -> bool:
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    for name in reversed(names):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"{folder}/{name}") == target:
-                return True
-    return False
-
-
-def _exe_name(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return ""
-
-
-def _status(pid: int) -> list[bytes]:
-    """The fields of /proc/<pid>/stat after the name, which may hold anything."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
-
-
-def _start_time(pid: int) -> int:
-    fields = _status(pid)
-    return int(fields[19]) if len(fields) > 19 else 0
-
-
-def _ancestors(pid: int, sandbox_pid: int) -> tuple[str, ...]:
-    """Executables of the parents, nearest first, up to the sandbox's first process (or the machine's)."""
-    found: list[str] = []
-    for _ in range(ANCESTORS_MAX):
-        fields = _status(pid)
-        parent = int(fields[1]) if len(fields) > 1 else 0
-        if parent <= 1 or pid == sandbox_pid:
-            break
-        if sandbox_pid and not _same_namespace(parent, sandbox_pid):
-            break
-        name = _exe_name(parent)
-        if not name:
-            break
-        found.append(name)
-        pid = parent
-    return tuple(found)
-
-
-def _script(pid: int, executable: str) -> str:
-    """The script of an interpreter, as a path in its own view; empty if none is plain."""
-    program = os.path.basename(executable)
-    if not INTERPRETER.fullmatch(program):
-        return ""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read(COMMAND_LINE_BYTES_MAX).split(b"\0")[1:]
-    except OSError:
-        return ""
-    return script_of(program, [os.fsdecode(word) for word in arguments])

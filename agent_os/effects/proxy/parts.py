@@ -69,8 +69,8 @@ class Parts:
     background: set[asyncio.Task[None]] = field(default_factory=set)
     looked_up: dict[str, set[str]] = field(default_factory=dict)
     """Names that were asked of the resolver, by session."""
-    filled: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Secrets that were put in, by session: their echoes are masked in every later answer of a place they may go to."""
+    known_secrets: dict[str, str] = field(default_factory=dict)
+    """Secrets that were read, by name (empty: there is none): echoes are masked in every answer of a place they may go to."""
     denials: Counter[str] = field(default_factory=Counter)
     """What was denied and why, how often: for the person at the command line."""
     unreached: Counter[str] = field(default_factory=Counter)

@@ -23,6 +23,8 @@ READ_BYTES: Final = 256 * 1024
 ACCEPTS_PER_TURN_MAX: Final = 64
 ACCEPT_PAUSE_SECONDS: Final = 0.2
 """After the machine ran out of descriptors or memory: no connection is taken for so long."""
+LAST_READS_MAX: Final = 4
+"""Reads of what a peer had said that then broke the connection off."""
 LINGER_SECONDS: Final = 30.0
 """How long a closed connection waits for its peer to take what is left."""
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -283,6 +285,8 @@ class Wire:
             self._linger.cancel()
         self.on_flushed = None
         try:
+            if error is not None and self._read_by == self._readable and not self._seen_eof:
+                self._last_words()
             self._listens.connection_lost(error)
         finally:
             self.fd = -1
@@ -291,6 +295,15 @@ class Wire:
                 with contextlib.suppress(OSError):
                     self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.sock.close()
+
+    def _last_words(self) -> None:
+        """Tell what a peer that takes no more has said before: a server may answer and close while a body is on its way."""
+        with contextlib.suppress(OSError):
+            for _ in range(LAST_READS_MAX):
+                data = self.sock.recv(READ_BYTES)
+                if not data:
+                    return
+                self._listens.data_received(data)
 
 
 async def connect_wire(

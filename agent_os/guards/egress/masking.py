@@ -1,66 +1,161 @@
 """Echoes of secrets in what comes back: replaced by asterisks, over any cut of the stream. Pure.
 
-Forms that are known: plain, percent-encoded, escaped as JSON does, and Base64 at each of its three alignments. Threat: an
-agent that makes a server repeat the credential the guard put in, and reads it there.
+A secret is found as it is, in any letter case, with any of its characters spelt as URLs, JSON, HTML and programs spell them
+(`%2F`, encoded twice too, `\\u002b`, `\\/`, `&#43;`), in UTF-16, in hexadecimal, and in Base64 at each of its three
+alignments. The text is brought to one spelling to be searched, and what is found there is masked in the text as it came.
+Threat: an agent that makes a server repeat the credential the guard put in, and reads it there.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import html
 import re
-import urllib.parse
+from bisect import bisect_right
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+_KEPT: Final = 256
+"""Sets of secrets of which the forms are remembered."""
+_ESCAPE: Final = re.compile(
+    rb"%(?:25)*([0-9A-Fa-f]{2})"
+    rb"|\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|u\{0*([0-9A-Fa-f]{1,6})\}|([!-/:-@\[\]^_`{-~])|)"
+    rb"|&(?:amp;)*(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});?"
+)
+_CUT: Final = re.compile(rb"(?:%(?:25)*[0-9A-Fa-f]?|\\+(?:[ux]\{?[0-9A-Fa-f]{0,6})?|&(?:amp;)*#?[0-9A-Za-z]{0,8})\Z")
+"""A spelling at the end of a piece of which more may come."""
+_CUT_BYTES_MAX: Final = 64
 
 
 class Masker:
     """Replaces echoes of secrets in a response by asterisks of the same length, over any cut of the stream."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        forms: set[bytes] = set()
-        for value in values.values():
-            raw = value.encode()
-            quoted = urllib.parse.quote(value, safe="").encode()
-            forms |= {raw, quoted, json.dumps(value)[1:-1].encode()}
-            forms |= _base64_cores(raw)
-        ordered = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(re.escape(form) for form in ordered)) if ordered else None
-        self._longest = max((len(form) for form in ordered), default=1)
+        self._forms = _forms(frozenset(values.values()))
         self._held = b""
         self.masked = 0
 
     def feed(self, data: bytes, *, last: bool = False) -> bytes:
-        """Return what can go on now; the same number of bytes comes out in the end as went in."""
-        if self._pattern is None:
-            return data
-        data = self._pattern.sub(self._mask, self._held + data)
-        if last:
-            self._held = b""
-            return data
-        keep = min(len(data), self._longest - 1)
-        cut = len(data) - keep
-        self._held = data[cut:]
-        return data[:cut]
+        """Return what can go on now; the same number of bytes comes out in the end as went in.
 
-    def _mask(self, match: re.Match[bytes]) -> bytes:
-        self.masked += 1
-        return b"*" * len(match[0])
+        Only what may be the start of an echo waits: a record of a stream that ends otherwise goes on whole.
+        """
+        if not self._forms:
+            return data
+        data = self._held + data
+        whole = data if last else data[: _unfinished(data)]
+        text = _Normal(whole)
+        out = self._masked(whole, text)
+        cut = len(whole) if last else text.raw(self._begun(text.text))
+        self._held = data[cut:]
+        return out[:cut]
+
+    def _masked(self, data: bytes, text: _Normal) -> bytes:
+        out: bytearray | None = None
+        for form in self._forms:
+            at = text.text.find(form)
+            while at >= 0:
+                self.masked += 1
+                out = bytearray(data) if out is None else out
+                start, end = text.raw(at), text.raw(at + len(form))
+                out[start:end] = b"*" * (end - start)
+                text.text[at : at + len(form)] = b"*" * len(form)
+                at = text.text.find(form, at + len(form))
+        return data if out is None else bytes(out)
+
+    def _begun(self, text: bytearray) -> int:
+        """Where what may be the first part of a form begins, at the end of a text; its length where nothing does."""
+        tail = bytes(text[-len(self._forms[0]) :])
+        for at in range(len(tail)):
+            rest = tail[at:]
+            if any(form.startswith(rest) for form in self._forms):
+                return len(text) - len(rest)
+        return len(text)
 
     def text(self, value: str) -> str:
         """Return a header value with echoes masked."""
-        if self._pattern is None:
-            return value
-        return self._pattern.sub(self._mask, value.encode("latin-1")).decode("latin-1")
+        data = value.encode("latin-1")
+        return self._masked(data, _Normal(data)).decode("latin-1")
 
 
-def _base64_cores(raw: bytes) -> set[bytes]:
+class _Normal:
+    """Bytes in one spelling, and where each of them stood."""
+
+    __slots__ = ("_from", "_plain", "_to", "text")
+
+    def __init__(self, data: bytes) -> None:
+        self._from, self._to, self._plain = [0], [0], [True]
+        """From each of these places of the text on, the bytes stood at this place: one by one, or (not plain) all at it."""
+        self.text = bytearray()
+        done = 0
+        if b"%" in data or b"\\" in data or b"&" in data:
+            for escape in _ESCAPE.finditer(data):
+                meant = _meant(escape)
+                if meant is None:
+                    continue
+                self.text += data[done : escape.start()]
+                self._place(escape.start(), plain=False)
+                self.text += meant
+                done = escape.end()
+                self._place(done, plain=True)
+        self.text += data[done:]
+        self.text = self.text.lower()
+
+    def _place(self, raw: int, *, plain: bool) -> None:
+        self._from.append(len(self.text))
+        self._to.append(raw)
+        self._plain.append(plain)
+
+    def raw(self, at: int) -> int:
+        """Return where the byte at this place of the text stood."""
+        part = bisect_right(self._from, at) - 1
+        return self._to[part] + (at - self._from[part] if self._plain[part] else 0)
+
+
+def _meant(escape: re.Match[bytes]) -> bytes | None:
+    """Return what a spelling stands for, or None where it is none."""
+    byte, unit, code, point, mark, entity = escape.groups()
+    if byte or code:
+        number = int(byte or code, 16)
+        return bytes((number,)) if byte or number < 0x80 else chr(number).encode()
+    if unit or point:
+        number = int(unit or point, 16)
+        return chr(number).encode("utf-8", "surrogatepass") if number <= 0x10FFFF else None
+    if entity:
+        named = b"&" + entity + b";"
+        meant = html.unescape(named.decode()).encode()
+        return None if meant == named else meant
+    return mark or b"\\"
+
+
+def _unfinished(data: bytes) -> int:
+    cut = _CUT.search(data, max(0, len(data) - _CUT_BYTES_MAX))
+    return len(data) if cut is None else cut.start()
+
+
+@lru_cache(_KEPT)
+def _forms(values: frozenset[str]) -> tuple[bytes, ...]:
+    """Return what to look for, the longest first, in the spelling of `_Normal`."""
+    forms: set[bytes] = set()
+    for value in values:
+        raw = value.encode()
+        forms |= {raw, value.lower().encode(), value.upper().encode(), raw.replace(b" ", b"+"), raw.hex().encode()}
+        forms |= {value.encode("utf-16-le"), value.encode("utf-16-be")}
+        for core in _base64_cores(raw):
+            forms |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
+    spelt = {form.lower() for form in forms} | {bytes(_Normal(form).text) for form in forms}
+    return tuple(sorted(spelt, key=len, reverse=True))
+
+
+def _base64_cores(raw: bytes) -> list[bytes]:
     """The parts of Base64 texts that a secret inside fixes, at each of the three alignments."""
-    cores = set()
+    cores = []
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw)
         start = (0, 2, 3)[shift]
         end = len(encoded) - (0, 4, 4)[(shift + len(raw)) % 3] if (shift + len(raw)) % 3 else len(encoded)
         core = encoded[start:end].rstrip(b"=")
         if len(core) >= 8:
-            cores |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
+            cores.append(core)
     return cores

@@ -14,12 +14,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent_os.policy.network.jsonrpc import BodyError, parse_json
+from agent_os.policy.network.jsonrpc import BodyError, check_spelling, parse_json
 
 MAX_TOKENS: Final = 20_000
 MAX_DEPTH: Final = 128
 MAX_BATCH: Final = 64
-_IDS: Final = ("id", "documentId", "queryId")
+_IDS: Final = ("id", "documentId", "queryId", "doc_id")
+_MEMBERS: Final = frozenset({"query", "operationName", "variables", "extensions", *_IDS})
+_REPEATED: Final = frozenset(name.casefold() for name in _MEMBERS - {"variables"})
 Info = dict[str, Any]
 
 
@@ -32,7 +34,7 @@ def classify(method: str, query: Mapping[str, list[str]], body: bytes | str) -> 
             return {"operations": [_from_query(query)]}
         if method.upper() != "POST":
             raise BodyError("GraphQL is spoken with GET and POST")
-        if any(name in query for name in ("query", "extensions", "operationName", *_IDS)):
+        if any(name.casefold() in _REPEATED for name in query):
             raise BodyError("GraphQL POST repeats parameters in its query")
         if not body:
             raise BodyError("GraphQL POST has no body")
@@ -69,6 +71,9 @@ def _envelopes(value: Any) -> list[Info]:
 def _envelope(value: Any) -> Info:
     if not isinstance(value, dict):
         raise BodyError("GraphQL request is not an object")
+    check_spelling(value, _MEMBERS)
+    if isinstance(value.get("extensions"), dict):
+        check_spelling(value["extensions"], frozenset({"persistedQuery"}))
     ids = {value[name] for name in _IDS if isinstance(value.get(name), str) and value[name]}
     if len(ids) > 1:
         raise BodyError("GraphQL request has several persisted query ids")
@@ -79,6 +84,7 @@ def _envelope(value: Any) -> Info:
 
 
 def _from_query(query: Mapping[str, list[str]]) -> Info:
+    check_spelling(query, _MEMBERS)
     values = {}
     for name in ("query", "operationName", "extensions", *_IDS):
         given = query.get(name, [])

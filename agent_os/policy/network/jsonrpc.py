@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 MAX_BATCH: Final = 256
 MAX_JSON_DEPTH: Final = 64
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_MEMBERS: Final = frozenset({"jsonrpc", "method", "params", "id", "result", "error"})
 _TEXT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/call": ("name",), "resources/read": ("uri",), "resources/subscribe": ("uri",),
     "resources/unsubscribe": ("uri",), "prompts/get": ("name",), "logging/setLevel": ("level",),
@@ -59,6 +60,13 @@ def _constant(name: str) -> Any:
     raise BodyError(f"body holds {name}")
 
 
+def check_spelling(value: Mapping[str, Any], members: frozenset[str]) -> None:
+    """Raise BodyError when an object has one of its members in another letter case: some decoders (Go's) take it for that one."""
+    folded = {name.casefold() for name in members}
+    if any(key not in members and key.casefold() in folded for key in value):
+        raise BodyError("body spells a member in another letter case")
+
+
 def _depth(value: Any) -> int:
     deepest, pending = 0, [(value, 1)]
     while pending:
@@ -89,6 +97,7 @@ def parse_messages(body: bytes | str, *, mcp: bool, strict_tool_names: bool = Tr
 def _message(value: Any, mcp: bool, strict_tool_names: bool) -> Message:
     if not isinstance(value, dict):
         raise BodyError("message is not an object")
+    check_spelling(value, _MEMBERS)
     if value.get("jsonrpc") != "2.0":
         raise BodyError("message is not JSON-RPC 2.0")
     answers = [key for key in ("result", "error") if key in value]
@@ -151,17 +160,22 @@ def receive_stream(accept: str) -> Message:
 def parameter_values(params: Any, path: str) -> list[str | None]:
     """Return every value a dotted path can mean in a message's params, as text; None stands for what is no scalar.
 
-    Keys that contain dots make a path mean several things; all are returned, and rules must hold for all of them.
-    Numbers and booleans are written as JSON; the items of a list count one by one.
+    Keys that contain dots, or differ in letter case only, make a path mean several things; all are returned, and rules must
+    hold for all of them (None too, where no key is spelt as the path is). Numbers and booleans are written as JSON; the items
+    of a list count one by one.
     """
-    if not isinstance(params, dict):
-        return []
+    found = _values(params, path.casefold(), str.casefold)
+    return [*found, None] if found and not _values(params, path, str) else found
+
+
+def _values(params: Any, path: str, spelt: Callable[[str], str]) -> list[str | None]:
     found: list[str | None] = []
-    if path in params:
-        found += _scalars(params[path])
-    for key, value in params.items():
-        if isinstance(value, dict) and key and path.startswith(f"{key}."):
-            found += parameter_values(value, path[len(key) + 1 :])
+    for key, value in params.items() if isinstance(params, dict) else ():
+        name = spelt(key)
+        if name == path:
+            found += _scalars(value)
+        elif name and path.startswith(f"{name}."):
+            found += _values(value, path[len(name) + 1 :], spelt)
     return found
 
 

@@ -269,3 +269,38 @@ async def test_more_connections_than_allowed_are_turned_away(world: World) -> No
     assert (await twin.send(BENIGN).answer())[0] == 200
     for other in (*held, twin):
         other.close()
+
+
+async def test_a_server_that_answers_before_it_has_the_body_is_heard(world: World) -> None:
+    """It answers 413 and closes while the body is on its way: the client gets the 413, not an error of ours."""
+
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge")
+
+    upstream, address = await inspected(world)
+    upstream.answer = full
+    for _ in range(3):
+        client = await tunnel(address, upstream)
+        client.send(b"POST /ok HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 2_000_000)
+        status, _, body = await client.answer()
+        assert (status, body) == (413, b"large")
+        client.close()
+
+
+async def test_nothing_of_ours_stands_in_the_middle_of_an_answer(world: World) -> None:
+    """ATTACK: a body that turns malformed once its answer has begun: the connection is cut, no 400 is written into the answer."""
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\nabc")
+        await reader.read()
+
+    upstream, address = await inspected(world)
+    upstream.answer = early
+    client = await tunnel(address, upstream)
+    client.send(b"POST /ok HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    assert (await client.head()).startswith(b"HTTP/1.1 200")
+    assert await asyncio.wait_for(client.reader.readexactly(3), 5) == b"abc"
+    said, reset = await client.send(b"5;x=1\r\n").all()
+    assert (said, reset) == (b"", True)

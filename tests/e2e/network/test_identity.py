@@ -111,6 +111,40 @@ child.kill()
     assert await program(str(tool), "-c", script) == "200"
 
 
+async def test_a_known_program_does_not_lend_its_name(world: World, tmp_path: Path) -> None:
+    """ATTACK: a permitted program that was just seen is started with another's socket, and the other speaks on it. Denied.
+
+    The twin is the permitted program's own next connection.
+    """
+    tool = copy_of_python(tmp_path)
+    script, address, _ = await guarded(world, [str(tool)])
+    waiting = script + "sys.stdout.flush()\nsys.stdin.readline()\n" + script
+    stealing = f"""
+import os, socket, subprocess, sys
+s = socket.create_connection(("127.0.0.1", {address[1]}))
+s.set_inheritable(True)
+child = subprocess.Popen([{str(tool)!r}, "-c", {waiting!r}], close_fds=False, stdin=-1, stdout=-1, text=True)
+seen = child.stdout.readline().strip()
+s.sendall({script!r}.split('sendall(b"')[1].split('")')[0].encode().decode("unicode_escape").encode())
+stolen = s.recv(4096).split()[1].decode()
+s.close()
+print(seen, stolen, child.communicate("\\n")[0].strip())
+"""
+    assert (await program(sys.executable, "-c", stealing)).split() == ["200", "403", "200"]
+
+
+async def test_a_program_that_becomes_another_script_has_that_name(world: World, tmp_path: Path) -> None:
+    """ATTACK: one process, first a known script, then by exec another one: the second is not the first."""
+    script, _, _ = await guarded(world, [os.path.realpath(sys.executable)])
+    second = tmp_path / "second.py"
+    second.write_text(script)
+    first = tmp_path / "first.py"
+    first.write_text(f"{script}\nsys.stdout.flush()\nos.execv(sys.executable, [sys.executable, {str(second)!r}])\n")
+    assert (await program(sys.executable, str(first))).split() == ["200", "200"]
+    told = [stated["executable"].script for stated in world.door.stated]
+    assert told == [str(first), str(second)]
+
+
 async def test_preloaded_code_keeps_the_identity_and_still_meets_the_rest(world: World, tmp_path: Path) -> None:
     """Foreign code in a permitted program (PYTHONSTARTUP-like, LD_PRELOAD) has its identity: said plainly, not denied.
 

@@ -12,7 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
 
-from agent_os.effects.proxy import Treatment
+from agent_os.core.principal import Principal
+from agent_os.effects.proxy import ListenerIdentity, Treatment
 from tests.e2e.network.test_credentials import EVERYWHERE, PLAIN, VALUE, bound, get
 from tests.e2e.network.world import Client, Place, World, response
 
@@ -20,9 +21,12 @@ HOST = "a.test:{port}"
 ATTACKS = {
     "method override": ("GET", "/public/x", "X-HTTP-Method-Override: DELETE", "X-HTTP-Method-Override: GET", 400),
     "method override, other name": ("GET", "/public/x", "X-Method-Override: PUT", "X-Method-Override: GET", 400),
+    "method override, spelt for cgi": ("GET", "/public/x", "X_HTTP_Method-Override: PUT", "X_Method: PUT", 400),
+    "framing, spelt for cgi": ("GET", "/public/x", "Transfer_Encoding: chunked", "Transfer_Id: chunked", 400),
     "path override": ("GET", "/public/x", "X-Original-URL: /secret", "X-Original-URL: /public/x", 400),
     "path override, by dots": ("GET", "/public/x", "X-Rewrite-URL: /public/../secret", "X-Rewrite-URL: /public/./x", 400),
     "host override": ("GET", "/public/x", "X-Forwarded-Host: evil.test", f"X-Forwarded-Host: {HOST}", 421),
+    "host override, spelt for cgi": ("GET", "/public/x", "X_Forwarded_Host: evil.test", f"X_Forwarded_Host: {HOST}", 421),
     "host override, standard": ("GET", "/public/x", "Forwarded: for=1;host=evil.test", f'Forwarded: host="{HOST}"', 421),
     "judged field taken off": ("GET", "/public/x", "Content-Type: a/b\r\nConnection: content-type", "Connection: x-own", 400),
     "credential taken off": ("GET", "/public/x", "Cookie: a=b\r\nConnection: close, Cookie", "Connection: close", 400),
@@ -106,7 +110,7 @@ async def test_an_upgrade_to_http2_is_not_passed_on(world: World) -> None:
 
 
 async def test_a_secret_that_a_server_kept_is_masked_when_it_is_read_later(world: World) -> None:
-    """Without a placeholder in the request, in pieces, or packed: the value that this session sent does not come back."""
+    """Without a placeholder in the request, in pieces, or packed: a value that may go there comes back to nobody."""
     upstream, client = await bound(world, EVERYWHERE)
     assert (await client.send(get(upstream, fields="X: agentos-secret:API_KEY\r\n")).answer())[0] == 200
     later = await Client.to(client.writer.get_extra_info("peername"))
@@ -118,7 +122,13 @@ async def test_a_secret_that_a_server_kept_is_masked_when_it_is_read_later(world
     upstream.answer = response(packed, extra="Content-Encoding: gzip\r\n")
     assert (await later.send(get(upstream)).answer())[2] == b"it was " + b"*" * len(VALUE)
     upstream.answer = response(f"another: {PLAIN}".encode())
-    assert (await later.send(get(upstream)).answer())[2] == f"another: {PLAIN}".encode()  # never sent by this session
+    assert (await later.send(get(upstream)).answer())[2] == b"another: " + b"*" * len(PLAIN)  # never sent by this guard
+    stranger = ListenerIdentity(Principal(session="another"), executables=False)
+    other = await Client.to(await world.listen(identity=stranger))
+    assert (await other.send(get(upstream)).answer())[2] == b"another: " + b"*" * len(PLAIN)
+    assert (await other.send(get(upstream, host="b.test")).answer())[
+        2
+    ] == f"another: {PLAIN}".encode()  # bound elsewhere
     upstream.answer = response(f"it was {VALUE}".encode())
     elsewhere = await later.send(get(upstream, host="b.test", fields="Range: bytes=0-1\r\n")).answer()
     assert elsewhere[2].endswith(VALUE.encode())  # a place that never had it from us
