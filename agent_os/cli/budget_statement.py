@@ -86,9 +86,12 @@ def _print(found: dict[str, Any]) -> None:
     table.add_row("total", *[""] * 5, *(f"{total[column]:,}" for column in _COLUMNS[6:-1]), total["usd"], style="bold")
     Console().print(table)
     if found["unreported"]:
-        typer.echo(f"{found['unreported']} calls by the request's estimate: their providers reported nothing")
+        typer.echo(f"{found['unreported']} calls as they were reserved: nobody reported what they used")
     if found["without_outcome"]:
-        typer.echo(f"{found['without_outcome']} calls have no outcome: cut off, or still under way; not in the sums")
+        typer.echo(
+            f"{found['without_outcome']} calls have no outcome: a crash, or still under way; not in the sums, and at most "
+            f"{found['without_outcome_usd']} dollars"
+        )
     meter = found.get("meter")
     if meter is not None and not meter["agrees"]:
         typer.echo(f"the meter counted {meter['calls']} calls and {meter['usd']} dollars (agentos budget usage)")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Add, list, pause, resume and remove schedules.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(help="The schedule's name.")]
+Name = Annotated[str, typer.Argument(help="The schedule's name; another tenant's: TENANT//NAME.")]
 
 
 @app.command()
@@ -94,12 +94,12 @@ def list_(as_json: Json = False) -> None:
     """List schedules with their next run."""
     schedules = with_desk(lambda desk: desk.schedules.list())
     if as_json:
-        typer.echo(json.dumps([schedule.to_json() for schedule in schedules]))
+        typer.echo(json.dumps([{**schedule.to_json(), "key": schedule.key} for schedule in schedules]))
         return
     from agent_os.cli.columns import echo_columns  # noqa: PLC0415
 
     notes = with_desk(lambda desk: desk.schedules.notes())
-    rows = [_row(schedule, notes.get(schedule.name, "")) for schedule in schedules]
+    rows = [_row(schedule, notes.get(schedule.key, "")) for schedule in schedules]
     echo_columns(("SCHEDULE", "WHEN", "STATE", "NEXT RUN", "WHAT", "FOR", "NOTE"), rows, "no schedules")
 
 
@@ -173,7 +173,7 @@ def _row(schedule: Schedule, note: str) -> list[Any]:
         due = "never again"
     what = schedule.input.get("task")
     return [
-        schedule.name,
+        schedule.key,
         when_of(schedule),
         state,
         due,
@@ -212,7 +212,7 @@ def _line(schedule: Schedule) -> str:
     else:
         never = "" if schedule.trigger.kind == "event" else "never again"
         due = f"next {_moment(schedule, schedule.next_due)}" if schedule.next_due else never
-    return "  ".join(part for part in (schedule.name, when_of(schedule), due) if part)
+    return "  ".join(part for part in (schedule.key, when_of(schedule), due) if part)
 
 
 def _moment(schedule: Schedule, moment: float) -> str:

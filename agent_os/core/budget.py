@@ -6,6 +6,7 @@ counter of it: budget, subject, period. Periods are calendar periods of the budg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,22 @@ UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
 WINDOWS: Final = ("run", "hour", "day", "week", "month", "year", "total")
 STATED: Final = frozenset({"team", "model", "tier", "tool"})
 """Subjects that a principal does not have: they stand after a colon in the budget's name (`model/day:gpt-5`)."""
+SCALE: Final = 1_000_000
+AMOUNT_MAX: Final = 2**62 // SCALE
+ESTIMATED: Final = "estimated"
+"""Marks a usage that is the whole reservation, because nobody reported a believable one."""
+
+
+def millionths(amount: float, *, field: str = "amount") -> int:
+    """Return an amount as whole millionths, rounded up: what a budget is charged and what a bill says of one call.
+
+    Raises ActionError for a negative, infinite or huge one.
+    """
+    if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not math.isfinite(amount):
+        raise ActionError("must be a finite number", field=field)
+    if amount < 0 or amount > AMOUNT_MAX:
+        raise ActionError("must not be negative or beyond what is countable", field=field)
+    return math.ceil(round(amount * SCALE, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class Budget:
         elif self.per == "user":
             parts = (principal.tenant, principal.user)
         elif self.per == "agent":
-            parts = (principal.tenant, principal.user, *principal.parents, principal.agent)
+            parts = (principal.tenant, principal.user, principal.root)
         elif self.per in ("session", "task"):
             parts = (principal.tenant, principal.user, principal.session)
         else:

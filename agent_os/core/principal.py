@@ -14,6 +14,10 @@ from typing import Any, Final
 from agent_os.core.canonical import json_bytes
 from agent_os.core.errors import ActionError
 
+MAIN: Final = "main"
+RUN: Final = "schedule:"
+"""Before a schedule's name: the agent of its runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -21,7 +25,7 @@ class Principal:
 
     tenant: str = "default"
     user: str = "anonymous"
-    agent: str = "main"
+    agent: str = MAIN
     session: str = "-"
     parents: tuple[str, ...] = ()
 
@@ -33,6 +37,16 @@ class Principal:
     def child(self, agent: str) -> Principal:
         """Return the principal of a sub-agent of this one."""
         return replace(self, agent=agent, parents=(*self.parents, self.agent))
+
+    @property
+    def root(self) -> str:
+        """The agent that somebody started: of a sub-agent the first of its parents, of a schedule's run who made it."""
+        first = self.parents[0] if self.parents else self.agent
+        return MAIN if first.startswith(RUN) else first.partition(f"/{RUN}")[0]
+
+    def run_of(self, schedule: str) -> Principal:
+        """Return on whose behalf this principal's schedule of that name runs: an agent that still answers to who made it."""
+        return replace(self, agent=RUN + schedule if self.agent == MAIN else f"{self.agent}/{RUN}{schedule}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from agent_os.core.budget import UNITS
 from agent_os.core.errors import ActionError, MissingPartError
-from agent_os.core.principal import Principal
+from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.core.zone import zone_of
 
 EVERY_SECONDS_MIN: Final = 1.0
@@ -238,20 +238,25 @@ class Schedule:
     next_due: float = field(default=0.0, compare=False)
     """The next due time; 0 when there is none any more."""
 
+    @property
+    def key(self) -> str:
+        """What it is stored under."""
+        return key_of(self.owner.tenant, self.name)
+
     def delay(self, due: float) -> float:
         """Return how late the run of this due time starts."""
         if self.jitter <= 0:
             return 0.0
-        digest = hashlib.sha256(f"{self.name}\0{due:.3f}".encode()).digest()
+        digest = hashlib.sha256(f"{self.key}\0{due:.3f}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 * self.jitter
 
     def run_id(self, due: float) -> str:
         """Return the id of the task for a due time: two workers that both start it start one."""
-        return f"sch_{hashlib.sha256(self.name.encode()).hexdigest()[:12]}_{int(due)}"
+        return f"sch_{hashlib.sha256(self.key.encode()).hexdigest()[:12]}_{int(due)}"
 
     def event_id(self, event: str) -> str:
         """Return the id of the task for one event: the same event twice starts one run."""
-        return f"evt_{hashlib.sha256(f'{self.name}{chr(0)}{event}'.encode()).hexdigest()[:24]}"
+        return f"evt_{hashlib.sha256(f'{self.key}{chr(0)}{event}'.encode()).hexdigest()[:24]}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -273,6 +278,14 @@ class Schedule:
             "paused": self.paused,
             "next": self.next_due,
         }
+
+
+def key_of(tenant: str, name: str) -> str:
+    """Return what a tenant's schedule of a name is stored under: the name, and of another tenant than `default` the tenant's
+    before it (`acme//nightly`). Names of two tenants never meet, whatever characters they have.
+    """
+    tenant = tenant.replace("%", "%25").replace("/", "%2F")
+    return name if tenant == ANONYMOUS.tenant and "//" not in name else f"{tenant}//{name}"
 
 
 def parse_schedule(data: Mapping[str, Any]) -> Schedule:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from agent_os.core.errors import ActionError
-from agent_os.core.principal import Principal
+from agent_os.core.principal import MAIN, Principal
 
 HALT: Final = "all"
 SESSION: Final = "session"
@@ -149,12 +149,14 @@ def subjects(principal: Principal, lineage: Sequence[str] = ()) -> Iterator[tupl
     """Yield whatever a stop of this agent could name, the widest first.
 
     An agent answers to its own name, to its path (`main/reader-1`) and to those of every ancestor; a sub-agent, whose name
-    is made of its role, to the role.
+    is made of its role, to the role; a schedule's run to the agent that made the schedule.
     """
     yield HALT, ""
     yield "tenant", principal.tenant
     yield "user", principal.user
     path = (*principal.parents, principal.agent)
+    if principal.root not in (MAIN, path[0]):
+        yield "agent", principal.root  # it made the schedule whose run this is
     for depth, agent in enumerate(path):
         yield "agent", agent
         if depth:

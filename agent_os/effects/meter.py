@@ -3,7 +3,7 @@
 Stands in front of an audit sink and sees its records: an intent says who calls which model, its outcome what that used.
 The intent of a call is given its price tier and its user's team as they are then, so that a statement
 (audit/statement.py) needs nothing but the audit. Nothing is delayed or kept back. A report that says nothing (`usage`
-without tokens) is counted as the tokens the request was estimated at, and as `unreported`. Threat: a path to a model that
+without tokens) is counted as what was reserved for it, and as `unreported`. Threat: a path to a model that
 no meter sees.
 """
 
@@ -78,6 +78,6 @@ class Meter:
         if begun is None:
             return
         keys, estimated = begun
-        used, unreported = tokens_of(record.get("usage", {}), estimated)
+        used, unreported = tokens_of(record, estimated)
         counts = {**used, "calls": 1, "unreported": int(unreported)}
         self._usage.add(keys, counts)

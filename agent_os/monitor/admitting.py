@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from agent_os.core.action import Action, ToolCall
+from agent_os.core.action import Action, ModelCall, ToolCall
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import AgentOSError, DeniedError
 from agent_os.core.manifest import Effect
@@ -22,6 +22,7 @@ from agent_os.monitor.gather import Session
 from agent_os.monitor.judging import Judged
 from agent_os.monitor.permits import mint
 from agent_os.monitor.wiring import Ports
+from agent_os.policy.prices import Prices
 
 _PURE_READS: Final = frozenset({"fs.read", "fs.list", "memory.read"})
 """Reads inside the workspace need not wait for their intent to be durable (law 8)."""
@@ -74,13 +75,17 @@ class Attempt:
         await reserving.give_back(self.ports, self.session, judged, self.reference, taken)
         self.deny(judged.action, _refused(judged, "runtime.approval-spent", why))
 
-    async def intend(self, judged: Judged, taken: reserving.Amounts, key: str, discharge: Discharge) -> Admission:
+    async def intend(
+        self, judged: Judged, taken: reserving.Amounts, key: str, discharge: Discharge, prices: Prices
+    ) -> Admission:
         """Write the intent, wait until it is durable where the effect is outside, mint the permit."""
         action, decision, facts = judged
         ports = self.ports
         said = record.describe(action, ports.keyed_digest)
         intent = record.intent(action, decision, reference=self.reference, now=facts.now or 0.0, said=said)
         intent.update(discharge.record())
+        if isinstance(action, ModelCall):
+            intent["most"] = prices.reserved(action)
         if key:
             intent["key"] = key
         try:

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from agent_os.core.action import Action
+from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import AgentOSError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.monitor import outcomes, record, reserving
@@ -19,6 +19,7 @@ from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.holding import Footing
 from agent_os.monitor.suspicion import looked_at
 from agent_os.monitor.wiring import Ports
+from agent_os.policy.prices import Prices
 
 Body = Callable[[Action], Awaitable[Any]]
 """What a trusted in-process wrapper does once its action is permitted; it gets the final action."""
@@ -43,6 +44,8 @@ class Flight:
     key: str = ""
     note: str = ""
     """What the agent must be told beside the outcome: that a person changed what it asked for."""
+    prices: Prices | None = None
+    """What models cost when it was admitted: a call is settled and billed at these, whatever is in force at its end."""
 
 
 async def carry_out(ports: Ports, session: Session, admission: Admission, body: Body | None) -> Outcome:
@@ -63,6 +66,8 @@ async def close(
     ports: Ports, needs: Needs, session: Session, action: Action, flight: Flight, outcome: Outcome
 ) -> Outcome:
     """Settle what was reserved, label the outcome, keep and record it; returned is what the caller may have."""
+    if flight.prices is not None and isinstance(action, ModelCall):
+        outcome = replace(outcome, usage=flight.prices.used(action, outcome.usage))
     if flight.taken or session.allowance is not None:
         await reserving.settle(ports, session, action, flight.reference, flight.taken, outcome)
     outcome = await outcomes.received(ports, needs, session, action, outcome)

@@ -262,13 +262,14 @@ class Monitor:
             if known is not None:
                 return known
         taken: reserving.Amounts | None = None
+        prices = self._policy.prices
         try:
             taken = await attempt.reserve(judged)
             if discharge.grants or discharge.edit:
                 await attempt.spend(judged, taken, discharge)
-            admission = await attempt.intend(judged, taken, key, discharge)
+            admission = await attempt.intend(judged, taken, key, discharge, prices)
             footing = Footing.of(judged, discharge)
-            self._flights[attempt.reference] = Flight(attempt.reference, footing, taken, key, discharge.note())
+            self._flights[attempt.reference] = Flight(attempt.reference, footing, taken, key, discharge.note(), prices)
             await self._confirm(key)
             return admission
         except DeniedError:

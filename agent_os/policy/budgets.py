@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.action import KINDS as ALL_KINDS
@@ -16,8 +16,9 @@ from agent_os.core.action import Action, ModelCall, NetRequest, ToolCall
 from agent_os.core.budget import STATED
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.facts import Facts
+from agent_os.core.principal import Principal
 from agent_os.policy.globs import Matcher, PatternError, compile_any
-from agent_os.policy.models import ModelsSection
+from agent_os.policy.prices import ANSWER_TOKENS_DEFAULT, Prices
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.who import Holds, compile_who
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from agent_os.policy.schema.models import Budget
 
 UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
-ANSWER_TOKENS_DEFAULT: Final = 4096
-"""What is reserved for an answer whose length the call does not bound."""
 _SPENDERS: Final = frozenset({"model.call", "tool.call", "net.request"})
 
 
@@ -48,12 +47,10 @@ class BudgetsSection:
 
     name = "budgets"
 
-    def __init__(
-        self, budgets: Sequence[_Budget], models: ModelsSection | None, teams: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, budgets: Sequence[_Budget], prices: Prices, teams: Mapping[str, Any] | None = None) -> None:
         self._budgets = tuple(budgets)
         self._teams = teams or {}
-        self._models = models
+        self._prices = prices
         self.kinds = _SPENDERS if budgets else frozenset[str]()
         self.names = tuple(budget.name for budget in budgets)
         self.may_allow = False
@@ -61,7 +58,7 @@ class BudgetsSection:
     def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
         matches = []
         for budget in self._budgets:
-            if budget.who is not None and not budget.who(action.principal):
+            if budget.who is not None and not _covers(budget, budget.who, action.principal):
                 continue
             if not self._concerns(budget, action):
                 continue
@@ -89,13 +86,9 @@ class BudgetsSection:
 
     def _tier(self, action: ModelCall) -> str | None:
         """Return the price tier of a call; of one that is not aimed yet, the dearest it could get."""
-        if self._models is None:
-            return None
-        provider = self._models.providers.get(action.provider)
-        if provider is not None:
-            return provider.tier or None
-        tiers = [item.tier for item in self._models.providers.values() if item.tier]
-        return max(tiers, key=lambda tier: self._models.tiers[tier] if self._models else 0.0, default=None)
+        if self._prices.knows(action.provider):
+            return self._prices.tier(action.provider) or None
+        return self._prices.dearest_tier()
 
     def _concerns(self, budget: _Budget, action: Action) -> bool:
         if budget.spec.per == "tool" and not isinstance(action, ToolCall):
@@ -107,24 +100,29 @@ class BudgetsSection:
         if budget.model is not None and not (isinstance(action, ModelCall) and budget.model(action.model)):
             return False
         if budget.tier is not None:
-            provider = (
-                self._models.providers.get(action.provider) if self._models and isinstance(action, ModelCall) else None
+            return isinstance(action, ModelCall) and (
+                not self._prices.knows(action.provider) or budget.tier(self._prices.tier(action.provider))
             )
-            return isinstance(action, ModelCall) and (provider is None or budget.tier(provider.tier))
         return True
 
     def _amounts(self, budget: _Budget, action: Action) -> dict[str, float]:
         needs: dict[str, float] = {}
         if isinstance(action, ModelCall):
-            answer = action.max_tokens or ANSWER_TOKENS_DEFAULT
-            needs = {"tokens": float(action.input_tokens + answer), "calls": 1.0}
-            into, out = self._models.price(action) if self._models is not None else (0.0, 0.0)
-            needs["usd"] = (action.input_tokens * into + answer * out) / 1e6
+            needs = self._prices.reserved(action)
         elif isinstance(action, ToolCall):
             needs = {"calls": 1.0}
         elif isinstance(action, NetRequest):
             needs = {"bytes": float(action.size)}
         return {unit: amount for unit, amount in needs.items() if unit in budget.limits and amount > 0}
+
+
+def _covers(budget: _Budget, who: Holds, principal: Principal) -> bool:
+    """Whether a budget is for this principal: by its own name or, where it names agents, by who started it."""
+    if who(principal):
+        return True
+    above = {*principal.parents, principal.root} - {principal.agent}
+    named = budget.spec.who is not None and budget.spec.who.agent is not None
+    return named and any(who(replace(principal, agent=name)) for name in above)
 
 
 def _judge(budget: _Budget, name: str | None, amounts: dict[str, float], action: Action, facts: Facts) -> Match:
@@ -207,15 +205,8 @@ def compile_budgets(budgets: Sequence[Budget], context: Context) -> BudgetsSecti
             )
         except PatternError as error:
             context.problem(path, str(error))
-    models: Any = context.file.models
-    section = None
-    if models is not None:
-        from agent_os.policy.models import compile_models  # noqa: PLC0415
-
-        # Prices only: a context of its own, so that the rules of `models` are not declared twice.
-        section = compile_models([(models, Context(context.document, context.file, data=context.data))])
     teams = context.data.get("teams")
-    return BudgetsSection(compiled, section, teams if isinstance(teams, Mapping) else {})
+    return BudgetsSection(compiled, context.prices, teams if isinstance(teams, Mapping) else {})
 
 
 def _names(patterns: list[str] | str | None) -> Matcher | None:

@@ -18,6 +18,7 @@ from agent_os.core.decision import Verdict
 from agent_os.core.errors import Problem
 from agent_os.core.facts import Facts
 from agent_os.core.grant import Grant
+from agent_os.policy.prices import Prices
 from agent_os.policy.reader import Document
 from agent_os.policy.rule import Context, Match, Origin, Section
 from agent_os.policy.schema import PolicyFile
@@ -124,9 +125,12 @@ class Absent:
 
 
 def compile_layer(
-    name: str, units: Sequence[Unit], *, index: int, prefix: str, semantics: str
+    name: str, units: Sequence[Unit], *, index: int, prefix: str, semantics: str, prices: Prices
 ) -> tuple[Layer, dict[str, Origin], list[Problem]]:
-    """Return the compiled layer of a file and its packs, the origin of every rule, and every problem found."""
+    """Return the compiled layer of a file and its packs, the origin of every rule, and every problem found.
+
+    `prices` are those of every file of every layer: a budget counts by all of them.
+    """
     rules: dict[str, Origin] = {}
     problems: list[Problem] = []
     contexts = [
@@ -140,6 +144,7 @@ def compile_layer(
             unit.data,
             rules,
             problems,
+            prices,
         )
         for unit in units
     ]

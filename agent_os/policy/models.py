@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from agent_os.policy.schema.models import Models, Provider, Route, RouteWhen
 
 KINDS: Final = frozenset({"model.call"})
-LOCAL_KINDS: Final = frozenset({"local", "ollama", "scripted"})
 Applies = Callable[[ModelCall, Facts], bool]
 
 
@@ -36,10 +35,8 @@ class CompiledProvider:
     """A provider as the section and the gateway see it."""
 
     name: str
-    destination: str
     serves: Matcher
     model: str
-    tier: str
     region: str
     spec: Provider
 
@@ -78,7 +75,6 @@ class ModelsSection:
 
     def __init__(self) -> None:
         self.providers: dict[str, CompiledProvider] = {}
-        self.tiers: dict[str, float] = {}
         self.parts: list[_Part] = []
         self.hosts: Matcher = compile_any(())
         """Hosts that the layer's network section names."""
@@ -204,34 +200,14 @@ class ModelsSection:
                     return f"{name} states that it takes no {', '.join(sorted(missing))} (capabilities)"
         return "providers: " + ", ".join(self.providers) if self.providers else "no provider is configured"
 
-    def price(self, action: ModelCall) -> tuple[float, float]:
-        """Return US dollars per million tokens in and out for a call; the dearest that it could become if unaimed."""
-        provider = self.providers.get(action.provider)
-        among = [provider] if provider is not None else list(self.providers.values())
-        prices = []
-        for item in among:
-            if item.spec.price is not None:
-                stated = item.spec.price  # a reservation is the worst case: whatever kind of token it turns out to be
-                prices.append((max(stated.input, stated.cached or 0.0), max(stated.output, stated.reasoning or 0.0)))
-            elif item.tier:
-                prices.append((self.tiers[item.tier], self.tiers[item.tier]))
-            elif item.destination == "local":
-                prices.append((0.0, 0.0))
-            else:
-                worst = max(self.tiers.values(), default=0.0)
-                prices.append((worst, worst))
-        return max((one for one, _ in prices), default=0.0), max((two for _, two in prices), default=0.0)
-
 
 def compile_models(parts: Sequence[tuple[Models, Context]]) -> ModelsSection:
     """Return the section of every file of a layer together; a provider name taken twice keeps the outer file's."""
     section = ModelsSection()
     for models, context in parts:
-        for tier, price in models.tiers.items():
-            section.tiers[tier] = max(price, section.tiers.get(tier, price))
         for name, provider in models.providers.items():
             if name not in section.providers:
-                section.providers[name] = _provider(name, provider, models, context)
+                section.providers[name] = _provider(name, provider, context)
         section.parts.append(_part(models, context))
     declared = [
         endpoint.host.lower()
@@ -256,22 +232,14 @@ def _host_of(address: str) -> str:
         return ""
 
 
-def _provider(name: str, provider: Provider, models: Models, context: Context) -> CompiledProvider:
+def _provider(name: str, provider: Provider, context: Context) -> CompiledProvider:
     patterns = provider.models or ([provider.model] if provider.model else ["**"])
     try:
         serves = compile_any(patterns, crossing=True)
     except PatternError as error:
         context.problem(f"models.providers.{name}.models", str(error))
         serves = compile_any(())
-    destination = provider.destination or ("local" if provider.kind in LOCAL_KINDS else "external")
-    tier = (
-        provider.tier or next((route.tier for route in models.routes if route.tier and _uses(route, name)), None) or ""
-    )
-    return CompiledProvider(name, destination, serves, provider.model or "", tier, provider.region or "", provider)
-
-
-def _uses(route: Route, name: str) -> bool:
-    return route.use == name or (isinstance(route.use, list) and name in route.use)
+    return CompiledProvider(name, serves, provider.model or "", provider.region or "", provider)
 
 
 def _part(models: Models, context: Context) -> _Part:

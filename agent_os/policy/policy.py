@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.errors import ActionError, Place, PolicyError, Problem
+from agent_os.policy.prices import Prices
 
 if TYPE_CHECKING:
     from agent_os.policy.compile import Layer, Unit
@@ -51,6 +52,8 @@ class Policy:
     origins: Origins
     engines: tuple[tuple[str, frozenset[str]], ...] = ()
     revision: int = field(default=0)
+    prices: Prices = field(default_factory=Prices)
+    """What calls of models cost, by every file of every layer."""
 
     @staticmethod
     def parse(
@@ -161,10 +164,11 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
 
     compiled, problems = [], []
     origins: dict[str, Any] = {}
+    prices = Prices([unit.file.models for layer in layers for unit in layer.units if unit.file.models is not None])
     for index, layer in enumerate(layers):
         prefix = f"{layer.name}/" if len(layers) > 1 else ""
         done, rules, found = compile_layer(
-            layer.name, layer.units, index=index, prefix=prefix, semantics=layer.semantics
+            layer.name, layer.units, index=index, prefix=prefix, semantics=layer.semantics, prices=prices
         )
         compiled.append(done)
         origins.update(rules)
@@ -182,7 +186,7 @@ def _build(layers: tuple[PolicyLayer, ...]) -> Policy:
         raise PolicyError(Problem(str(error), Place(layers[0].units[0].document.file))) from None
     engines = tuple(entry for layer in compiled for entry in layer.rego)
     revision = layers[0].units[0].file.revision or 0
-    return Policy(layers, digest, tuple(compiled), origins, engines, revision)
+    return Policy(layers, digest, tuple(compiled), origins, engines, revision, prices)
 
 
 def _unit_form(unit: Unit) -> list[Any]:

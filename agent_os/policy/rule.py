@@ -15,6 +15,7 @@ from agent_os.core.action import Action
 from agent_os.core.decision import Obligation, Verdict
 from agent_os.core.errors import Place, Problem
 from agent_os.core.facts import Facts
+from agent_os.policy.prices import Prices
 
 if TYPE_CHECKING:
     from agent_os.policy.reader import Document
@@ -98,6 +99,8 @@ class Context:
     data: Mapping[str, Any] = field(default_factory=dict)
     rules: dict[str, Origin] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    prices: Prices = field(default_factory=Prices)
+    """What calls of models cost, by every file of every layer."""
 
     def rule(self, path: str, effect: Verdict | None = None, *, id: str = "") -> str:
         """Declare the rule that stands at a key path and return its id (`id`, or the path, after the prefix)."""

@@ -18,7 +18,7 @@ from agent_os.core.action import Action, ModelCall
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.guards import PrivacyRouter
 from agent_os.core.ports import Admission, Outcome, Pending
-from agent_os.effects.models.client import Providers, RefusedError, UnavailableError
+from agent_os.effects.models.client import NOTHING, Providers, RefusedError, UnavailableError
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage
 from agent_os.guards.models.openai import parse_embeddings
 from agent_os.guards.privacy.stream import PieceRestorer
@@ -29,8 +29,6 @@ from agent_os.runtime.model_routes import Aim, Routes, aim_of
 BACKOFF_SECONDS: Final = 0.25
 BACKOFF_SECONDS_MAX: Final = 20.0
 ANSWERS_KEPT_MAX: Final = 256
-NOTHING: Final = {"tokens": 0.0, "usd": 0.0}
-"""What a call used that no provider took."""
 
 
 class ModelGateway:
@@ -62,7 +60,7 @@ class ModelGateway:
             shown = self._inspection.stream()
             shown.whole(answer.text)
             shown.whole(answer.reasoning, "reasoning")
-            usage = answer.usage.believed(call.messages).amounts(self._routes.price(call))
+            usage = answer.usage.believed(call.messages).amounts()
             return Outcome(answer.to_json(), usage={**usage, **_flagged(len(shown.kinds))})
 
         last: EffectError = EffectError("no provider serves this model")
@@ -156,7 +154,7 @@ class ModelGateway:
             answer = whole.answer()
         except ActionError:
             return Outcome(error="malformed", detail="the answer holds a tool call that is no JSON")
-        usage = answer.usage.believed(final.messages).amounts(self._routes.price(final))
+        usage = answer.usage.believed(final.messages).amounts()
         if failure in ("unavailable", "refused"):
             return Outcome(error=failure, usage=NOTHING)
         return Outcome(answer.to_json(), error=failure, usage={**usage, **_flagged(flagged)})

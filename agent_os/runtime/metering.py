@@ -29,18 +29,12 @@ def rated(audit: Any, policy: Policy) -> None:
 
 
 def _terms(policy: Policy) -> tuple[Callable[[str], str], Callable[[str], str]]:
-    tiers = {
-        name: provider.tier
-        for section, _layer, _unit in policy.sections("models")
-        for name, provider in section.providers.items()
-        if provider.tier
-    }
     teams: dict[str, str] = {}
     for layer in policy.layers:
         for unit in layer.units:
             listed = unit.data.get("teams")
             teams.update({str(user): str(team) for user, team in listed.items()} if isinstance(listed, Mapping) else {})
-    return lambda name: tiers.get(name, ""), lambda user: teams.get(user, "")
+    return policy.prices.tier, lambda user: teams.get(user, "")
 
 
 def usage_rows(

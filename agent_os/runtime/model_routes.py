@@ -86,13 +86,15 @@ class Routes:
 
     def _cheaper(self, aimed: ModelCall) -> list[ModelCall]:
         """Return this call at cheaper providers, the dearest of them first."""
-        price, trust = sum(self.price(aimed)[:2]), self._trust(aimed.provider)
+        prices = self._policy().prices
+        price, trust = sum(prices.of(aimed.provider)[:2]), self._trust(aimed.provider)
         found: list[tuple[float, ModelCall]] = []
-        for name, endpoint in self._endpoints().items():
+        for name in self._endpoints():
+            cost = sum(prices.of(name)[:2])
             spec = self._spec(name)
             model = spec.model or next((each for each in spec.models if not any(char in each for char in "*?[")), None)
-            if model and sum(endpoint.price[:2]) < price and self._trust(name) >= trust:
-                found.append((sum(endpoint.price[:2]), replace(aimed, provider=name, model=model)))
+            if model and cost < price and self._trust(name) >= trust:
+                found.append((cost, replace(aimed, provider=name, model=model)))
         return [call for _, call in sorted(found, key=lambda each: each[0], reverse=True)][:TRIES_MAX]
 
     def _trust(self, name: str) -> int:
@@ -103,11 +105,6 @@ class Routes:
             if name in section.providers:
                 return section.providers[name]
         raise EffectError(f"no provider {name!r} is configured")
-
-    def price(self, action: ModelCall) -> tuple[float, ...]:
-        """Return what a call costs where it is aimed (`price_of`), nothing where no provider serves it."""
-        endpoint = self._endpoints().get(action.provider)
-        return endpoint.price if endpoint is not None else (0.0, 0.0)
 
 
 def aim_of(policy: Policy, wanted: str) -> Aim:
@@ -142,7 +139,6 @@ def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
                 continue
             if provider.base_url is None and provider.kind not in BASES and provider.kind != "local":
                 continue  # a call of it fails and says that no such provider is configured
-            tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0
             found[name] = Endpoint.of(
                 name,
                 provider.kind,
@@ -150,15 +146,8 @@ def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
                 secret=provider.secret or "",
                 timeout_s=provider.timeout,
                 headers=dict(provider.headers),
-                price=price_of(provider.price) if provider.price else (tier, tier),
             )
     return found
-
-
-def price_of(stated: Any) -> tuple[float, float, float, float]:
-    """Return in, out, cached and reasoning of a policy's `price`; what it leaves out costs as in and out."""
-    cached = stated.input if stated.cached is None else stated.cached
-    return stated.input, stated.output, cached, stated.output if stated.reasoning is None else stated.reasoning
 
 
 def key_source(policy: Policy, vault: Any) -> Key:

@@ -21,19 +21,19 @@ def models_folder(state: Path | None = None) -> Path:
 def policy_rows(policies: list[str]) -> list[dict[str, Any]]:
     """Return provider, model, destination, tier and prices of every model that a policy names."""
     rows = []
-    for section, _layer, _unit in load_policy(policies).sections("models"):
+    policy = load_policy(policies)
+    for section, _layer, _unit in policy.sections("models"):
         for name, provider in section.providers.items():
-            tier = section.tiers.get(provider.tier, 0.0) if provider.tier else 0.0
-            price = (provider.price.input, provider.price.output) if provider.price else (tier, tier)
+            price = policy.prices.of(name)
             for model in dict.fromkeys([*provider.models, *([provider.model] if provider.model else [])]):
                 rows.append(
                     {
                         "provider": name,
                         "model": model,
                         "destination": provider_place(provider),
-                        "tier": provider.tier or "",
-                        "usd_in": price[0],
-                        "usd_out": price[1],
+                        "tier": policy.prices.tier(name),
+                        "usd_in": price.input,
+                        "usd_out": price.output,
                     }
                 )
     return rows

@@ -376,7 +376,7 @@ class AgentOS:
         return await self.loop.call(self._durable().schedule(name, when, task, options))
 
     def task(self, task_id: str) -> TaskHandle:
-        """Return a handle of a task by its id, whoever submitted it."""
+        """Return a handle of a task of this tenant and user, by its id or the one that was chosen for it."""
         return self._durable().handle(task_id)
 
     def worker(self, programs: Mapping[str, Any], *, queues: Sequence[str] = ("default",)) -> TaskRuntime:

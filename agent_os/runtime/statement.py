@@ -51,6 +51,7 @@ def statement(
         "lines": found.rows(),
         "total": priced(totals),
         "without_outcome": found.open,
+        "without_outcome_usd": priced({"micro_usd": found.open_micro_usd})["usd"],
         "unreported": found.unreported,
         "audit": [_stands_on(reader, writer) for reader in readers for writer in reader.writers()],
     }

@@ -83,9 +83,9 @@ class FileWatch:
 
     async def _look_at(self, schedule: Schedule) -> None:
         found = await asyncio.to_thread(entries, schedule)
-        before, self._before[schedule.name] = self._before.get(schedule.name, {}), found
+        before, self._before[schedule.key] = self._before.get(schedule.key, {}), found
         settled = {name: when for name, when in found.items() if before.get(name) == when}
-        seen = await self._schedules.seen(schedule.name)
+        seen = await self._schedules.seen(schedule.key)
         fresh = {name: when for name, when in settled.items() if seen.get(name) != when}
         if fresh:
             digest = hashlib.sha256(json.dumps(fresh, sort_keys=True).encode()).hexdigest()
@@ -97,4 +97,4 @@ class FileWatch:
                 return  # the run before is not done: these files still count as new
         still = {name: when for name, when in seen.items() if name in found}
         if fresh or len(still) != len(seen):
-            await self._schedules.set_seen(schedule.name, {**still, **fresh})
+            await self._schedules.set_seen(schedule.key, {**still, **fresh})

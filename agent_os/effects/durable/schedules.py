@@ -74,16 +74,14 @@ class Schedules:
             raise ActionError("is never due again", field="when")
         schedule = replace(schedule, next_due=due or 0.0)
         starts = due + schedule.delay(due) if due is not None else NEVER
-        owner = f"{schedule.owner.tenant}/{schedule.owner.user}"
-        seen = self.seal_seen(schedule.name, entries(schedule)) if schedule.trigger.event == "file" else ""
-        values = (schedule.name, self._seal(schedule), due or 0.0, starts, topic_of(schedule.trigger), owner, seen)
+        owner = _owner(schedule)
+        seen = self.seal_seen(schedule.key, entries(schedule)) if schedule.trigger.event == "file" else ""
+        values = (schedule.key, self._seal(schedule), due or 0.0, starts, topic_of(schedule.trigger), owner, seen)
 
         def work(session: Any) -> None:
             if session.execute("SELECT count(*) FROM agentos_schedule").fetchone()[0] >= SCHEDULES_MAX:
                 raise ActionError(f"{SCHEDULES_MAX} schedules exist already", field="name")
-            active = "SELECT count(*) FROM agentos_schedule WHERE owner=? AND paused=0"
-            if active_max and session.execute(active, (owner,)).fetchone()[0] >= active_max:
-                raise ActionError(f"its owner has {active_max} active schedules already", field="schedules.max_active")
+            _refuse_beyond(session, owner, active_max)
             added = session.execute(
                 "INSERT INTO agentos_schedule(name, spec, paused, next, starts, note, topic, owner, seen)"
                 " VALUES(?,?,0,?,?,'',?,?,?) ON CONFLICT(name) DO NOTHING",
@@ -121,7 +119,7 @@ class Schedules:
         if stop is not None:
             raise DeniedError(Decision(Verdict.DENY, (stop.rule,), stop.said, advice=stop.advice))
         if schedule.overlap != "queue":
-            running = await self._ledger.list(OPEN_STATES, schedule=schedule.name, brief=True)
+            running = await self._ledger.list(OPEN_STATES, schedule=schedule.key, brief=True)
             open_runs = [task for task in running if task.id != run_id and not task.parent]
             if open_runs and schedule.overlap == "skip":
                 return []
@@ -137,7 +135,7 @@ class Schedules:
             workspace=schedule.workspace,
             policies=schedule.policies,
             queue=schedule.queue,
-            schedule=schedule.name,
+            schedule=schedule.key,
             rights=Rights(limits=limits) if limits else ROOT,
         )
         task, _ = await self._ledger.add(request, run_id)
@@ -151,7 +149,7 @@ class Schedules:
         """Look at a due schedule again later; when it is due stays as it is."""
         later = self._ledger.now() + HELD_SECONDS
         sql = "UPDATE agentos_schedule SET starts=?, note=? WHERE name=? AND next=?"
-        values = (later, note, schedule.name, schedule.next_due)
+        values = (later, note, schedule.key, schedule.next_due)
         await self._ledger.write(sql, *values)
 
     async def seen(self, name: str) -> Mapping[str, str]:
@@ -174,30 +172,40 @@ class Schedules:
         return self._ledger.rows.seal(dict(found), "seen", name)
 
     async def list(self) -> Sequence[Schedule]:
-        """Return every schedule by name."""
+        """Return every schedule by key."""
         return await self._readable(await self._ledger.rows_of(_SELECT + "ORDER BY name"))
 
     async def notes(self) -> Mapping[str, str]:
-        """Return what was noted when each schedule was last due (missed, left out, held), by name."""
+        """Return what was noted when each schedule was last due (missed, left out, held), by key."""
         rows = await self._ledger.rows_of("SELECT name, note FROM agentos_schedule WHERE note<>''")
         return {row[0]: row[1] for row in rows}
 
     async def get(self, name: str) -> Schedule:
-        """Return a schedule. Raises ActionError when there is none of that name."""
+        """Return a schedule by its key. Raises ActionError when there is none."""
         rows = await self._ledger.rows_of(_SELECT + "WHERE name=?", name)
         if not rows:
             raise ActionError(f"no schedule is called {name!r}", field="name")
         return self._schedule(rows[0])
 
-    async def pause(self, name: str, paused: bool) -> Schedule:
-        """Pause a schedule, or let it go on from now: what was due meanwhile is not made up for."""
+    async def pause(self, name: str, paused: bool, *, active_max: int = 0) -> Schedule:
+        """Pause a schedule, or let it go on from now: what was due meanwhile is not made up for.
+
+        Raises ActionError when there is none of that key, or its owner has `active_max` that are active.
+        """
         schedule = await self.get(name)
         due = schedule.next_due
         if not paused:
             due = next_after(schedule.trigger, self._ledger.now(), schedule.created) or 0.0
         starts = due + schedule.delay(due) if due else NEVER
         sql = "UPDATE agentos_schedule SET paused=?, next=?, starts=? WHERE name=?"
-        await self._ledger.write(sql, int(paused), due, starts, name)
+
+        def work(session: Any) -> None:
+            if schedule.paused and not paused:
+                _refuse_beyond(session, _owner(schedule), active_max)
+            session.execute(sql, (int(paused), due, starts, name))
+            self._ledger.notify(session)
+
+        await self._ledger.storage.run(work)
         return replace(schedule, paused=paused, next_due=due)
 
     async def remove(self, name: str) -> None:
@@ -220,7 +228,7 @@ class Schedules:
         """Set the next due time, unless somebody else has moved the schedule on already."""
         starts = due + schedule.delay(due) if due else NEVER
         sql = "UPDATE agentos_schedule SET next=?, starts=?, note=? WHERE name=? AND next=?"
-        await self._ledger.write(sql, due or 0.0, starts, note, schedule.name, schedule.next_due)
+        await self._ledger.write(sql, due or 0.0, starts, note, schedule.key, schedule.next_due)
 
     async def _readable(self, rows: Sequence[Any]) -> Sequence[Schedule]:
         """Return schedules; one whose row cannot be read is paused and says so, and the others go on."""
@@ -236,19 +244,33 @@ class Schedules:
 
     def _seal(self, schedule: Schedule) -> str:
         plain = json.dumps(schedule.to_json()).encode()
-        return self._ledger.cipher.seal(plain, f"schedule {schedule.name}".encode()).hex()
+        return self._ledger.cipher.seal(plain, f"schedule {schedule.key}".encode()).hex()
 
     def _schedule(self, row: Any) -> Schedule:
         try:
             spec = json.loads(self._ledger.cipher.open(bytes.fromhex(row[1]), f"schedule {row[0]}".encode()))
-            return parse_schedule({**spec, "paused": bool(row[2]), "next": float(row[3])})
-        except Exception:  # whatever stands in it
+            found = parse_schedule({**spec, "paused": bool(row[2]), "next": float(row[3])})
+            if found.key != row[0]:
+                raise ValueError
+            return found
+        except Exception:  # whatever stands in it, or a row that was copied under another name
             raise IntegrityError(f"schedule {row[0]}: {UNREADABLE}") from None
+
+
+def _owner(schedule: Schedule) -> str:
+    return f"{schedule.owner.tenant.replace('%', '%25').replace('/', '%2F')}/{schedule.owner.user}"
+
+
+def _refuse_beyond(session: Any, owner: str, active_max: int) -> None:
+    """Raise ActionError for an owner who has as many active schedules as the policy lets (0: any)."""
+    active = "SELECT count(*) FROM agentos_schedule WHERE owner=? AND paused=0"
+    if active_max and session.execute(active, (owner,)).fetchone()[0] >= active_max:
+        raise ActionError(f"its owner has {active_max} active schedules already", field="schedules.max_active")
 
 
 def runs_as(schedule: Schedule) -> Principal:
     """Return on whose behalf a schedule's runs act: its owner, as an agent of the schedule's name."""
-    return replace(schedule.owner, agent=f"schedule:{schedule.name}")
+    return schedule.owner.run_of(schedule.name)
 
 
 class Scheduler:

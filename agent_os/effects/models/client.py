@@ -56,6 +56,8 @@ BASES: Final = {
     "ollama": "http://127.0.0.1:11434/v1",
 }
 _OURS: Final = frozenset({"authorization", "x-api-key", "api-key", "host", "content-length", "cookie", "connection"})
+NOTHING: Final = {"tokens": 0.0}
+"""What a call used that no provider took."""
 Key = Callable[[str, str, int], Awaitable[str | None]]
 """(name of a secret, host, port) -> its value, or None. Raises RefusedError where it is bound to other hosts."""
 
@@ -83,8 +85,6 @@ class Endpoint:
     secret: str = ""
     timeout_s: float = 120.0
     headers: Mapping[str, str] = field(default_factory=dict)
-    price: tuple[float, ...] = (0.0, 0.0)
-    """US dollars per million tokens: in, out, and where they differ from the provider's cache, and reasoned."""
 
     @staticmethod
     def of(name: str, kind: str, base_url: str | None, **more: Any) -> Endpoint:
@@ -140,9 +140,11 @@ class Providers:
         """Call the model and return its answer as a neutral message. Raises EffectError."""
         if not isinstance(action, ModelCall):
             raise EffectError(f"models cannot carry out {action.kind}")
-        answer = await self.answer(action)
-        usage = answer.usage.believed(action.messages)
-        return Outcome(answer.to_json(), UNTRUSTED, usage=usage.amounts(self._endpoint(action).price))
+        try:
+            answer = await self.answer(action)
+        except (UnavailableError, RefusedError) as error:
+            return Outcome(error="failed", detail=str(error), usage=NOTHING)
+        return Outcome(answer.to_json(), UNTRUSTED, usage=answer.usage.believed(action.messages).amounts())
 
     async def answer(self, action: ModelCall) -> Answer:
         """Return the answer to a permitted call. Raises UnavailableError, EffectError, ActionError."""

@@ -10,12 +10,11 @@ or crashes on purpose, to spend more than it was given.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from agent_os.core.budget import STATED, Budget
+from agent_os.core.budget import SCALE, STATED, Budget, millionths
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import BudgetLeft
 from agent_os.core.principal import Principal
@@ -33,19 +32,8 @@ CREATE TABLE IF NOT EXISTS reservation(
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS reservation_holder ON reservation(holder)
 """
-SCALE: Final = 1_000_000
-AMOUNT_MAX: Final = 2**62 // SCALE
 SWEEP_SECONDS: Final = 1.0
 """A reservation that does not fit looks for dead holders at most this often."""
-
-
-def whole(amount: float, *, field: str = "amount") -> int:
-    """Return an amount in millionths, rounded up. Raises ActionError for a negative, infinite or huge one."""
-    if not isinstance(amount, (int, float)) or isinstance(amount, bool) or not math.isfinite(amount):
-        raise ActionError("must be a finite number", field=field)
-    if amount < 0 or amount > AMOUNT_MAX:
-        raise ActionError("must not be negative or beyond what is countable", field=field)
-    return math.ceil(round(amount * SCALE, 3))
 
 
 class Budgets:
@@ -137,7 +125,7 @@ class Budgets:
         ).fetchall()
         for account, unit, budget, amount in sorted(rows):
             try:
-                spent = whole(used.get(budget, {}).get(unit, 0.0))
+                spent = millionths(used.get(budget, {}).get(unit, 0.0))
             except ActionError:
                 spent = amount
             connection.execute(
@@ -213,9 +201,9 @@ class BudgetView:
         for name, units in amounts.items():
             budget, account = self._find(name)
             for unit, amount in units.items():
-                counted = whole(amount, field=f"{name}.{unit}")
+                counted = millionths(amount, field=f"{name}.{unit}")
                 if unit in budget.limits:
-                    wanted.append((account, unit, name, counted, whole(budget.limits[unit])))
+                    wanted.append((account, unit, name, counted, millionths(budget.limits[unit])))
         if not wanted:
             return True
         return await self._store.database.run(lambda connection: self._store.reserve(connection, reservation, wanted))

@@ -57,26 +57,16 @@ class Usage:
         few = 0 <= self.input * CHARS_PER_TOKEN_MAX < sum(map(_chars, messages))
         return replace(self, input=-1) if few else self
 
-    def amounts(self, price: tuple[float, ...] = (0.0, 0.0)) -> dict[str, float]:
-        """Return what to settle, by unit; empty where the provider said nothing believable.
-
-        `price` is dollars per million tokens: in, out, and if they differ read from the provider's cache, and reasoned.
-        """
+    def amounts(self) -> dict[str, float]:
+        """Return what was used, by unit; empty where the provider said nothing believable. What it costs the monitor says."""
         if self.input < 0 or self.output < 0:
             return {}
-        into, out = price[:2]
-        from_cache, thought = price[2:] if len(price) == 4 else (into, out)
-        cached, reasoning = min(self.cached, self.input), min(self.reasoning, self.output)
-        cost = (
-            (self.input - cached) * into + cached * from_cache + (self.output - reasoning) * out + reasoning * thought
-        )
         return {
             "tokens": float(self.input + self.output),
             "input_tokens": float(self.input),
             "output_tokens": float(self.output),
-            "cached_tokens": float(self.cached),
-            "reasoning_tokens": float(self.reasoning),
-            "usd": cost / 1e6,
+            "cached_tokens": float(min(self.cached, self.input)),
+            "reasoning_tokens": float(min(self.reasoning, self.output)),
         }
 
 

@@ -7,6 +7,7 @@ is recorded in the audit first. The principal is the user the command runs as.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import secrets
@@ -18,6 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from agent_os.core import canonical
+from agent_os.core.canonical import json_bytes
 from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Pending
@@ -95,7 +98,12 @@ class TaskDesk:
             raise DeniedError(Decision(Verdict.DENY, (stop.rule,), stop.said, advice=stop.advice))
 
     async def get(self, task_id: str) -> Task:
-        """Return a task by its id or an unambiguous beginning of it. Raises EffectError."""
+        """Return a task by its id or an unambiguous beginning of it. Raises EffectError.
+
+        For an application's principal only its own are there, by their id or the one it chose.
+        """
+        if self.acting_for is not None:
+            return await self._own(task_id, self.acting_for)
         found = await self.ledger.get(task_id)
         if found is not None:
             return found
@@ -103,6 +111,14 @@ class TaskDesk:
         if len(near) != 1:
             raise EffectError(f"no task has the id {task_id!r}" if not near else "several tasks begin like that")
         return near[0]
+
+    async def _own(self, task_id: str, who: Principal) -> Task:
+        """Return a task of this tenant and user; what is another's is not there."""
+        for each in (task_id, own_id(task_id, who)):
+            found = await self.ledger.get(each)
+            if found is not None and (found.principal.tenant, found.principal.user) == (who.tenant, who.user):
+                return found
+        raise EffectError(f"no task has the id {task_id!r}")
 
     async def sessions(self) -> Sequence[SessionView]:
         """Return the sessions that applications have open on this state."""
@@ -232,6 +248,15 @@ class TaskDesk:
         self.ledger.storage.close()
         if self.state is not None:
             self.state.close()
+
+
+def own_id(chosen: str, who: Principal) -> str:
+    """Return what a task is stored under whose id an application chose: ids of two tenants or users never meet.
+
+    Raises ActionError for one that is no name.
+    """
+    named = canonical.name(chosen, field="id")
+    return f"{named}.{hashlib.sha256(json_bytes([who.tenant, who.user])).hexdigest()[:12]}"
 
 
 def tasks_of(state: State, principal: Principal | None = None) -> TaskDesk:

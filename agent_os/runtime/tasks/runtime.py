@@ -26,7 +26,7 @@ from agent_os.core.facts import DEFAULTS
 from agent_os.core.label import TRUSTED
 from agent_os.core.ports import Outcome, Permit
 from agent_os.core.principal import Principal
-from agent_os.core.schedule import Schedule
+from agent_os.core.schedule import Schedule, key_of
 from agent_os.core.task import DEFAULT_QUEUE, HELD, FencedError, Task, TaskStopped
 from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
@@ -83,13 +83,14 @@ class ScheduleDoor:
                 raise EffectError("a sub-agent makes no schedules: its runs would outlive its parent's rights")
             added = await self._schedules.add(schedule, active_max=most)
             return Outcome({"name": added.name, "next": added.next_due}, TRUSTED)
-        held = await self._schedules.get(action.name)
+        held = await self._schedules.get(key_of(owner.tenant, action.name))
         if (held.owner.tenant, held.owner.user) != (owner.tenant, owner.user):
-            raise EffectError(f"no schedule of this user is called {action.name!r}")
+            raise EffectError(f"no schedule is called {action.name!r}")
         if action.operation == "remove":
-            await self._schedules.remove(action.name)
+            await self._schedules.remove(held.key)
         elif action.operation in ("pause", "resume"):
-            await self._schedules.pause(action.name, action.operation == "pause")
+            most = terms_of(self._monitor.policy).active_max
+            await self._schedules.pause(held.key, action.operation == "pause", active_max=most)
         else:
             raise EffectError(f"a schedule cannot be changed by {action.operation!r}: remove it and create it")
         return Outcome({"name": action.name}, TRUSTED)
@@ -275,10 +276,11 @@ class TaskRuntime:
         An ask was answered when the schedule was made. Raises DeniedError, which is recorded.
         """
         try:
-            trigger = (await self.schedules.get(task.schedule)).trigger
+            schedule = await self.schedules.get(task.schedule)
         except ActionError:
             return  # it was removed while this run waited; the run itself is judged like any other
-        action = scheduled(task.schedule, trigger.to_json(), task.input, principal)
+        trigger = schedule.trigger
+        action = scheduled(schedule.name, trigger.to_json(), task.input, principal)
         facts = replace(DEFAULTS, now=self.ledger.now(), workspace=task.workspace)
         decision = decide(policy, action, facts)
         if decision.verdict is not Verdict.DENY and trigger.event == "file":

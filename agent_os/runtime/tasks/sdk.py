@@ -16,7 +16,7 @@ from agent_os.core.decision import Decision, Verdict
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.schedule import Schedule, parse_trigger
 from agent_os.core.task import DEFAULT_QUEUE, ROOT, Rights, TaskRequest
-from agent_os.runtime.tasks.desk import task_request, tasks_of
+from agent_os.runtime.tasks.desk import own_id, task_request, tasks_of
 from agent_os.runtime.tasks.handle import TaskHandle
 from agent_os.runtime.tasks.runtime import TaskRuntime
 from agent_os.runtime.tasks.session import has_read
@@ -42,7 +42,9 @@ class RunOptions(TypedDict, total=False):
 
 
 class TaskOptions(RunOptions, total=False):
-    """A task's: `priority` (1 is first), `within` seconds it must have started, `id` (submitting twice is once)."""
+    """A task's: `priority` (1 is first), `within` seconds it must have started, `id` (submitting twice is once;
+    another user's same id is another task).
+    """
 
     priority: int
     within: float
@@ -95,7 +97,7 @@ class SessionTasks:
             priority=options.get("priority", 100),
             deadline=time.time() + within if within else 0.0,
             rights=self._rights(),
-            id=options.get("id", ""),
+            id=own_id(chosen, self._monitor.principal) if (chosen := options.get("id", "")) else "",
         )
         return self.handle((await self._desk.submit(request)).id)
 

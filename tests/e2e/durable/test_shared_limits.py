@@ -18,7 +18,7 @@ import pytest
 from agent_os.core.approval import Answer, Approval
 from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.task import TaskRequest
-from agent_os.effects.stores.budgets import SCALE
+from agent_os.core.budget import SCALE
 from agent_os.effects.stores.shared import HOLDER_SECONDS
 from agent_os.runtime.approvals import open_desk
 from agent_os.runtime.audit import open_audit

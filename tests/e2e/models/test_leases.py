@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from agent_os.cli.budget import app
+from agent_os.core.budget import millionths
 from agent_os.runtime.metering import usage_rows
 from agent_os.runtime.serving.callers import digest, load_callers
-from tests.e2e.models.providers import openai_reply, provider
+from tests.e2e.models.providers import Asked, Reply, openai_reply, provider
 from tests.e2e.models.serving import records, serving
 
 POLICY = """
@@ -74,7 +76,7 @@ def test_two_tenants_lease_agents_and_are_billed_to_the_cent(tmp_path: Path, mon
     by_tenant = {"acme": Decimal(0), "bolt": Decimal(0)}
     for intent in records(tmp_path, "intent"):
         if intent["action"]["kind"] == "model.call":
-            by_tenant[intent["tenant"]] += Decimal(round(outcomes[intent["ref"]]["usage"]["usd"] * 1e6)).scaleb(-6)
+            by_tenant[intent["tenant"]] += Decimal(millionths(outcomes[intent["ref"]]["usage"]["usd"])).scaleb(-6)
     assert 0 < by_tenant["acme"] <= 3, "never more than was leased"
     for tenant, usd in by_tenant.items():
         of_one = json.loads(CliRunner().invoke(app, ["statement", *period, "--tenant", tenant, "--json"]).stdout)
@@ -110,3 +112,60 @@ def test_a_statement_over_an_edited_audit_proves_nothing(tmp_path: Path, monkeyp
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
     assert "proves nothing" in done.output
+
+
+REPORTS: list[Any] = [
+    None, {"prompt_tokens": -5, "completion_tokens": -5}, {"prompt_tokens": 10**18, "completion_tokens": 1},
+    {"prompt_tokens": "12", "completion_tokens": "2"}, {"prompt_tokens": 0, "completion_tokens": 0},
+    {"prompt_tokens": 11, "completion_tokens": 3}, "cut",
+]  # fmt: skip
+CHEAP = """
+version: 1
+models:
+  providers: {{near: {{kind: vllm, base_url: "{url}/v1", models: ["big"], retries: 0, price: {{input: 0.03, output: 0.05}}}}}}
+budgets: [{{name: lease, per: tenant, window: month, tokens: 1000000, usd: 3}}]
+"""
+
+
+def test_what_a_provider_does_not_report_is_billed_as_the_budget_was_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No report, an absurd one, or a stream that its reader leaves half way costs what was reserved, in the budget and on the bill
+    to the millionth; a believed report costs what it says.
+    """
+    (tmp_path / "callers.toml").write_text(CALLERS)
+    reports = iter(REPORTS)
+
+    def answer(asked: Asked) -> Reply:
+        report = next(reports)
+        reply = openai_reply("word " * 8, asked)
+        if report == "cut":
+            assert reply.chunks is not None
+            return Reply(chunks=reply.chunks[:3] * 400, pause=0.01)
+        reply.body = {**reply.body, "usage": report} if report is not None else {"choices": reply.body["choices"]}
+        return reply
+
+    with provider(answer) as near:
+        callers = load_callers(tmp_path / "callers.toml")
+        with serving(tmp_path, CHEAP.format(url=near.url), callers=callers) as served:
+            for report in REPORTS:
+                body = {"model": "big", "max_tokens": 50, "messages": [{"role": "user", "content": "x" * 40}]}
+                head = {"x-api-key": "acme-clerk"}
+                if report != "cut":
+                    assert httpx.post(served.url + "/v1/chat/completions", json=body, headers=head).status_code == 200
+                    continue
+                url = served.url + "/v1/chat/completions"
+                with httpx.stream("POST", url, json={**body, "stream": True}, headers=head) as reading:
+                    next(reading.iter_bytes())
+    monkeypatch.setenv("AGENTOS_STATE", str(tmp_path / "state"))
+    period = ["--from=2020-01-01", "--until=2099-01-01"]
+    bill = json.loads(CliRunner().invoke(app, ["statement", *period, "--tenant", "acme", "--json"]).stdout)
+    account = {row["unit"]: row for row in json.loads(CliRunner().invoke(app, ["show", "lease", "--json"]).stdout)}
+    usages = [record["usage"] for record in records(tmp_path, "outcome")]
+    assert [bool(usage.get("estimated")) for usage in usages] == [True] * 5 + [False, True]
+    assert usages[5]["tokens"] == 14
+    assert usages[0]["output_tokens"] == 50
+    spent = Decimal(sum(millionths(usage["usd"]) for usage in usages)).scaleb(-6)
+    assert Decimal(bill["total"]["usd"]) == spent == Decimal(str(account["usd"]["used"])) > 0
+    assert bill["total"]["input"] + bill["total"]["output"] == account["tokens"]["used"]
+    assert bill["unreported"] == 6

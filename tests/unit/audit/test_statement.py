@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_os.audit.statement import stated
-from agent_os.core.budget import Budget, period
+from agent_os.core.budget import Budget, millionths, period
 from agent_os.core.errors import ActionError, PolicyError
 from agent_os.core.principal import Principal
 from agent_os.policy import Policy
@@ -19,7 +19,8 @@ def call(ref: str, at: float, usd: float = 0.1, tenant: str = "acme", **outcome:
     action = {"kind": "model.call", "provider": "p", "model": "m", "input_tokens": 7}
     usage = {"input_tokens": 10.0, "output_tokens": 5.0, "tokens": 15.0, "usd": usd}
     return [
-        {"type": "intent", "ref": ref, "time": at, "tenant": tenant, "user": "u", "agent": "a", "action": action, "tier": "high"},
+        {"type": "intent", "ref": ref, "time": at, "tenant": tenant, "user": "u", "agent": "a", "action": action, "tier": "high",
+         "most": {"tokens": 50.0, "usd": 0.25}},
         {"type": "outcome", "ref": ref, "time": at + 5, "ok": True, "usage": usage, **outcome},
     ]  # fmt: skip
 
@@ -39,11 +40,21 @@ def test_a_million_tenths_of_a_cent_add_up() -> None:
 
 
 def test_what_has_no_outcome_is_said_and_not_summed() -> None:
-    """A call cut off by a crash is counted apart; one whose provider reported nothing counts as estimated, and is said."""
-    log = [call("cut", 1.0)[0], *call("silent", 1.0, usage={}), *call("other", 1.0, tenant="bolt")]
+    """A call cut off by a crash is counted apart, with what was reserved for it; one that nobody reported is billed as it was
+    reserved, and said; one that was taken back before it began used nothing.
+    """
+    silent = {"input_tokens": 7.0, "output_tokens": 43.0, "tokens": 50.0, "usd": 0.25, "estimated": 1.0}
+    log = [call("cut", 1.0)[0], *call("silent", 1.0, usage=silent), *call("other", 1.0, tenant="bolt")]
+    log += call("old", 1.0, usage={}) + call("back", 1.0, usage={}, ok=False, error="cancelled")
     found = stated(log, begins=0, ends=2, only={"tenant": "acme"})
-    assert (found.open, found.unreported, found.total("calls"), found.total("input")) == (1, 1, 1, 7)
-    assert found.total("micro_usd") == 0
+    assert (found.open, found.open_micro_usd, found.unreported) == (1, 250_000, 2)
+    assert (found.total("calls"), found.total("input"), found.total("micro_usd")) == (3, 14, 250_000)
+
+
+def test_each_call_is_rounded_up_as_budgets_are() -> None:
+    """A thousand calls of a tenth of a millionth are no gift, and are what a budget was charged."""
+    log = [record for number in range(1000) for record in call(str(number), 1.0, 1e-7)]
+    assert stated(log, begins=0, ends=2).total("micro_usd") == 1000 == sum(millionths(1e-7) for _ in range(1000))
 
 
 def test_a_second_outcome_of_one_call_bills_nothing() -> None:
