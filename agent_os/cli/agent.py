@@ -21,7 +21,7 @@ MARKS: Final = {"call": "  > ", "result": "  < ", "refused": "  ! "}
 
 
 def agent(
-    task: Annotated[str, typer.Argument(help="What the agent is to do; `-` reads it from stdin.")],
+    task: Annotated[str, typer.Argument(help="What the agent is to do; `-` reads it from stdin.", metavar="TASK")],
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
     ] = None,
@@ -42,6 +42,8 @@ def agent(
 
     if task == "-":
         task = sys.stdin.read()
+    if not task.strip():
+        raise typer.BadParameter("is empty", param_hint="TASK")
     named = model or default_model()
     if not named:
         raise typer.BadParameter(

@@ -39,6 +39,8 @@ def _line(record: Mapping[str, Any]) -> str:
         parts.append("ok" if record.get("ok") else f"failed: {record.get('error', '?')}")
     if record.get("rules"):
         parts.append("by " + " ".join(record["rules"]))
+    elif record.get("type") == "denied" and record.get("reason"):
+        parts.append(str(record["reason"]))
     if record.get("ref"):
         parts.append(str(record["ref"]))
     return "  ".join(_printable(part) for part in parts)

@@ -33,8 +33,8 @@ def demo(
     from agent_os.runtime.demo.invoices import run_tour  # noqa: PLC0415
 
     where = folder or Path(FOLDER) / time.strftime("%Y%m%d-%H%M%S")
-    if where.exists() and any(where.iterdir()):
-        raise typer.BadParameter(f"{where} is not empty", param_hint="--folder")
+    if where.exists() and (not where.is_dir() or any(where.iterdir())):
+        raise typer.BadParameter(f"{where} is no empty folder", param_hint="--folder")
     where.mkdir(parents=True, exist_ok=True)
     if as_json:
         tour = run_tour(where.resolve(), model=model)

@@ -18,7 +18,7 @@ TEMPLATE: Final = """\
 # What agents may do in this folder. Everything that is not allowed is denied; deny > ask > allow, in any order.
 # Check it:    agentos policy check {file}
 # Try it:      agentos run --policy {file} -- ls
-# Explain it:  agentos policy explain {file} ...
+# Explain it:  agentos policy explain {file} --action '{{"kind": "fs.write", "path": "notes.txt"}}'
 version: 1
 name: {name}
 
@@ -42,9 +42,7 @@ tools:
 #       - {{host: api.example.com, port: 443, protocol: rest, rules: [{{allow: {{method: GET, path: "/v1/**"}}}}]}}
 
 # Models that may be called. Keys are never written here: they come from the environment or `agentos secret set`.
-models:
-  providers:
-    {provider}: {{kind: {kind}, models: [{model}]}}
+{models}
 
 # budgets: [{{per: user, window: day, tokens: 500000}}]
 
@@ -94,15 +92,15 @@ def init(
 
 
 def _policy_text(folder: Path, model: str) -> str:
-    provider, _, name = (model or "openai:*").partition(":")
+    provider, _, name = (model or "openai:gpt-5").partition(":")
+    kind = provider if provider in KINDS else "langchain"
+    lines = ["models:", "  providers:", f"    {provider}: {{kind: {kind}, models: [{json.dumps(name)}]}}"]
     sensitive = [each for each in (".env", "secrets", "credentials", "private") if (folder / each).exists()]
     values: dict[str, Any] = {
         "file": POLICY_FILE,
         "name": re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-") or "workspace",
         "deny": ", ".join(json.dumps(each) for each in sensitive),
-        "provider": provider,
-        "kind": provider if provider in KINDS else "langchain",
-        "model": json.dumps(name or "*"),
+        "models": "\n".join(line if model else f"# {line}" for line in lines),
     }
     return TEMPLATE.format(**values)
 

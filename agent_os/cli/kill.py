@@ -22,7 +22,7 @@ WAIT_SECONDS: Final = 2.0
 
 def kill(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of tasks or sessions, or their beginnings.", metavar="ID...")
+        list[str] | None, typer.Argument(help="Ids of tasks or sessions, or their beginnings.", metavar="ID")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every task that is not over, and every session.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -23,38 +23,49 @@ from typer.core import TyperGroup
 from agent_os.cli.quoting import escaped
 from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
-VERBS: Final[Mapping[str, tuple[str, str]]] = {
-    "demo": ("demo", "The guided tour: an agent does real work on real files under a policy, attacks included."),
-    "init": ("init", "Write a policy and a configuration for this folder."),
-    "run": ("run", "Run any program in the sandbox under a policy."),
-    "agent": ("agent", "Give the built-in agent a task under a policy."),
-    "policy": ("policy", "Check, test, explain, decide, diff, replay and learn policies."),
-    "privacy": ("privacy", "Find, redact and restore personal data and secrets."),
-    "audit": ("audit", "Read, verify and export the audit."),
-    "approvals": ("approvals", "List, show and answer what agents ask."),
-    "task": ("task", "Submit and control durable tasks."),
-    "ps": ("ps", "Show running agents as a tree."),
-    "kill": ("kill", "End an agent and everything it started."),
-    "halt": ("stops", "The kill switch: no agent begins anything more, until it is released."),
-    "quarantine": ("stops", "Stop one agent, role, task, user or tenant; it keeps its state."),
-    "release": ("stops", "Lift a halt or a quarantine."),
-    "stops": ("stops", "List what is halted or quarantined."),
-    "worker": ("worker", "Run tasks from a queue on this machine."),
-    "schedule": ("schedule", "Add, list, pause, resume and remove schedules."),
-    "tools": ("tools", "Add, inspect, approve and remove tool packs."),
-    "models": ("models", "List models, pull the local one."),
-    "budget": ("budget", "Show what was spent and what is left."),
-    "net": ("net", "Watch what the network guard lets through."),
-    "secret": ("secret", "Set, list and remove secrets, bound to their destination."),
-    "keys": ("keys", "List and rotate the runtime's own keys."),
-    "diff": ("diff", "Show what a snapshot run changed."),
-    "commit": ("commit", "Apply what a snapshot run changed."),
-    "discard": ("discard", "Throw away what a snapshot run changed."),
-    "undo": ("undo", "Put back what the last commit or undoable run changed."),
-    "serve": ("serve", "Serve the model gateway on loopback."),
-    "doctor": ("doctor", "Say layer by layer what this machine can enforce."),
+GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "Begin": {
+        "demo": ("demo", "The guided tour: an agent does real work on real files under a policy, attacks included."),
+        "init": ("init", "Write a policy and a configuration for this folder."),
+        "doctor": ("doctor", "Say layer by layer what this machine can enforce, and what a policy needs of it."),
+    },
+    "Run": {
+        "run": ("run", "Run any program in the sandbox under a policy."),
+        "agent": ("agent", "Give the built-in agent a task under a policy."),
+        "serve": ("serve", "Serve the model gateway on loopback."),
+        "diff": ("diff", "Show what a snapshot run changed."),
+        "commit": ("commit", "Apply what a snapshot run changed."),
+        "discard": ("discard", "Throw away what a snapshot run changed."),
+        "undo": ("undo", "Put back what the last commit or undoable run changed."),
+    },
+    "Policy and record": {
+        "policy": ("policy", "Check, test, explain, decide, diff, replay, learn, bundle and roll back policies."),
+        "approvals": ("approvals", "List, show and answer what agents ask."),
+        "audit": ("audit", "Read, verify, export and send on the audit."),
+        "privacy": ("privacy", "Find, redact and restore personal data and secrets."),
+        "net": ("net", "Watch what the network guard lets through."),
+        "budget": ("budget", "Show what was spent and what is left; the bill of a month."),
+    },
+    "Agents at work": {
+        "task": ("task", "Submit and control durable tasks."),
+        "schedule": ("schedule", "Add, list, pause, resume and remove schedules."),
+        "worker": ("worker", "Run tasks from a queue on this machine."),
+        "ps": ("ps", "Show agents at work as a tree."),
+        "kill": ("kill", "End an agent and everything it started."),
+        "halt": ("stops", "The kill switch: no agent begins anything more, until it is released."),
+        "quarantine": ("stops", "Stop one agent, role, task, user or tenant; it keeps its state."),
+        "release": ("stops", "Lift a halt or a quarantine."),
+        "stops": ("stops", "List what is halted or quarantined."),
+    },
+    "What agents use": {
+        "tools": ("tools", "Add, inspect, approve and remove tool servers."),
+        "models": ("models", "List models, pull the local one."),
+        "secret": ("secret", "Set, list and remove secrets, bound to their destination."),
+        "keys": ("keys", "List and rotate the runtime's own keys."),
+    },
 }
-"""Verb -> (module in agent_os.cli, one line of help). A module has `app`, or a function named like the verb."""
+"""Heading -> verb -> (module in agent_os.cli, one line of help). A module has `app`, or a function named like the verb."""
+VERBS: Final = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 
 
 class _Verbs(TyperGroup):
@@ -84,6 +95,7 @@ class _Verbs(TyperGroup):
             app.command(name=cmd_name)(getattr(module, cmd_name))
         command = typer.main.get_command(app)
         command.name = cmd_name
+        _show_whole(command)
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -91,8 +103,11 @@ class _Verbs(TyperGroup):
         formatter.write_usage("agentos", "[--version] VERB [ARGS]...")
         formatter.write_paragraph()
         formatter.write_text("One policy, one door: agents at work under a policy that holds.")
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, VERBS[name][1]) for name in self.list_commands(ctx)] or [("-", "none")])
+        widest = max(map(len, VERBS))
+        for heading, group in GROUPS.items():
+            with formatter.section(heading):
+                rows = [(f"{name:<{widest}}", said) for name, (_, said) in group.items() if _installed(name)]
+                formatter.write_dl(rows or [("-", "none")])
         with formatter.section("Options"):
             formatter.write_dl(
                 [
@@ -102,6 +117,12 @@ class _Verbs(TyperGroup):
                     ("--help", "Show this message. `agentos VERB --help` says more."),
                 ]
             )
+
+
+def _show_whole(command: Any) -> None:
+    """Let the help of a group show each verb's sentence whole: click cuts it at half a line."""
+    for each in getattr(command, "commands", {}).values():
+        each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
 
 
 def _installed(name: str) -> bool:
@@ -144,11 +165,17 @@ def main() -> NoReturn:
         if os.environ.get("AGENTOS_DEBUG"):
             raise
         fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away: nothing more to say to it
         sys.exit(0)
+    except OSError as error:
+        if os.environ.get("AGENTOS_DEBUG"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(escaped(f"agentos: {where}{(error.strerror or str(error)).lower()}"), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(0)
 
 

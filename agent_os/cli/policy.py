@@ -25,9 +25,9 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 SEMANTICS = typer.Option(None, "--semantics", help="strict or openshell; wins over the file's.")
 WORKSPACE = typer.Option("/workspace", "--workspace", help="What relative paths are taken against.")
 TOOLS = typer.Option(None, "--tools", help="Folder with tool manifests (tool.yaml).")
-POLICIES = typer.Argument(..., help="A policy file or pack:NAME; several are layers.", metavar="POLICY...")
-FILES = typer.Argument(..., help="Policy files or pack:NAME, each checked by itself.", metavar="POLICY...")
-TEST_PATHS = typer.Argument(default_factory=lambda: ["."], help="Test files or folders.", metavar="[PATH]...")
+POLICIES = typer.Argument(..., help="A policy file or pack:NAME; several are layers.", metavar="POLICY")
+FILES = typer.Argument(..., help="Policy files or pack:NAME, each checked by itself.", metavar="POLICY")
+TEST_PATHS = typer.Argument(default_factory=lambda: ["."], help="Test files or folders.", metavar="PATH")
 FLUSH_LINES: Final = 256
 INVALID: Final = 4
 DENIED: Final = 3
@@ -346,7 +346,7 @@ def _tests_beside(*policies: str) -> list[str]:
 
 @app.command()
 def bundle(
-    source: str | None = typer.Argument(None, help="The policy file to bundle.", metavar="[POLICY]"),
+    source: str | None = typer.Argument(None, help="The policy file to bundle.", metavar="POLICY"),
     output: str = typer.Option("policy.tar.gz", "--output", "-o", help="Where the bundle is written."),
     revision: int | None = typer.Option(None, "--revision", min=0, help="Wins over the file's `revision`."),
     install: str | None = typer.Option(None, "--install", help="Verify a bundle and put it in force here."),

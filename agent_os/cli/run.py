@@ -24,9 +24,7 @@ _PASS_ON = {"allow_interspersed_args": False}
 
 @app.command(context_settings=_PASS_ON)
 def run(
-    command: Annotated[
-        list[str] | None, typer.Argument(help="The program and its arguments.", metavar="CMD ARG...")
-    ] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="The program and its arguments.", metavar="CMD")] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
     ] = None,
@@ -38,8 +36,10 @@ def run(
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", help="NAME passes a variable on, NAME=VALUE sets one.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="End the run after so many seconds.")] = 0.0,
-    max_output: Annotated[int, typer.Option(help="End the run after so many bytes of output.")] = 0,
+    timeout: Annotated[float, typer.Option(min=0, help="End the run after so many seconds.", show_default=False)] = 0.0,
+    max_output: Annotated[
+        int, typer.Option(min=0, help="End the run after so many bytes of output.", show_default=False)
+    ] = 0,
     allow_missing: Annotated[
         list[str] | None, typer.Option(help="Run although this layer cannot be enforced here; recorded.")
     ] = None,
@@ -63,6 +63,10 @@ def run(
     if sum((bool(snapshot), copy, undoable)) > 1:
         typer.echo("agentos: choose one of --snapshot, --copy and --undoable", err=True)
         raise typer.Exit(2)
+    if json_ and not plan:
+        raise typer.BadParameter("goes with --plan; --status-file writes how a run ended", param_hint="--json")
+    if tty and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise typer.BadParameter("stdin and stdout are no terminal", param_hint="--tty")
     from agent_os.runtime.sandbox import run as sandbox_run  # noqa: PLC0415
 
     status = _status_file(status_file)
@@ -118,6 +122,8 @@ def _variables(given: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     names, values = [], {}
     for entry in given:
         name, equals, value = entry.partition("=")
+        if not name:
+            raise typer.BadParameter("needs a name: NAME or NAME=VALUE", param_hint="--env")
         if equals:
             values[name] = value
         else:

@@ -19,7 +19,7 @@ def serve(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", "-p", help="A policy file or pack:NAME; several are layers.")
     ] = None,
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 chooses a free one.")] = 8377,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0 chooses a free one.")] = 8377,
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder of the session.")] = Path("."),
     callers: Annotated[
         Path | None, typer.Option("--callers", help="A TOML file of callers: tokens and an OpenID Connect issuer.")

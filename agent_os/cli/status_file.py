@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import EISDIR
 from typing import Any
 
 
@@ -21,6 +22,8 @@ class StatusFile:
     def __init__(self, path: str) -> None:
         """Opens the folder. Raises OSError."""
         folder, self._name = os.path.split(path)
+        if path and (not self._name or os.path.isdir(path)):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
         self._folder = os.open(folder or ".", os.O_DIRECTORY | os.O_CLOEXEC) if path else -1
 
     def write(self, form: Mapping[str, Any]) -> None:

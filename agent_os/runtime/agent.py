@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.errors import AgentOSError, EffectError, IntegrityError
 from agent_os.policy import Policy
@@ -22,6 +22,9 @@ from agent_os.runtime.sdk import AgentOS
 
 if TYPE_CHECKING:
     from agent_os.adapters.langchain.delegating import Wanted
+
+ERROR_CHARS_MAX: Final = 300
+"""Of what a provider's library says of its failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ def run_agent(
                         last = _heard(message, tell) or last
         except GraphRecursionError:
             raise EffectError(f"the agent took more than {STEPS_MAX} steps") from None
+        except AgentOSError:
+            raise
+        except Exception as error:  # whatever a provider's library raises: no key, no connection, a refusal
+            said = " ".join(str(error).split())[:ERROR_CHARS_MAX]
+            raise EffectError(f"the model failed: {type(error).__name__}: {said}") from error
     return last
 
 

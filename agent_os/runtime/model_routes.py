@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agent_os.core.action import ModelCall
 from agent_os.core.errors import DeniedError, EffectError
-from agent_os.effects.models.client import BASES, Endpoint, Key, RefusedError
+from agent_os.effects.models.client import BASES, KEYS, Endpoint, Key, RefusedError
 from agent_os.effects.secret_store import SecretStores, Source
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_any
@@ -143,7 +143,7 @@ def endpoints_of(policy: Policy) -> dict[str, Endpoint]:
                 name,
                 provider.kind,
                 provider.base_url,
-                secret=provider.secret or "",
+                secret=provider.secret or ("" if provider.base_url else KEYS.get(provider.kind, "")),
                 timeout_s=provider.timeout,
                 headers=dict(provider.headers),
             )

@@ -55,6 +55,8 @@ BASES: Final = {
     "nvidia": "https://integrate.api.nvidia.com/v1",
     "ollama": "http://127.0.0.1:11434/v1",
 }
+KEYS: Final = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "nvidia": "NVIDIA_API_KEY"}
+"""The secret that holds a kind's key where policy names none, at the kind's own address only."""
 _OURS: Final = frozenset({"authorization", "x-api-key", "api-key", "host", "content-length", "cookie", "connection"})
 NOTHING: Final = {"tokens": 0.0}
 """What a call used that no provider took."""
@@ -283,7 +285,8 @@ class Providers:
         key = await self._key(endpoint.secret, url.host, url.port or {"https": 443}.get(url.scheme, 80))
         if not key:
             raise RefusedError(
-                f"{endpoint.name}: there is no secret {endpoint.secret!r}: agentos secret set {endpoint.secret}"
+                f"{endpoint.name}: there is no secret {endpoint.secret!r}: set the variable, or "
+                f"agentos secret set {endpoint.secret} --to {url.host}"
             )
         if not key.isascii() or not key.isprintable():
             raise RefusedError(f"{endpoint.name}: the secret {endpoint.secret!r} holds characters no header may")

@@ -156,7 +156,9 @@ def denied(parts: Parts, flow: Flow, decision: Decision, what: str, addresses: S
     flow.denied += 1
     flow.verdict, flow.rules, flow.reason = "deny", decision.rules, decision.reason
     parts.flows.counts["denied"] += 1
-    parts.told(f"{what}: {decision.reason}")
+    verb, _, place = what.partition(" ")
+    named = place if decision.reason.startswith(f"{verb} ") else what  # a reason names its method, or the whole place
+    parts.told(decision.reason if place in decision.reason else f"{named}: {decision.reason}")
     parts.flows.note(
         "denied", flow, what=what, rules=list(decision.rules), reason=decision.reason, observed=parts.observe,
         **({"addresses": list(addresses)} if addresses else {}),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from agent_os.core.errors import EnforcementError
+from agent_os.core.errors import ActionError, EnforcementError
 from agent_os.guards.confine.environment import DEFAULT_PATH, NEVER, sandbox_environment
 from agent_os.guards.confine.inputs import Confinement, HostFacts, Limits, within
 from agent_os.guards.confine.landlock import plan_landlock
@@ -23,6 +23,11 @@ __all__ = ["PROXY_PORT", "RunOptions", "network_plan", "paths_of_interest", "pla
 NAMESPACES: Final = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
 INDISPENSABLE: Final = ("user-namespace", "mount-namespace", "pid-namespace", "seccomp")
 """Layers the sandbox is made of: `--allow-missing` does not let them go."""
+LET_GO: Final = (
+    "network-namespace", "ipc-namespace", "uts-namespace", "cgroup-namespace", "landlock", "idmapped-workspace", "cpu-limit",
+    "io-limit", "io-limit-of-buffered-writes",
+)  # fmt: skip
+"""Layers that `--allow-missing` lets go."""
 PID_MAX_SPARE: Final = 301
 BUFFERED_WRITES: Final = "io-limit-of-buffered-writes"
 
@@ -54,6 +59,8 @@ def plan_sandbox(
     counted = "memory" in host.controllers
     rules = call_rules(sockets=own_network, memory_counted=counted)
     for layer in options.allow_missing:
+        if layer not in LET_GO and layer not in INDISPENSABLE:
+            raise ActionError(f"{layer!r} is no layer", field="allow-missing", hint=", ".join(LET_GO))
         if layer in INDISPENSABLE and layer in missing:
             raise EnforcementError([layer], "the sandbox is made of it and cannot be had without")
     network = network_plan(confinement, guard=options.guard, own_network=own_network)

@@ -33,7 +33,11 @@ class Provider(Part):
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
         default=None, description="Root of the API; https unless the host is local."
     )
-    secret: Text | None = Field(default=None, description="Name of the secret that holds the key; never the key.")
+    secret: Text | None = Field(
+        default=None,
+        description="Name of the secret that holds the key; never the key. At a kind's own address the default is "
+        "OPENAI_API_KEY, ANTHROPIC_API_KEY, NVIDIA_API_KEY.",
+    )
     model: Text | None = Field(default=None, description="The model asked for when a call names none of `models`.")
     models: list[Text] = Field(
         default_factory=list, description="Model names or globs it serves; empty: its `model` only."

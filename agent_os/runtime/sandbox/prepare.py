@@ -196,6 +196,8 @@ def _cwd(settings: SandboxSettings, workspace: str) -> str:
     cwd = os.path.realpath(os.path.join(workspace, settings.cwd))
     if not within(cwd, workspace):
         raise EffectError("the working directory lies outside the workspace")
+    if not os.path.isdir(cwd):
+        raise EffectError(f"the working directory is no folder: {settings.cwd}")
     return cwd
 
 

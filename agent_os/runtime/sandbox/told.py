@@ -41,9 +41,13 @@ def of_guard(guard: EgressGuard, policies: Sequence[str]) -> list[str]:
     if more > 0:
         lines.append(f"and {more} other kinds of denials: the flow log has them")
     lines += [f"not reached: {spoken(what)}{_times(count)}" for what, count in unreached.most_common(DENIALS_SHOWN_MAX)]
+    named = " ".join(_shown(name) for name in policies)
     if denials and observe:
-        named = " ".join(_shown(name) for name in policies)
         lines.append(f"observed: the rules that would allow it: agentos policy learn {named} --observed")
+    elif denials:
+        lines.append(
+            f"to allow it: run it with --observe, then read what `agentos policy learn {named} --observed` proposes"
+        )
     return lines
 
 
