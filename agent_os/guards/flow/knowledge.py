@@ -143,8 +143,8 @@ def undescribed(spec: ToolSpec) -> bool:
 
 def kind_of(spec: ToolSpec) -> frozenset[str]:
     """Return words and groups of the things a tool deals with, to tell one tool's ids from another's."""
-    _, _, words, groups = profile(spec)
-    return groups | words
+    own = profile(spec)
+    return own.kinds | own.objects
 
 
 @lru_cache(maxsize=4096)

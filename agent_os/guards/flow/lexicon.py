@@ -196,19 +196,6 @@ def tool_groups(verb: str) -> frozenset[str]:
     )
 
 
-NARROW: Final[dict[str, str]] = {
-    "close": "resolve complete finish archive", "archive": "close move", "merge": "combine", "accept": "approve confirm",
-    "approve": "accept confirm authorize", "reject": "decline deny", "decline": "reject cancel", "promote": "escalate",
-    "escalate": "raise promote", "enable": "activate turn switch toggle", "disable": "deactivate turn switch toggle stop",
-    "publish": "post release", "rotate": "reset renew", "revert": "rollback restore", "rollback": "revert restore",
-    "restore": "revert recover", "reset": "change restore", "follow": "subscribe", "cast": "vote", "redirect": "forward move",
-    "transfer": "move", "withdraw": "cancel", "patch": "fix", "upgrade": "bump", "track": "follow", "link": "attach connect",
-    "pin": "star", "relocate": "move transfer shift", "hold": "block lock suspend pause stop freeze",
-    "release": "free approve publish", "acknowledge": "confirm accept",  "vote": "cast rate", "confirm": "accept approve",
-}  # fmt: skip
-"""Verbs of tools that change a thing in one way only -> verbs of a request that mean that way (beside CHANGING)."""
-CHANGING: Final = bag("update change set mark modify edit make")
-"""Verbs of a request that can mean any change (`set the status to closed`)."""
 GIVEN: Final[dict[str, str]] = {
     "label": "label", "tag": "tag", "status": "set", "priority": "set", "rating": "rate", "title": "rename", "name": "rename",
     "color": "set", "flag": "label", "category": "label", "deadline": "set", "date": "set", "time": "set", "stars": "rate",

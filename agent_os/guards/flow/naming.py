@@ -11,13 +11,26 @@ from __future__ import annotations
 import itertools
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_os.core.manifest import Effect, ToolSpec
 from agent_os.guards.flow import draft_words, identifiers, lexicon
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.synonyms import shared_groups
 
-Profile = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
+
+class Profile(NamedTuple):
+    """What a tool does and to what, in the words of the lexicon."""
+
+    verbs: frozenset[str]
+    leading: frozenset[str]
+    """Those of its verbs that lend it their groups; the others are meant as they stand."""
+    objects: frozenset[str]
+    kinds: frozenset[str]
+    """The groups of its objects."""
+    says: bool = False
+    """A verb that may mean anything, done to a message: who asks for an answer asks for `add_comment`."""
+
 
 BRANDS: Final = bag(
     "git github gitlab gmail slack jira notion google outlook microsoft aws azure gcp salesforce hubspot stripe shopify"
@@ -38,10 +51,13 @@ _NOMINALS: Final = bag("booking reservation checkin checkout")
 """Verbs of the lexicon that are only nouns where another verb stands."""
 _HOLDERS: Final = bag("mail email message order review ticket comment text chat post request invoice book label")
 """Nouns that are verbs as well: before another verb they are the noun (`mail_reply`, `ticket_comment`)."""
-PEOPLE: Final = frozenset(lexicon.OBJECTS["user"].split()) | bag(
-    "participant attendee student teacher patient tenant resident citizen staff supplier vendor applicant candidate"
-    " passenger parent volunteer visitor driver nurse doctor owner reader borrower crew personnel"
-) - bag("profile info information address account phone settings details data record name lead")
+PEOPLE: Final = (
+    frozenset(lexicon.OBJECTS["user"].split())
+    | bag(
+        "participant attendee student teacher patient tenant resident citizen staff supplier vendor applicant candidate"
+        " passenger parent volunteer visitor driver nurse doctor owner reader borrower crew personnel"
+    )
+) - bag("profile info information address account phone settings details data record name lead contact team personal")
 """Words for people, by what they are to somebody."""
 _ENGLISH: Final = (
     lexicon.VERB_GROUPS.keys()
@@ -51,7 +67,7 @@ _ENGLISH: Final = (
 """Words of identifiers that are what they are, in whatever other language they stand as well."""
 VAGUE: Final = "*"
 """Stands among a tool's nouns where they are only those of its arguments: its verb then says enough."""
-_MESSAGES: Final = bag("comment message reply answer note mail email dm sms text post")
+_MESSAGES: Final = bag("comment message reply answer note mail email dm sms text")
 _DECIDING: Final = {
     "decide": "approve reject accept decline deny grant confirm validate refuse",
     "trigger": "start run rerun trigger launch", "respond": "respond reply answer",
@@ -63,10 +79,21 @@ _DECIDING: Final = {
 
 
 def profile(spec: ToolSpec) -> Profile:
-    """Return a tool's verbs, their groups, its object words and their groups, from its manifest or else its name."""
-    pays = spec.effect is Effect.PAY
-    name = spec.name.rsplit("/", 1)[-1]
-    return _profile(name, spec.verbs, spec.objects, tuple(spec.arguments), pays, spec.effect is Effect.SEND)
+    """Return a tool's verbs, its object words and their groups, from its manifest or else its name."""
+    return _profile(spec.name.rsplit("/", 1)[-1], spec.verbs, spec.objects, tuple(spec.arguments))
+
+
+def verb_groups(spec: ToolSpec, verb: str, clause: frozenset[str]) -> frozenset[str]:
+    """Return the groups of effects that a tool shares with a verb of the user's.
+
+    A verb that does one thing to what it is done to (`restart`, `approve`) shares them with its synonyms alone; what a manifest
+    lists beside its first verb is meant as it stands.
+    """
+    own = profile(spec)
+    shared = frozenset(group for way in own.leading for group in shared_groups(verb, way, clause))
+    if own.says and spec.effect is Effect.SEND and "send" in lexicon.VERB_GROUPS.get(verb, lexicon.NONE):
+        shared |= {"send"}
+    return shared - ({"read"} if spec.effect is Effect.PAY else {"read", "pay"})
 
 
 @lru_cache(maxsize=4096)
@@ -75,8 +102,6 @@ def _profile(
     own_verbs: tuple[str, ...],
     own_objects: tuple[str, ...],
     arguments: tuple[str, ...],
-    pays: bool,
-    sends: bool,
 ) -> Profile:
     space, named = _parts(name)
     verbs = set(own_verbs) or _verbs_of(named)
@@ -84,15 +109,9 @@ def _profile(
     leading = own_verbs[:1] or tuple(
         verbs - {word for verb in verbs for word in _DECIDING.get(verb, "").split()} or verbs
     )
-    groups = {group for verb in leading for group in lexicon.tool_groups(verb)} - {"read"}
-    if not pays:
-        groups.discard("pay")
-    if (
-        sends
-        and verbs <= GENERIC | {"leave"}
-        and _MESSAGES & {lexicon.singular(word) for word in (*named, *own_objects)}
-    ):
-        groups.add("send")  # `add_comment`: who asks for an answer there asks for this
+    says = verbs <= GENERIC | {"leave"} and bool(
+        _MESSAGES & {lexicon.singular(word) for word in (*named, *own_objects)}
+    )
     words = set(own_objects)
     if not words:
         light = _LIGHT & set(named[:1])  # a light word is one where the name begins with it: `issue_refund`
@@ -110,7 +129,7 @@ def _profile(
             words = {lexicon.singular(part) for argument in arguments for part in name_words(argument)} - FILLERS
             words = {word for word in words if word in lexicon.OBJECT_GROUPS} | {VAGUE}
             words |= {lexicon.singular(word) for word in space}
-    return frozenset(verbs), frozenset(groups), frozenset(words), frozenset(_groups_of(words))
+    return Profile(frozenset(verbs), frozenset(leading), frozenset(words), frozenset(_groups_of(words)), says)
 
 
 def _groups_of(words: set[str]) -> set[str]:

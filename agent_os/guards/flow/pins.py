@@ -51,7 +51,7 @@ def contradictions(
     used = {
         number for _, _, value, argument in values if argument.role is not Role.PAYLOAD for number in _numbers(value)
     }
-    pays, changes = spec.effect is Effect.PAY, bool(profile(spec)[0] & _SETTING)
+    pays, changes = spec.effect is Effect.PAY, bool(profile(spec).verbs & _SETTING)
     texts: list[str] = []
     clocks: list[tuple[str, frozenset[int]]] = []
     for pointer, name, value, argument in values:

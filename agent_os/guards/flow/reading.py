@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Final
 
 from agent_os.guards.flow import lexicon, normal, tongues
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.stated import CLOSE_MARK, NOTHING, OPEN_MARK, UNITS, Stated, literals, stated_in
+from agent_os.guards.flow.sentence import DETERMINER, END_OF_OBJECT, Request, Sentence
+from agent_os.guards.flow.stated import CLOSE_MARK, OPEN_MARK, UNITS, literals, stated_in
 
 PROMPT_CHARS_MAX: Final = 200_000
 """Longest prompt that is planned; what stands beyond is not read, so it widens nothing."""
@@ -32,10 +32,6 @@ _COLON_TEXT: Final = re.compile(
 )
 _NEGATION: Final = bag("not don't dont never without cannot can't won't")
 _POSITIVE_AFTER_NEGATION: Final = bag("forget hesitate fail only")
-_DETERMINER: Final = bag(
-    "a an the this my our that his her their every all each any some no which what these those many most fewest oldest newest"
-    " latest other currently still are is remain"
-)
 _BEFORE_COMMAND: Final = bag(
     "please pls plz hey hi hello thanks and then to also just now you or but kindly , not forget first finally next so"
 )
@@ -44,120 +40,20 @@ _ASKING: Final = bag("what which who whom whose how why")
 _NAMES: Final = bag("mark will bill grant drew rob chase pat sue")
 """Verbs that are given names when written with a capital."""
 _LISTED: Final = re.compile(r"\band (?:[A-Z⟨'\"]|[\w.]+@)|[A-Z@⟨][\w.@⟩]*, (?:[A-Z⟨]|[\w.]+@)")
-_PRONOUNS: Final = bag("it them this that these those one ones him her")
 _MUST: Final = bag("to should must needs need please shall can could want wants")
 _PRIVATE: Final = re.compile("[\ue000-\uf8ff]")
 _TITLE: Final = re.compile(r"\b(Dr|Mrs?|Ms|Prof|St|Hr|Fr|Nr|No|Mme|Sr|Sra|Sig|approx|e\.g|i\.e)\.(?=\s)")
-_END_OF_OBJECT: Final = bag(
-    "to on in for from with at into onto by because after before if when once while so that which who as via using than"
-    " then and but , unless about until whether"
-)
-"""Words behind which what a verb is done to has ended."""
 _TAKEN: Final = bag("a an my our his her their it them him all both each every us")
 """Straight after a word that is a noun as well, these say that it is the verb (`… point order 200`, `text my wife`)."""
 _OF_NUMBERS: Final = bag("order book")
 """Nouns whose number is how many; other nouns have numbers for names (`issue 12`)."""
-_END_OF_CLAUSE: Final = bag(", and then but while that which who if when until because so")
-_WAYS: Final = bag("on off up down")
 KNOW_WORDS_MAX: Final = 12
 """Words between `let` and `know` that say whom: `let everyone who asked about the flat know`."""
-DIRECT_WORDS_MAX: Final = 10
-"""Words after a verb among which what it is done to is looked for."""
 _WISH: Final = bag("want wants wanted like need needs get have prefer")
 _PERFECT: Final = bag("i we they you he she it who which has had was were been")
 """A participle after one of these tells of the past, or of a state."""
 _WITH_TEXT: Final = re.compile(r"\bwith (?:a|an) (?:[\w-]+ )?(comment|note|message|reply|remark|email|mail)\b", re.I)
-_TOLD: Final = bag("that saying dass que che")
-"""Words behind which stands what is to be told."""
 _SHOULD_GO: Final = bag("shall should must needs need has have ought can could")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One thing the user asks for: the verb as written, the object groups and words around it, and whether it repeats."""
-
-    verb: str
-    groups: frozenset[str]
-    objects: frozenset[str]
-    words: frozenset[str]
-    repeats: bool
-    to_me: bool
-    of_before: bool = False
-    """What it is done to was named before (`move it`)."""
-    definite: bool = False
-    """It is done to something known (`the event`)."""
-    plurals: frozenset[str] = frozenset()
-    """Nouns of the sentence in the plural, and their groups."""
-    stated: Stated = NOTHING
-    """What the sentence states of the effect: its days, times, amounts and texts, which a call must not contradict."""
-    direct: frozenset[str] = frozenset()
-    """The words that say what it is done to, as written, and the parts of those that are joined (`search-api`)."""
-    clause: frozenset[str] = frozenset()
-    """The words from the verb to the end of its clause."""
-    ways: frozenset[str] = frozenset()
-    """The verb and the particles of its clause (`switch the lights off`): what an opposite is opposite to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One sentence: its words (a capital name in ⟨⟩), nouns in the singular, and their groups."""
-
-    tokens: tuple[str, ...]
-    nouns: frozenset[str]
-    objects: frozenset[str]
-    plurals: frozenset[str]
-    repeats: bool
-    stated: Stated
-    literals: tuple[tuple[int, str], ...] = ()
-    """Texts given word by word, and before which token each stands."""
-
-    def request(self, verb: str, groups: frozenset[str], index: int) -> Request:
-        """Return the request that the verb at a place makes."""
-        following = self.tokens[index + 1] if index + 1 < len(self.tokens) else ""
-        direct = self._direct(index)
-        if self.tokens[index : index + 1] == ("go",) or self.tokens[index - 1 : index] == ("be",):
-            direct |= self._subject(index)
-        clause = [word.strip("⟨⟩") for word in self.tokens[index : self._end(index)]]
-        before = following in _PRONOUNS or bool(direct & {"one", "ones"})
-        return Request(
-            verb, groups, self.objects, self.nouns, self.repeats, following in ("me", "us"), before,
-            before or following in ("the", "my", "our", "their", "his", "her"), self.plurals, self._stated(index),
-            direct, frozenset(map(lexicon.singular, clause)) | set(clause), frozenset({verb, *(_WAYS & set(clause))}),
-        )  # fmt: skip
-
-    def _stated(self, index: int) -> Stated:
-        texts = tuple(text for place, text in self.literals if index < place <= self._end(index))
-        stated = replace(self.stated, literals=texts) if texts else self.stated
-        told = next((at for at in range(index + 1, len(self.tokens)) if self.tokens[at] in _TOLD), 0)
-        if not told or self.tokens[index] not in lexicon.VERB_GROUPS:
-            return stated
-        return replace(stated, content=frozenset(self.tokens[told + 1 :]) - _TOLD)
-
-    def _end(self, index: int) -> int:
-        """Return where the words that belong to the verb at a place end."""
-        following = range(index + 1, len(self.tokens))
-        return next((at for at in following if self.tokens[at] in _END_OF_CLAUSE), len(self.tokens))
-
-    def _subject(self, index: int) -> frozenset[str]:
-        """Return the words before a verb that say what it is done to (`the vase shall go to …`, `it must be moved`)."""
-        start = max(0, index - DIRECT_WORDS_MAX)
-        before = [token.strip("⟨⟩") for token in self.tokens[start:index]]
-        cut = next((at for at in range(len(before) - 1, -1, -1) if before[at] in (",", "and", "then", "but")), -1)
-        return _parts(before[cut + 1 :])
-
-    def _direct(self, index: int) -> frozenset[str]:
-        found: list[str] = []
-        for token in self.tokens[index + 1 : index + 1 + DIRECT_WORDS_MAX]:
-            if token in _END_OF_OBJECT:
-                break
-            found.append(token.strip("⟨⟩"))
-        return _parts(found)
-
-
-def _parts(found: list[str]) -> frozenset[str]:
-    """Return words as written, the parts of those that are joined, in the singular and without marks."""
-    parts = [part for token in found for part in re.split(r"[^\w]+", token.removesuffix("'s")) if part]
-    return frozenset({*found, *parts, *map(lexicon.singular, parts), *map(normal.loose, parts)})
 
 
 def read(prompt: str) -> Iterator[Sentence]:
@@ -195,7 +91,7 @@ def read(prompt: str) -> Iterator[Sentence]:
         repeats = bool(lexicon.UNIVERSAL & nouns) or bool(_LISTED.search(sentence))
         yield Sentence(
             tokens, frozenset(nouns), frozenset(objects), frozenset(plurals), repeats, stated_in(sentence),
-            tuple(given),
+            tuple(given), frozenset(token.lower() for token in raw[1:] if token[0].isupper()),
         )  # fmt: skip
 
 
@@ -358,11 +254,11 @@ def _requested(tokens: tuple[str, ...], index: int) -> bool:
     if following in _COPULAS:
         return False  # `Tag is OVEN-3`
     takes = following in _TAKEN or (
-        following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in _END_OF_OBJECT
+        following[:1].isdigit() and tokens[index] in _OF_NUMBERS and last not in END_OF_OBJECT
     )
     if index and lexicon.singular(tokens[index]) in lexicon.OBJECT_GROUPS and last not in _BEFORE_COMMAND and not takes:
         return False  # "the minutes file": a noun wherever a command cannot begin
-    if last in _DETERMINER and tokens[index] != "reservation":
+    if last in DETERMINER and tokens[index] != "reservation":
         return False  # "the message", "my order": a noun
     return not (last == "to" and len(before) > 1 and before[-2] in ("how", "link", "when", "where", "used", "going"))
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent_os.core.manifest import Effect, ToolSpec
-from agent_os.guards.flow import lexicon
+from agent_os.guards.flow import lexicon, synonyms
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.naming import GENERIC, VAGUE, name_words, profile
+from agent_os.guards.flow.naming import GENERIC, PEOPLE, VAGUE, name_words, profile, verb_groups
 from agent_os.guards.flow.numerals import spoken_numbers
 from agent_os.guards.flow.opposites import opposed, stems
-from agent_os.guards.flow.reading import Request, Sentence, read, requests, spoken
+from agent_os.guards.flow.reading import read, requests, spoken
+from agent_os.guards.flow.sentence import Request, Sentence
 from agent_os.guards.flow.stated import NOTHING, Stated, numbers_in, together
 
 GRAVE: Final = frozenset({Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
@@ -100,12 +101,12 @@ class Scope:
         noun that the lexicon knows may stand there, and the verb must be the tool's own. `given` are words of the names
         of arguments whose values the prompt has.
         """
-        verbs, _, objects, _ = profile(spec)
+        verbs, objects = profile(spec).verbs, profile(spec).objects
         attributes = objects & _VALUED
         matched = []
         for request in [*self.requests, *self._spoken(verbs - lexicon.VERB_GROUPS.keys())]:
             own = request.verb in verbs or (
-                bool(verbs & _SETTING) and (request.verb in lexicon.CHANGING or "update" in request.groups)
+                bool(verbs & _SETTING) and (request.verb in synonyms.CHANGING or "update" in request.groups)
             )
             if not own or _only_answers(request, spec) or _opposite(request, spec, verbs):
                 continue
@@ -124,7 +125,7 @@ class Scope:
         return None if own is not None and self._within is not None and self._within.leave(spec) is None else own
 
     def _candidates(self, spec: ToolSpec) -> Iterator[Request | _Own]:
-        verbs, _, objects, _ = profile(spec)
+        verbs, objects = profile(spec).verbs, profile(spec).objects
         yield from self.requests
         yield from self._spoken(verbs - lexicon.VERB_GROUPS.keys())
         if verbs & GENERIC:
@@ -142,11 +143,9 @@ class Scope:
         if isinstance(given, _Own):
             return not _opposite(given.request, spec, frozenset())
         request = given
-        verbs, verb_groups, objects, groups = profile(spec)
+        verbs, _, objects, groups, _ = profile(spec)
         same_word = request.verb in verbs
-        shared = request.groups & verb_groups
-        if not same_word and shared & _LOOSE and not _same_way(request.verb, verbs):
-            shared -= _LOOSE
+        shared = verb_groups(spec, request.verb, request.clause)
         if (not same_word and not shared) or _only_answers(request, spec) or _opposite(request, spec, verbs):
             return False
         if spec.effect in GRAVE:
@@ -155,6 +154,8 @@ class Scope:
         if request.verb in _PLACING and not request.of_before and not request.direct & _ATTRIBUTES:
             if request.direct and not _here(request, objects, groups):
                 return False
+        if _only_part(request, spec):
+            return False
         light = request.verb in _ANYTHING or (not same_word and shared <= _LOOSE)
         if light and not request.of_before and _named_otherwise(request, objects, groups):
             return False
@@ -201,8 +202,7 @@ def _leave(found: list[Request | _Own] | list[Request], spec: ToolSpec) -> Leave
     if not found:
         return None
     matched = [item.request if isinstance(item, _Own) else item for item in found]
-    _, _, objects, groups = profile(spec)
-    kinds = objects | groups
+    kinds = profile(spec).objects | profile(spec).kinds
     several = any(request.repeats or (not request.of_before and request.plurals & kinds) for request in matched)
     ways = frozenset(word for request in matched for word in request.ways)
     words = frozenset(word for request in matched for word in request.words)
@@ -215,14 +215,6 @@ def _leave(found: list[Request | _Own] | list[Request], spec: ToolSpec) -> Leave
         words,
         tuple(request.clause for request in matched),
     )
-
-
-def _same_way(verb: str, verbs: frozenset[str]) -> bool:
-    """Return whether a request's verb can mean the one way in which a tool changes things (`close`, but not `label`)."""
-    narrow = verbs & lexicon.NARROW.keys()
-    if not narrow or verbs - narrow:
-        return True
-    return verb in lexicon.CHANGING or any(verb in lexicon.NARROW[own].split() for own in narrow)
 
 
 def _opposite(request: Request, spec: ToolSpec, verbs: frozenset[str]) -> bool:
@@ -263,6 +255,21 @@ def _named_otherwise(request: Request, objects: frozenset[str], groups: frozense
     )
 
 
+def _only_part(request: Request, spec: ToolSpec) -> bool:
+    """Return whether a request is about a part of what a tool acts on as a whole.
+
+    `delete the file in the folder` deletes no folder, `delete the contact` no account. Not for what changes an attribute:
+    that is a part of a thing as well.
+    """
+    own = profile(spec)
+    if not own.leading & _WHOLLY or not request.thing or own.objects & request.thing or VAGUE in own.objects:
+        return False
+    if own.objects and own.objects <= request.place:
+        return not request.thing <= _ATTRIBUTES
+    nouns = request.thing & lexicon.OBJECT_GROUPS.keys()
+    return bool(nouns and own.objects & _WHOLES) and not (nouns & PEOPLE and own.objects & PEOPLE)
+
+
 def _here(request: Request, objects: frozenset[str], groups: frozenset[str]) -> bool:
     """Return whether what the verb is done to, as it stands after it, is of the tool's kind."""
     direct = {lexicon.singular(word) for word in request.direct}
@@ -294,6 +301,14 @@ def _of_verb(request: Request) -> frozenset[str]:
 
 
 _WAYS: Final = bag("on off up down")
+_WHOLLY: Final = synonyms.NARROW.keys() - lexicon.VERBS["pay"].split() - bag("rename move open post")
+"""Verbs of tools that do something to a whole thing."""
+_WHOLES: Final = bag(
+    "account user employee customer client team workspace organization organisation tenant project repository repo drive folder"
+    " directory database table server channel campaign group board calendar mailbox inbox collection library album playlist"
+    " notebook environment cluster course class department site website domain"
+)
+"""What holds other things: nobody means it who speaks of one of those."""
 _DOING: Final = bag("set create make put do give place perform submit add write leave send post")
 """Generic verbs where the noun is a verb that the lexicon knows (`set_lock` locks, `create_order` orders)."""
 _PLACING: Final = bag("set change update")
@@ -307,7 +322,7 @@ _VALUED: Final = (
     _ATTRIBUTES - bag("status state priority") | frozenset(lexicon.OBJECTS["money"].split()) | bag("email phone")
 )
 """Attributes that no verb implies: who changes one of them says so."""
-_SETTING: Final = lexicon.CHANGING | bag("write")
+_SETTING: Final = synonyms.CHANGING | bag("write")
 _ANYTHING: Final = bag("turn switch set put change update make get take move")
 """Verbs that may be done to anything, also where the tool is named by one of them."""
 _LOOSE: Final = frozenset({"create", "update"})

@@ -259,7 +259,8 @@ def _describe(
         for _, name, item in scalars(args):
             argument = known.argument(spec, name, item)
             text = scalar_text(item)
-            if argument.role is not Role.HANDLE and leaves.is_name(text) and not known.taint.holds(text):
+            # what is only carried was not judged: a title is nobody's address
+            if argument.role is Role.AUTHORITY and leaves.is_name(text) and not known.taint.holds(text):
                 record = leaves.Record(known.calls, "$args", {name: text})
                 leaf = leaves.Leaf("", "$args", name, text, TRUSTED, None, record)
                 known.evidence.create(Entry(leaf, True, 1, kind_of(spec), spec.name))

@@ -87,6 +87,50 @@ def test_what_is_no_request_is_out_of_scope(prompt: str, tool: str) -> None:
     assert not allows(prompt, tool)
 
 
+ACTS = "delete cancel stop kill close archive pause disable lock unlock restart deploy approve reject refund pay buy sell transfer".split()
+SAME = {
+    ("delete", "cancel"), ("cancel", "delete"), ("stop", "kill"), ("kill", "stop"), ("close", "archive"),
+    ("archive", "close"), ("stop", "cancel"), ("stop", "pause"), ("stop", "disable"), ("transfer", "pay"), ("pay", "transfer"), ("pay", "refund"), ("refund", "transfer"),
+}  # fmt: skip
+"""(asked for, done) where a person says the one and means the other."""
+
+
+@pytest.mark.parametrize("asked", ACTS)
+def test_an_act_brings_no_other_act_into_scope(asked: str) -> None:
+    """`restart the service` stops nothing, `approve the order` closes none: a tool that does one thing needs that thing asked for."""
+    for done in ACTS:
+        allowed = {
+            tool
+            for tool in ("service", "order")
+            if allows(f"Read the log, then {asked} the {tool} A-1.", f"{done}_{tool}")
+        }
+        assert not allowed or asked == done or (asked, done) in SAME, (asked, done)
+        assert allowed or asked != done
+
+
+@pytest.mark.parametrize(
+    ("prompt", "own", "whole"),
+    [
+        ("Delete the file notes.txt in the folder Archive.", "delete_file", "delete_folder"),
+        ("Close the ticket T-9 in the project Apollo.", "close_ticket", "close_project"),
+        ("Switch off the creative with the best rate in the Spring campaign.", "disable_creative", "pause_campaign"),
+        ("Delete the contact Bob Miller.", "delete_contact", "delete_account"),
+        ("Share the report of the team with Bob.", "share_report", "share_team"),
+    ],
+)
+def test_who_speaks_of_a_part_does_not_mean_the_whole(prompt: str, own: str, whole: str) -> None:
+    """What holds the thing, or whom it belongs to, is not what the request is done to."""
+    assert allows(prompt, own)
+    assert not allows(prompt, whole)
+
+
+@pytest.mark.parametrize("tool", ["publish_post", "post_tweet", "announce", "create_post", "social_publish_post"])
+def test_an_answer_to_one_is_published_to_nobody_else(tool: str) -> None:
+    """A comment, a reply or a mail is asked for; what everybody reads is not."""
+    assert not allows("Comment on the issue that I fix it this week.", tool)
+    assert not allows("Reply to the mail of Ida Lund that I will come.", tool)
+
+
 def test_reading_is_always_in_scope() -> None:
     """A tool that only reads needs no request."""
     assert Scope().leave(ToolSpec(name="x", effect=Effect.READ)) is not None
