@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -200,7 +201,7 @@ def export(
     from agent_os.audit import export as formats  # noqa: PLC0415
 
     reader = _open(root)
-    start, end = _moment(since, "--since"), _moment(until, "--until")
+    start, end = moment_option(since, "--since"), moment_option(until, "--until")
     records = (record for record in reader.records(writer) if _within(record, start, end))
     lines: Iterator[str]
     if form == "jsonl":
@@ -215,13 +216,20 @@ def export(
         lines = formats.traces(records, look_up)
     else:
         raise typer.BadParameter(f"one of {', '.join(formats.FORMATS)}", param_hint="--format")
-    if output is None:
+    with writing(output) as write:
         for line in lines:
-            sys.stdout.write(line)
+            write(line)
+
+
+@contextlib.contextmanager
+def writing(output: Path | None) -> Iterator[Callable[[str], Any]]:
+    """Yield what writes to standard output, or to a file for its owner alone: what is exported may be private."""
+    if output is None:
+        yield sys.stdout.write
         return
-    private = partial(os.open, mode=0o600)  # traces hold what was stored encrypted
+    private = partial(os.open, mode=0o600)
     with open(output, "w", encoding="utf-8", newline="", opener=private) as file:
-        file.writelines(lines)
+        yield file.write
 
 
 @app.command()
@@ -261,7 +269,8 @@ def ship(
     typer.echo(f"{records} records, {sent} {'spans' if form == 'otlp' else 'events'} sent to {url}")
 
 
-def _moment(text: str | None, option: str) -> float | None:
+def moment_option(text: str | None, option: str) -> float | None:
+    """Return the time that an option gives, in seconds since the epoch. Raises BadParameter."""
     from datetime import UTC, datetime  # noqa: PLC0415
 
     if text is None:

@@ -1,8 +1,10 @@
-"""`agentos net`: what the network guard lets through, live."""
+"""`agentos net`: what the network guard lets through, live and afterwards."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -51,6 +53,39 @@ def top(
         while True:
             live.update(_view(live_tables(state)), refresh=True)
             time.sleep(interval)
+
+
+@app.command()
+def har(
+    output: Path | None = typer.Option(None, "-o", "--output", help="A file instead of standard output."),
+    since: str | None = typer.Option(None, help="From this time on (ISO 8601, UTC unless it says otherwise)."),
+    until: str | None = typer.Option(None, help="Before this time."),
+    session: str | None = typer.Option(None, help="Only this session."),
+) -> None:
+    """Write the flow log as an HTTP Archive (HAR 1.2) that developer tools open: no bodies, header fields or queries."""
+    from agent_os import __version__  # noqa: PLC0415
+    from agent_os.audit.har import archive, is_entry  # noqa: PLC0415
+    from agent_os.cli.audit import moment_option, writing  # noqa: PLC0415
+    from agent_os.runtime.audit import open_audit  # noqa: PLC0415
+    from agent_os.runtime.network import flow_rows  # noqa: PLC0415
+    from agent_os.runtime.state import state_directory  # noqa: PLC0415
+
+    start, end = moment_option(since, "--since"), moment_option(until, "--until")
+    state = state_directory()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        found = flow_rows(state, since=start, until=end)
+        return (row for row in found if session is None or row.get("session") == session)
+
+    wanted = {str(row["audit"]) for row in rows() if row.get("audit") and is_entry(row)}
+    intents = {
+        str(record["ref"]): record
+        for record in open_audit().records()
+        if record.get("ref") in wanted and "action" in record
+    }
+    with writing(output) as write:
+        for piece in archive(rows(), intents, __version__):
+            write(piece)
 
 
 def _view(tables: list[dict[str, Any]]) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ from agent_os.runtime.egress_rules import PolicyRules
 from agent_os.runtime.models import models_folder
 from agent_os.runtime.sources import secret_stores
 
+FLOW_ROW_CHARS_MAX: Final = 65_536
+"""A line of the flow log; a longer one is no row."""
 CONTROL: Final = "control.sock"
 """Name of the control socket of a guard in `net/<pid>/` of the state directory."""
 
@@ -215,10 +218,24 @@ async def reload_guard(guard: EgressGuard, policy: Policy, *, vault: SecretVault
     return await prepare_guard(guard, policy, vault=vault)()
 
 
+def flow_rows(state: Path, *, since: float | None = None, until: float | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the flow log between two times (seconds since the epoch), oldest first; what is no row is left out."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    for path in sorted((state / "flows").glob("????-??-??.jsonl")):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            while line := file.readline(FLOW_ROW_CHARS_MAX):
+                try:
+                    row = json.loads(line)
+                    moment = datetime.fromisoformat(row["time"]).astimezone(UTC).timestamp()
+                except (ValueError, TypeError, KeyError):
+                    continue
+                if (since is None or moment >= since) and (until is None or moment < until):
+                    yield row
+
+
 def live_tables(state: Path) -> list[dict[str, Any]]:
     """Return the live table of every guard that runs on this state directory; sockets of dead ones are removed."""
-    import json  # noqa: PLC0415
-
     tables = []
     for path in sorted((state / "net").glob("*/" + CONTROL)):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -44,7 +44,7 @@ from agent_os.effects.proxy.request import (
     sent_target,
 )
 from agent_os.effects.proxy.response import forward_response, inspect_response, last_words, read_response_head
-from agent_os.effects.proxy.route import Route, admit, denied, route_meter, settle
+from agent_os.effects.proxy.route import Account, Route, admit, denied, route_meter, settle_request
 from agent_os.effects.proxy.sending import acceptable, upload, without_keys
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -174,21 +174,21 @@ class Requests:
             if plain:
                 content = Content("request", asked.host, asked.port, content_type, plain, treatment, action)
                 await run_stages(parts.stages, content, parts.limits)
-            admission = await self.admit(action, route, f"{head.method} {asked.host}")
+            admission = await self.admit(action, route, f"{head.method} {asked.host}", asked.url)
         except ContentError as error:
             decision = parts.refusal(error.rule, error.reason)
-            denied(parts, flow, decision, f"{head.method} {asked.host}")
+            denied(parts, flow, decision, f"{head.method} {asked.host}", method=head.method, url=asked.url)
             return self._deny(decision, head, asked.host, asked.port, body_done=body.done)
         except DeniedError as error:
             return self._deny(error.decision, head, asked.host, asked.port, body_done=body.done)
         return await self._admitted(head, asked, route, action, admission, body, whole, plain)
 
-    async def admit(self, action: NetRequest, route: Route, what: str) -> Admission | None:
+    async def admit(self, action: NetRequest, route: Route, what: str, url: str) -> Admission | None:
         """Admit a request; in observe mode a denial is noted and None returned. Raises DeniedError."""
         try:
             return await admit(self.parts, self.flow, action, route.stated)
         except DeniedError as error:
-            denied(self.parts, self.flow, error.decision, what)
+            denied(self.parts, self.flow, error.decision, what, method=action.method, url=url)
             if self.parts.observe:
                 self.parts.flows.observed(action, self.flow.peer, route.addresses)
                 return None
@@ -214,27 +214,12 @@ class Requests:
     ) -> bool:  # fmt: skip
         parts, flow = self.parts, self.flow
         outcome = Outcome(error="broken-off")
-        before = self._moved()
+        began = Account.of(parts, flow)
         try:
             outcome, keep = await self._carried_out(head, asked, route, action, admission, body, whole, plain)
             return keep
         finally:
-            used = float(self._moved() - before)
-            done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": used})
-            if parts.flows.logs:
-                parts.flows.note(
-                    "request",
-                    flow,
-                    method=head.method,
-                    status=(outcome.value or {}).get("status", 0),
-                    error=outcome.error,
-                    bytes=int(used),
-                    audit=admission.permit.nonce if admission is not None else "",
-                )
-            await settle(parts, flow, admission, done)
-
-    def _moved(self) -> int:
-        return self.flow.up + self.flow.down
+            await settle_request(parts, flow, admission, outcome, began, method=head.method, url=asked.url)
 
     async def _carried_out(
         self, head: Head, asked: Asked, route: Route, action: NetRequest, admission: Admission | None,

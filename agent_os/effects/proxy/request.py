@@ -22,6 +22,8 @@ from agent_os.core.principal import Principal
 from agent_os.effects.proxy.http1 import Head, HttpError, forwarded
 from agent_os.guards.egress.overrides import check_overrides
 
+LOGGED_URL_CHARS_MAX: Final = 500
+"""Characters of a request's place in the flow log."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CHARSET: Final = re.compile(r"(?i)charset\*?\s*=\s*[\"']?([^\s;\"',]*)")
 _UTF8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -51,6 +53,11 @@ class Asked:
         """The Host field that is sent."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return name if DEFAULT_PORTS[self.scheme] == self.port else f"{name}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What the flow log says of it: no query, and of a long path the beginning."""
+        return f"{self.scheme}://{self.authority}{self.path}"[:LOGGED_URL_CHARS_MAX]
 
 
 def read_absolute(head: Head) -> tuple[str, int]:

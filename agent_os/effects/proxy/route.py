@@ -151,8 +151,13 @@ def _public(address: str) -> bool:
     return ipaddress.ip_address(address).is_global
 
 
-def denied(parts: Parts, flow: Flow, decision: Decision, what: str, addresses: Sequence[str] = ()) -> None:
-    """Count and log a denial; `addresses`: where the name led, for the operator (the client is not told)."""
+def denied(
+    parts: Parts, flow: Flow, decision: Decision, what: str, addresses: Sequence[str] = (), **asked: str
+) -> None:
+    """Count and log a denial; `addresses`: where the name led, for the operator (the client is not told).
+
+    `asked`: method and url of a request that was denied as one.
+    """
     flow.denied += 1
     flow.verdict, flow.rules, flow.reason = "deny", decision.rules, decision.reason
     parts.flows.counts["denied"] += 1
@@ -161,7 +166,7 @@ def denied(parts: Parts, flow: Flow, decision: Decision, what: str, addresses: S
     parts.told(decision.reason if place in decision.reason else f"{named}: {decision.reason}")
     parts.flows.note(
         "denied", flow, what=what, rules=list(decision.rules), reason=decision.reason, observed=parts.observe,
-        **({"addresses": list(addresses)} if addresses else {}),
+        **({"addresses": list(addresses)} if addresses else {}), **asked,
     )  # fmt: skip
 
 
@@ -175,6 +180,35 @@ async def settle(parts: Parts, flow: Flow | None, admission: Admission | None, o
         await parts.door.settle(admission, outcome)
     except (AgentOSError, ActionError):
         parts.flows.counts["log_errors"] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a connection had moved, and the time, when a request of it was admitted."""
+
+    up: int
+    down: int
+    time: float
+
+    @staticmethod
+    def of(parts: Parts, flow: Flow) -> Account:
+        """Return it as it is now."""
+        return Account(flow.up, flow.down, parts.clock.monotonic())
+
+
+async def settle_request(
+    parts: Parts, flow: Flow, admission: Admission | None, outcome: Outcome, began: Account, *, method: str, url: str
+) -> None:
+    """Log a request that was let through and close its admission."""
+    up, down = flow.up - began.up, flow.down - began.down
+    if parts.flows.logs:
+        parts.flows.note(
+            "request", flow, method=method, url=url, status=(outcome.value or {}).get("status", 0), error=outcome.error,
+            address=flow.connected, bytes_up=up, bytes_down=down, seconds=round(parts.clock.monotonic() - began.time, 4),
+            audit=admission.permit.nonce if admission is not None else "",
+        )  # fmt: skip
+    done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": float(up + down)})
+    await settle(parts, flow, admission, done)
 
 
 def route_meter(parts: Parts, principal: Principal, route: Route) -> Meter | None:

@@ -37,7 +37,7 @@ from agent_os.effects.proxy.http1 import Head, HttpError
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.request import Asked, plan_action
 from agent_os.effects.proxy.response import read_response_head
-from agent_os.effects.proxy.route import Route, denied, settle
+from agent_os.effects.proxy.route import Account, Route, denied, settle, settle_request
 from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
@@ -56,7 +56,7 @@ class Requests(Protocol):
     flow: Flow
     there: Destination
 
-    async def admit(self, action: NetRequest, route: Route, what: str) -> Admission | None:
+    async def admit(self, action: NetRequest, route: Route, what: str, url: str) -> Admission | None:
         """Admit a request; None for one that is only observed. Raises DeniedError."""
         ...
 
@@ -74,22 +74,20 @@ async def serve_websocket(requests: Requests, head: Head, asked: Asked, route: R
     action = plan_action(asked, head, flow.principal, body=None, size=0)
     try:
         await run_request_stages(parts.stages, action, head.fields, parts.limits)
-        admission = await requests.admit(action, route, f"websocket {asked.host}")
+        admission = await requests.admit(action, route, f"websocket {asked.host}", asked.url)
     except ContentError as error:
         decision = parts.refusal(error.rule, error.reason)
-        denied(parts, flow, decision, f"websocket {asked.host}")
+        denied(parts, flow, decision, f"websocket {asked.host}", method=head.method, url=asked.url)
         client.write(answers.denial(decision, host=asked.host, port=asked.port))
         return False
     except DeniedError as error:
         client.write(answers.denial(error.decision, host=asked.host, port=asked.port))
         return False
-    outcome = Outcome(error="broken-off")
+    outcome, began = Outcome(error="broken-off"), Account.of(parts, flow)
     try:
         outcome = await _upgrade(requests, head, asked, route)
     finally:
-        moved = float(flow.up + flow.down)
-        done = Outcome(outcome.value, error=outcome.error, detail=outcome.detail, usage={"bytes": moved})
-        await settle(parts, flow, admission, done)
+        await settle_request(parts, flow, admission, outcome, began, method=head.method, url=asked.url)
     return False
 
 
@@ -256,7 +254,7 @@ class _Messages:
         body = raw if text else None
         action = plan_action(self._asked, head, self._flow.principal, body=body, size=len(raw), method=method)
         self._flow.requests += 1
-        admission = await self._requests.admit(action, self._route, f"{method} {self._asked.host}")
+        admission = await self._requests.admit(action, self._route, f"{method} {self._asked.host}", self._asked.url)
         if admission is not None and admission.action != action:
             await settle(self._parts, self._flow, admission, Outcome(error="rewrite"))
             raise DeniedError(

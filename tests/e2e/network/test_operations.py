@@ -11,6 +11,7 @@ import stat
 
 import pytest
 
+from agent_os.audit.har import archive
 from agent_os.core.action import Action
 from agent_os.core.errors import IntegrityError
 from agent_os.effects.proxy import Limits, Treatment
@@ -255,7 +256,7 @@ async def test_observe_mode_passes_and_records_what_would_be_denied(world: World
 
 
 async def test_the_flow_log_has_names_and_no_payload(world: World) -> None:
-    """One line a connection and a request, private to the user, without headers, bodies or queries."""
+    """One line a connection and a request, private to the user, without headers, bodies or queries; a HAR of it opens."""
     upstream = await world.upstream()
     world.allow(Place("a.test", upstream.port, treatment=Treatment()))
     await world.start()
@@ -274,8 +275,17 @@ async def test_the_flow_log_has_names_and_no_payload(world: World) -> None:
     assert rows[-1]["host"] == "a.test"
     assert rows[-1]["bytes_down"] > 0
     request_row = next(row for row in rows if row["type"] == "request")
-    assert request_row["bytes"] > 100
-    assert request_row["audit"].startswith("act_")
+    assert min(request_row["bytes_up"], request_row["bytes_down"]) > 40
+    assert request_row["url"] == f"http://a.test:{upstream.port}/ok"
+    intents = {request_row["audit"]: {"action": {"path": "hmac:of-the-path"}, "rules": ["net.a"]}}
+    read = json.loads("".join(archive(rows, intents, "1")))["log"]
+    assert (read["version"], len(read["entries"])) == ("1.2", 1)
+    entry = read["entries"][0]
+    assert (entry["request"]["method"], entry["request"]["url"]) == ("POST", request_row["url"])
+    assert entry["request"].keys() >= {"httpVersion", "cookies", "headers", "queryString", "headersSize", "bodySize"}
+    assert (entry["response"]["status"], entry["response"]["content"]["size"]) == (200, request_row["bytes_down"])
+    assert entry.keys() >= {"startedDateTime", "time", "cache", "timings"}
+    assert (entry["_audit"], entry["_digest"], entry["_rules"]) == (request_row["audit"], "hmac:of-the-path", ["net.a"])
     for hidden in ("the-body", "the-query", "the-header"):
         assert hidden not in path.read_text()
 
