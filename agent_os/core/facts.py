@@ -28,6 +28,12 @@ class Finding:
     pointer: str = ""
 
 
+OURS: Final = "ours"
+"""A picture that was read, and is pixels alone, made anew here."""
+AS_SENT: Final = "as-sent"
+"""A picture that was read, and may hold more than was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExternalVerdict:
     """What an engine outside `decide` said of this action: a Rego package, an OPA server, a classifier.
@@ -90,6 +96,8 @@ class Facts:
     """The user's last message, for the person who is asked; no rule reads it. Empty where a privacy router guards content."""
     findings: tuple[Finding, ...] | None = None
     detector_error: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict)
+    """Pointer of each picture and document that somebody tried to read -> OURS, AS_SENT, or why it was not read."""
     budgets: tuple[BudgetLeft, ...] | None = None
     rates: Mapping[str, float] | None = None
     """Calls left in the window of each rate limit, by rule id."""

@@ -13,14 +13,17 @@ from typing import Any, Final
 
 from agent_os.core.action import Action, NetConnect
 from agent_os.core.errors import AgentOSError
-from agent_os.core.facts import BudgetLeft, ExternalVerdict, Facts, Finding
+from agent_os.core.facts import AS_SENT, OURS, BudgetLeft, ExternalVerdict, Facts, Finding
 from agent_os.core.guards import FlowGuard, PrivacyRouter
 from agent_os.core.label import TRUSTED, Label
 from agent_os.core.ports import AgentAllowance
 from agent_os.core.principal import Capability, Principal
+from agent_os.core.reading import READ, Reading
+from agent_os.guards.privacy.pictures import payloads, shapes
 from agent_os.monitor.wiring import (
     BUDGET_TIMEOUT_S,
     DETECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
     REGO_TIMEOUT_S,
     RESOLVE_TIMEOUT_S,
     TAKING_TIMEOUT_S,
@@ -82,8 +85,10 @@ async def gather(
     labels, context, flow = await _flow(session, action)
     findings: tuple[Finding, ...] | None = ()
     error = ""
+    readings: Mapping[str, Reading] = {}
     if action.kind in needs.findings:
-        findings, error = await _scan(ports, session, action)
+        readings = await _read(ports, action)
+        findings, error = await _scan(ports, session, action, readings)
     addresses: tuple[str, ...] | None = stated.get("resolved_ips")
     if addresses is None and isinstance(action, NetConnect) and needs.resolvable(action.host):
         addresses = await _resolve(ports, action)
@@ -101,6 +106,7 @@ async def gather(
         task=session.flow.task if session.flow is not None and ports.detector is None else "",
         findings=findings,
         detector_error=error,
+        seen={pointer: item.error or (OURS if item.ours else AS_SENT) for pointer, item in readings.items()},
         budgets=budgets,
         rates=ports.rates.left(action.principal, now),
         verdicts=await verdicts(ports, action) if needs.verdicts else _NO_VERDICTS,
@@ -129,15 +135,38 @@ async def _flow(session: Session, action: Action) -> tuple[Mapping[str, Label] |
         return None, None, None
 
 
-async def _scan(ports: Ports, session: Session, action: Action) -> tuple[tuple[Finding, ...] | None, str]:
+async def _read(ports: Ports, action: Action) -> Mapping[str, Reading]:
+    """Return what stands in the pictures and documents of an action, by pointer of the part."""
+    held = payloads(action) if ports.reader is not None else {}
+    if ports.reader is None or not held:
+        return {}
+    try:
+        media = {pointer: payload.data for pointer, payload in held.items()}
+        return await asyncio.wait_for(ports.reader.read(media), READ_TIMEOUT_S)
+    except TimeoutError:
+        return dict.fromkeys(held, Reading(error="reading took too long"))
+    except Exception as error:
+        return dict.fromkeys(held, Reading(error=f"the reader failed: {type(error).__name__}"))
+
+
+async def _scan(
+    ports: Ports, session: Session, action: Action, readings: Mapping[str, Reading]
+) -> tuple[tuple[Finding, ...] | None, str]:
     if ports.detector is None or session.privacy is None:
         return None, "no detector is installed"
     try:
-        texts = session.privacy.texts(action)
+        texts = dict(session.privacy.texts(action))
+        shaped: list[Finding] = []
+        if readings:
+            for pointer, payload in payloads(action).items():
+                if pointer in readings and not readings[pointer].error:
+                    texts.pop(payload.pointer, None)  # its bytes were read as what they are
+                    texts[pointer + READ] = readings[pointer].text
+                    shaped += shapes(readings[pointer].text, pointer + READ)
         found: Sequence[Finding] = ()
         if texts:
             found = await asyncio.wait_for(ports.detector.scan(texts), DETECT_TIMEOUT_S)
-        return tuple(found), ""
+        return (*found, *shaped), ""
     except TimeoutError:
         return None, "the detector took too long"
     except AgentOSError as error:  # our own errors name parts and bounds, never values

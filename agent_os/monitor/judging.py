@@ -13,7 +13,10 @@ from typing import Any, Final, NamedTuple
 from agent_os.core.action import Action
 from agent_os.core.decision import Decision, Obligation, Verdict
 from agent_os.core.errors import AgentOSError
-from agent_os.core.facts import Facts, Finding
+from agent_os.core.facts import AS_SENT, Facts, Finding
+from agent_os.core.reading import READ, MediaReader
+from agent_os.guards.privacy.pictures import Payload, in_pictures, payloads, places, with_payloads
+from agent_os.guards.privacy.rewrite import meant
 from agent_os.monitor.gather import Needs, Session, gather
 from agent_os.monitor.routing import ROUTING, routed
 from agent_os.monitor.wiring import REWRITE_ROUNDS_MAX, Ports
@@ -51,10 +54,14 @@ async def judge(
         if decision.verdict is Verdict.ASK:
             asked.update(dict.fromkeys(decision.rules, decision.reason))
         todo = [item for item in decision.obligations if item.kind in REWRITES and (item.kind, item.rule) not in done]
+        if done and _still_shown(facts, decision, done):
+            return Judged(
+                action, refusal(policy, "runtime.rewrite", "the picture still shows what was painted over"), facts
+            )
         if not todo:
             return Judged(action, _accumulated(decision, asked, audit_only), facts)
         try:
-            changed = _rewritten(session, action, facts.findings or (), todo)
+            changed = await _rewritten(ports, session, action, facts, todo)
         except AgentOSError as error:
             return Judged(
                 action, refusal(policy, "runtime.rewrite", f"the rewrite failed: {type(error).__name__}"), facts
@@ -70,17 +77,38 @@ async def judge(
     return Judged(action, refusal(policy, "runtime.rewrite-rounds", "rewrites did not settle"), facts)
 
 
-def _rewritten(
-    session: Session, action: Action, findings: tuple[Finding, ...], todo: list[Obligation]
+def _still_shown(facts: Facts, decision: Decision, done: set[tuple[str, str]]) -> bool:
+    """Whether a picture shows what was painted over in it already."""
+    again = [item for item in decision.obligations if (item.kind, item.rule) in done]
+    return bool(again) and bool(meant(in_pictures(facts.findings or ())[0], again))
+
+
+async def _rewritten(
+    ports: Ports, session: Session, action: Action, facts: Facts, todo: list[Obligation]
 ) -> Action | None:
     """Carry out routing first, then what changes content; None where nobody can change content."""
+    shown, findings = in_pictures(facts.findings or ())
     content = [item for item in todo if item.kind not in ROUTING]
     if content and session.privacy is None:
         return None
     action = routed(action, [item for item in todo if item.kind in ROUTING])
     if content and session.privacy is not None:
+        action = await _painted(ports.reader, action, facts, meant(shown, content))
         action = session.privacy.rewrite(action, findings, content)
     return action
+
+
+async def _painted(reader: MediaReader | None, action: Action, facts: Facts, covered: list[Finding]) -> Action:
+    """Return the action with every picture that was read made anew, and what findings cover painted over in it."""
+    if reader is None or not facts.seen:
+        return action
+    made: dict[str, tuple[Payload, bytes]] = {}
+    for pointer, payload in payloads(action).items():
+        found = [item for item in covered if item.pointer == pointer + READ]
+        if found or facts.seen.get(pointer) == AS_SENT:
+            reading = (await reader.read({pointer: payload.data}))[pointer]
+            made[pointer] = (payload, await reader.painted(payload.data, places(found, reading)))
+    return with_payloads(action, made) if made else action
 
 
 def _accumulated(decision: Decision, asked: Mapping[str, str], audit_only: tuple[str, ...]) -> Decision:

@@ -26,10 +26,13 @@ from agent_os.core.ports import (
     Resolver,
     ToolRegistry,
 )
+from agent_os.core.reading import MediaReader
 from agent_os.core.stop import StopStore
 from agent_os.monitor.rates import Rates
 
 DETECT_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S: Final = 120.0
+"""For all pictures and documents of one action that were not read before."""
 RESOLVE_TIMEOUT_S: Final = 5.0
 BUDGET_TIMEOUT_S: Final = 5.0
 REGO_TIMEOUT_S: Final = 2.0
@@ -57,6 +60,8 @@ class Ports:
     links: Links | None = None
     resolver: Resolver | None = None
     detector: Detector | None = None
+    reader: MediaReader | None = None
+    """Who reads pictures and documents; None where the policy lets nobody read them."""
     finder: Detector | None = None
     """Who looks through results for what the flow guard labels (`labelling.py`)."""
     classifier: Classifier | None = None

@@ -94,7 +94,8 @@ def _media(value: Any, pointer: str, depth: int) -> Iterator[Medium]:
             yield Medium(pointer, kind, _chars(value, 0), tuple(_addresses(value, 0)))
             return
         for key, item in value.items():
-            yield from _media(item, f"{pointer}/{key}", depth + 1)
+            name = str(key).replace("~", "~0").replace("/", "~1")
+            yield from _media(item, f"{pointer}/{name}", depth + 1)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _media(item, f"{pointer}/{index}", depth + 1)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.action import Action, MessageSend, ModelCall, NetConnect, ToolCall
 from agent_os.core.decision import Obligation, Verdict
-from agent_os.core.facts import Facts, Finding
+from agent_os.core.facts import AS_SENT, OURS, Facts, Finding
 from agent_os.core.label import Label
 from agent_os.policy.globs import PatternError, compile_any
-from agent_os.policy.media import unreadable
+from agent_os.policy.media import FILE, IMAGE, Medium, media
 from agent_os.policy.rule import Context, Match
 from agent_os.policy.who import Holds, compile_who
 
@@ -31,6 +31,8 @@ KINDS: Final = frozenset({"tool.call", "net.request", "model.call", "message.sen
 NAME_ENTITIES: Final = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP"})
 LOCAL, PRIVATE, EXTERNAL = "local", "private", "external"
 _REWRITES: Final = {"pseudonymise": "pseudonymise", "redact": "redact", "local-only": "local-only"}
+READABLE: Final = {IMAGE: "pictures", FILE: "documents"}
+"""Kinds of parts that text recognition may read, by the word for them in `privacy.read`."""
 _LOCAL_KINDS: Final = frozenset({"local", "scripted"})
 
 
@@ -64,13 +66,11 @@ class PrivacySection:
     name = "privacy"
     kinds = KINDS
 
-    def __init__(self, rules: Sequence[_Rule], unreadable: str, unreadable_rule: str, places: _Places) -> None:
-        self._rules, self._unreadable, self._unreadable_rule, self._places = (
-            tuple(rules),
-            unreadable,
-            unreadable_rule,
-            places,
-        )
+    def __init__(
+        self, rules: Sequence[_Rule], unreadable: str, unreadable_rule: str, places: _Places, read: frozenset[str]
+    ) -> None:
+        self._rules, self._places, self._read = tuple(rules), places, read
+        self._unreadable, self._unreadable_rule = unreadable, unreadable_rule
 
     def judge(self, action: Action, facts: Facts) -> Sequence[Match]:
         """Return the matches of every rule that applies to where this action goes and what is in it."""
@@ -80,11 +80,14 @@ class PrivacySection:
         restricting = [rule for rule in applying if rule.do != "allow"]
         if not restricting:
             return matches
-        hidden = unreadable(action) or tuple(
-            {item.pointer for item in facts.findings or () if item.type == "UNREADABLE"}
-        )
-        if hidden:
-            matches.append(self._unread(hidden, destination))
+        parts = media(action)
+        hidden = {item.pointer: self._fault(item, facts) for item in parts if self._fault(item, facts)}
+        deep = {item.pointer: "" for item in facts.findings or () if item.type == "UNREADABLE"}
+        if hidden or deep:
+            matches.append(self._unread(hidden or deep, destination))
+        elif any(facts.seen.get(item.pointer) == AS_SENT for item in parts):
+            made_anew = Obligation("redact", {"find": []}, self._unreadable_rule)
+            matches.append(Match(Verdict.ALLOW, self._unreadable_rule, obligations=(made_anew,), grants=False))
         for rule in restricting:
             if facts.findings is None or facts.detector_error:
                 matches.append(_blind(rule, action, destination, facts.detector_error or "nothing was scanned"))
@@ -92,9 +95,18 @@ class PrivacySection:
                 matches.append(_match(rule, found, action, destination))
         return matches
 
-    def _unread(self, hidden: Sequence[str], destination: str) -> Match:
-        where = ", ".join(hidden[:3])
-        reason = f"{where} cannot be read as text, so nobody knows what is in it"
+    def _fault(self, medium: Medium, facts: Facts) -> str:
+        """Return why nobody knows what is in a part that is no text; empty where this file lets it be read, and it was."""
+        unread = "cannot be read as text"
+        if READABLE.get(medium.kind) not in self._read:
+            return unread
+        seen = facts.seen.get(medium.pointer, unread)
+        return "" if seen in (OURS, AS_SENT) else seen
+
+    def _unread(self, hidden: Mapping[str, str], destination: str) -> Match:
+        where, why = ", ".join(list(hidden)[:3]), next((fault for fault in hidden.values() if fault), "")
+        said = why if why.startswith("cannot") or not why else f"was not read ({why})"
+        reason = f"{where} {said or 'cannot be read as text'}, so nobody knows what is in it"
         advice = "send text, or set privacy.unreadable"
         if self._unreadable == "ask":
             return Match(Verdict.ASK, self._unreadable_rule, reason, advice)
@@ -246,7 +258,8 @@ def compile_privacy(section: Privacy | Sequence[PrivacyRule], context: Context) 
     providers = models.providers if models is not None else {}
     if not listed:
         _check_recognizers(section, context)
-    return PrivacySection(compiled, hidden, name, _Places(providers, context.file.tools or {}))
+    read = frozenset() if listed else frozenset(section.read)  # type: ignore[union-attr]
+    return PrivacySection(compiled, hidden, name, _Places(providers, context.file.tools or {}), read)
 
 
 def _compile(rule: PrivacyRule, path: str, thresholds: Mapping[str, float], context: Context) -> _Rule | None:

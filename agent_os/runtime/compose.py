@@ -49,6 +49,7 @@ from agent_os.runtime.engines import (
     flow_of,
     needs_of,
     privacy_of,
+    reader_of,
     rego_of,
 )
 from agent_os.runtime.metering import metered, rated
@@ -266,6 +267,7 @@ def wire(
         links=KernelLinks(),
         resolver=SystemResolver(),
         detector=detector,
+        reader=reader_of(policy),
         finder=finder_of(policy, detector),
         classifier=classifier_of(policy),
         budgets=state.stores.budgets.view(budgets, principal, run=run or principal.session) if budgets else None,

@@ -16,6 +16,7 @@ from agent_os.core.errors import PolicyError
 from agent_os.core.guards import Classifier
 from agent_os.core.ports import LabelStore
 from agent_os.core.principal import Principal
+from agent_os.core.reading import MediaReader
 from agent_os.effects.detectors.injection import Defender
 from agent_os.monitor.gather import Needs, Session
 from agent_os.policy import Policy
@@ -77,6 +78,7 @@ def engines_of(policy: Policy, monitor: Monitor, state: State, vault: Any) -> En
         "rego": rego,
         "detector": detector,
         "finder": finder_of(policy, detector),
+        "reader": reader_of(policy),
         "classifier": classifier_of(policy),
         "budgets": view,
     }
@@ -193,6 +195,16 @@ def finder_of(policy: Policy, detector: Any) -> Any:
 
     personal = asks_personal(policy)
     return local_detector(ner=False, names=personal, personal=personal)
+
+
+def reader_of(policy: Policy) -> MediaReader | None:
+    """Return who reads pictures and documents, or None where no file of the policy lets them be read."""
+    sections = [section for section, _, _ in policy.sections("privacy")]
+    if not any(not isinstance(section, (list, tuple)) and section.read for section in sections):
+        return None
+    from agent_os.effects.pictures.reader import PictureReader  # noqa: PLC0415 - few policies ask for it
+
+    return PictureReader()
 
 
 def classifier_of(policy: Policy) -> Classifier | None:

@@ -16,9 +16,10 @@ import httpx
 from agent_os.core.errors import AgentOSError, MissingPartError
 from agent_os.effects.detectors.injection import installed
 from agent_os.effects.models.client import Endpoint, Key
+from agent_os.effects.pictures import reader
 from agent_os.policy import Policy
 from agent_os.runtime.approvals import OPERATOR
-from agent_os.runtime.engines import classifier_of
+from agent_os.runtime.engines import classifier_of, reader_of
 from agent_os.runtime.model_routes import endpoints_of, key_source
 from agent_os.runtime.models import local_rows
 from agent_os.runtime.rego import check_rego, opa_health
@@ -48,6 +49,7 @@ def needed(policy: Policy) -> list[Need]:
         *_rego(policy),
         *_schedules(policy),
         *_classifier(policy),
+        *_pictures(policy),
     ]
 
 
@@ -128,3 +130,9 @@ def _classifier(policy: Policy) -> Iterator[Need]:
     if classifier_of(policy) is not None:
         missing = "" if installed() else str(MissingPartError("the injection classifier", "classifier"))
         yield _need("flow", "injection classifier", missing)
+
+
+def _pictures(policy: Policy) -> Iterator[Need]:
+    if reader_of(policy) is not None:
+        missing = "" if reader.installed() else str(MissingPartError("the reader of pictures", "ocr"))
+        yield _need("privacy", "reader of pictures", missing)

@@ -57,6 +57,12 @@ CALLS: Final[Mapping[str, tuple[int, int]]] = {
     "fchmodat": (268, 53), "open": (2, _ABSENT), "openat": (257, 56), "openat2": (437, 437), "creat": (85, _ABSENT),
     "mkdir": (83, _ABSENT), "mkdirat": (258, 34), "mknod": (133, _ABSENT), "mknodat": (259, 33),
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "getpid": (39, 172), "write": (1, 64),
+    "execve": (59, 221), "execveat": (322, 281), "fork": (57, _ABSENT), "vfork": (58, _ABSENT), "connect": (42, 203),
+    "bind": (49, 200), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "unlink": (87, _ABSENT),
+    "unlinkat": (263, 35), "rename": (82, _ABSENT), "renameat": (264, 38), "renameat2": (316, 276), "rmdir": (84, _ABSENT),
+    "link": (86, _ABSENT), "linkat": (265, 37), "symlink": (88, _ABSENT), "symlinkat": (266, 36), "truncate": (76, 45),
+    "chown": (92, _ABSENT), "lchown": (94, _ABSENT), "fchownat": (260, 54), "utimensat": (280, 88), "setxattr": (188, 5),
+    "lsetxattr": (189, 6), "setitimer": (38, 103), "prlimit64": (302, 261), "setrlimit": (160, 164),
 }  # fmt: skip
 
 _MOUNTING: Final = (
@@ -73,6 +79,7 @@ _OBSOLETE: Final = (
 NAMESPACE_FLAGS: Final = 0x7E020080
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET; clone() reads NEWTIME as a signal bit."""
 CLONE_NAMESPACE_FLAGS: Final = 0x7E020000
+CLONE_THREAD: Final = 0x00010000
 SET_ID_BITS: Final = 0o6000
 O_CREATES: Final = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
 TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD = 0x5412, 0x541C, 0x541D, 0x5423
@@ -178,6 +185,24 @@ def call_rules(*, sockets: bool, memory_counted: bool) -> tuple[CallRule, ...]:
         rules.append(CallRule(("memfd_create", "memfd_secret", "shmget"), "EPERM",
                               "memory that only a cgroup would count"))  # fmt: skip
     return tuple(rules)
+
+
+def reading_rules() -> tuple[CallRule, ...]:
+    """Return the rules of a process that only computes: what it was given is open, and it may open nothing more."""
+    paths = (
+        "open", "openat", "openat2", "creat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "rmdir", "link", "linkat",
+        "symlink", "symlinkat", "truncate", "chmod", "fchmodat", "chown", "lchown", "fchownat", "utimensat", "setxattr",
+        "lsetxattr", "mkdir", "mkdirat", "mknod", "mknodat",
+    )  # fmt: skip
+    return (
+        CallRule(paths, "EACCES", "no file is opened, made or changed"),
+        CallRule(("socket", "socketpair", "connect", "bind"), "EACCES", "no network"),
+        CallRule(("execve", "execveat", "fork", "vfork"), "EPERM", "no other program"),
+        CallRule(("clone",), "EPERM", "threads only", (Test(0, (0,), CLONE_THREAD),)),
+        CallRule(("kill", "tkill"), "EPERM", "no signals"),
+        CallRule(("setitimer", "setrlimit", "prlimit64"), "EPERM", "its time and memory are bounded for good"),
+        *call_rules(sockets=False, memory_counted=False),
+    )
 
 
 def compile_rules(rules: Sequence[CallRule], machine: str) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from typing import Final
 
-_IBAN_LENGTHS: Final = dict(
+IBAN_LENGTHS: Final = dict(
     item.split(":")
     for item in (
         "AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BI:27 BR:29 BY:28 CH:21 CR:22 CY:28 CZ:24 DE:22 DJ:27 DK:18 "
@@ -54,7 +54,7 @@ def card(value: str) -> bool:
 def iban(value: str) -> bool:
     """Whether this is an IBAN: a known country with its length and ISO 7064 mod 97-10."""
     text = compact(value)
-    if _IBAN_LENGTHS.get(text[:2]) != str(len(text)) or not text.isascii() or not text.isalnum():
+    if IBAN_LENGTHS.get(text[:2]) != str(len(text)) or not text.isascii() or not text.isalnum():
         return False
     return int("".join(str(int(char, 36)) for char in text[4:] + text[:4])) % 97 == 1
 

@@ -85,6 +85,12 @@ def _kept_local(action: Action, local: tuple[str, str] | None) -> Action:
     return action if (action.provider, action.model) == local else action.rewritten(provider=provider, model=model)
 
 
+def meant(findings: Sequence[Finding], obligations: Sequence[Obligation]) -> list[Finding]:
+    """Return the findings that obligations to redact or pseudonymise are about."""
+    tasks = [item for item in obligations if item.kind in _STRICTNESS]
+    return [item for item in findings if _strictest(item, tasks)]
+
+
 def _strictest(finding: Finding, tasks: Iterable[Obligation]) -> str:
     best = ""
     for task in tasks:

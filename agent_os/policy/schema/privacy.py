@@ -77,6 +77,11 @@ class Privacy(Part):
     unreadable: Literal["deny", "local-only", "ask"] = Field(
         default="deny", description="What happens to images, audio, archives and encrypted data."
     )
+    read: list[Literal["pictures", "documents"]] = Field(
+        default_factory=list,
+        description="What is read by text recognition instead of counting as unreadable (extra `ocr`): pictures; documents "
+        "are PDFs. What was read goes on as pixels alone, with findings painted over.",
+    )
     timeout: Duration = Field(default=5.0, description="Deadline of a scan; a miss denies.")
 
 

@@ -1,0 +1,1 @@
+"""Reading pictures and pages: the process that does it, and who talks to it."""
