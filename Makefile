@@ -6,6 +6,9 @@ BASE := $(VENV)/.installed
 STAMP := $(VENV)/.installed-test
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Every start of the command and of a worker would compile all of it anew where the environment says so.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench bench-net bench-privacy bench-agentdojo bench-tasks escape docs clean install
 
 install: $(STAMP)

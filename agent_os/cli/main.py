@@ -23,6 +23,9 @@ from typer.core import TyperGroup
 from agent_os.cli.quoting import escaped
 from agent_os.core.errors import AgentOSError, DeniedError, EnforcementError, PolicyError
 
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+# httpx imports its own command line (rich, pygments, click) with itself; in this process nobody calls it
+
 GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Begin": {
         "demo": ("demo", "The guided tour: an agent does real work on real files under a policy, attacks included."),

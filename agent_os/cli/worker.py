@@ -25,7 +25,7 @@ def worker(
     worker).
     """
     from agent_os.runtime import event_loop  # noqa: PLC0415
-    from agent_os.runtime.tasks.desk import work  # noqa: PLC0415
+    from agent_os.runtime.tasks.runtime import work  # noqa: PLC0415
 
     async def run() -> str:
         main = asyncio.current_task()

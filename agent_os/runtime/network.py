@@ -192,12 +192,10 @@ def prepare_guard(
     return take
 
 
-def prepare_guard_soon(
-    guard: EgressGuard | None, policy: Policy, vault: SecretVault | None = None
-) -> Callable[[], None]:
-    """The same for any thread, without waiting for what is closed; nothing to do where no guard stands."""
-    parts = guard.parts if guard is not None else None
-    if guard is None or parts is None:
+def prepare_guard_soon(guard: EgressGuard, policy: Policy, vault: SecretVault | None = None) -> Callable[[], None]:
+    """The same for any thread, without waiting for what is closed; nothing to do where the guard does not stand."""
+    parts = guard.parts
+    if parts is None:
         return lambda: None
     take, loop = prepare_guard(guard, policy, vault=vault), parts.loop
 

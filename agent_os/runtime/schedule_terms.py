@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent_os.core.action import Action
+from agent_os.core.principal import Principal
 from agent_os.core.schedule import CATCH_UP_MAX, Schedule, parse_schedule
 from agent_os.policy import Policy
 from agent_os.policy.agents import BUDGET_UNITS
@@ -75,4 +77,15 @@ def terms_of(policy: Policy) -> Terms:
         min(overlap, key=_OVERLAP.index, default=""),
         catch_up,
         limits,
+    )
+
+
+def scheduled(name: str, when: Any, given: Mapping[str, Any], principal: Principal) -> Action:
+    """Return the action of making a schedule that runs `given`: what a policy's `schedules` judges."""
+    text = given.get("task")
+    data = {key: value for key, value in given.items() if key not in ("task", "model")}
+    said = {"task": text if isinstance(text, str) else "", **({"given": data} if data else {})}
+    return Action.parse(
+        {"kind": "task.schedule", "name": name, "when": when, **said},
+        principal=principal,
     )

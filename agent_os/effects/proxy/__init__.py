@@ -30,12 +30,37 @@ SCM_RIGHTS from a sandbox); the guard accepts on them from its own namespace:
 `sandbox_pid` is the host's pid of any process in the sandbox's network namespace (its init): executables are looked
 up through it, and a peer from another network namespace is refused. DNS and transparent listeners share one table of
 synthetic addresses when they are given the same identity object.
+
+Names are imported on first use: what needs one room of this package (where a secret may go) does not load them all.
 """
 
-from agent_os.effects.proxy.guard import EgressGuard, Listener
-from agent_os.effects.proxy.identity import ListenerIdentity
-from agent_os.effects.proxy.limits import Limits
-from agent_os.effects.proxy.parts import GuardRevision
-from agent_os.effects.proxy.rules import EgressRules, Treatment
+from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy.guard import EgressGuard, Listener
+    from agent_os.effects.proxy.identity import ListenerIdentity
+    from agent_os.effects.proxy.limits import Limits
+    from agent_os.effects.proxy.parts import GuardRevision
+    from agent_os.effects.proxy.rules import EgressRules, Treatment
+
+_ROOMS = {
+    "EgressGuard": "guard",
+    "EgressRules": "rules",
+    "GuardRevision": "parts",
+    "Limits": "limits",
+    "Listener": "guard",
+    "ListenerIdentity": "identity",
+    "Treatment": "rules",
+}
 __all__ = ["EgressGuard", "EgressRules", "GuardRevision", "Limits", "Listener", "ListenerIdentity", "Treatment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value

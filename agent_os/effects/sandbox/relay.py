@@ -16,9 +16,11 @@ import termios
 import threading
 import tty
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from agent_os.guards.confine.terminal import TerminalFilter
+if TYPE_CHECKING:
+    from agent_os.guards.confine.terminal import TerminalFilter
+
 
 CHUNK_BYTES: Final = 65536
 DRAIN_SECONDS: Final = 5.0
@@ -158,8 +160,14 @@ class CapturePipes:
         os.close(self._in_write)
 
 
+def _filter(*, interactive: bool) -> TerminalFilter:
+    from agent_os.guards.confine.terminal import TerminalFilter  # noqa: PLC0415 - large expressions, for terminals alone
+
+    return TerminalFilter(interactive=interactive)
+
+
 def _copy_out(source: int, target: int, count: OutputCount) -> None:
-    shown = TerminalFilter(interactive=False) if os.isatty(target) else None
+    shown = _filter(interactive=False) if os.isatty(target) else None
     while True:
         try:
             data = os.read(source, CHUNK_BYTES)
@@ -225,7 +233,7 @@ class Terminal:
             termios.tcsetattr(self._stdin, termios.TCSADRAIN, self._saved)
 
     def _copy_out(self) -> None:
-        shown = TerminalFilter(interactive=True)
+        shown = _filter(interactive=True)
         while True:
             try:
                 data = os.read(self._master, CHUNK_BYTES)

@@ -25,7 +25,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class AnyMatcher(_Model):

@@ -15,16 +15,18 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent_os.core.errors import AgentOSError, PolicyError
-from agent_os.effects.proxy import EgressGuard
 from agent_os.guards.confine import SandboxPlan
 from agent_os.policy import Policy
 from agent_os.policy.workbench.rollout import Rollout, plan_rollout
 from agent_os.runtime.compose import Composition
-from agent_os.runtime.network import prepare_guard
 from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.reload import Asks, load_candidate
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class LivePolicy:
             take = self.session.prepared(candidate)
             cut = None
             if self.guard is not None:
+                from agent_os.runtime.network import prepare_guard  # noqa: PLC0415 - the guard's code only where there is a network
+
                 cut = prepare_guard(self.guard, candidate, vault=self.session.state.stores.vault)
         except AgentOSError as error:
             await ports.audit.append({**said, "type": "policy.refused", "reason": str(error)[:1000]})

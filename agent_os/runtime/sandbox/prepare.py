@@ -14,12 +14,11 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.core.ports import Door
 from agent_os.core.principal import Principal
-from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox import probe
 from agent_os.effects.sandbox.holds import Holds
 from agent_os.effects.sandbox.launch import Ended, Launcher, Running, launch
@@ -31,7 +30,9 @@ from agent_os.guards.confine.inputs import MISSING, sees_workspace, within
 from agent_os.guards.confine.protect import held_places
 from agent_os.policy import Policy
 from agent_os.policy.globs import compile_glob
-from agent_os.runtime.network import serve_sandbox
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 CA_BUNDLE: Final = "/run/agentos/ca.pem"
@@ -123,6 +124,8 @@ def guard_settings(settings: SandboxSettings, guard: EgressGuard) -> SandboxSett
 
 def guard_listeners(guard: EgressGuard, door: Door, principal: Principal) -> Callable[[Running], Awaitable[None]]:
     """Return what hands a sandbox's listeners to the guard before its program starts, and takes them back at its end."""
+
+    from agent_os.runtime.network import serve_sandbox  # noqa: PLC0415 - the guard's code only where there is a network
 
     async def serve(running: Running) -> None:
         served = await serve_sandbox(guard, running.listeners, principal, sandbox_pid=running.anchor, door=door)

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core.action import Action, ProcessExec
 from agent_os.core.errors import AgentOSError, EffectError, EnforcementError
@@ -20,13 +20,11 @@ from agent_os.core.label import UNTRUSTED
 from agent_os.core.ports import Door, Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.stop import StopStore
-from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, ProgramError
 from agent_os.effects.secret_store import SecretVault
 from agent_os.effects.written import Inventory, changed, inventory
 from agent_os.guards.confine import Confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard, prepare_guard_soon
 from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.ending import unless_ended
 from agent_os.runtime.sandbox.prepare import (
@@ -38,6 +36,9 @@ from agent_os.runtime.sandbox.prepare import (
     prepare,
     run_captured,
 )
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 PROGRAMS_AT_ONCE: Final = 8
 """Further starts wait."""
@@ -139,6 +140,8 @@ class SandboxPrograms:
             if self._guard is None and self._confinement.network:
                 if self._door is None:
                     raise EnforcementError(["network"], "the session's door is not bound yet")
+                from agent_os.runtime.network import open_guard  # noqa: PLC0415 - the guard's code only where there is a network
+
                 self._guard = await open_guard(self._policy, self._door, state=self._state, vault=self._vault)
             return self._launcher, self._confinement, self._guard
 
@@ -148,11 +151,16 @@ class SandboxPrograms:
         Raises PolicyError, EnforcementError, EffectError: nothing has changed then.
         """
         confinement = policy_confinement(policy, self._workspace) if self._confinement is not None else None
-        swap = prepare_guard_soon(self._guard, policy, self._vault)
+        swap: Callable[[], None] | None = None
+        if self._guard is not None:
+            from agent_os.runtime.network import prepare_guard_soon  # noqa: PLC0415 - the guard's code only where there is a network
+
+            swap = prepare_guard_soon(self._guard, policy, self._vault)
 
         def take() -> None:
             self._policy, self._confinement = policy, confinement
-            swap()
+            if swap is not None:
+                swap()
 
         return take
 

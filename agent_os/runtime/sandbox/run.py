@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent_os.core import canonical
 from agent_os.core.action import Action
@@ -22,7 +22,6 @@ from agent_os.core.errors import AgentOSError, EffectError, StoppedError
 from agent_os.core.facts import Facts
 from agent_os.core.ports import Admission, AuditSink, Outcome
 from agent_os.core.principal import Principal
-from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Ended, Launcher, ProgramError
 from agent_os.effects.sandbox.snapshot import Snapshot, throw_away_copy
 from agent_os.guards.confine import Confinement, SandboxPlan
@@ -33,7 +32,6 @@ from agent_os.monitor.stopping import stopped
 from agent_os.policy import Policy, decide
 from agent_os.runtime import event_loop
 from agent_os.runtime.compose import compose
-from agent_os.runtime.network import open_guard
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.ending import unless_ended
@@ -49,6 +47,9 @@ from agent_os.runtime.sandbox.prepare import (
 )
 from agent_os.runtime.sandbox.told import NOT_FOUND, of_guard, of_missing_program, of_no_network, tell
 from agent_os.runtime.state import State, state_directory
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 DEFAULT_POLICY: Final = "pack:baseline"
 
@@ -208,6 +209,8 @@ async def _supervised(
     live: LivePolicy | None = None
     try:
         if confinement.network:
+            from agent_os.runtime.network import open_guard  # noqa: PLC0415 - the guard's code only where there is a network
+
             vault = session.state.stores.vault
             guard = await open_guard(
                 policy,

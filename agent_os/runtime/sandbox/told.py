@@ -10,12 +10,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from agent_os.effects.proxy import EgressGuard
-from agent_os.effects.proxy.answers import spoken
 from agent_os.guards.confine import SandboxPlan
 from agent_os.guards.confine.inputs import within
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 DENIALS_SHOWN_MAX: Final = 5
 """Kinds of denials of the network guard that are shown at the end of a run."""
@@ -36,6 +37,8 @@ def of_guard(guard: EgressGuard, policies: Sequence[str]) -> list[str]:
     observe = guard.parts.observe
     lead = "not allowed by the policy" if observe else "denied by policy"
     denials, unreached = guard.parts.denials, guard.parts.unreached
+    from agent_os.effects.proxy.answers import spoken  # noqa: PLC0415 - the guard's code only where there is a network
+
     lines = [f"{lead}: {spoken(what)}{_times(count)}" for what, count in denials.most_common(DENIALS_SHOWN_MAX)]
     more = len(denials) - len(lines)
     if more > 0:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.core import canonical
 from agent_os.core.canonical import json_bytes
@@ -26,7 +26,7 @@ from agent_os.core.errors import ActionError, DeniedError, EffectError
 from agent_os.core.ports import Pending
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule
-from agent_os.core.task import DEFAULT_QUEUE, OPEN_STATES, SessionView, Task, TaskRequest, TaskState, WorkerView
+from agent_os.core.task import DEFAULT_QUEUE, SessionView, Task, TaskRequest, TaskState, WorkerView
 from agent_os.effects.durable.dispatch import Limit, Limits
 from agent_os.effects.durable.engine import LEASE_SECONDS
 from agent_os.effects.durable.leases import Leases
@@ -35,17 +35,17 @@ from agent_os.effects.durable.schedules import Schedules
 from agent_os.effects.ids import RandomIds
 from agent_os.effects.stores.identity import Identity, current_identity
 from agent_os.effects.stores.keys import Keys
-from agent_os.monitor import Monitor
 from agent_os.runtime.agent_terms import default_model
 from agent_os.runtime.approvals import OPERATOR
 from agent_os.runtime.audit import open_audit
-from agent_os.runtime.compose import wire
 from agent_os.runtime.policies import load_policy, policy_names
-from agent_os.runtime.schedule_terms import terms_of
+from agent_os.runtime.schedule_terms import scheduled, terms_of
 from agent_os.runtime.state import State, open_state, state_directory
 from agent_os.runtime.stopping import StopDesk, refuse_inside_agent
 from agent_os.runtime.tasks.opening import open_ledger
-from agent_os.runtime.tasks.runtime import TaskRuntime, scheduled
+
+if TYPE_CHECKING:
+    from agent_os.monitor import Monitor
 
 FOLLOW_SECONDS: Final = 0.3
 """Between two looks at the audit of a task that is followed."""
@@ -181,6 +181,8 @@ class TaskDesk:
         """
         if self.state is None:
             raise EffectError("these tasks were opened for reading")
+        from agent_os.runtime.compose import wire  # noqa: PLC0415 - a whole session: for this verb alone
+
         policy = load_policy(list(data.get("policies", ())) or ["pack:baseline"])
         workspace = str(data["workspace"])
         composition = wire(policy, self.principal, workspace, self.state, RandomIds(), None)
@@ -299,36 +301,6 @@ def start_worker(path: Path, environment: Mapping[str, str], queue: str) -> int:
     finally:
         os.close(log)
     return started.pid
-
-
-async def work(
-    queues: Sequence[str],
-    *,
-    until_idle: float = 0.0,
-    concurrency: int | None = None,
-    version: str = "",
-    accepts: Sequence[str] = (),
-) -> str:
-    """Work until interrupted, fenced, or idle for so many seconds; returns why it ended."""
-    runtime = await TaskRuntime(queues=queues, concurrency=concurrency, version=version, accepts=accepts).open()
-    quiet_since = time.monotonic()
-    open_states = [state for state in OPEN_STATES if state is not TaskState.SUSPENDED]
-    try:
-        while True:
-            try:
-                await asyncio.wait_for(runtime.engine.fenced.wait(), 1.0)
-                return "fenced"
-            except TimeoutError:
-                pass
-            if not until_idle:
-                continue
-            scheduled = any(not each.paused for each in await runtime.schedules.list())
-            if scheduled or await runtime.ledger.list(open_states, limit=1, brief=True):
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > until_idle:
-                return "idle"
-    finally:
-        await runtime.close()
 
 
 def task_request(

@@ -27,7 +27,7 @@ from agent_os.core.label import TRUSTED
 from agent_os.core.ports import Outcome, Permit
 from agent_os.core.principal import Principal
 from agent_os.core.schedule import Schedule, key_of
-from agent_os.core.task import DEFAULT_QUEUE, HELD, FencedError, Task, TaskStopped
+from agent_os.core.task import DEFAULT_QUEUE, HELD, OPEN_STATES, FencedError, Task, TaskState, TaskStopped
 from agent_os.effects.durable.changes import Listener, watch_files
 from agent_os.effects.durable.engine import LEASE_SECONDS, DurableEngine
 from agent_os.effects.durable.family import Family, LedgerAllowance
@@ -40,7 +40,7 @@ from agent_os.monitor import Monitor
 from agent_os.policy import Policy, decide
 from agent_os.runtime import compose as composing
 from agent_os.runtime.loop import LoopThread
-from agent_os.runtime.schedule_terms import terms_of
+from agent_os.runtime.schedule_terms import scheduled, terms_of
 from agent_os.runtime.state import open_state
 from agent_os.runtime.tasks.in_force import InForce, TaskPolicies, narrow
 from agent_os.runtime.tasks.opening import open_ledger
@@ -316,18 +316,37 @@ def _calm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(wake)
 
 
-def scheduled(name: str, when: Any, given: Mapping[str, Any], principal: Principal) -> Action:
-    """Return the action of making a schedule that runs `given`: what a policy's `schedules` judges."""
-    text = given.get("task")
-    data = {key: value for key, value in given.items() if key not in ("task", "model")}
-    said = {"task": text if isinstance(text, str) else "", **({"given": data} if data else {})}
-    return Action.parse(
-        {"kind": "task.schedule", "name": name, "when": when, **said},
-        principal=principal,
-    )
-
-
 async def _if_fenced(error: Exception, outcomes: FencedOutcomes) -> None:
     """A fence that an agent loop wrapped in an error of its own is still a fence."""
     if not isinstance(error, FencedError):
         await outcomes.check()
+
+
+async def work(
+    queues: Sequence[str],
+    *,
+    until_idle: float = 0.0,
+    concurrency: int | None = None,
+    version: str = "",
+    accepts: Sequence[str] = (),
+) -> str:
+    """Work until interrupted, fenced, or idle for so many seconds; returns why it ended."""
+    runtime = await TaskRuntime(queues=queues, concurrency=concurrency, version=version, accepts=accepts).open()
+    quiet_since = time.monotonic()
+    open_states = [state for state in OPEN_STATES if state is not TaskState.SUSPENDED]
+    try:
+        while True:
+            try:
+                await asyncio.wait_for(runtime.engine.fenced.wait(), 1.0)
+                return "fenced"
+            except TimeoutError:
+                pass
+            if not until_idle:
+                continue
+            due = any(not each.paused for each in await runtime.schedules.list())
+            if due or await runtime.ledger.list(open_states, limit=1, brief=True):
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > until_idle:
+                return "idle"
+    finally:
+        await runtime.close()

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_os.adapters.mcp.protocol import Client
 from agent_os.core.errors import EffectError, EnforcementError
@@ -21,13 +21,11 @@ from agent_os.core.ports import Door
 from agent_os.core.principal import Capability, Principal
 from agent_os.effects.mcp_http import HttpChannel
 from agent_os.effects.mcp_pipes import ServerPipes
-from agent_os.effects.proxy import EgressGuard
 from agent_os.effects.sandbox.launch import Launcher, launch
 from agent_os.effects.secret_store import SecretVault
 from agent_os.guards.confine import Confinement
 from agent_os.guards.confine.server import ServerConfinement, held_rights, server_confinement
 from agent_os.policy import Policy
-from agent_os.runtime.network import open_guard, prepare_guard_soon, serve_loopback
 from agent_os.runtime.policy_files import policy_files
 from agent_os.runtime.sandbox.prepare import (
     SandboxSettings,
@@ -43,6 +41,9 @@ from agent_os.runtime.tool_servers.packages import shown_packages
 from agent_os.runtime.tool_servers.packs import argv_of, code_paths
 from agent_os.runtime.tool_servers.records import ServerRecord
 from agent_os.runtime.tool_servers.stdio import SandboxedTransport
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import EgressGuard
 
 PLACEHOLDER: Final = "agentos-secret:"
 
@@ -74,12 +75,17 @@ class ServerHost:
         Raises PolicyError, EnforcementError, EffectError: nothing has changed then.
         """
         confinement = policy_confinement(policy, self._workspace)
-        swap = prepare_guard_soon(self._guard, policy, self._vault)
+        swap: Callable[[], None] | None = None
+        if self._guard is not None:
+            from agent_os.runtime.network import prepare_guard_soon  # noqa: PLC0415 - the guard's code only where there is a network
+
+            swap = prepare_guard_soon(self._guard, policy, self._vault)
 
         def take() -> None:
             self._policy, self._confinement = policy, confinement
             self.revision += 1
-            swap()
+            if swap is not None:
+                swap()
 
         return take
 
@@ -137,6 +143,8 @@ class ServerHost:
                 f"{record.name}: the policy names no endpoint that {record.url} could be, or the agent holds no right to it: "
                 "network_policies, an endpoint with protocol: mcp"
             )
+        from agent_os.runtime.network import serve_loopback  # noqa: PLC0415 - the guard's code only where there is a network
+
         guard = await self._open_guard(caller.door)
         door = ManifestDoor(caller.door, record.name, found.hosts, found.secrets)
         listener, proxy = await serve_loopback(
@@ -156,6 +164,8 @@ class ServerHost:
     async def _open_guard(self, door: Door) -> EgressGuard:
         async with self._opening:
             if self._guard is None:
+                from agent_os.runtime.network import open_guard  # noqa: PLC0415 - the guard's code only where there is a network
+
                 self._guard = await open_guard(self._policy, door, state=self._state, vault=self._vault)
             return self._guard
 

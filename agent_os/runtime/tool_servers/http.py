@@ -13,14 +13,16 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent_os.adapters.mcp.protocol import LINE_BYTES_MAX, Answer, Client
 from agent_os.adapters.mcp.sse import EventStream
 from agent_os.core.errors import EffectError
 from agent_os.effects.mcp_http import HttpChannel, Reply
-from agent_os.effects.proxy import Listener
 from agent_os.runtime.tool_servers.door import ManifestDoor
+
+if TYPE_CHECKING:
+    from agent_os.effects.proxy import Listener
 
 STREAM_BYTES_MAX: Final = 16 * 1024 * 1024
 REFUSALS_MAX: Final = 16

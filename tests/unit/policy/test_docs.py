@@ -27,7 +27,7 @@ def render(text: str, folder: Path) -> str:
     (folder / "policies").symlink_to(ROOT / "policies")
     environment = {
         "PATH": f"{folder}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder), "COLUMNS": "120",
-        "AGENTOS_STATE": str(folder / "state"), "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
+        "AGENTOS_STATE": str(folder / "state"), "LC_ALL": "C.UTF-8",
     }  # fmt: skip
     command = folder / "agentos"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m agent_os "$@"\n')
