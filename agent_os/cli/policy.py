@@ -171,7 +171,7 @@ def check(
     from agent_os.core.errors import PolicyError  # noqa: PLC0415
     from agent_os.policy.workbench.check import check_policy, counts, from_error  # noqa: PLC0415
     from agent_os.policy.workbench.sarif import of_findings  # noqa: PLC0415
-    from agent_os.runtime.workbench import open_policy  # noqa: PLC0415
+    from agent_os.runtime.workbench import known_tools, open_policy  # noqa: PLC0415
 
     severities = ("error", "warning", "note")
     if fatal not in severities:
@@ -183,7 +183,7 @@ def check(
         except PolicyError as error:
             findings += from_error(error)
         else:
-            findings += [*_rego_findings(policy), *_entity_findings(policy), *check_policy(policy)]
+            findings += [*_rego_findings(policy), *_entity_findings(policy), *check_policy(policy, known_tools())]
             rules += len(policy.rules)
     if quiet:
         findings = [finding for finding in findings if finding.severity != "note"]

@@ -168,7 +168,8 @@ def _regex(pattern: str) -> Matcher:
     except re2.error as error:
         detail = error.args[0] if error.args else "malformed"
         detail = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
-        raise PatternError(f"is not a valid pattern: {detail}") from None
+        more = " (RE2 has no look-around)" if "perl operator: (?" in detail else ""
+        raise PatternError(f"is not a valid pattern: {detail}{more}") from None
 
     def match(text: str) -> bool:
         return compiled.fullmatch(text) is not None

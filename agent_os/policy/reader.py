@@ -73,7 +73,11 @@ def read(text: str, *, file: str = "<policy>") -> Document:
         line = text.split("\n")[mark.line] if mark and mark.line < text.count("\n") + 1 else ""
         said = str(error.problem or error.context)
         raise PolicyError(
-            Problem(f"is not YAML: {said}", place, _slip(said, line, mark.column if mark else 0))
+            Problem(
+                f"is not YAML: {said}",
+                place,
+                _slip(said, line, mark.column if mark else 0) or _slip_above(said, text, mark),
+            )
         ) from None
     except yaml.YAMLError as error:
         raise PolicyError(Problem(f"is not YAML: {str(error).splitlines()[0]}", Place(file))) from None
@@ -86,19 +90,29 @@ def _slip(said: str, line: str, column: int) -> str:
     """Return the usual slip behind what the parser says of a line, or an empty text."""
     if "\t" in line[: len(line) - len(line.lstrip())] or line[column : column + 1] == "\t":
         return "indent with spaces: YAML takes no tabs"
-    if "mapping values are not allowed" in said:
-        return "put a text that holds `: ` in quotes, or check the indentation of this line and the one above"
     if "alphabetic or numeric character" in said:
         return "put a text that begins with `*` or `&` in quotes"
     if "cannot start any token" in said:
         return "put a text that begins with this character in quotes"
     if "',' or '}'" in said or "',' or ']'" in said:
         return "a bracket that was opened above is not closed, or a comma is missing"
+    if line[column : column + 1] in ("}", "]"):
+        return "a bracket that nothing opened"
     if "expected key" in said or "block end" in said:
         return "this line is indented otherwise than the lines it belongs to"
     if "quoted scalar" in said or "end of stream" in said:
         return "a quote that was opened above is not closed"
     return ""
+
+
+def _slip_above(said: str, text: str, mark: Any) -> str:
+    """Return the slip behind a `: ` that is one too many: most often the line above lacks the space after its colon."""
+    if "mapping values are not allowed" not in said or mark is None:
+        return ""
+    above = text.split("\n")[mark.line - 1] if mark.line else ""
+    if re.fullmatch(r"\s*(?:- )?[\w.-]+:[^\s/].*", above):
+        return f"line {mark.line}: a space must follow the colon"
+    return "put a text that holds `: ` in quotes, or check the indentation of this line and the one above"
 
 
 def _position(event: Any) -> tuple[int, int]:
@@ -179,6 +193,8 @@ class _Builder:
             key = event.value
             if key == "<<" and event.implicit[0]:
                 self._fail(event, "uses a merge key", "YAML 1.2 has none; use `extends`, or write the keys out")
+            if key.startswith("\u00a0"):
+                self._fail(event, "is indented with no-break spaces", "indent with ordinary spaces")
             if len(key) > MAX_KEY_CHARS:
                 self._fail(event, f"has a key longer than {MAX_KEY_CHARS} characters")
             if key in items:

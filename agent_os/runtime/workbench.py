@@ -33,6 +33,13 @@ def open_policy(sources: Sequence[str], *, semantics: str | None = None) -> Poli
     return load_policy(sources[0] if len(sources) == 1 else list(sources), semantics=semantics)
 
 
+def known_tools() -> dict[str, frozenset[str]]:
+    """Return the runtime's own tools with the names of their arguments."""
+    from agent_os.agents.builtin_tools import BUILTIN_TOOLS  # noqa: PLC0415 - only for a check
+
+    return {tool.spec.name: frozenset((tool.spec.input_schema or {}).get("properties", ())) for tool in BUILTIN_TOOLS}
+
+
 @contextmanager
 def judging(policy: Policy) -> Iterator[Judge | None]:
     """Give what asks the engines of a policy's `rego:`, or None for a policy without; they are closed at the end."""

@@ -112,6 +112,9 @@ def _target(endpoint: Endpoint, protocol: str, strict: bool, error: Any, warning
     if "/" in host:
         alone = host.partition("://")[2] or host
         yield error("is a URL or has a path: the host stands alone", ".host", f"host: {alone.partition('/')[0]}")
+    elif host.count(":") == 1 and host.partition(":")[2].isdecimal():
+        name, _, port = host.partition(":")
+        yield error("holds a port: the host stands alone", ".host", f"host: {name}, port: {port}")
     elif "*" in host:
         if problem := wildcard_problem(host):
             yield error(problem, ".host", "use patterns like '*.example.com'")
@@ -229,7 +232,10 @@ def _options(endpoint: Endpoint, protocol: str, strict: bool, error: Any, warnin
         hint = "use 'enforcement: audit', or a tool that reads SQL"
         yield error("SQL enforcement requires full SQL parsing, which the network does not do", ".protocol", hint)
     if strict and endpoint.protocol and protocol != "tcp" and not endpoint.enforcement:
-        yield warning("enforcement is absent: enforced here, only audited by OpenShell", code="semantics-enforcement")
+        yield warning(
+            "enforcement is absent: enforced here, only audited by OpenShell", "", "enforcement: enforce (or audit)",
+            "semantics-enforcement",
+        )  # fmt: skip
 
 
 def _credentials(endpoint: Endpoint, protocol: str, error: Any, warning: Any) -> Iterator[Finding]:
@@ -252,9 +258,13 @@ def _credentials(endpoint: Endpoint, protocol: str, error: Any, warning: Any) ->
 def _programs(place: str, policy: NetworkPolicy, strict: bool) -> Iterator[Finding]:
     if policy.binaries is None:
         what = "any program in the sandbox" if strict else "no program"
-        message = f"binaries are absent: {what} may use these endpoints"
+        message = f"names no binaries: {what} may use these endpoints" + (" (in OpenShell none)" if strict else "")
         yield Finding(
-            "warning", place, message, "name the programs", "semantics-binaries" if strict else "network-never"
+            "warning",
+            place,
+            message,
+            "binaries: [{path: /usr/bin/curl}]",
+            "semantics-binaries" if strict else "network-never",
         )
     for number, binary in enumerate(policy.binaries or ()):
         here = f"{place}.binaries[{number}].path"

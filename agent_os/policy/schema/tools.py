@@ -118,6 +118,7 @@ class Rule(Part):
 
     @model_validator(mode="after")
     def _one_effect(self) -> Rule:
+        _empty_verdict(self)
         if len([name for name in ("allow", "ask", "deny") if getattr(self, name) is not None]) != 1:
             raise ValueError("needs exactly one of allow, ask, deny")
         return self
@@ -139,6 +140,18 @@ class Tool(Part):
         description="Where the arguments go, for the privacy section; absent: local for the runtime's own tools, "
         "external for tools of a server.",
     )
+
+    @model_validator(mode="after")
+    def _verdicts(self) -> Tool:
+        _empty_verdict(self)
+        return self
+
+
+def _empty_verdict(part: Tool | Rule) -> None:
+    """A verdict with nothing behind it is a slip: an empty `deny` would deny nothing."""
+    for name in ("allow", "ask", "deny"):
+        if name in part.model_fields_set and getattr(part, name) is None:
+            raise ValueError(f"{name} is empty: write true, or conditions")
 
 
 ToolName = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,256}$")]

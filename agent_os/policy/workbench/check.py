@@ -17,7 +17,8 @@ from agent_os.policy.network import check_network
 from agent_os.policy.policy import Policy
 from agent_os.policy.reader import join
 from agent_os.policy.workbench import deadrules, semantics
-from agent_os.policy.workbench.cleartext import secrets_in
+from agent_os.policy.workbench.cleartext import looks_secret, secrets_in
+from agent_os.policy.workbench.slips import Known, slips
 
 MAX_FINDINGS: Final = 5000
 _BROAD: Final = frozenset({"*", "**", "**/*", "/**", "*/*"})
@@ -63,8 +64,11 @@ def from_error(error: PolicyError) -> list[Finding]:
     return [Finding(item.code, "error", item.place, "", item.message, item.hint) for item in error.problems]
 
 
-def check_policy(policy: Policy) -> list[Finding]:
-    """Return every finding about a policy's own files (not about the packs it extends), errors first, in file order."""
+def check_policy(policy: Policy, known: Known | None = None) -> list[Finding]:
+    """Return every finding about a policy's own files (not about the packs it extends), errors first, in file order.
+
+    `known`: the tools whose arguments are known, name -> arguments.
+    """
     found: list[Finding] = []
     for layer in policy.layers:
         # A file that only restricts what others allow says so; in it an `ask` needs no `allow`.
@@ -73,7 +77,7 @@ def check_policy(policy: Policy) -> list[Finding]:
         for unit in layer.units:
             if unit.pack and unit.pack.startswith("pack:"):
                 continue
-            for name, severity, path, message, fix in _unit(unit, layer.semantics, allowing):
+            for name, severity, path, message, fix in _unit(unit, layer.semantics, allowing, known or {}):
                 found.append(Finding(name, severity, unit.document.place(path), path, message, fix))
                 if len(found) >= MAX_FINDINGS:
                     break
@@ -99,10 +103,11 @@ Raw = tuple[str, str, str, str, str]
 """id, severity, key path, message, fix."""
 
 
-def _unit(unit: Unit, chosen: str, allowing: Collection[str]) -> Iterator[Raw]:
+def _unit(unit: Unit, chosen: str, allowing: Collection[str], known: Known) -> Iterator[Raw]:
     file = unit.file
     yield from _breadth(unit)
     yield from deadrules.dead(unit, allowing)
+    yield from slips(unit, allowing, known)
     yield from secrets_in(unit)
     yield from semantics.differences(unit, chosen)
     for item in check_network(file.network_policies, file.network_middlewares, semantics=chosen):
@@ -160,9 +165,6 @@ def _globs(clause: Any, path: str) -> Iterator[tuple[str, str]]:
 def _network_breadth(file: Any) -> Iterator[Raw]:
     for name, policy in (file.network_policies or {}).items():
         base = f"network_policies.{name}"
-        if policy.binaries is None and policy.endpoints:
-            text = "names no binaries: any program in the sandbox may use it"
-            yield "missing-binaries", "warning", base, text, "list the programs under `binaries`"
         for index, binary in enumerate(policy.binaries or ()):
             if binary.path in _BROAD:
                 yield (
@@ -204,7 +206,7 @@ def _other_breadth(file: Any) -> Iterator[Raw]:
         if url.startswith("http://") and not url.startswith(("http://127.", "http://localhost", "http://[::1]")):
             path = f"models.providers.{name}.base_url"
             yield "plain-http", "warning", path, "prompts and the key travel unencrypted", "use https"
-        if provider.secret and provider.secret not in (file.secrets or {}):
+        if provider.secret and provider.secret not in (file.secrets or {}) and not looks_secret(provider.secret):
             path = f"models.providers.{name}.secret"
             text = f"the secret {provider.secret!r} is not listed under `secrets`"
             yield "secret-not-listed", "note", path, text, f"secrets: {{{provider.secret}: {{from: env}}}}"

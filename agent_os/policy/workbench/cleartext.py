@@ -48,6 +48,11 @@ def secrets_in(unit: Unit) -> Iterator[tuple[str, str, str, str, str]]:
                 yield "secret-in-clear", "error", path, "must be the name of a secret, not the secret", fix
 
 
+def looks_secret(text: str) -> bool:
+    """Return whether a text is no name of a secret, or looks like a secret itself."""
+    return not _PLAIN.fullmatch(text) or any(pattern.search(text) for _, pattern in _PATTERNS)
+
+
 def _texts(value: Any, path: str, key: str = "") -> Iterator[tuple[str, str, str]]:
     if isinstance(value, dict):
         for name, item in value.items():

@@ -21,9 +21,6 @@ def differences(unit: Unit, chosen: str) -> Iterator[Raw]:
     file = unit.file
     for name, policy in (file.network_policies or {}).items():
         base = f"network_policies.{name}"
-        if policy.binaries is None and policy.endpoints:
-            text = "names no binaries: any program in the sandbox here, none in OpenShell"
-            yield "semantics-binaries", "note", base, text, "list the programs"
         for index, endpoint in enumerate(policy.endpoints):
             yield from _endpoint(endpoint, f"{base}.endpoints[{index}]")
         for index, binary in enumerate(policy.binaries or ()):
@@ -36,9 +33,6 @@ def differences(unit: Unit, chosen: str) -> Iterator[Raw]:
 
 
 def _endpoint(endpoint: Any, path: str) -> Iterator[Raw]:
-    if endpoint.protocol and not endpoint.enforcement:
-        text = "says no enforcement: enforced here; OpenShell only records violations and forwards them"
-        yield "semantics-enforcement", "note", path, text, "write enforcement: enforce (or audit)"
     if _named_without_addresses(endpoint):
         text = "is named exactly: private addresses stay closed here; OpenShell opens them"
         yield "semantics-private-addresses", "note", f"{path}.host", text, "allowed_ips, if the service is internal"

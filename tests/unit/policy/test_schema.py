@@ -128,7 +128,7 @@ def test_unknown_keys_are_refused_at_every_level_with_the_nearest_known_one(text
     [
         ("version: 2", "version must be 1"),
         ("version: '1'", "version must be 1"),
-        ("tools: {x: {allow: 3}}", "tools.x.allow must be a mapping"),
+        ("tools: {x: {allow: 3}}", "tools.x.allow must be true, or conditions"),
         ("tools: {x: {allow: {a: {}}}}", "an empty condition says nothing"),
         ("tools: {x: {rules: [{id: b}]}}", "needs exactly one of allow, ask, deny"),
         ("tools: {x: {allow: {a: {min: '3'}}}}", "must be a number"),

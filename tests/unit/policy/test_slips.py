@@ -39,6 +39,20 @@ REFUSED = {
         "models:\n  providers: {openai: {kind: openai}}\n  routes:\n    - {use: openal}\n",
         4, "models.routes[0].use names 'openal'", "did you mean 'openai'?",
     ),
+    "no space behind a colon": ("name:desk\ntools: {}\n", 2, "is not YAML", "a space must follow the colon"),
+    "a bracket too many": ("tools: {a: {allow: true}}}\n", 1, "is not YAML", "a bracket that nothing opened"),
+    "no-break spaces": ("tools:\n\u00a0\u00a0a: {allow: true}\n", 2, "no-break spaces", "ordinary spaces"),
+    "true in quotes": ("tools: {a: {allow: 'true'}}\n", 1, "must be true, or conditions", "without quotes: true"),
+    "tools as a list": ("tools: [read_file]\n", 1, "tools must be a mapping", "{read_file: {allow: true}}"),
+    "a verdict at the top": ("deny: {tools: [a]}\n", 1, "unknown key 'deny'", "tools: {NAME: {deny: …}}"),
+    "a key of a section": ("roles: {a: {}}\n", 1, "unknown key 'roles'", "it stands in agents.roles"),
+    "a condition without a verdict": ("tools: {pay: {amount: {max: 5}}}\n", 1, "unknown key 'amount'", "allow: {amount: …}"),
+    "another word for deny": ("tools: {pay: {block: true}}\n", 1, "unknown key 'block'", "did you mean 'deny'?"),
+    "a deny with nothing behind it": ("tools:\n  a:\n    allow: true\n    deny:\n", 4, "tools.a.deny is empty", ""),
+    "a number for people": ("budgets: [{per: user, window: day, tokens: 500_000}]\n", 1, "must be a number", "a number: 500000"),
+    "a unit written out": ("approvals: {timeout: 15min}\n", 1, "must be a duration", "write 15m"),
+    "a host with its port": (endpoint("a.example", '"a.example:443"'), 4, "holds a port", "host: a.example, port: 443"),
+    "look-around": ("tools: {a: {allow: {x: {regex: '(?!y)z'}}}}\n", 1, "RE2 has no look-around", ""),
     "a secret in place": ("secrets: {KEY: abc}\n", 1, "secrets.KEY must be a mapping", "a value is never written here"),
 }  # fmt: skip
 LOOKED_AT = {
@@ -49,6 +63,23 @@ LOOKED_AT = {
     ),
     "an address for a network": (endpoint(more=", allowed_ips: [10.1.2.3/16]"), "network-host-bits", "write 10.1.0.0/16"),
     "an ask alone": ("tools: {pay: {ask: {amount: {min: 5}}}}\n", "rule-shadowed", "add `allow` to tools.pay"),
+    "quotes of a word processor": ("tools: {a: {allow: {x: {glob: “y*”}}}}\n", "typographic-quotes", "write"),
+    "a character that does not show": ("tools: {'read\u202e_file': {allow: true}}\n", "invisible-character", "remove it"),
+    "a glob for a folder": ("tools: {t: {allow: {path: {under: 'inbox/*'}}}}\n", "glob-not-supported", "under: inbox/"),
+    "a URL for a host in a condition": ("tools: {t: {allow: {u: {host_in: ['https://*.a.example/']}}}}\n", "host-never", "write *.a.example"),
+    "a URL for a destination": ("secrets: {K: {from: env, destinations: [a.example/v1]}}\n", "host-never", "write a.example"),
+    "everybody's domain": (endpoint("a.example", "'api.*.com'"), "over-broad-host", "*.example.com"),
+    "no condition": ("tools: {a: {allow: {}}}\n", "rule-always", "allow: true"),
+    "allow and deny alike": ("tools: {a: {allow: {x: 1}, deny: {x: 1}}}\n", "rule-shadowed", "remove one"),
+    "a variable in a path": ("filesystem_policy: {read_only: [$HOME/data]}\n", "variable-not-replaced", "the whole path"),
+    "a command line": ("process: {allow: [git push]}\n", "program-with-arguments", "{binary: git, args: [push]}"),
+    "a role of nobody": ("agents: {roles: {a: {may_spawn: [b]}}}\n", "unknown-role", "roles: a"),
+    "a role's tool nobody allows": ("agents: {roles: {a: {tools: [read_fil]}}}\n", "role-tool-never", "read_fil"),
+    "a provider nowhere": ("models: {providers: {a: {kind: vllm, models: ['*']}}}\n", "provider-no-address", "base_url"),
+    "another word for group": ("approvals: {approvers: ['groups:finance']}\n", "approver-nobody", "group:finance"),
+    "seconds by omission": ("approvals: {timeout: 15}\n", "duration-without-unit", "timeout: 15s"),
+    "a tool misspelt": ("tools: {raed_file: {allow: true}}\n", "unknown-tool", "'read_file'"),
+    "an argument misspelt": ("tools: {read_file: {allow: {paht: {under: x}}}}\n", "unknown-argument", "'path'"),
     "a secret for nobody": ("secrets: {KEY: {from: vault}}\n", "secret-nowhere", "destinations: [api.example.com]"),
 }  # fmt: skip
 
@@ -69,7 +100,35 @@ def test_a_slip_is_refused_with_its_line_and_its_fix(name: str) -> None:
 def test_what_loads_and_is_hardly_meant_is_pointed_out(name: str) -> None:
     """`policy check` has a finding for it, with the fix."""
     text, code, fix = LOOKED_AT[name]
-    assert any(finding.id == code and fix in finding.fix for finding in check_policy(Policy.parse(text)))
+    known = {"read_file": {"path", "lines"}}
+    assert any(finding.id == code and fix in finding.fix for finding in check_policy(Policy.parse(text), known))
+
+
+@pytest.mark.parametrize(
+    ("condition", "argument"),
+    [
+        ("{under: 'inbox/*'}", "inbox/a"),
+        ("{host_in: ['https://*.a.example/']}", "https://b.a.example/"),
+        ("{glob: “y*”}", "yes"),
+    ],
+)
+def test_what_is_pointed_out_as_never_matching_never_does(condition: str, argument: str) -> None:
+    """The value that its author meant is not allowed by it."""
+    from agent_os import Action, decide
+
+    policy = Policy.parse(f"tools: {{t: {{allow: {{x: {condition}}}}}}}")
+    action = Action.parse({"kind": "tool.call", "tool": "t", "args": {"x": argument}})
+    assert decide(policy, action).verdict.value == "deny"
+
+
+def test_what_an_application_names_as_it_likes_is_no_slip() -> None:
+    """Its own tools with arguments called `timeout`, people with a colon in their id, subdomains of one's own."""
+    text = (
+        "tools: {charge: {allow: {timeout: 5}}, read_file: {allow: {path: {under: inbox/}}}}\n"
+        "approvals: {approvers: ['arn:aws:iam::1:user/lea', 'group:finance']}\n"
+        + endpoint("a.example", "'*.corp.example'")
+    )
+    assert not [item for item in check_policy(Policy.parse(text), {"read_file": {"path"}}) if item.severity != "note"]
 
 
 def test_an_ask_restricts_what_another_file_allows() -> None:

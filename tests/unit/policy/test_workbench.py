@@ -197,7 +197,7 @@ def findings(text: str, **options: Any) -> dict[str, Any]:
         ("process: {allow: ['*']}", "over-broad-program", "warning"),
         ("process: {allow: [bash]}", "over-broad-program", "note"),
         ("process: {allow: [/usr/bin/curl], deny: [curl]}", "rule-shadowed", "warning"),
-        ("network_policies: {a: {endpoints: [{host: a.example, port: 443}]}}", "missing-binaries", "warning"),
+        ("network_policies: {a: {endpoints: [{host: a.example, port: 443}]}}", "semantics-binaries", "warning"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "over-broad-request", "note"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443, protocol: rest, access: full}], binaries: [{path: /x}]}}", "semantics-enforcement", "warning"),
         ("network_policies: {a: {endpoints: [{host: a.example, port: 443}], binaries: [{path: /x}]}}", "semantics-private-addresses", "note"),
