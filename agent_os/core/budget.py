@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent_os.core.errors import ActionError
-from agent_os.core.principal import Principal
+from agent_os.core.principal import Principal, part
 from agent_os.core.zone import zone_of
 
 UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
@@ -76,7 +76,23 @@ class Budget:
 
 def _part(text: str) -> str:
     """Return a name with what separates names in an account escaped, so that two subjects never share one."""
-    return text.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
+    return part(text).replace("|", "%7C")
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """An account whose use has just passed the share of its budget's `warn_at`; amounts in the budget's unit."""
+
+    account: str
+    unit: str
+    used: float
+    limit: float
+
+
+def tenant_of(account: str) -> str:
+    """Return the tenant that an account's use is counted for."""
+    subject = account.rpartition("|")[0].rpartition("|")[2].partition("=")[2]
+    return subject.partition("/")[0].replace("%7C", "|").replace("%2F", "/").replace("%25", "%")
 
 
 def period(window: str, now: float, run: str = "", zone: str = "UTC") -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol
 
 from agent_os.core.action import Action
+from agent_os.core.budget import Warned
 from agent_os.core.decision import Decision, Obligation
 from agent_os.core.errors import EffectError
 from agent_os.core.facts import BudgetLeft, ExternalVerdict, Finding
@@ -152,8 +153,8 @@ class BudgetStore(Protocol):
         """Reserve all amounts (budget -> unit -> amount) or none; False when one does not fit."""
         ...
 
-    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> None:
-        """Replace a reservation by what was really used; idempotent."""
+    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> Sequence[Warned]:
+        """Replace a reservation by what was really used; idempotent. Returns what passed its budget's `warn_at` by it."""
         ...
 
 

@@ -34,6 +34,11 @@ class Principal:
         """The RFC 8785 form of the wire form; computed once per principal."""
         return _canonical(self)
 
+    @property
+    def owner(self) -> str:
+        """The tenant and user as one text: two pairs never have the same, whatever slashes their names hold."""
+        return f"{part(self.tenant)}/{part(self.user)}"
+
     def child(self, agent: str) -> Principal:
         """Return the principal of a sub-agent of this one."""
         return replace(self, agent=agent, parents=(*self.parents, self.agent))
@@ -74,6 +79,11 @@ class Principal:
                 raise ActionError("must be a non-empty string", field=f"principal.{key}")
             texts[key] = value
         return Principal(**texts, parents=tuple(parents))
+
+
+def part(name: str) -> str:
+    """Return a name as one part of a path of names: `a/b` and `c` are not `a` and `b/c`."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 @lru_cache(maxsize=4096)

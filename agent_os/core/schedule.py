@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from agent_os.core.budget import UNITS
 from agent_os.core.errors import ActionError, MissingPartError
-from agent_os.core.principal import ANONYMOUS, Principal
+from agent_os.core.principal import ANONYMOUS, Principal, part
 from agent_os.core.zone import zone_of
 
 EVERY_SECONDS_MIN: Final = 1.0
@@ -284,8 +284,7 @@ def key_of(tenant: str, name: str) -> str:
     """Return what a tenant's schedule of a name is stored under: the name, and of another tenant than `default` the tenant's
     before it (`acme//nightly`). Names of two tenants never meet, whatever characters they have.
     """
-    tenant = tenant.replace("%", "%25").replace("/", "%2F")
-    return name if tenant == ANONYMOUS.tenant and "//" not in name else f"{tenant}//{name}"
+    return name if tenant == ANONYMOUS.tenant and "//" not in name else f"{part(tenant)}//{name}"
 
 
 def parse_schedule(data: Mapping[str, Any]) -> Schedule:

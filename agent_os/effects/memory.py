@@ -30,8 +30,7 @@ class Memory:
 
     async def execute(self, permit: Permit, action: Action) -> Outcome:
         """Read or write one key. Raises EffectError for a key that is not there and for a value that is too long."""
-        who = action.principal
-        scope = f"memory:{who.tenant}/{who.user}"
+        scope = f"memory:{action.principal.owner}"
         if isinstance(action, MemoryWrite):
             content = json_bytes(action.value)
             if len(content) > MEMORY_BYTES_MAX:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall
+from agent_os.core.decision import Decision
 from agent_os.core.errors import AgentOSError
 from agent_os.core.ports import Admission, Outcome
 from agent_os.monitor import outcomes, record, reserving
 from agent_os.monitor.gather import Needs, Session
 from agent_os.monitor.holding import Footing
+from agent_os.monitor.stopping import Cutting
 from agent_os.monitor.suspicion import looked_at
 from agent_os.monitor.wiring import Ports
 from agent_os.policy.prices import Prices
@@ -48,8 +50,17 @@ class Flight:
     """What models cost when it was admitted: a call is settled and billed at these, whatever is in force at its end."""
 
 
-async def carry_out(ports: Ports, session: Session, admission: Admission, body: Body | None) -> Outcome:
-    """Do what was admitted, inside the flow guard's watch where there is one."""
+async def carry_out(
+    ports: Ports, session: Session, admission: Admission, body: Body | None, halted: Callable[[], Decision | None]
+) -> Outcome:
+    """Do what was admitted, inside the flow guard's watch where there is one; a model is cut off once its agent is `halted`."""
+    if isinstance(admission.action, ModelCall):
+        async with Cutting(halted) as cutting, cutting.waiting():
+            return await _carried(ports, session, admission, body)
+    return await _carried(ports, session, admission, body)
+
+
+async def _carried(ports: Ports, session: Session, admission: Admission, body: Body | None) -> Outcome:
     action = admission.action
     warned = any(rule.rpartition("flow.")[2] in DOUBTS for rule in admission.decision.audit_only)
     with session.flow.inside(action, warned=warned) if session.flow is not None else nullcontext():

@@ -318,7 +318,7 @@ class Monitor:
 
     def _scoped(self, key: str) -> str:
         """Return a key as it is stored: one user's keys never reach another's outcomes."""
-        return f"{_part(self.principal.tenant)}/{_part(self.principal.user)}/{key}"
+        return f"{self.principal.owner}/{key}"
 
     def _reference(self) -> str:
         """Return the name of one passage through the door: unique, in the order of the decisions of this monitor."""
@@ -353,7 +353,7 @@ class Monitor:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await carry_out(self._ports, self.session, admission, body)
+                return await carry_out(self._ports, self.session, admission, body, self.halted)
         except StoppedError as error:
             return Outcome(error=CANCELLED, detail=str(error))
         except EffectError as error:
@@ -376,8 +376,3 @@ class Monitor:
         if flight.key:
             self._seen.add(flight.key)
         return await close(self._ports, self._needs, self.session, admission.action, flight, outcome)
-
-
-def _part(name: str) -> str:
-    """Return a name as one part of a key: `a/b` and `c` are not `a` and `b/c`."""
-    return name.replace("%", "%25").replace("/", "%2F")

@@ -20,8 +20,10 @@ from agent_os.core.action import (
     TaskSchedule,
     ToolCall,
 )
+from agent_os.core.budget import Warned
 from agent_os.core.decision import Decision
 from agent_os.core.ports import Outcome
+from agent_os.core.principal import Principal
 
 
 def describe(action: Action, keyed_digest: Callable[[str], str]) -> dict[str, Any]:
@@ -104,3 +106,12 @@ def finished(reference: str, outcome: Outcome, *, now: float, size: int) -> dict
     if size >= 0:
         record["bytes"] = size
     return record
+
+
+def warned(principal: Principal, passed: Warned, *, now: float) -> dict[str, Any]:
+    """Return the record of a budget that passed its `warn_at` by what this principal used."""
+    name, _, period = passed.account.rpartition("|")
+    budget, _, subject = name.rpartition("|")
+    who = {"tenant": principal.tenant, "user": principal.user, "agent": principal.agent, "session": principal.session}
+    counted = {"unit": passed.unit, "used": passed.used, "limit": passed.limit}
+    return {"type": "budget.warned", "time": now, **who, "budget": budget, "for": subject, "period": period, **counted}

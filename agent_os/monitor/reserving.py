@@ -14,6 +14,7 @@ from agent_os.core.action import Action
 from agent_os.core.decision import Obligation
 from agent_os.core.errors import AgentOSError
 from agent_os.core.ports import Outcome
+from agent_os.monitor import record
 from agent_os.monitor.allowance import needs
 from agent_os.monitor.gather import Session
 from agent_os.monitor.judging import Judged
@@ -96,7 +97,9 @@ async def settle(
             budget: {unit: outcome.usage.get(unit, amount) for unit, amount in units.items()}
             for budget, units in taken.items()
         }
-        await ports.budgets.settle(reference, used)
+        for warned in await ports.budgets.settle(reference, used):
+            with suppress(AgentOSError):  # the effect happened: a log that fails now loses the warning
+                ports.audit.append(record.warned(action.principal, warned, now=ports.clock.now()))
 
 
 async def _allowed(session: Session, wanted: Mapping[str, float]) -> bool:

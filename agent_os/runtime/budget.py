@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent_os.core.budget import tenant_of
 from agent_os.core.errors import EffectError
 from agent_os.effects.stores.budgets import Budgets
 from agent_os.effects.stores.database import Database, Storage
@@ -17,7 +18,7 @@ from agent_os.runtime.state import shared_limits
 def accounts(prefix: str = "", *, environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return the accounts of budgets whose name begins with `prefix`, without opening anything for writing.
 
-    Each has budget, for (`user=default/alice`), period, unit, used, reserved, limit and left. Raises EffectError.
+    Each has budget, for (`user=default/alice`), tenant, period, unit, used, reserved, limit and left. Raises EffectError.
     """
     env = os.environ if environment is None else environment
     file = state_path(env) / "state.db"
@@ -37,5 +38,6 @@ def account_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         rest, _, period = row["account"].rpartition("|")
         budget, _, subject = rest.rpartition("|")
         left = max(0.0, row["limit"] - row["used"] - row["reserved"])
-        rows.append({"budget": budget, "for": subject, "period": period, **row, "left": left})
+        tenant = tenant_of(row["account"])
+        rows.append({"budget": budget, "for": subject, "tenant": tenant, "period": period, **row, "left": left})
     return rows

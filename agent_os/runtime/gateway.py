@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core.action import Action, ModelCall
-from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, DeniedError, EffectError, StoppedError
 from agent_os.core.guards import PrivacyRouter
-from agent_os.core.ports import Admission, Outcome, Pending
+from agent_os.core.ports import CANCELLED, Admission, Outcome, Pending
 from agent_os.effects.models.client import NOTHING, Providers, RefusedError, UnavailableError
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage
 from agent_os.guards.models.openai import parse_embeddings
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
+from agent_os.monitor.stopping import Cutting
 from agent_os.runtime.inspection import Inspecting
 from agent_os.runtime.model_routes import Aim, Routes, aim_of
 
@@ -79,6 +81,9 @@ class ModelGateway:
                 continue
             if isinstance(done, Pending):
                 raise _waits(done)
+            stop = self._monitor.halted() if not done.ok else None
+            if stop is not None:
+                raise DeniedError(stop)
             if not done.ok:
                 if done.error == "unavailable":
                     last = UnavailableError(done.detail)
@@ -123,7 +128,7 @@ class ModelGateway:
         failure = "broken-off"
         restorer, shown = _Restorer(self._monitor.session.privacy), self._inspection.stream()
         try:
-            async for delta in self._providers.stream(final):
+            async for delta in self._cut_if_halted(self._providers.stream(final)):
                 whole.add(delta)
                 for restored in restorer.feed(delta):
                     for piece in shown.feed(restored):
@@ -140,9 +145,22 @@ class ModelGateway:
         except RefusedError:
             failure = "refused"
             raise
+        except StoppedError:
+            failure = CANCELLED
+            raise
         finally:
             settling = self._monitor.settle(admission, self._outcome(whole, failure, final, len(shown.kinds)))
             await asyncio.shield(asyncio.ensure_future(settling))
+
+    async def _cut_if_halted(self, pieces: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
+        """Yield a provider's pieces until there is none, or a person stops this agent. Raises StoppedError."""
+        async with aclosing(pieces), Cutting(self._monitor.halted) as cutting:  # type: ignore[type-var]
+            while True:
+                async with cutting.waiting():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                yield piece
 
     def _inspected(self, answer: Answer) -> Answer:
         shown = self._inspection.stream()
@@ -154,7 +172,7 @@ class ModelGateway:
             answer = whole.answer()
         except ActionError:
             return Outcome(error="malformed", detail="the answer holds a tool call that is no JSON")
-        usage = answer.usage.believed(final.messages).amounts()
+        usage = answer.usage.believed(final.messages).amounts() if whole.finished else {}  # a report comes at the end
         if failure in ("unavailable", "refused"):
             return Outcome(error=failure, usage=NOTHING)
         return Outcome(answer.to_json(), error=failure, usage={**usage, **_flagged(flagged)})

@@ -146,8 +146,8 @@ def router_for(
     width = settings.scope if settings is not None else "session"
     realistic = settings is not None and settings.pseudonyms == "realistic"
     scope = {
-        "session": f"{principal.tenant}/{principal.user}/{principal.session}",
-        "user": f"{principal.tenant}/{principal.user}",
+        "session": f"{principal.owner}/{principal.session}",
+        "user": principal.owner,
         "tenant": principal.tenant,
     }[width]
     local = local_model(policy)

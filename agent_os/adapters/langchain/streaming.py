@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -113,8 +112,11 @@ class AnswerStream:
         if self._whole is None:
             return Outcome(None) if self.ended else Outcome(error="broken-off", detail="the stream gave nothing")
         message = _message(self._whole)
-        done = Outcome(neutral_message(message), usage=message_usage(message))
-        return done if self.ended else replace(done, error="broken-off", detail="the stream ended early")
+        if self.ended:
+            return Outcome(neutral_message(message), usage=message_usage(message))
+        return Outcome(
+            neutral_message(message), error="broken-off", detail="the stream ended early"
+        )  # no report of it yet
 
 
 def _each_text(content: Any, change: Callable[[tuple[str, Any], str], str]) -> Any:

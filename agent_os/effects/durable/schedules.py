@@ -74,7 +74,7 @@ class Schedules:
             raise ActionError("is never due again", field="when")
         schedule = replace(schedule, next_due=due or 0.0)
         starts = due + schedule.delay(due) if due is not None else NEVER
-        owner = _owner(schedule)
+        owner = schedule.owner.owner
         seen = self.seal_seen(schedule.key, entries(schedule)) if schedule.trigger.event == "file" else ""
         values = (schedule.key, self._seal(schedule), due or 0.0, starts, topic_of(schedule.trigger), owner, seen)
 
@@ -201,7 +201,7 @@ class Schedules:
 
         def work(session: Any) -> None:
             if schedule.paused and not paused:
-                _refuse_beyond(session, _owner(schedule), active_max)
+                _refuse_beyond(session, schedule.owner.owner, active_max)
             session.execute(sql, (int(paused), due, starts, name))
             self._ledger.notify(session)
 
@@ -255,10 +255,6 @@ class Schedules:
             return found
         except Exception:  # whatever stands in it, or a row that was copied under another name
             raise IntegrityError(f"schedule {row[0]}: {UNREADABLE}") from None
-
-
-def _owner(schedule: Schedule) -> str:
-    return f"{schedule.owner.tenant.replace('%', '%25').replace('/', '%2F')}/{schedule.owner.user}"
 
 
 def _refuse_beyond(session: Any, owner: str, active_max: int) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from agent_os.core.budget import SCALE, STATED, Budget, millionths
+from agent_os.core.budget import SCALE, STATED, Budget, Warned, millionths
 from agent_os.core.errors import ActionError
 from agent_os.core.facts import BudgetLeft
 from agent_os.core.principal import Principal
@@ -118,8 +118,18 @@ class Budgets:
             )
         return False
 
-    def settle(self, connection: Any, reservation: str, used: Mapping[str, Mapping[str, float]]) -> None:
-        """Replace a reservation by what was used; what cannot be a usage is charged as the whole reservation."""
+    def settle(
+        self,
+        connection: Any,
+        reservation: str,
+        used: Mapping[str, Mapping[str, float]],
+        warn_at: Callable[[str], float] = lambda _: 0.0,
+    ) -> list[Warned]:
+        """Replace a reservation by what was used; what cannot be a usage is charged as the whole reservation.
+
+        Returns the accounts that passed the share that `warn_at` has for their budget: each once, whoever settles.
+        """
+        warned = []
         rows = connection.execute(
             "DELETE FROM reservation WHERE id=? RETURNING account, unit, budget, amount", (reservation,)
         ).fetchall()
@@ -128,10 +138,14 @@ class Budgets:
                 spent = millionths(used.get(budget, {}).get(unit, 0.0))
             except ActionError:
                 spent = amount
-            connection.execute(
-                "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=?",
+            row = connection.execute(
+                "UPDATE account SET reserved=reserved-?, used=used+?, at=? WHERE account=? AND unit=? RETURNING used, most",
                 (amount, spent, self.now(), account, unit),
-            )
+            ).fetchone()
+            share = warn_at(budget)
+            if row is not None and share and row[0] - spent < share * row[1] <= row[0]:
+                warned.append(Warned(account, unit, row[0] / SCALE, row[1] / SCALE))
+        return warned
 
     def accounts(self, prefix: str = "") -> list[dict[str, Any]]:
         """Return every account whose name begins with `prefix`: account, unit, used, reserved, limit, at."""
@@ -208,6 +222,15 @@ class BudgetView:
             return True
         return await self._store.database.run(lambda connection: self._store.reserve(connection, reservation, wanted))
 
-    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> None:
-        """Replace a reservation by what was really used ({} releases it); unknown or settled ones are passed over."""
-        await self._store.database.run(lambda connection: self._store.settle(connection, reservation, amounts))
+    async def settle(self, reservation: str, amounts: Mapping[str, Mapping[str, float]]) -> Sequence[Warned]:
+        """Replace a reservation by what was really used ({} releases it); unknown or settled ones are passed over.
+
+        Returns what passed its budget's `warn_at` by it.
+        """
+        return await self._store.database.run(
+            lambda connection: self._store.settle(connection, reservation, amounts, self._warn_at)
+        )
+
+    def _warn_at(self, name: str) -> float:
+        budget = self._budgets.get(name) or self._budgets.get(name.partition(":")[0])
+        return budget.warn_at if budget is not None else 0.0

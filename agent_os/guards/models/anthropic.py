@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from agent_os.core import canonical
@@ -199,8 +200,11 @@ def parse_answer(body: Any) -> Answer:
 def _usage_in(usage: Any, chars: int = 0) -> Usage:
     if not isinstance(usage, Mapping):
         return Usage()
-    cached = usage.get("cache_read_input_tokens") or 0
-    return Usage.of(usage.get("input_tokens"), usage.get("output_tokens"), cached, chars=chars)
+    given, cached = usage.get("input_tokens"), usage.get("cache_read_input_tokens") or 0
+    beside = [cached, usage.get("cache_creation_input_tokens") or 0]  # the API counts these beside input_tokens
+    if isinstance(given, int) and all(isinstance(count, int) and count >= 0 for count in beside):
+        given += sum(beside)
+    return Usage.of(given, usage.get("output_tokens"), cached, chars=chars)
 
 
 def read_event(name: str, data: str) -> Iterator[Delta]:
@@ -211,7 +215,7 @@ def read_event(name: str, data: str) -> Iterator[Delta]:
         if kind == "error":
             raise EffectError("the provider broke its answer off with an error")
         if kind == "message_start":
-            yield Delta("usage", usage=Usage.of(event["message"].get("usage", {}).get("input_tokens"), None))
+            yield Delta("usage", usage=replace(_usage_in(event["message"].get("usage")), output=-1))
         elif kind == "content_block_start" and event["content_block"]["type"] == "tool_use":
             block = event["content_block"]
             yield Delta("tool", "", int(event["index"]), str(block["id"]), str(block["name"]))
@@ -228,8 +232,7 @@ def read_event(name: str, data: str) -> Iterator[Delta]:
                 case "input_json_delta":
                     yield Delta("tool", piece["partial_json"], index)
         elif kind == "message_delta":
-            usage = event.get("usage") or {}
-            yield Delta("usage", usage=Usage.of(usage.get("input_tokens"), usage.get("output_tokens")))
+            yield Delta("usage", usage=_usage_in(event.get("usage")))
             if event["delta"].get("stop_reason"):
                 yield Delta("finish", _FINISH.get(str(event["delta"]["stop_reason"]), "stop"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -253,7 +256,7 @@ def render_answer(answer: Answer, *, id: str, model: str, created: int) -> dict[
 
 def _usage_out(usage: Usage) -> dict[str, Any]:
     return {
-        "input_tokens": max(usage.input, 0),
+        "input_tokens": max(usage.input - usage.cached, 0),
         "output_tokens": max(usage.output, 0),
         "cache_read_input_tokens": usage.cached,
         "cache_creation_input_tokens": 0,
@@ -273,7 +276,8 @@ class Writer:
         match delta.kind:
             case "usage":
                 old = self._usage
-                self._usage = Usage(max(old.input, delta.usage.input), max(old.output, delta.usage.output))
+                new = delta.usage
+                self._usage = Usage(max(old.input, new.input), max(old.output, new.output), max(old.cached, new.cached))
                 return b""
             case "finish":
                 self._finish = delta.text

@@ -139,11 +139,11 @@ class Api:
             return _error(protocol, 502, "api_error", str(error))
 
     def _exposition(self, caller: Caller | None) -> HttpResponse:
-        if caller is None or "metrics" not in caller.may:
+        if caller is None or not caller.may & {"metrics", "all-metrics"}:
             return _error(openai, 403, "permission_error", "this credential may not read metrics")
         if self._metrics is None:
             return _error(openai, 501, "not_installed", str(MissingPartError("the Prometheus client", "metrics")))
-        page, content_type = self._metrics.page()
+        page, content_type = self._metrics.page(None if "all-metrics" in caller.may else caller.principal.tenant)
         return HttpResponse(200, page, content_type=content_type)
 
     async def _route(self, request: HttpRequest, gateway: ModelGateway) -> HttpResponse:

@@ -8,7 +8,8 @@
 
 The credential says tenant, user and agent; no header or field of a request does. The file grants entry, never an action: what a
 caller may do is the policy's. Threats: one tenant's credential used for another, a token file that leaks tokens (it
-holds digests of random tokens only), a credential that never ends (`expires`), a chat client that reads the meters of everybody.
+holds digests of random tokens only), a credential that never ends or begins too early (`expires`, `starts`), a tenant that reads
+the meters of everybody (`metrics` shows its own; `all-metrics` is the operator's).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from agent_os.core.principal import Principal
 TOKEN_BYTES: Final = 24
 NAME_CHARS_MAX: Final = 200
 CALLERS_BYTES_MAX: Final = 1 << 20
-_RIGHTS: Final = frozenset({"models", "metrics", "approvals"})
-_TOKEN_KEYS: Final = frozenset({"sha256", "user", "tenant", "agent", "expires", "may", "groups"})
+_RIGHTS: Final = frozenset({"models", "metrics", "all-metrics", "approvals"})
+_TOKEN_KEYS: Final = frozenset({"sha256", "user", "tenant", "agent", "starts", "expires", "may", "groups"})
 _OIDC_KEYS: Final = frozenset(
     {
         "issuer", "audience", "jwks", "algorithms", "user_claim", "tenant_claim", "tenant", "agent",
@@ -43,7 +44,7 @@ _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a credential stands for, and what it opens: `models`, `metrics`, `approvals`.
+    """Who a credential stands for, and what it opens: `models`, `metrics` (its tenant's), `all-metrics`, `approvals`.
 
     A credential that answers asks is a person's and opens no models: whoever holds it for an agent could approve for it.
     `groups` are `group:NAME`, as a policy's `approvals.approvers` writes them.
@@ -51,7 +52,9 @@ class Caller:
 
     principal: Principal
     may: frozenset[str] = frozenset({"models"})
+    since: date | None = None
     until: date | None = None
+    """The first and the last day it is good for, in UTC."""
     groups: frozenset[str] = frozenset()
 
 
@@ -65,7 +68,7 @@ class Callers:
     @staticmethod
     def single(token: str, principal: Principal) -> Callers:
         """Return the callers of a server with one token."""
-        return Callers({digest(token): Caller(principal, frozenset({"models", "metrics"}))})
+        return Callers({digest(token): Caller(principal, frozenset({"models", "metrics", "all-metrics"}))})
 
     async def who(self, headers: Mapping[str, str]) -> Caller | None:
         """Return who shows these headers (names in lower case), or None. Raises EffectError where nobody can tell."""
@@ -77,7 +80,8 @@ class Callers:
             return None
         known = self._tokens.get(digest(shown))
         if known is not None:
-            return known if known.until is None or datetime.now(UTC).date() <= known.until else None
+            today = datetime.now(UTC).date()
+            return known if (known.since or today) <= today <= (known.until or today) else None
         if self._oidc is None or shown.count(".") != 2:
             return None
         return await self._vouched(shown)
@@ -164,16 +168,16 @@ def load_callers(path: Path) -> Callers:
 def _token(name: str, row: Any) -> tuple[str, Caller]:
     if not isinstance(row, Mapping):
         raise EffectError(f"{name}: must be a table")
-    texts = _strings(name, row, _TOKEN_KEYS - {"expires", "may", "groups"})
+    texts = _strings(name, row, _TOKEN_KEYS - {"starts", "expires", "may", "groups"})
     key = texts.get("sha256", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", key):
         raise EffectError(f"{name}.sha256: must be 64 hex digits (agentos serve --new-token USER prints a row)")
     for needed in ("user", "tenant"):
         if needed not in texts:
             raise EffectError(f"{name}.{needed}: is missing")
-    until = row.get("expires")
-    if until is not None and (isinstance(until, datetime) or not isinstance(until, date)):
-        raise EffectError(f"{name}.expires: must be a date, like 2027-06-30 without quotes")
+    since, until = (_date(f"{name}.{key}", row.get(key)) for key in ("starts", "expires"))
+    if since is not None and until is not None and until < since:
+        raise EffectError(f"{name}.expires: is before starts")
     may = row.get("may", ["models"])
     if not isinstance(may, list) or not may or not set(map(str, may)) <= _RIGHTS:
         raise EffectError(f"{name}.may: must be a list of {', '.join(sorted(_RIGHTS))}")
@@ -184,7 +188,13 @@ def _token(name: str, row: Any) -> tuple[str, Caller]:
         raise EffectError(f"{name}.groups: must be a list of names")
     principal = Principal(tenant=texts["tenant"], user=texts["user"], agent=texts.get("agent", "main"))
     named = frozenset(f"group:{each}" for each in groups)
-    return key, Caller(principal, frozenset(map(str, may)), until, named)
+    return key, Caller(principal, frozenset(map(str, may)), since, until, named)
+
+
+def _date(name: str, given: Any) -> date | None:
+    if given is not None and (isinstance(given, datetime) or not isinstance(given, date)):
+        raise EffectError(f"{name}: must be a date, like 2027-06-30 without quotes")
+    return given
 
 
 def _strings(name: str, table: Any, known: frozenset[str]) -> dict[str, str]:
@@ -193,7 +203,7 @@ def _strings(name: str, table: Any, known: frozenset[str]) -> dict[str, str]:
     listed = _TOKEN_KEYS | _OIDC_KEYS
     found: dict[str, str] = {}
     for key, value in table.items():
-        if key not in known and key not in {"expires", "may", "algorithms", "groups"}:
+        if key not in known and key not in {"starts", "expires", "may", "algorithms", "groups"}:
             hint = f" (one of {', '.join(sorted(known))})" if key not in listed else ""
             raise EffectError(f"{name}.{key}: unknown key{hint}")
         if key in known:

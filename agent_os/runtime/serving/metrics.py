@@ -2,7 +2,8 @@
 
 Usage and budgets are read from the state when they are scraped, so that they count every process and survive restarts. Labels
 are tenants, teams, models, providers and tiers: never users' prompts, and users only in the budgets' own names. Threat: a
-page of everybody's spending that anyone on the machine can read (it is behind a credential of its own right).
+page of everybody's spending that anyone on the machine, or another tenant, can read: it is behind a credential of its own right,
+which shows its tenant's figures; the server's own counters, and every tenant's, need `all-metrics`.
 """
 
 from __future__ import annotations
@@ -38,18 +39,21 @@ class Metrics:
             registry=self._registry,
         )
         self.streams = prometheus.Gauge("agentos_http_streams", "Streams under way.", registry=self._registry)
-        self._registry.register(_Stored(usage, budgets))
+        self._usage, self._budgets = usage, budgets
 
-    def page(self) -> tuple[bytes, str]:
-        """Return the exposition and its content type."""
-        return self._prometheus.generate_latest(self._registry), self._prometheus.CONTENT_TYPE_LATEST
+    def page(self, tenant: str | None = None) -> tuple[bytes, str]:
+        """Return the exposition of one tenant, or (None) of every one and of this server, and its content type."""
+        stored = self._prometheus.CollectorRegistry(auto_describe=False)
+        stored.register(_Stored(self._usage, self._budgets, tenant))
+        pages = [stored] if tenant is not None else [self._registry, stored]
+        return b"".join(map(self._prometheus.generate_latest, pages)), self._prometheus.CONTENT_TYPE_LATEST
 
 
 class _Stored:
-    """Collects what the state directory holds."""
+    """Collects what the state directory holds of one tenant, or (None) of every one."""
 
-    def __init__(self, usage: Rows, budgets: Rows) -> None:
-        self._usage, self._budgets = usage, budgets
+    def __init__(self, usage: Rows, budgets: Rows, tenant: str | None) -> None:
+        self._usage, self._budgets, self._tenant = usage, budgets, tenant
 
     def collect(self) -> Iterable[Any]:
         """Yield the families; called at each scrape."""
@@ -60,6 +64,8 @@ class _Stored:
         calls = CounterMetricFamily("agentos_model_calls", "Calls of models.", labels=labels)
         usd = CounterMetricFamily("agentos_model_usd", "US dollars by the policy's prices.", labels=labels)
         for row in self._usage():
+            if self._tenant not in (None, row["tenant"]):
+                continue
             named = [str(row[label]) for label in labels]
             for direction in ("input", "output", "cached", "reasoning"):
                 tokens.add_metric([*named, direction], row[direction])
@@ -72,6 +78,8 @@ class _Stored:
             for column in ("used", "reserved", "limit")
         }
         for row in self._budgets():
+            if self._tenant not in (None, row["tenant"]):
+                continue
             for column, family in families.items():
                 family.add_metric([str(row[key]) for key in keys], row[column])
         yield from families.values()

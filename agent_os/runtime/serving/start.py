@@ -27,7 +27,7 @@ from agent_os.runtime.serving.callers import Callers, same
 from agent_os.runtime.serving.people import People, Person
 from agent_os.runtime.serving.sessions import Sessions
 from agent_os.runtime.serving.stops import StopApi
-from agent_os.runtime.serving.webhooks import HookApi
+from agent_os.runtime.serving.webhooks import PREFIX, HookApi, hears
 from agent_os.runtime.sources import secret_stores
 
 if TYPE_CHECKING:
@@ -143,8 +143,10 @@ def _hooks(policy: Policy, session: AgentOS) -> HookApi:
     async def signal(name: str, event_id: str, payload: Any) -> Sequence[str]:
         from agent_os.runtime.tasks.happened import webhook_called  # noqa: PLC0415 - only calls pay for the tasks' imports
 
-        stopped = state.stores.stops.current
-        return await webhook_called(state.path, state.keys, state.environment, name, event_id, payload, stopped=stopped)
+        heard, stopped = hears(session.policy, PREFIX + name), state.stores.stops.current
+        return await webhook_called(
+            state.path, state.keys, state.environment, name, event_id, payload, heard=heard, stopped=stopped
+        )
 
     return HookApi(_secrets(policy, session), state.audit, session.monitor.ports.clock, signal)
 

@@ -3,9 +3,11 @@
     POST /v1/hooks/NAME    webhook-id, webhook-timestamp, webhook-signature: v1,BASE64 …
 
 The signature is HMAC-SHA256 over `ID.TIMESTAMP.BODY` (the Standard Webhooks scheme) under the secret `webhook.NAME` that
-the policy's `secrets:` section names; a hook the policy does not name does not exist. What the body says vouches for
-nothing: the run has its owner's rights, and reads it as untrusted text. Threats: a forged call, one that is replayed (late
-ones are refused, an id starts a schedule once), a guess at the secret by timing, a hook whose secret can be guessed.
+the policy's `secrets:` section names; a hook the policy does not name does not exist. It starts schedules of those whom the
+secret's `who` names, and without one those of the tenant `default`. What the body says vouches for nothing: the run has its
+owner's rights, and reads it as untrusted text. Threats: a forged call, one that is replayed (late ones are refused, an id starts
+a schedule once), a guess at the secret by timing, a hook whose secret can be guessed, a call meant for one tenant that another
+one's schedule hears.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from typing import Any, Final, Protocol
 
 from agent_os.core.errors import ActionError, AgentOSError
 from agent_os.core.ports import AuditSink, Clock
+from agent_os.core.principal import ANONYMOUS, Principal
 from agent_os.effects.models.server import HttpRequest, HttpResponse
+from agent_os.policy import Policy
+from agent_os.policy.who import compile_who
 
 ROOT: Final = "/v1/hooks/"
 TOLERANCE_SECONDS: Final = 300.0
@@ -84,6 +89,16 @@ class HookApi:
         record = {"type": "event.received", "time": self._clock.now(), "event": "webhook", "name": name, "runs": runs}
         await self._audit.append({**record, "id": event, "bytes": len(request.body)})
         return HttpResponse(202, json.dumps({"id": event, "runs": runs}).encode())
+
+
+def hears(policy: Policy, secret: str) -> Callable[[Principal], bool]:
+    """Return whose schedules a hook with this secret starts: whom every file that says `who` names, else the tenant `default`."""
+    tests = [
+        test
+        for section, _layer, _unit in policy.sections("secrets")
+        if secret in section and (test := compile_who(section[secret].who)) is not None
+    ]
+    return lambda owner: all(test(owner) for test in tests) if tests else owner.tenant == ANONYMOUS.tenant
 
 
 def signed(headers: Mapping[str, str], body: bytes, key: bytes, now: float) -> str:

@@ -53,19 +53,21 @@ async def webhook_called(
     event_id: str,
     payload: Any,
     *,
+    heard: Callable[[Principal], bool],
     stopped: Callable[[], Stops],
 ) -> Sequence[str]:
-    """Start what waits for this webhook; returns the tasks' ids.
+    """Start what waits for this webhook and belongs to somebody who hears it; returns the tasks' ids.
 
     Raises ActionError where nothing does, DeniedError while all that does is halted or quarantined, EffectError.
     """
     found: list[str] = []
 
-    def anybody(schedule: Schedule) -> bool:
-        found.append(schedule.name)
-        return True
+    def hears(schedule: Schedule) -> bool:
+        if heard(schedule.owner):
+            found.append(schedule.key)
+        return heard(schedule.owner)
 
-    started = await _start(path, keys, environment, "webhook", name, event_id, payload, anybody, stopped)
+    started = await _start(path, keys, environment, "webhook", name, event_id, payload, hears, stopped)
     if not found:
         raise ActionError(f"no schedule waits for {name!r}", field="webhook")
     return started

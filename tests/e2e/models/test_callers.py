@@ -110,12 +110,14 @@ def unsigned(head: dict[str, Any], said: dict[str, Any], signature: bytes = b"")
 
 
 def test_tokens_of_two_tenants_are_two_principals_with_pseudonyms_and_usage_of_their_own(tmp_path: Path) -> None:
-    """Each token is its own principal: audit, usage and pseudonyms are kept apart, whatever a request's fields say."""
+    """Each token is its own principal: audit, usage, metrics and pseudonyms are kept apart, whatever a request's fields say."""
     ana, row_a = new_token("ana", "acme")
     bo, row_b = new_token("bo", "other")
     path = tmp_path / "callers.toml"
-    path.write_text(row_a + 'may = ["models", "metrics"]\n' + row_b)
+    rights = f'[[token]]\nsha256 = "{digest("meter")}"\nuser = "m"\ntenant = "acme"\nmay = ["all-metrics"]\n'
+    path.write_text(row_a + 'may = ["models", "metrics"]\n' + row_b + rights)
     seen: list[str] = []
+    spend = "budgets: [{per: user, window: day, tokens: 100000}]"
 
     def script(asked: Any) -> Any:
         seen.append(asked.body["messages"][-1]["content"])
@@ -123,7 +125,7 @@ def test_tokens_of_two_tenants_are_two_principals_with_pseudonyms_and_usage_of_t
 
     with (
         provider(script) as near,
-        serving(tmp_path, POLICY.format(url=near.url, more=""), callers=load_callers(path)) as served,
+        serving(tmp_path, POLICY.format(url=near.url, more=spend), callers=load_callers(path)) as served,
     ):
         first = ask(served.url, ana, "mail ada@corp.example", user="bo", metadata={"tenant": "other"})
         assert first.json()["choices"][0]["message"]["content"] == "mail ada@corp.example"
@@ -133,7 +135,13 @@ def test_tokens_of_two_tenants_are_two_principals_with_pseudonyms_and_usage_of_t
         for stream in (False, True):
             assert ask(served.url, bo, stream=stream).status_code == 200
         assert ask(served.url, "wrong").status_code == 401
-        page = httpx.get(served.url + "/metrics", headers={"authorization": f"Bearer {ana}"})
+        own = httpx.get(served.url + "/metrics", headers={"authorization": f"Bearer {ana}"})
+        assert own.status_code == 200
+        assert 'tenant="acme"' in own.text
+        assert 'for="user=acme/ana"' in own.text
+        hidden = ("other", "/bo", "red", "agentos_http")
+        assert not [word for word in hidden if word in own.text], "a tenant sees its own figures alone"
+        page = httpx.get(served.url + "/metrics", headers={"authorization": "Bearer meter"})
         assert page.status_code == 200
         tokens = 'agentos_model_tokens_total{direction="input",model="m",provider="p",team="red",tenant="other",tier="high"} 30.0'
         assert tokens in page.text
@@ -152,14 +160,16 @@ def test_tokens_of_two_tenants_are_two_principals_with_pseudonyms_and_usage_of_t
 
 
 def test_a_token_expires_and_a_metrics_token_is_no_model_token(tmp_path: Path) -> None:
-    """A row's date ends it; a credential for metrics cannot call models."""
+    """A row's dates begin and end it (the model is unavailable to one that is let in); one for metrics cannot call models."""
     path = tmp_path / "callers.toml"
     path.write_text(
         f'[[token]]\nsha256 = "{digest("old")}"\nuser = "a"\ntenant = "t"\nexpires = 2020-01-01\n'
+        f'[[token]]\nsha256 = "{digest("new")}"\nuser = "a"\ntenant = "t"\nstarts = 2999-01-01\n'
+        f'[[token]]\nsha256 = "{digest("now")}"\nuser = "a"\ntenant = "t"\nstarts = 2020-01-01\nexpires = 2999-01-01\n'
         f'[[token]]\nsha256 = "{digest("meter")}"\nuser = "m"\ntenant = "t"\nmay = ["metrics"]\n'
     )
     with serving(tmp_path, POLICY.format(url="http://127.0.0.1:9", more=""), callers=load_callers(path)) as served:
-        assert ask(served.url, "old").status_code == 401
+        assert [ask(served.url, token).status_code for token in ("old", "new", "now")] == [401, 401, 503]
         assert ask(served.url, "meter").status_code == 403
         assert httpx.get(served.url + "/metrics", headers={"x-api-key": "meter"}).status_code == 200
 

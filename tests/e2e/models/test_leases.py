@@ -32,7 +32,7 @@ models:
     - {{use: [large, small]}}
   max_tokens: 100
 budgets:
-  - {{name: lease-acme, per: tenant, window: month, zone: Europe/Berlin, who: {{tenant: acme}}, usd: 3}}
+  - {{name: lease-acme, per: tenant, window: month, zone: Europe/Berlin, who: {{tenant: acme}}, usd: 3, warn_at: 0.8}}
   - {{name: lease-bolt, per: agent, window: month, who: {{tenant: bolt, agent: clerk}}, tokens: 100000}}
 """
 CALLERS = "".join(
@@ -53,7 +53,7 @@ def ask(url: str, token: str, model: str) -> httpx.Response:
 
 
 def test_two_tenants_lease_agents_and_are_billed_to_the_cent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty calls at once stop exactly at the lease's budget; another tenant is not held by it; the statement of each tenant
+    """Forty calls at once stop exactly at the lease's budget, and one record warns at four fifths of it; another tenant is not held by it; the statement of each tenant
     is the sum of the audit's outcomes, the meter's and the budget's, to the millionth of a dollar.
     """
     (tmp_path / "callers.toml").write_text(CALLERS)
@@ -78,6 +78,9 @@ def test_two_tenants_lease_agents_and_are_billed_to_the_cent(tmp_path: Path, mon
         if intent["action"]["kind"] == "model.call":
             by_tenant[intent["tenant"]] += Decimal(millionths(outcomes[intent["ref"]]["usage"]["usd"])).scaleb(-6)
     assert 0 < by_tenant["acme"] <= 3, "never more than was leased"
+    (warned,) = records(tmp_path, "budget.warned")
+    assert (warned["budget"], warned["for"], warned["tenant"]) == ("lease-acme", "tenant=acme", "acme")
+    assert 2.4 <= warned["used"] <= 3 == warned["limit"]
     for tenant, usd in by_tenant.items():
         of_one = json.loads(CliRunner().invoke(app, ["statement", *period, "--tenant", tenant, "--json"]).stdout)
         assert Decimal(of_one["total"]["usd"]) == usd == sum(Decimal(line["usd"]) for line in of_one["lines"])

@@ -26,6 +26,7 @@ POLICY = """
 version: 1
 secrets:
   webhook.orders: {from: env, key: TEST_ORDERS_HOOK}
+  webhook.acme-orders: {from: env, key: TEST_ORDERS_HOOK, who: {tenant: acme}}
   webhook.weak: {from: env, key: TEST_WEAK_HOOK}
 models: {providers: {openai: {kind: openai, base_url: "http://127.0.0.1:1/v1", models: [m]}}}
 """
@@ -146,3 +147,25 @@ def test_nobody_waits(served: Serving) -> None:
     """A hook without a schedule says so."""
     ledger_of(served, lambda ledger: Schedules(ledger).remove("on-order"))
     assert call(served)[0] == 404
+
+
+def test_a_hook_is_one_tenant_s(served: Serving) -> None:
+    """A hook starts the schedules of the tenant its secret is for (without one: of `default`), and tells nothing of another's that
+    wait for the same name.
+    """
+    for tenant, hook in (("acme", "orders"), ("acme", "acme-orders"), ("bolt", "acme-orders"), ("bolt", "orders")):
+        data = {
+            **SCHEDULE,
+            "name": hook,
+            "when": {"event": {"webhook": hook}},
+            "owner": {"tenant": tenant, "user": "bo"},
+        }
+        ledger_of(served, lambda ledger, data=data: Schedules(ledger).add(parse_schedule(data)))
+    assert call(served, "orders")[0] == call(served, "acme-orders")[0] == 202
+    assert sorted((task.principal.tenant, task.schedule) for task in tasks(served)) == [
+        ("acme", "acme//acme-orders"),
+        ("default", "on-order"),
+    ]
+    ledger_of(served, lambda ledger: Schedules(ledger).remove("acme//acme-orders"))
+    status, said = call(served, "acme-orders", event="evt_2")
+    assert (status, said["error"]["message"]) == (404, "webhook: no schedule waits for 'acme-orders'")

@@ -72,4 +72,5 @@ def test_names_of_two_tenants_never_meet() -> None:
         ("a//b", "c"),
     ]
     assert len({key_of(*pair) for pair in pairs}) == len(pairs)
+    assert len({Principal(tenant=tenant, user=user).owner for tenant, user in pairs}) == len(pairs)
     assert key_of("default", "a") == "a"
