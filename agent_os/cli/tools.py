@@ -95,7 +95,7 @@ def inspect(name: _Name, workspace: _Workspace = ".", policy: _Policy = None, js
 
 @app.command()
 def approve(name: _Name, workspace: _Workspace = ".", policy: _Policy = None, json_: _Json = False) -> None:
-    """Accept a server as it is now; any later difference quarantines it."""
+    """Accept a server as it was shown last (add, inspect); any later difference quarantines it."""
     done = _desk(workspace, policy).approve(name)
     if json_:
         typer.echo(json.dumps(done, indent=2))
@@ -125,9 +125,14 @@ def _show(seen: dict[str, Any], json_: bool) -> None:
     for wish in seen["not_granted"]:
         typer.echo(f"the policy does not grant: {wish}")
     for tool in seen["tools"]:
-        description = "".join(char if char.isprintable() else "\ufffd" for char in tool["description"])
-        typer.echo(f"  {tool['name']}: {description}  [{tool['semantics']}]")
+        typer.echo(f"  {tool['name']}: {_printable(tool['description'])}  [{tool['semantics']}]")
+        if not seen["shipped"]:  # a stranger's schema speaks to the model too: names, descriptions, defaults
+            typer.echo(f"    takes {_printable(json.dumps(tool['input_schema'], ensure_ascii=False))}")
     if seen["changed"]:
         typer.echo("differs from what was accepted:")
         for line in seen["changed"]:
             typer.echo(f"  {line}")
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -18,9 +18,9 @@ from agent_os.effects.stores.identity import current_identity
 from agent_os.guards.flow.derive import from_schema
 from agent_os.runtime.policies import load_policy
 from agent_os.runtime.state import state_directory
-from agent_os.runtime.tool_servers.acceptance import accept, examine
+from agent_os.runtime.tool_servers.acceptance import accept, as_it_is, as_shown, examine
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
-from agent_os.runtime.tool_servers.packs import manifest_of, new_record, remote_record, shipped_packs
+from agent_os.runtime.tool_servers.packs import is_shipped, new_record, remote_record, shipped_packs
 from agent_os.runtime.tool_servers.records import ServerRecord, ServerStore
 
 DEFAULT_POLICY: Final = "pack:baseline"
@@ -67,16 +67,17 @@ class ToolsDesk:
         record = remote_record(name, url, headers, needs) if url else new_record(name, command, needs)[0]
         if record.name in self._store.names():
             raise EffectError(f"{record.name!r} is there already: agentos tools inspect {record.name}")
-        seen = asyncio.run(self._seen(record))
-        self._store.save(record)
-        return seen
+        return asyncio.run(self._seen(record))
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Start a server again and return what it is now and how that differs from what was accepted."""
         return asyncio.run(self._seen(self._store.load(name)))
 
     def approve(self, name: str) -> dict[str, Any]:
-        """Accept a server as it is now: code, descriptions, schemas and semantics are pinned."""
+        """Accept a server as it was shown last: code, descriptions, schemas and semantics are pinned.
+
+        Raises EffectError if it shows itself otherwise now.
+        """
         return asyncio.run(self._approve(self._store.load(name)))
 
     def remove(self, name: str) -> None:
@@ -84,30 +85,31 @@ class ToolsDesk:
         self._store.remove(name)
 
     async def _approve(self, record: ServerRecord) -> dict[str, Any]:
-        async with self._looking(record) as (host, caller):
-            tools, code = await examine(host, record, caller)
-        manifest = manifest_of(record)
-        if manifest is not None:
-            record.needs, record.command = manifest.needs, list(manifest.server)
-        accept(record, tools, code, manifest)
-        self._store.save(record)
-        return {"name": record.name, "state": record.state, "tools": [entry["spec"] for entry in record.tools]}
+        now, manifest = as_it_is(record)
+        async with self._looking(now) as (host, caller):
+            tools, code = await examine(host, now, caller)
+        accept(now, tools, code, manifest)
+        self._store.save(now)
+        return {"name": now.name, "state": now.state, "tools": [entry["spec"] for entry in now.tools]}
 
     async def _seen(self, record: ServerRecord) -> dict[str, Any]:
-        async with self._looking(record) as (host, caller):
-            tools, code = await examine(host, record, caller)
-            refused = host.refused(record)
+        now, manifest = as_it_is(record)
+        async with self._looking(now) as (host, caller):
+            tools, code = await examine(host, now, caller)
+            refused = host.refused(now)
         changed = differences(record.tools, tools, (record.code, code)) if record.tools else []
-        manifest = manifest_of(record)
         named = {spec.name for spec in manifest.tools} if manifest is not None else set()
+        record.shown = as_shown(now, tools, code)
+        self._store.save(record)
         return {
             "name": record.name,
             "state": record.state,
-            "command": record.command,
+            "command": now.command,
             "folder": record.folder,
             "url": record.url,
             "code": code,
-            "needs": record.needs.model_dump(mode="json"),
+            "needs": now.needs.model_dump(mode="json"),
+            "shipped": is_shipped(record),
             "not_granted": list(refused),
             "changed": changed,
             "tools": [

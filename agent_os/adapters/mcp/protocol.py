@@ -20,6 +20,8 @@ PROTOCOL_VERSION: Final = "2025-06-18"
 VERSIONS_SPOKEN: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 """What a server may answer with; what we use of the protocol is the same in each."""
 LINE_BYTES_MAX: Final = 8 * 1024 * 1024
+UNASKED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Sent without an answer among them: a server that only talks is ended."""
 TOOLS_MAX: Final = 512
 PAGES_MAX: Final = 64
 NAME_CHARS_MAX: Final = 128
@@ -72,6 +74,9 @@ class Client:
         self._next = 0
         self._open: set[int] = set()
         self._buffer = bytearray()
+        self._searched = 0
+        """Bytes of the buffer that hold no line end: each is looked at once."""
+        self._unasked = 0
         self.refusals: list[bytes] = []
         """Answers to requests of the server, to be sent back."""
         self._refused = 0
@@ -104,18 +109,25 @@ class Client:
         return _line({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     def feed(self, data: bytes) -> list[Answer]:
-        """Take bytes that arrived. Raises EffectError for a line that is too long or no JSON-RPC."""
-        self._buffer += data
+        """Take bytes that arrived. Raises EffectError for lines that are too long or no JSON-RPC, and for talk without answers."""
+        self._unasked += len(data)
+        # empty lines without end cost no turn each
+        self._buffer += data if self._buffer else data.lstrip()
         answers = []
-        while (end := self._buffer.find(b"\n")) >= 0:
+        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
+            self._searched = 0
             if line.strip():
                 answer = self.message(line)
                 if answer is not None:
                     answers.append(answer)
-        if len(self._buffer) > LINE_BYTES_MAX:
+        self._searched = len(self._buffer)
+        if self._searched > LINE_BYTES_MAX:
             raise EffectError(f"the tool server sent a message of more than {LINE_BYTES_MAX} bytes")
+        self._unasked = 0 if answers else self._unasked
+        if self._unasked > UNASKED_BYTES_MAX:
+            raise EffectError(f"the tool server sent {UNASKED_BYTES_MAX} bytes that answer nothing")
         return answers
 
     def message(self, line: bytes) -> Answer | None:

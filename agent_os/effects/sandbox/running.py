@@ -19,6 +19,7 @@ from typing import Final
 from agent_os.core.errors import EffectError, EnforcementError
 from agent_os.effects.sandbox.attempts import Attempts
 from agent_os.effects.sandbox.group import RunGroup
+from agent_os.effects.sandbox.room import DISK_FILES_MAX, Room, written_to
 from agent_os.guards.confine.plan import SandboxPlan
 
 END_TIMEOUT_SECONDS: Final = 10.0
@@ -76,6 +77,7 @@ class Running:
         self._exit: tuple[int, float, int] | None = None
         """(wait status, processor seconds, largest resident KiB)"""
         self._begun = time.monotonic()
+        self._room = Room(written_to(plan.mounts))
         self._watch: asyncio.Task[None] | None = None
         self._attempts: Attempts | None = None
         control.setblocking(False)
@@ -242,28 +244,20 @@ class Running:
 
     async def _watch_over(self) -> None:
         limits = self.plan.limits
-        free = _free_bytes(self.plan.workspace)
         while True:
             await asyncio.sleep(POLL_SECONDS)
             if limits.wall_seconds and time.monotonic() - self._begun > limits.wall_seconds:
                 await self.stop("wall-clock limit")
                 return
-            if limits.disk_bytes and free - _free_bytes(self.plan.workspace) > limits.disk_bytes:
-                self.kill("disk limit")
+            used_bytes, used_files = self._room.taken()
+            if (limits.disk_bytes and used_bytes > limits.disk_bytes) or used_files > DISK_FILES_MAX:
+                self.kill("disk limit" if used_files <= DISK_FILES_MAX else "limit of files on a disk")
                 return
             if self.plan.memory_by == "poller" and limits.memory_bytes:
                 used = await asyncio.to_thread(resident_bytes, self.pid)
                 if used > limits.memory_bytes:
                     self.kill("memory limit")
                     return
-
-
-def _free_bytes(path: str) -> int:
-    try:
-        info = os.statvfs(path)
-    except OSError:
-        return 0
-    return info.f_bavail * info.f_frsize
 
 
 def resident_bytes(init: int) -> int:

@@ -34,6 +34,7 @@ from agent_os.effects.sandbox.trees import (
     own,
     parent_of,
     remove,
+    room_of,
 )
 from agent_os.effects.sandbox.undo import UndoLog
 from agent_os.guards.confine.protect import protection_of
@@ -41,6 +42,8 @@ from agent_os.guards.confine.protect import protection_of
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 CHANGES_MAX: Final = 200_000
 TEXT_BYTES_MAX: Final = 256 * 1024
+LINKED_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""What the further names of hard-linked files may add when they are taken over."""
 THROW_AWAY: Final = "throw-away-"
 """How the names of copies begin that are discarded with their run."""
 
@@ -185,7 +188,8 @@ class Snapshot:
 
         `include` names protected paths to take over all the same, `only` narrows to paths (and what is below them). A file
         that was also changed in the workspace since the snapshot began is a conflict: EffectError unless `force`. With `undo`
-        what is replaced is kept (effects/sandbox/undo.py); too much of it is an EffectError before anything is changed.
+        what is replaced is kept (effects/sandbox/undo.py); too much of it, or too little room for what is taken over, is an
+        EffectError before anything is changed.
         """
         changes = self.changes()
         taken = [c for c in changes if (not c.withheld or c.path in include) and (not only or _chosen(c.path, only))]
@@ -196,6 +200,7 @@ class Snapshot:
                 below = lstat(os.path.join(self.workspace, change.path))
                 if below is not None and change.type != "dir" and below.st_mtime > since:
                     raise EffectError(f"{change.path!r} was changed in the workspace as well: look at it, then --force")
+        self._fits(taken)
         root = os.open(self.workspace, DIRECTORY)
         try:
             if undo:
@@ -209,6 +214,21 @@ class Snapshot:
         if not only:
             self.discard()
         return left
+
+    def _fits(self, taken: Sequence[Change]) -> None:
+        """Raise EffectError where too much would be written: each name of one file becomes a file of its own."""
+        once: dict[int, int] = {}
+        needed = 0
+        for change in taken:
+            info = lstat(str(self.upper / change.path)) if change.type == "file" else None
+            if info is not None:
+                once[info.st_ino] = room_of(info)
+                needed += room_of(info)
+        disk = os.statvfs(self.workspace)
+        if needed > disk.f_bavail * disk.f_frsize:
+            raise EffectError(f"{needed} bytes would be taken over, more than the workspace's disk has free")
+        if needed - sum(once.values()) > LINKED_BYTES_MAX:
+            raise EffectError(f"further names of files (hard links) would become more than {LINKED_BYTES_MAX} bytes")
 
     def _keep(self, root: int, taken: Sequence[Change]) -> None:
         """Keep what the changes replace; a folder that is only gone into is no replacement."""

@@ -8,6 +8,7 @@ owner may not enter: what is kept or taken over has a bound of depth, and what i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -159,7 +160,7 @@ def discard(folder: Path) -> None:
 
 
 def copy_file(source: str | Path, parent: int, name: str, *, source_parent: int | None = None) -> None:
-    """Copy a regular file's bytes and permission bits (no set-id bits) to a new file of a folder."""
+    """Copy a regular file's bytes and permission bits (no set-id bits) to a new file of a folder; holes stay holes."""
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_parent)
     try:
         mode = stat.S_IMODE(os.fstat(reading).st_mode) & 0o777
@@ -167,15 +168,36 @@ def copy_file(source: str | Path, parent: int, name: str, *, source_parent: int 
             name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
         )
         try:
-            while data := os.read(reading, COPY_BYTES):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(writing, view) :]
+            _copy_bytes(reading, writing)
             os.fchmod(writing, mode)
         finally:
             os.close(writing)
     finally:
         os.close(reading)
+
+
+def _copy_bytes(reading: int, writing: int) -> None:
+    """Copy what a file holds. Its size is what its writer says it is: a hole takes no room, here as there."""
+    at, size = 0, os.fstat(reading).st_size
+    while at < size:
+        try:
+            at = os.lseek(reading, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # only a hole is left
+        end = os.lseek(reading, at, os.SEEK_HOLE)
+        while at < end and (data := os.pread(reading, min(COPY_BYTES, end - at), at)):
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(writing, view, at)
+                at, view = at + done, view[done:]
+    os.ftruncate(writing, size)
+
+
+def room_of(info: os.stat_result) -> int:
+    """Return the bytes that a copy of a file takes on a disk."""
+    return min(info.st_size, info.st_blocks * 512)
 
 
 def size_below(parent: int, name: str, depth: int = 0) -> int:

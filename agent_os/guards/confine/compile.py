@@ -32,7 +32,8 @@ def confinement_of(layers: Sequence[Sequence[PolicyFile]], workspace: str) -> Co
 def _layer(files: Sequence[PolicyFile], workspace: str) -> Confinement:
     result = Confinement(include_workdir=False, protect=True)
     limits = Limits()
-    for file in files:
+    # The file itself comes first in `files`, then what it extends: what is one value is the nearest file's.
+    for file in reversed(files):
         section, process, landlock = file.filesystem_policy, file.process, file.landlock
         if section is not None:
             denied = [_absolute(path, workspace) for path in (*section.deny, *section.hidden)]

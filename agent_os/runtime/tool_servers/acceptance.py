@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from agent_os.adapters.mcp.pins import pin
@@ -13,7 +14,7 @@ from agent_os.core.manifest import Argument, Manifest
 from agent_os.effects.sandbox.launch import ProgramError
 from agent_os.guards.flow.derive import from_schema
 from agent_os.runtime.tool_servers.host import Caller, ServerHost
-from agent_os.runtime.tool_servers.packs import code_digest
+from agent_os.runtime.tool_servers.packs import code_digest, manifest_of
 from agent_os.runtime.tool_servers.records import ServerRecord
 
 RESULT_BYTES_MAX: Final = 1_000_000
@@ -38,8 +39,29 @@ async def examine(host: ServerHost, record: ServerRecord, caller: Caller) -> tup
         await server.aclose()
 
 
+def as_it_is(record: ServerRecord) -> tuple[ServerRecord, Manifest | None]:
+    """Return a record with what its pack says now of command and needs, and the pack's manifest."""
+    manifest = manifest_of(record)
+    if manifest is None:
+        return record, None
+    return replace(record, command=list(manifest.server), needs=manifest.needs), manifest
+
+
+def as_shown(now: ServerRecord, tools: Sequence[ServerTool], code: str) -> str:
+    """Return a digest of all that a person is shown of a server: what is run, what it asks for, what it says of itself."""
+    needs, said = now.needs.model_dump(mode="json"), [tool.to_json() for tool in tools]
+    return canonical.json_digest({"command": now.command, "url": now.url, "needs": needs, "code": code, "tools": said})
+
+
 def accept(record: ServerRecord, tools: Sequence[ServerTool], code: str, manifest: Manifest | None) -> ServerRecord:
-    """Return the record with what a person has now seen: pins, and the manifest's semantics or a drafted worst case."""
+    """Return the record (as it is now) with what a person has seen: pins, and the manifest's semantics or a drafted worst case.
+
+    Raises EffectError for a server that is not, now, what the person was shown.
+    """
+    if record.shown != as_shown(record, tools, code):
+        raise EffectError(
+            f"{record.name} is not what you were shown: look at it again (agentos tools inspect {record.name})"
+        )
     known = {spec.name: spec for spec in manifest.tools} if manifest is not None else {}
     entries = []
     for tool in tools:

@@ -118,6 +118,11 @@ def shipped_packs() -> list[str]:
     return sorted(path.parent.name for path in data_dir("tools").glob("*/tool.yaml"))
 
 
+def is_shipped(record: ServerRecord) -> bool:
+    """Return whether a server is a pack that came with the installation."""
+    return record.folder == str((data_dir("tools") / record.name).resolve())
+
+
 def new_record(name: str, command: Sequence[str], needs: Needs) -> tuple[ServerRecord, Manifest | None]:
     """Return the record of a shipped pack, a pack folder, or a command. Raises EffectError."""
     if command:

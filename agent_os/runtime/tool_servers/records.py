@@ -35,6 +35,8 @@ class ServerRecord:
     tools: list[dict[str, Any]] = field(default_factory=list)
     state: str = "waiting"
     why: list[str] = field(default_factory=list)
+    shown: str = ""
+    """Digest of what a person was shown last, the only thing that can be accepted."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form."""

@@ -39,6 +39,22 @@ def test_paths_limits_and_ports_come_over() -> None:
     assert got.environment == ("MY_*",)
 
 
+def test_a_file_says_its_own_limits_beside_what_it_extends() -> None:
+    """One value of a file stands before the same of what it extends, smaller or larger; what it does not say stays."""
+    pack = (
+        "version: 1\nprocess: {run_as_user: sandbox, limits: {memory: 4GiB, processes: 9}, set_env: {A: pack, B: pack}}"
+    )
+    own = (
+        "version: 1\nextends: [pack:p]\nfilesystem_policy: {quota: 1MiB}\n"
+        "process: {run_as_user: 1234, limits: {memory: 8GiB, wall_time: 5s}, set_env: {A: own}}"
+    )
+    policy = Policy.parse(own, resolve_pack=lambda _name, _file: (pack, "p.yaml"))
+    got = confinement_of([[unit.file for unit in layer.units] for layer in policy.layers], WS)
+    limits = got.limits
+    assert (limits.memory_bytes, limits.processes, limits.wall_seconds, limits.disk_bytes) == (8 << 30, 9, 5.0, 1 << 20)
+    assert (got.user, dict(got.values)) == ("1234", {"A": "own", "B": "pack"})
+
+
 def test_a_layer_can_only_take_away() -> None:
     """Two files as layers grant what both grant."""
     wide = "filesystem_policy: {include_workdir: true, read_only: [/usr, /etc], read_write: [/data]}"
