@@ -20,9 +20,10 @@ from agent_os.core import canonical
 from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError, EffectError, IntegrityError
 from agent_os.effects.proxy import answers, http1, socks
+from agent_os.effects.proxy.clientside import read_hello, take_up_tls
 from agent_os.effects.proxy.exchange import serve_requests
 from agent_os.effects.proxy.flows import Flow
-from agent_os.effects.proxy.hello import HelloError, looks_like_tls, parse_client_hello
+from agent_os.effects.proxy.hello import HelloError, looks_like_tls
 from agent_os.effects.proxy.http1 import HttpError
 from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity, NotHashedError
 from agent_os.effects.proxy.names import SyntheticNames
@@ -144,7 +145,8 @@ async def _proxy(parts: Parts, flow: Flow, identity: ListenerIdentity, names: Sy
     except DeniedError as error:
         if answered:
             return
-        if identity.sandbox_pid and answers.shows_numbers_only(head.get("user-agent")):
+        trusts = identity.sandbox_pid and (flow.principal.session, host) not in parts.untrusting
+        if trusts and answers.shows_numbers_only(head.get("user-agent")):
             client.write(_ESTABLISHED)  # in a sandbox programs trust this guard's certificates
             await _tell(parts, flow, error.decision, host, port)
         else:
@@ -163,16 +165,14 @@ async def _policy(parts: Parts, flow: Flow) -> None:
     if not client.buffer and not await client.more():
         return
     if looks_like_tls(client.buffer):
-        await _secured(parts, client, answers.POLICY_HOST)
+        await _secured(parts, flow, answers.POLICY_HOST)
     await serve_requests(parts, flow, scheme="http", route=None, local_only=True)
 
 
-async def _secured(parts: Parts, client: Stream, host: str) -> None:
+async def _secured(parts: Parts, flow: Flow, host: str) -> None:
     """Take up TLS as `host`. Raises HelloError, StreamClosedError."""
-    while parse_client_hello(client.buffer) is None:
-        if not await client.more():
-            raise StreamClosedError("peer closed inside its client hello")
-    await client.start_tls(parts.authority.server_context(host), server_side=True)
+    await read_hello(flow.client)
+    await take_up_tls(parts, flow, host)
 
 
 def connect_target(head: http1.Head) -> tuple[str, int]:
@@ -267,7 +267,7 @@ async def _tell(parts: Parts, flow: Flow, decision: Decision, host: str, port: i
             if not client.buffer and not await client.more():
                 return
             if looks_like_tls(client.buffer):
-                await _secured(parts, client, host)
+                await _secured(parts, flow, host)
             raw = await http1.read_head(client, parts.limits.head_bytes)
             if raw is not None:
                 asked = http1.parse_request(raw)

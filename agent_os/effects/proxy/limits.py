@@ -48,6 +48,8 @@ FOLLOW_BEGIN_SECONDS: Final = 0.5
 """How long the head of a followed text waits for its first bytes: what is found in them is still a 403."""
 DENIALS_KEPT_MAX: Final = 64
 """Kinds of denials that are counted for the end of a run."""
+UNTRUSTING_MAX: Final = 1024
+"""Hosts as which a session's programs took no certificate of the guard's, that are remembered."""
 ADMISSIONS_MAX: Final = 3
 """Times one action is judged because the policy was reloaded while its intent became durable."""
 INFORMATIONAL_MAX: Final = 8

@@ -15,6 +15,7 @@ from typing import Final
 
 from agent_os.core.errors import DeniedError
 from agent_os.effects.proxy.fill import Resolved
+from agent_os.effects.proxy.clientside import take_up_tls
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.login_imap import imap_login
 from agent_os.effects.proxy.login_parts import LoginSide
@@ -68,10 +69,10 @@ async def log_in(parts: Parts, flow: Flow, route: Route) -> Stream | None:
     async def unwrap() -> None:
         if flow.client.buffer:
             raise LoginError("bytes were sent before TLS began")
-        await flow.client.start_tls(parts.authority.server_context(route.host), server_side=True)
+        await take_up_tls(parts, flow, route.host)
 
     async def accept_tls() -> None:
-        await flow.client.start_tls(parts.authority.server_context(route.host), server_side=True)
+        await take_up_tls(parts, flow, route.host)
 
     side = LoginSide(
         client=flow.client, host=route.host, port=route.port, plain=route.treatment.login_plain,

@@ -71,6 +71,8 @@ class Parts:
     """Names that were asked of the resolver, by session."""
     known_secrets: dict[str, str] = field(default_factory=dict)
     """Secrets that were read, by name (empty: there is none): echoes are masked in every answer of a place they may go to."""
+    untrusting: set[tuple[str, str]] = field(default_factory=set)
+    """Session and host, where a program did not take the guard's certificate: it cannot be told anything in TLS."""
     denials: Counter[str] = field(default_factory=Counter)
     """What was denied and why, how often: for the person at the command line."""
     unreached: Counter[str] = field(default_factory=Counter)

@@ -18,9 +18,10 @@ from agent_os.core.decision import Decision
 from agent_os.core.errors import ActionError, DeniedError
 from agent_os.core.ports import Outcome
 from agent_os.effects.proxy import answers
+from agent_os.effects.proxy.clientside import read_hello, take_up_tls
 from agent_os.effects.proxy.exchange import serve_requests
 from agent_os.effects.proxy.flows import Flow
-from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls, parse_client_hello
+from agent_os.effects.proxy.hello import ClientHello, HelloError, looks_like_tls
 from agent_os.effects.proxy.login import log_in
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.repeated import Repeated
@@ -74,7 +75,7 @@ async def _inspect(parts: Parts, flow: Flow, route: Route) -> None:
     if not client.buffer and not await client.more():
         return
     if looks_like_tls(client.buffer):
-        hello = await _hello(client)
+        hello = await read_hello(client)
         _agree(parts, flow, route, hello, inspected=True)
         if route.treatment.sealed:
             raise _refuse(
@@ -85,7 +86,7 @@ async def _inspect(parts: Parts, flow: Flow, route: Route) -> None:
                 "drop `tls: skip`, or say `uninspected: <reason>`",
             )
         flow.mode = "inspected tls"
-        await client.start_tls(parts.authority.server_context(route.host), server_side=True)
+        await take_up_tls(parts, flow, route.host)
         await serve_requests(parts, flow, scheme="https", route=route)
     elif await _speaks_http(client):
         flow.mode = "inspected http"
@@ -105,15 +106,6 @@ async def _speaks_http(client: Stream) -> bool:
             return told
         if not await client.more():
             return False
-
-
-async def _hello(client: Stream) -> ClientHello:
-    while True:
-        hello = parse_client_hello(client.buffer)
-        if hello is not None:
-            return hello
-        if not await client.more():
-            raise StreamClosedError("peer closed inside its client hello")
 
 
 def _agree(parts: Parts, flow: Flow, route: Route, hello: ClientHello, *, inspected: bool) -> None:
@@ -211,7 +203,7 @@ async def _first_flight(parts: Parts, flow: Flow, route: Route) -> tuple[HostWat
     _by(flow, parts, parts.limits.handshake_seconds, "first flight too slow")
     try:
         if looks_like_tls(client.buffer):
-            hello = await _hello(client)
+            hello = await read_hello(client)
             _agree(parts, flow, route, hello, inspected=False)
             flow.mode = "pass tls"
         elif client.buffer and await _speaks_http(client):

@@ -83,3 +83,30 @@ async def test_what_is_no_request_is_just_closed(world: World, first: bytes, mon
     assert b"hello" not in await client.rest()
     await world.quiet()
     assert upstream.connections == 0
+
+
+async def test_a_program_with_certificates_of_its_own_is_told_at_connect_next(world: World) -> None:
+    """It cannot be told in TLS and sees a certificate error: the person is told, and its next CONNECT is answered 403.
+
+    The twin, a host it was not denied yet, is still told inside.
+    """
+    await world.start()
+    client, status = await asked(world, "denied.test:443", "curl/8.5.0")
+    assert status == 200
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    own = ssl.create_default_context(cafile=str(world.tls.root))
+    session = own.wrap_bio(incoming, outgoing, server_hostname="denied.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    incoming.write(await client.send(outgoing.read()).reader.read(65536))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        session.do_handshake()
+    client.send(outgoing.read()).close()  # the alert
+    await world.quiet()
+    assert world.guard is not None
+    assert world.guard.parts is not None
+    assert any("CA certificates of its own" in what for what in world.guard.parts.unreached)
+    client, status = await asked(world, "denied.test:443", "curl/8.5.0")
+    assert status == 403
+    assert b"no rule allows this" in await client.rest()
+    assert (await asked(world, "other.test:443", "curl/8.5.0"))[1] == 200
