@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent_os.core.errors import DeniedError
-from agent_os.effects.proxy.fill import Resolved
 from agent_os.effects.proxy.clientside import take_up_tls
+from agent_os.effects.proxy.fill import Resolved
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.login_imap import imap_login
 from agent_os.effects.proxy.login_parts import LoginSide
