@@ -1,8 +1,8 @@
 """Rate limits: how many calls are left in a sliding window, by rule and subject. Pure: time is handed in.
 
-One `Rates` serves every session of a process on one state directory, children included; several processes count
-separately, unless they share a PostgreSQL (effects/stores/shared.py counts there). Memory is bounded: a subject nobody
-counted for during its window is forgotten first, and when SUBJECTS_MAX are live a new one is denied.
+What a monitor has that was given no store: the runtime counts on its database (effects/stores/rates.py), for every process of
+one state. Memory is bounded: a subject nobody counted for during its window is forgotten first, and when SUBJECTS_MAX are live
+a new one is denied.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from agent_os.agents.builtin_tools import register_builtin_tools
 from agent_os.agents.tool_door import BuiltinTool, ToolDoor
@@ -37,7 +37,6 @@ from agent_os.effects.preview import FilePreview
 from agent_os.effects.resolver import SystemResolver
 from agent_os.monitor import Monitor, Ports
 from agent_os.monitor.gather import Needs, Session
-from agent_os.monitor.rates import Rates
 from agent_os.policy import Policy
 from agent_os.runtime.engines import (
     Specs,
@@ -226,7 +225,6 @@ def wire(
     `run` is what budgets of a run are counted by, where that is not the session alone; `threads` are for files, shared with
     other sessions of this process; `needs` are the policy's, where they are known already.
     """
-    shared = state.stores.shared
     carried, toolbox = Carried(), Toolbox()
     readable, writable = granted_roots(policy, workspace)
     files = Files(writable=writable, readable=readable, carried=carried, threads=threads)
@@ -276,7 +274,7 @@ def wire(
         preview=FilePreview(files.now, carried),
         outcomes=state.stores.outcomes,
         payloads=state.stores.payloads,
-        rates=shared.rates if shared is not None else _RATES.setdefault(state.path, Rates()),
+        rates=state.stores.rates,
         stops=stops,
     )
     session = Session(
@@ -320,10 +318,6 @@ def _payload_days(policy: Policy) -> float:
 
 def _retention_days(policy: Policy) -> float:
     return max((section.retention / 86400 for section, _, _ in policy.sections("audit")), default=400.0)
-
-
-_RATES: Final[dict[Path, Rates]] = {}
-"""One counter of rates for every session of this process on one state directory."""
 
 
 def reference_tools_of(policy: Policy, flow: Any) -> tuple[BuiltinTool, ...]:

@@ -12,15 +12,12 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
-from agent_os.core.decision import Obligation
 from agent_os.core.errors import EffectError
-from agent_os.core.principal import Principal
-from agent_os.core.rate import limit_of, subject
 from agent_os.effects.durable.postgres import PostgresDatabase
-from agent_os.effects.stores import asks, budgets, holders, mailbox, sessions, standing, stops
+from agent_os.effects.stores import asks, budgets, holders, mailbox, rates, sessions, standing, stops
 from agent_os.effects.stores.database import Storage
 
 SPACE: Final = "agentos_state"
@@ -28,20 +25,12 @@ ASKS_LOCK: Final = 7205759403792793601
 BEAT_SECONDS: Final = 10.0
 HOLDER_SECONDS: Final = 60.0
 """A holder that did not sign for so long is gone: what it reserved is charged in full."""
-RATES_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS rate_call(
-  id TEXT PRIMARY KEY, rule TEXT NOT NULL, subject TEXT NOT NULL, at DOUBLE PRECISION NOT NULL
-);
-CREATE INDEX IF NOT EXISTS rate_call_subject ON rate_call(rule, subject, at)
-"""
-_NOTHING: Final[Mapping[str, float]] = {}
 
 
 def open_counters(url: str) -> PostgresDatabase:
     """Open the database of budgets, rates, mailboxes, stops and open sessions. Raises EffectError, MissingPartError."""
-    ours = (holders.SCHEMA, budgets.SCHEMA, mailbox.SCHEMA, stops.SCHEMA, sessions.SCHEMA)
-    schema = ";".join((*map(portable, ours), RATES_SCHEMA))
-    return PostgresDatabase(url, schema, space=SPACE).open()
+    ours = (holders.SCHEMA, budgets.SCHEMA, rates.SCHEMA, mailbox.SCHEMA, stops.SCHEMA, sessions.SCHEMA)
+    return PostgresDatabase(url, ";".join(map(portable, ours)), space=SPACE).open()
 
 
 def open_asks(url: str) -> PostgresDatabase:
@@ -103,59 +92,3 @@ class SharedHolders(holders.Holders):
                 )
             except EffectError:  # while the database is away nothing is reserved either
                 continue
-
-
-class SharedRates:
-    """Rates counted for every worker: implements `core.ports.RateStore`."""
-
-    def __init__(self, database: Storage, now: Callable[[], float]) -> None:
-        self._database, self._now = database, now
-
-    def left(self, principal: Principal, now: float) -> Mapping[str, float]:
-        """Return nothing: what is left is known to the database alone, and `take` asks it."""
-        return _NOTHING
-
-    async def take(self, obligations: Sequence[Obligation], principal: Principal, now: float) -> bool:
-        """Count one call under every `rate` obligation, or none and return False when one has no call left."""
-        limits = sorted((*limit_of(each)[:3], subject(principal, limit_of(each)[3])) for each in _rates(obligations))
-        if not limits:
-            return True
-
-        def work(session: Any) -> bool:
-            moment = self._now()
-            for rule, calls, window, who in limits:
-                session.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (f"rate {rule} {who}",))
-                session.execute(
-                    "DELETE FROM rate_call WHERE rule=? AND subject=? AND at<=?", (rule, who, moment - window)
-                )
-                taken = session.execute(
-                    "SELECT count(*) FROM rate_call WHERE rule=? AND subject=?", (rule, who)
-                ).fetchone()[0]
-                if taken >= calls:
-                    return False
-            for rule, _, _, who in limits:
-                session.execute(
-                    "INSERT INTO rate_call VALUES(?,?,?,?)", ("rtc_" + secrets.token_hex(10), rule, who, moment)
-                )
-            return True
-
-        return await self._database.run(work)
-
-    async def give_back(self, obligations: Sequence[Obligation], principal: Principal, now: float) -> None:
-        """Take back the call that was counted last under every `rate` obligation."""
-        named = sorted((limit_of(each)[0], subject(principal, limit_of(each)[3])) for each in _rates(obligations))
-
-        def work(session: Any) -> None:
-            for rule, who in named:
-                session.execute(
-                    "DELETE FROM rate_call WHERE id=(SELECT id FROM rate_call WHERE rule=? AND subject=?"
-                    " ORDER BY at DESC, id LIMIT 1)",
-                    (rule, who),
-                )
-
-        if named:
-            await self._database.run(work)
-
-
-def _rates(obligations: Sequence[Obligation]) -> list[Obligation]:
-    return [each for each in obligations if each.kind == "rate"]

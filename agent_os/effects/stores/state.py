@@ -20,6 +20,7 @@ from agent_os.effects.stores import (
     mailbox,
     outcomes,
     payloads,
+    rates,
     sessions,
     standing,
     vault,
@@ -32,18 +33,18 @@ from agent_os.effects.stores.labels import SqliteLabels
 from agent_os.effects.stores.mailbox import Mailboxes
 from agent_os.effects.stores.outcomes import SqliteOutcomes
 from agent_os.effects.stores.payloads import KEEP_DAYS, SqlitePayloads
+from agent_os.effects.stores.rates import StoredRates
 from agent_os.effects.stores.sessions import Sessions
 from agent_os.effects.stores.stops import FileStops, SharedStops
 from agent_os.effects.stores.vault import Vault
 
 if TYPE_CHECKING:
-    from agent_os.core.ports import RateStore
     from agent_os.effects.durable.postgres import PostgresDatabase
     from agent_os.effects.stores.shared import SharedHolders
 
 SCHEMA = ";".join(
     (
-        holders.SCHEMA, budgets.SCHEMA, asks.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
+        holders.SCHEMA, budgets.SCHEMA, rates.SCHEMA, asks.SCHEMA, standing.SCHEMA, mailbox.SCHEMA, outcomes.SCHEMA, vault.SCHEMA,
         labels.SCHEMA, sessions.SCHEMA,
     )
 )  # fmt: skip
@@ -57,7 +58,6 @@ class SharedLimits:
     asks: PostgresDatabase
     holders: SharedHolders
     holder: str
-    rates: RateStore
 
 
 @dataclass(slots=True)
@@ -73,6 +73,7 @@ class StateDatabase:
     labels: SqliteLabels
     stops: FileStops | SharedStops
     sessions: Sessions
+    rates: StoredRates
     payloads: SqlitePayloads | None = None
     shared: SharedLimits | None = None
     _payload_database: Database | None = None
@@ -106,6 +107,7 @@ class StateDatabase:
                 SqliteLabels(database),
                 stops,
                 Sessions(counters.database, counters.holder, counters.holders, counters.now),
+                StoredRates(counters.database, None if limits is None else limits.counters.now),
                 shared=limits,
             )
         except BaseException:
@@ -155,7 +157,7 @@ def _open_shared(url: str) -> SharedLimits:
         counters.close()
         raise
     signing = shared.SharedHolders(counters, counters.now)
-    return SharedLimits(counters, asks, signing, signing.register(), shared.SharedRates(counters, counters.now))
+    return SharedLimits(counters, asks, signing, signing.register())
 
 
 def _close_shared(limits: SharedLimits) -> None:

@@ -36,8 +36,7 @@ async def budgets(state: State) -> Any:
 
 async def rates(state: State) -> Any:
     """Take calls until none is left; return how many were taken."""
-    assert state.stores.shared is not None
-    took = [await state.stores.shared.rates.take(RATE, ANA, 0.0) for _ in range(40)]
+    took = [await state.stores.rates.take(RATE, ANA, 0.0) for _ in range(40)]
     return sum(took)
 
 

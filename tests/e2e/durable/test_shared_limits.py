@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from agent_os.core.approval import Answer, Approval
+from agent_os.core.budget import SCALE
 from agent_os.core.errors import EffectError, IntegrityError
 from agent_os.core.task import TaskRequest
-from agent_os.core.budget import SCALE
 from agent_os.effects.stores.shared import HOLDER_SECONDS
 from agent_os.runtime.approvals import open_desk
 from agent_os.runtime.audit import open_audit
@@ -142,18 +142,17 @@ def test_a_budget_is_never_overspent_by_machines_at_once(either: Machines) -> No
     assert budget.left == {"usd": 10.0 - 25 * 0.25, "calls": 0.0}
 
 
-def test_a_rate_is_one_rate_for_all(machines: Machines) -> None:
-    """Thirty calls an hour are thirty, however many machines ask; a call given back may be taken again."""
-    assert sum(machines.together("rates")) == 30
+def test_a_rate_is_one_rate_for_all(either: Machines) -> None:
+    """Thirty calls an hour are thirty, however many processes ask; a call given back may be taken again."""
+    assert sum(either.together("rates")) == 30
 
     async def again(state: State) -> Any:
-        assert state.stores.shared is not None
-        rates = state.stores.shared.rates
+        rates = state.stores.rates
         before = await rates.take(RATE, ANA, 0.0)
         await rates.give_back(RATE, ANA, 0.0)
         return before, await rates.take(RATE, ANA, 0.0), await rates.take(RATE, ANA, 0.0)
 
-    assert fill(machines, again) == (False, True, False)
+    assert fill(either, again) == (False, True, False)
 
 
 def test_a_grant_is_spent_once_over_all_machines(either: Machines) -> None:

@@ -67,30 +67,37 @@ class Sink(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def do_GET(self) -> None:
+        self.sizes.append(0)
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, *_arguments: object) -> None:
         """Stay quiet."""
 
 
 @pytest.mark.kernel
-def test_two_runs_at_once_spend_one_budget(tmp_path: Path) -> None:
-    """Two processes, each with a guard of its own, send to the same budget of bytes: together not one request more than it has."""
+def test_two_runs_at_once_spend_one_budget_and_one_rate(tmp_path: Path) -> None:
+    """Two processes, each with a guard of its own, on one budget of bytes and one rate: together not one request more than each has."""
     got: list[int] = []
     handler = type("Counting", (Sink,), {"sizes": got})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (tmp_path / "p.yaml").write_text(
         "version: 1\nfilesystem_policy: {include_workdir: true, read_only: [/usr, /lib, /lib64, /bin, /sbin, /etc/ssl]}\n"
-        f"network_policies: {{p: {{endpoints: [{{host: localhost, port: {server.server_port}, local: true, protocol: rest,"
-        " access: full}]}}\nbudgets: [{name: out, per: user, window: day, bytes: 100000}]\n"
+        f"network_policies: {{p: {{endpoints: [{{host: localhost, port: {server.server_port}, local: true, protocol: rest, path: /x,"
+        f" access: full}}, {{host: localhost, port: {server.server_port}, local: true, protocol: rest, path: /r, access: read-only,"
+        " rate: {calls: 5, window: 1h, per: user}}]}}\nbudgets: [{name: out, per: user, window: day, bytes: 100000}]\n"
     )
     step = f"curl -s -o /dev/null -w '%{{http_code}} ' --data-binary @body http://localhost:{server.server_port}/x;"
+    look = f"curl -s -o /dev/null -w '%{{http_code}} ' http://localhost:{server.server_port}/r;"
     runs = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "body").write_bytes(b"x" * 10_000)
         runs.append(
             subprocess.Popen(
-                [sys.executable, "-m", "agent_os", "run", "-p", str(tmp_path / "p.yaml"), "--", "sh", "-c", step * 10],
+                [sys.executable, "-m", "agent_os", "run", "-p", str(tmp_path / "p.yaml"), "--", "sh", "-c", look * 4 + step * 10],
                 cwd=tmp_path / name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 env={**os.environ, "AGENTOS_STATE": str(tmp_path / "state"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
@@ -101,6 +108,8 @@ def test_two_runs_at_once_spend_one_budget(tmp_path: Path) -> None:
     if any(run.returncode == 125 for run in runs):
         pytest.skip(f"this machine cannot enforce it: {said[0][1]}")
     statuses = [code for output, _ in said for code in output.split()]
-    assert len(statuses) == 20, said
-    assert statuses.count("200") == len(got)
-    assert len(got) in (8, 9), "ten thousand bytes each, and some hundred of heads and answers"
+    assert len(statuses) == 28, said
+    assert (statuses.count("204"), got.count(0)) == (5, 5)
+    sent = [size for size in got if size]
+    assert statuses.count("200") == len(sent)
+    assert len(sent) in (8, 9), "ten thousand bytes each, and some hundred of heads and answers"
