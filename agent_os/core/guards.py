@@ -35,6 +35,10 @@ class PrivacyRouter(Protocol):
         """Return the texts of an action to be scanned, by RFC 6901 pointer into its arguments."""
         ...
 
+    def before(self, action: Action) -> Mapping[str, str]:
+        """Return what the session's last call of the same kind to the same place held, by pointer; empty for the first."""
+        ...
+
     def rewrite(self, action: Action, findings: Sequence[Finding], obligations: Sequence[Obligation]) -> Action:
         """Return the action with the obligations carried out; raises EffectError where it cannot."""
         ...

@@ -19,6 +19,7 @@ from agent_os.core.label import TRUSTED, Label
 from agent_os.core.ports import AgentAllowance
 from agent_os.core.principal import Capability, Principal
 from agent_os.core.reading import READ, Reading
+from agent_os.guards.privacy.joints import joints, settled
 from agent_os.guards.privacy.pictures import payloads, shapes
 from agent_os.monitor.wiring import (
     BUDGET_TIMEOUT_S,
@@ -165,7 +166,10 @@ async def _scan(
                     shaped += shapes(readings[pointer].text, pointer + READ)
         found: Sequence[Finding] = ()
         if texts:
-            found = await asyncio.wait_for(ports.detector.scan(texts), DETECT_TIMEOUT_S)
+            over = joints(action, texts, session.privacy.before(action))
+            asked = {**texts, **{pointer: item.text for pointer, item in over.items()}}
+            found = await asyncio.wait_for(ports.detector.scan(asked), DETECT_TIMEOUT_S)
+            found = settled(found, over, texts)
         return (*found, *shaped), ""
     except TimeoutError:
         return None, "the detector took too long"

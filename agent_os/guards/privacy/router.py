@@ -16,6 +16,7 @@ from agent_os.core.action import Action, MessageSend, ModelCall, NetRequest, Too
 from agent_os.core.decision import Obligation
 from agent_os.core.facts import Finding
 from agent_os.guards.privacy.content import texts_of
+from agent_os.guards.privacy.joints import EDGE_CHARS, TAILS_MAX
 from agent_os.guards.privacy.pseudonyms import Entry, PseudonymBook
 from agent_os.guards.privacy.restore import StreamRestorer, restore_tree
 from agent_os.guards.privacy.rewrite import rewrite
@@ -38,6 +39,7 @@ class SessionRouter:
         """`keep` stores issued pseudonyms and may return before they are stored; `kept` waits until they are."""
         self._book, self._local, self._keep, self._kept = book, local, keep, kept
         self._produced: OrderedDict[bytes, None] = OrderedDict()
+        self._tails: OrderedDict[str, tuple[str, Mapping[str, str], Mapping[str, str]]] = OrderedDict()
 
     def reconfigure(self, *, local: tuple[str, str] | None) -> None:
         """Follow another policy from here on; the pseudonyms that are out stay known."""
@@ -51,6 +53,23 @@ class SessionRouter:
     def texts(self, action: Action) -> Mapping[str, str]:
         """Return the texts of an action to be scanned, by RFC 6901 pointer into its arguments."""
         return texts_of(action)
+
+    def before(self, action: Action) -> Mapping[str, str]:
+        """Return the ends of what the last call of the same kind to the same place held, by pointer.
+
+        Asking again for the same action says the same: a retry is no neighbour of itself.
+        """
+        if isinstance(action, ModelCall):
+            return {}  # each call holds the conversation
+        place = f"{action.kind} {action.target}"
+        digest, earlier, last = self._tails.pop(place, ("", {}, {}))
+        if digest != action.digest:
+            ends = {pointer: text[-2 * EDGE_CHARS :] for pointer, text in texts_of(action).items()}
+            earlier, last = last, dict(list(ends.items())[-TAILS_MAX:])
+        self._tails[place] = (action.digest, earlier, last)
+        while len(self._tails) > TAILS_MAX:
+            self._tails.popitem(last=False)
+        return earlier
 
     def rewrite(self, action: Action, findings: Sequence[Finding], obligations: Sequence[Obligation]) -> Action:
         """Return the action with redact, pseudonymise and local-only carried out; raises EffectError where it cannot."""
