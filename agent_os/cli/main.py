@@ -46,6 +46,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "approvals": ("approvals", "List, show and answer what agents ask."),
         "audit": ("audit", "Read, verify, export and send on the audit."),
         "privacy": ("privacy", "Find, redact and restore personal data and secrets."),
+        "tenant": ("tenant", "Export everything of a tenant, and erase it."),
         "net": ("net", "Watch what the network guard lets through."),
         "budget": ("budget", "Show what was spent and what is left; the bill of a month."),
     },

@@ -1,13 +1,20 @@
 """Whether a person is among those a policy names: user ids, globs of them, and `group:NAME`. Pure.
 
-`*` stands for any run of characters. Threat: a name that reads as a pattern (only the policy's side is one).
+`*` stands for any run of characters. Threats: a name that reads as a pattern (only the policy's side is one); one person who
+is two by writing their name in capitals.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+
+
+def person(name: str) -> str:
+    """Return by what a person is told from others: a name in capitals, full-width letters or with a space at its end is the same."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def names_one_of(named: Iterable[str], user: str, groups: frozenset[str]) -> bool:

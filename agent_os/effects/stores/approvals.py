@@ -27,6 +27,8 @@ from agent_os.effects.stores.database import Storage
 from agent_os.effects.stores.keys import Sealer
 
 WAITING_MAX: Final = 100_000
+TENANT_WAITING_MAX: Final = 20_000
+"""Of one tenant, where the policy's `max_waiting` says nothing: one that floods leaves the others room."""
 NOTE_CHARS_MAX: Final = 4_000
 EDIT_BYTES_MAX: Final = 1 << 20
 KEEP_SECONDS: Final = 90 * 86_400.0
@@ -84,12 +86,11 @@ class Approvals:
         waiting = connection.execute("SELECT count(*) FROM ask WHERE state='waiting'").fetchone()[0]
         if waiting >= WAITING_MAX:
             raise ActionError(f"{WAITING_MAX} asks wait already", field="approval")
-        if approval.waiting_max:
-            own = connection.execute(
-                "SELECT count(*) FROM ask WHERE state='waiting' AND tenant=?", (approval.tenant,)
-            ).fetchone()[0]
-            if own >= approval.waiting_max:
-                raise ActionError(f"{own} asks of this tenant wait already", field="approvals.max_waiting")
+        own = connection.execute(
+            "SELECT count(*) FROM ask WHERE state='waiting' AND tenant=?", (approval.tenant,)
+        ).fetchone()[0]
+        if own >= (approval.waiting_max or TENANT_WAITING_MAX):
+            raise ActionError(f"{own} asks of this tenant wait already", field="approvals.max_waiting")
 
     async def get(self, approval_id: str) -> Approval | None:
         """Return an ask, or None."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent_os.core.approval import Answer, Approval
 from agent_os.core.grant import Grant
-from agent_os.core.who import names_one_of
+from agent_os.core.who import names_one_of, person
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS ask(
@@ -37,9 +37,10 @@ def refusal_of(approval: Approval, answer: Answer) -> str:
     """Return why an answer does not count, or an empty string."""
     if approval.state != "waiting":
         return "it expired unanswered" if approval.state == "expired" else f"it was answered before: {approval.state}"
-    if answer.approver in approval.approvals:
+    who = person(answer.approver)
+    if who in map(person, approval.approvals):
         return "one person answers once"
-    if answer.approve and approval.separate and answer.approver == approval.requester:
+    if answer.approve and approval.separate and who == person(approval.requester):
         return "the policy wants another person than the one who asked"
     if approval.approvers and not names_one_of(approval.approvers, answer.approver, answer.groups):
         return "not among those who may answer: " + ", ".join(approval.approvers)

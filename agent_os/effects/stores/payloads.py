@@ -11,7 +11,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agent_os.core.canonical import json_bytes
@@ -80,6 +80,14 @@ class SqlitePayloads:
             raise IntegrityError("stored payload cannot be read")
         payload: Mapping[str, Any] = json.loads(data)
         return payload
+
+    async def forget(self, references: Sequence[str]) -> None:
+        """Delete payloads."""
+        await self._database.run(
+            lambda connection: connection.executemany(
+                "DELETE FROM payload WHERE reference=?", [(each,) for each in references]
+            )
+        )
 
     async def purge(self) -> int:
         """Delete what is past its time; returns how many."""

@@ -8,7 +8,7 @@ what it cannot count it says), a table that grows with every call (rows are sums
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -63,18 +63,15 @@ class UsageStore:
     def _fold(self, database: Database, before: str) -> None:
         """Make one row of each day's tasks before a day (ISO date)."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            others = ", ".join("'-'" if key == "task" else f'"{key}"' for key in KEYS)
-            sums = ", ".join(f"SUM({count})" for count in COUNTS)
-            old = connection.execute(
-                f"SELECT {others}, {sums} FROM model_usage WHERE day<? AND task<>'-' "  # noqa: S608 - names of this module
-                'GROUP BY day, tenant, "user", team, agent, provider, model, tier',
-                (before,),
-            ).fetchall()
-            connection.execute("DELETE FROM model_usage WHERE day<? AND task<>'-'", (before,))
-            connection.executemany(_ADD, old)
+        database.post(lambda connection: _folded(connection, ("task",), "day<? AND task<>'-'", before))
 
-        database.post(work)
+    def forget_users(self, tenant: str) -> None:
+        """Make one row of what a tenant's users and tasks used on a day: the sums of the tenant stay. Blocks."""
+        if self._file.exists():
+            database = self._database or Database(self._file, SCHEMA).open()
+            database.run_sync(lambda connection: _folded(connection, ("user", "task"), "tenant=?", tenant))
+            if self._database is None:
+                database.close()
 
     def sums(
         self, by: str, per: str, *, since: str = "", where: Mapping[str, str] | None = None
@@ -120,6 +117,19 @@ class UsageStore:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _folded(connection: sqlite3.Connection, keys: Sequence[str], where: str, value: str) -> None:
+    """Make one row of those that differ in `keys` alone, which become `-`."""
+    others = ", ".join("'-'" if key in keys else f'"{key}"' for key in KEYS)
+    kept = ", ".join(f'"{key}"' for key in KEYS if key not in keys)
+    sums = ", ".join(f"SUM({count})" for count in COUNTS)
+    old = connection.execute(
+        f"SELECT {others}, {sums} FROM model_usage WHERE {where} GROUP BY {kept}",  # noqa: S608 - names of this module
+        (value,),
+    ).fetchall()
+    connection.execute(f"DELETE FROM model_usage WHERE {where}", (value,))  # noqa: S608
+    connection.executemany(_ADD, old)
 
 
 def _row(by: str, row: tuple[Any, ...]) -> dict[str, Any]:

@@ -79,12 +79,15 @@ async def test_a_denial_is_final(approvals: Any) -> None:
 
 
 async def test_two_people_are_two_people(approvals: Any) -> None:
-    """With two needed, one person answering twice (a double click) does not make it."""
+    """With two needed, one person answering twice (a double click, or under another spelling) does not make it."""
     await approvals.request(ask(needed=2))
     results = await asyncio.gather(
         *(approvals.answer("apr_1", Answer(True, "bob"), 1500) for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(result, Approval) for result in results) == 1
+    for again in ("BOB", " bob", "ｂｏｂ"):
+        with pytest.raises(ActionError, match="one person answers once"):
+            await approvals.answer("apr_1", Answer(True, again), 1500)
     assert (await approvals.get("apr_1")).state == "waiting"
     assert (await approvals.answer("apr_1", Answer(True, "carol"), 1500)).state == "approved"
     (grant,) = await approvals.grants(ACTION, POLICY, 1500)
@@ -108,6 +111,8 @@ async def test_what_expired_cannot_be_answered_or_used(approvals: Any) -> None:
     ("changes", "approver", "groups", "why"),
     [
         ({"separate": True}, "alice", (), "another person"),
+        ({"separate": True}, "Alice ", (), "another person"),
+        ({"separate": True}, "ａｌｉｃｅ", (), "another person"),
         ({"approvers": ("carol", "group:finance")}, "bob", (), "not among"),
         ({"approvers": ("carol", "group:finance")}, "bob", ("group:sales",), "not among"),
         ({}, "agent:main", (), "a person"),
@@ -185,3 +190,13 @@ async def test_which_asks_wait_without_what_they_ask(approvals: Any) -> None:
     assert await approvals.waiting_ids() == {"apr_2", "apr_3"}
     approvals._now = lambda: 1700.0
     assert await approvals.waiting_ids() == {"apr_2"}
+
+
+async def test_a_tenant_that_floods_leaves_room_for_others(approvals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bound in the policy a tenant has the store's own; another tenant's ask is taken all the same."""
+    monkeypatch.setattr("agent_os.effects.stores.approvals.TENANT_WAITING_MAX", 2)
+    for number in range(2):
+        await approvals.request(ask(number, action_digest=f"d{number}"))
+    with pytest.raises(ActionError, match="of this tenant"):
+        await approvals.request(ask(3, action_digest="d3"))
+    assert (await approvals.request(ask(4, action_digest="d4", tenant="other"))).state == "waiting"
