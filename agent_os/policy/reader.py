@@ -193,7 +193,7 @@ class _Builder:
             key = event.value
             if key == "<<" and event.implicit[0]:
                 self._fail(event, "uses a merge key", "YAML 1.2 has none; use `extends`, or write the keys out")
-            if key.startswith("\u00a0"):
+            if key.startswith("\u00a0") and event.implicit[0]:
                 self._fail(event, "is indented with no-break spaces", "indent with ordinary spaces")
             if len(key) > MAX_KEY_CHARS:
                 self._fail(event, f"has a key longer than {MAX_KEY_CHARS} characters")
