@@ -7,6 +7,7 @@ thread itself would wait for ever, so it raises instead.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ class LoopThread:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
         if loop is not None:
             self.loop = loop
             return
@@ -37,18 +39,26 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop from another thread and return its result.
 
-        Raises AgentOSError on the loop's own thread, where waiting would never end: use the async method there.
+        Raises AgentOSError where waiting would never end: on the loop's own thread (use the async method there), and in a
+        process forked from the one that opened the session (a fork takes no threads along, and two would write one audit).
         """
+        self._same_process(coroutine)
         if _running() is self.loop:
             coroutine.close()
             raise AgentOSError("a synchronous call on the loop thread would wait for ever: await the async method")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await a coroutine of this loop from any loop."""
+        """Await a coroutine of this loop from any loop. Raises AgentOSError in a forked process."""
+        self._same_process(coroutine)
         if _running() is self.loop:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+
+    def _same_process(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if os.getpid() != self._process:
+            coroutine.close()
+            raise AgentOSError("this session belongs to the process that opened it: open another one after the fork")
 
     def stop(self) -> None:
         """End the loop's thread; a loop that was adopted goes on. Idempotent."""

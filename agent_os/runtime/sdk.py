@@ -1,7 +1,7 @@
 """`AgentOS`: the runtime as an application embeds it.
 
-    with AgentOS.open("policy.yaml", principal="ana@corp.example") as os:
-        agent = create_agent(os.model("openai:gpt-5"), tools=os.tools(), middleware=[os.middleware()])
+    with AgentOS.open("policy.yaml", principal="ana@corp.example") as system:
+        agent = create_agent(system.model("openai:gpt-5"), tools=system.tools(), middleware=[system.middleware()])
 
 The application is trusted: it asserts the principal. Everything else goes through `perform`. Synchronous methods are a thin
 face over one loop thread; `async with AgentOS.open(...)` adopts the running loop instead.
@@ -98,8 +98,7 @@ class AgentOS:
             policy = load_policy(policy)
         if isinstance(principal, str):
             principal = Principal(user=principal)
-        elif not isinstance(principal, Principal):
-            principal = Principal.parse(principal)
+        principal = Principal.parse(principal.to_json() if isinstance(principal, Principal) else principal)
         if session:
             principal = replace(principal, session=canonical.name(session, field="session"))
         folder = Path(workspace).expanduser().resolve()
@@ -111,6 +110,7 @@ class AgentOS:
     # ---- opening and closing ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> AgentOS:
+        self._once()
         self._loop = LoopThread()
         try:
             self._composition = self._loop.run(self._compose())
@@ -128,6 +128,7 @@ class AgentOS:
         self._composition = None
 
     async def __aenter__(self) -> AgentOS:
+        self._once()
         self._loop = LoopThread(asyncio.get_running_loop())
         self._composition = await self._compose()
         return self
@@ -150,9 +151,13 @@ class AgentOS:
 
         return await compose(self._policy, self._principal, str(self._workspace), **self._options)
 
+    def _once(self) -> None:
+        if self._composition is not None:
+            raise AgentOSError("this session is open already: open a second one for a second `with`")
+
     def _open(self) -> Composition:
         if self._composition is None:
-            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
+            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as system:`")
         return self._composition
 
     @property
@@ -173,7 +178,7 @@ class AgentOS:
     def loop(self) -> LoopThread:
         """The loop this session runs on."""
         if self._loop is None:
-            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as os:`")
+            raise AgentOSError("this session is not open: use `with AgentOS.open(...) as system:`")
         return self._loop
 
     def reload(self, policy: Policy) -> None:

@@ -92,7 +92,8 @@ def test_folders_too_deep_to_take_over_can_be_thrown_away(folder: Path) -> None:
     assert "discarded" in agentos(folder, "discard").stdout
     undone = start(folder, "--undoable", python(DEEP))
     assert undone.returncode == 125
-    assert "kept apart: agentos diff" in undone.stderr
+    kept = undone.stderr.partition("kept apart: agentos diff ")[2].partition(",")[0]
+    assert "discarded" in agentos(folder, "discard", kept).stdout  # left there, pytest could not remove it either
     assert start(folder, "--copy", python(DEEP)).returncode == 0
     assert start(folder, "--copy", "true").returncode == 0
     assert not list((folder / "state/snapshots").glob("*/throw-away-*"))
