@@ -30,7 +30,9 @@ SLOTS: Final = 8192
 LOANS_MAX: Final = 2048
 """Directions of the guard's own tunnels lent to the carrier at once."""
 LENT_HEAD_BYTES_MAX: Final = 1024
-"""A head that may be lent with a client's direction."""
+"""A head that goes on in a client's direction that is lent."""
+Shape = tuple[bytes, bytes]
+"""A judged head in two parts: what stands before and behind the open part of its target."""
 LISTENERS_MAX: Final = 64
 TALK_BYTES_MAX: Final = 64 * 1024
 """One message, either way."""
@@ -44,6 +46,7 @@ _LISTEN, _UNLISTEN, _OPEN, _GIVE, _CUT, _LEND, _RETURN = range(1, 8)
 _ASKED, _UNREACHED, _ENDED, _GIVEN, _RETURNED = range(65, 70)
 _WORD: Final = struct.Struct("=IIII")
 _OPEN_BODY: Final = struct.Struct("=IIIIIHH16s")
+_LEND_BODY: Final = struct.Struct("=IIIII")
 _RETURNED_BODY: Final = struct.Struct("=QQ")
 _NUMBER: Final = struct.Struct("=Q")
 _ENDED_BODY: Final = struct.Struct("=QQQ")
@@ -73,7 +76,7 @@ class Hears(Protocol):
     def returned(self, slot: int, moved: int, how: int, unlike: bytes) -> None:
         """A loan is over: bytes it moved, and SOURCE_ENDED, SOURCE_BROKE or SINK_BROKE.
 
-        0 where it was asked for, or where `unlike` bytes came instead of the head it was lent with.
+        0 where it was asked for, or where `unlike` bytes came instead of a head like the one it was lent with.
         """
 
     def heard(self) -> None:
@@ -150,14 +153,17 @@ class Carrier:
         """End a connection with a reset: `ended` follows."""
         self._saying.append(_WORD.pack(_CUT, slot, generation, 0))
 
-    def lend(self, slot: int, generation: int, source: socket.socket, sink: socket.socket, head: bytes = b"") -> None:
+    def lend(
+        self, slot: int, generation: int, source: socket.socket, sink: socket.socket, shape: Shape | None = None
+    ) -> None:
         """Let it move what a socket gets to another, which both stay open here; `slot` is free and past SLOTS.
 
-        With a `head` only pieces that are equal to it.
+        With a `shape` only pieces that are one whole head of it.
         """
         self.flush()
-        word = _WORD.pack(_LEND, slot, generation, len(head)) + head
-        self._send(word, (os.dup(source.fileno()), os.dup(sink.fileno())))
+        before, behind = shape or (b"", b"")
+        word = _LEND_BODY.pack(_LEND, slot, generation, 4 + len(before) + len(behind), len(before))
+        self._send(word + before + behind, (os.dup(source.fileno()), os.dup(sink.fileno())))
 
     def take_back(self, slot: int, generation: int) -> None:
         """Ask for a loan: `returned` follows."""

@@ -1,8 +1,8 @@
 """One direction of a tunnel that is the guard's, lent to the carrier: answers of a server, which nobody looks into, and
-requests of a client that repeats one that was judged.
+requests of a client that are like one that was judged.
 
-While it is lent the guard reads nothing from the source. A client's direction is lent with a head: what is equal to it byte
-for byte goes on, and whatever is not comes back to the guard, unread, with the loan. A loan ends then, when the source does,
+While it is lent the guard reads nothing from the source. A client's direction is lent with a shape: one whole head of it goes
+on at a time, and whatever is not comes back to the guard, unread, with the loan. A loan ends then, when the source does,
 when either side breaks, or when the guard wants it back. No direction with a byte budget is lent.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Final
 
-from agent_os.effects.proxy.carrier import LOANS_MAX, SINK_BROKE, SLOTS, SOURCE_BROKE, SOURCE_ENDED, Carrier
+from agent_os.effects.proxy.carrier import LOANS_MAX, SINK_BROKE, SLOTS, SOURCE_BROKE, SOURCE_ENDED, Carrier, Shape
 from agent_os.effects.proxy.stream import Stream
 
 _GENERATIONS: Final = 1 << 32
@@ -62,10 +62,10 @@ class Loans:
         self._free = list(range(SLOTS + LOANS_MAX - 1, SLOTS - 1, -1))
         self._open: dict[int, Loan] = {}
 
-    def lend(self, source: Stream, sink: Stream, head: bytes = b"") -> Loan | None:
+    def lend(self, source: Stream, sink: Stream, shape: Shape | None = None) -> Loan | None:
         """Let the carrier move what `source` gets to `sink` from now on; None where it has no more room.
 
-        With a `head`: only pieces equal to it.
+        With a `shape`: only pieces that are one whole head of it.
         """
         if not self._free:
             return None
@@ -73,7 +73,7 @@ class Loans:
         loan = Loan(self, slot, next(self._generations) % _GENERATIONS, source, sink)
         self._open[slot] = source.lent = loan
         source.transport.pause_reading()
-        self.carrier.lend(slot, loan.generation, source.transport.sock, sink.transport.sock, head)
+        self.carrier.lend(slot, loan.generation, source.transport.sock, sink.transport.sock, shape)
         return loan
 
     def take_back(self, loan: Loan) -> None:
@@ -81,7 +81,7 @@ class Loans:
         self.carrier.take_back(loan.slot, loan.generation)
 
     def returned(self, slot: int, moved: int, how: int, unlike: bytes = b"") -> None:
-        """Tell the side that ended or broke; take what was unlike the head as what it is, the source's next bytes."""
+        """Tell the side that ended or broke; take what was unlike the shape as what it is, the source's next bytes."""
         loan = self._open.pop(slot)
         self._free.append(slot)
         source = loan.over(moved)

@@ -28,7 +28,7 @@ _FLAGS: Final = 0x01 | 0x02  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 
 
 Lend = Callable[..., Lent | None]
-"""Lets another process move what one stream gets to another (of a client: what equals this head); None where it cannot."""
+"""Lets another process move what one stream gets to another (of a client: heads of this shape); None where it cannot."""
 
 
 class Pipes:

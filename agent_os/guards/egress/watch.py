@@ -43,18 +43,8 @@ class HostWatch:
     """
 
     __slots__ = (
-        "_chunks",
-        "_fields",
-        "_framed",
-        "_held",
-        "_host",
-        "_last",
-        "_left",
-        "_part",
-        "_port",
-        "again",
-        "alike",
-        "requests",
+        *("_chunks", "_fields", "_framed", "_held", "_host", "_last", "_left", "_part", "_plain", "_port"),
+        *("again", "alike", "requests"),
     )
 
     def __init__(self, host: str, port: int) -> None:
@@ -66,17 +56,30 @@ class HostWatch:
         self._last: tuple[bytes, int, bool] = (b"", 0, False)
         self._fields, self._framed = b"", (0, False)
         """The fields of the last HTTP/1.1 head that was read, as they were sent, and the body they announce."""
+        self._plain = False
+        """Whether the last head has no body and a request line on which nothing else depends."""
         self.requests = 0
         self.again = b""
         """The head without a body that came last, while nothing of another request is here: equal bytes may pass unread."""
         self.alike = 0
-        """Heads in a row that were equal to the one before."""
+        """Requests in a row that had no body, plain request lines, and the fields of the one before."""
+
+    @property
+    def shape(self) -> tuple[bytes, bytes] | None:
+        """What stands before and behind the open part of `again`, which may be any visible ASCII; None: it has none.
+
+        A whole head of this shape is judged as `again` was: only its target may differ, and on that nothing depends.
+        """
+        line, _, fields = self.again.partition(b"\r\n")
+        if not self._plain or not self.again:
+            return None
+        return line[: line.index(b" /") + 2], b" HTTP/1.1\r\n" + fields
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the client; see the class."""
         if data == self.again and data:
             self.requests += 1
-            self.alike += 1
+            self.alike += self._plain
             return data
         self.again = b""
         ready = []
@@ -123,10 +126,10 @@ class HostWatch:
         self.requests += 1
         known, length, chunked = self._last
         if raw == known:  # a client that repeats itself is read once
-            self.alike += 1
+            self.alike += self._plain
         else:
             length, chunked = self._judge(raw)
-            self._last, self.alike = (raw, length, chunked), 0
+            self._last = (raw, length, chunked)
         self._left, self._chunks = length, ChunkedBody(_BODY_BYTES) if chunked else None
         return raw, rest
 
@@ -150,10 +153,13 @@ class HostWatch:
         line, _, fields = raw.partition(b"\r\n")
         plain = _ORIGIN.fullmatch(line) is not None
         if plain and fields == self._fields:
+            self._plain = self._framed == (0, False)
+            self.alike += self._plain
             return self._framed
         framed = self._read(raw)
         if plain:
             self._fields, self._framed = fields, framed
+        self._plain, self.alike = plain and framed == (0, False), 0
         return framed
 
     def _read(self, raw: bytes) -> tuple[int, bool]:

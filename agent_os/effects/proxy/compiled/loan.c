@@ -18,7 +18,7 @@ static void give_back(struct slot *slot, uint64_t how, const unsigned char *unli
     say(RETURNED, index_of(slot), generation, &returned, sizeof returned, unlike, size);
 }
 
-/* Let one piece go on if it is the judged head; false: the loan is over. */
+/* Let one piece go on if it is a head like the judged one; false: the loan is over. */
 static bool repeated(struct slot *slot) {
     struct lane *lane = &slot->down;
     if (!lane_push(lane, slot->client.fd)) {
@@ -34,7 +34,7 @@ static bool repeated(struct slot *slot) {
         give_back(slot, got == 0 ? SOURCE_ENDED : SOURCE_BROKE, NULL, 0);
         return false;
     }
-    if ((size_t)got != slot->judged_size || memcmp(scratch, slot->judged, slot->judged_size) != 0) {
+    if (got > HEAD_BYTES_MAX || !alike(&slot->shape, scratch, (size_t)got)) {
         give_back(slot, 0, scratch, (size_t)got);
         return false;
     }
@@ -58,11 +58,27 @@ static bool moved_on(struct slot *slot) {
 }
 
 void lent(struct slot *slot) {
-    if (slot->judged != NULL ? repeated(slot) : moved_on(slot)) {
+    if (slot->shape.head != NULL ? repeated(slot) : moved_on(slot)) {
         bool full = lane_full(&slot->down);
         watch(&slot->upstream, full ? 0 : EPOLLIN, named(slot, true));
         watch(&slot->client, full ? EPOLLOUT : 0, named(slot, false));
     }
+}
+
+static void shape_told(struct shape *shape, const unsigned char *body, size_t size) {
+    struct lend told;
+    if (size < sizeof told || size - sizeof told > HEAD_BYTES_MAX)
+        unexpected();
+    memcpy(&told, body, sizeof told);
+    size -= sizeof told;
+    if (told.before > size || (size > 0 && told.before == 0))
+        unexpected();
+    if (size == 0)
+        return;
+    *shape = (struct shape){malloc(size), told.before, size - told.before};
+    if (shape->head == NULL)
+        _exit(2);
+    memcpy(shape->head, body + sizeof told, size);
 }
 
 void loan_told(const struct word *word, const unsigned char *body, const int *descriptors) {
@@ -74,15 +90,9 @@ void loan_told(const struct word *word, const unsigned char *body, const int *de
             give_back(slot, 0, NULL, 0);
         return;
     }
-    if (slot->state != FREE || word->size > HEAD_BYTES_MAX)
+    if (slot->state != FREE)
         unexpected();
-    if (word->size > 0) {
-        slot->judged = malloc(word->size);
-        if (slot->judged == NULL)
-            _exit(2);
-        memcpy(slot->judged, body, word->size);
-    }
-    slot->judged_size = word->size;
+    shape_told(&slot->shape, body, word->size);
     slot->generation = word->generation;
     slot->upstream = (struct end){descriptors[0], 0};
     slot->client = (struct end){descriptors[1], 0};

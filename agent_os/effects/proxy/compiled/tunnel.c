@@ -53,8 +53,8 @@ void let_go(struct slot *slot, bool reset) {
     }
     lane_stop(&slot->up);
     lane_stop(&slot->down);
-    free(slot->judged);
-    slot->judged = NULL;
+    free(slot->shape.head);
+    slot->shape.head = NULL;
     due_in(slot, 0);
     slot->generation++;
     become(slot, FREE);

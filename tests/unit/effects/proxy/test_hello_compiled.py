@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import random
-import shutil
 import ssl
 import struct
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from agent_os.effects import native
-from agent_os.effects.proxy.carrier import PROGRAM
 from agent_os.effects.proxy.hello import HelloError, parse_client_hello
+from tests.unit.effects.proxy.compiled import COMPILER, asked
 
 ROUNDS = 3_000
 HOST = b"api.example.com"
-COMPILER = next(filter(None, map(shutil.which, native.COMPILERS)), "")
 pytestmark = pytest.mark.skipif(not COMPILER, reason="no C compiler here")
 Ask = Callable[[list[tuple[bytes, bytes]]], str]
 
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Ask:
-    """Build the carrier's reader with the sanitizers, where they are, and return what asks it."""
-    program = tmp_path_factory.mktemp("states") / "states"
-    sources = [Path(__file__).with_name("states.c"), PROGRAM.sources / "hello.c"]
-    command = [
-        COMPILER,
-        "-std=c11",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-g",
-        "-O1",
-        "-I",
-        str(PROGRAM.sources),
-        "-o",
-        str(program),
-    ]
-    for extra in (["-fsanitize=address,undefined", "-fno-sanitize-recover=all"], []):
-        if subprocess.run([*command, *map(str, sources), *extra], capture_output=True, check=False).returncode == 0:
-            break
-
-    def ask(cases: list[tuple[bytes, bytes]]) -> str:
-        data = b"".join(struct.pack("<IB", len(hello), len(host)) + host + hello for host, hello in cases)
-        return subprocess.run([str(program)], input=data, capture_output=True, check=True).stdout.decode()
-
-    return ask
+    """What asks the carrier's reader."""
+    ask = asked(tmp_path_factory.mktemp("states"), "states.c", "hello.c")
+    return lambda cases: ask(struct.pack("<IB", len(hello), len(host)) + host + hello for host, hello in cases)
 
 
 def guard_says(host: bytes, data: bytes) -> bool:
