@@ -1,11 +1,11 @@
 """`make bench-net`: the egress guard beside direct loopback and beside squid, tinyproxy and mitmproxy where they are.
 
 Everything in one run, the load and the server on one core, the proxy on the other; the guard with its real policy of 1,000
-rules, monitor and synced audit. Each table is measured in rounds, every proxy once a round, and shows each one's best
-round: what else the machine does hits all alike. What is printed are ratios; a peer that is not installed is named as
-missing.
+rules, monitor and synced audit. Each table is measured in rounds, every proxy once a round, and shows the median of the
+ratios of each round, and of processor time the least: what else the machine does hits all alike. The floor is what a relay
+that looks at nothing does in the same rounds. A peer that is not installed is named as missing.
 
-    python -m bench.net [--seconds 2] [--rounds 3] [--quick]
+    python -m bench.net [--seconds 2] [--rounds 3] [--quick] [--only bulk,connect] [--guards asyncio-disk-always]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.net_peers import GUARD_CORE, LOAD_CORE, Proxy, peers, process
+from bench.net_peers import GUARD_CORE, LOAD_CORE, Proxy, floor, peers, process
 from bench.net_rows import Row, summary, table
 
 GUARDS = (
@@ -31,6 +31,8 @@ GUARDS = (
     ("asyncio", "memory", "never"),
 )
 """Its loop, where its audit is, and whether it has its carrier (compiled) or does all in Python."""
+BULK_ROUNDS = 3
+"""Rounds of one large body for each of the others: they are short, and far apart."""
 
 
 def certificate(folder: Path) -> tuple[str, str]:
@@ -55,6 +57,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bulk", type=int, default=1 << 30)
     parser.add_argument("--no-install", action="store_true", help="leave mitmproxy out where it is not installed")
+    parser.add_argument("--only", default="keep,unlike,post,bulk,connect,look,hold", help="tables, with commas")
+    parser.add_argument("--guards", default="", help="guards, with commas: loop-place-carrier; all by default")
     parser.add_argument("--quick", action="store_true", help="a fifth of everything")
     options = parser.parse_args(sys.argv[1:] if sys.argv[0].endswith(("net.py", "__main__.py")) else [])
     if options.quick:
@@ -69,9 +73,10 @@ def main() -> int:
         guards = [
             start_guard(stack, folder, kind, place, carry, plain, secure, root)
             for kind, place, carry in GUARDS
-            if kind == "asyncio" or importlib.util.find_spec("uvloop")
+            if (kind == "asyncio" or importlib.util.find_spec("uvloop"))
+            and (not options.guards or f"{kind}-{place}-{carry}" in options.guards.split(","))
         ]
-        others = peers(stack, folder, install=not options.no_install)
+        others = [*floor(stack, folder), *peers(stack, folder, install=not options.no_install)]
         measure(options, plain, secure, guards, others, root)
     return 0
 
@@ -106,13 +111,23 @@ def measure(
 ) -> None:
     """Every comparison, one after the other."""
     seconds, found, held = options.seconds, dict[str, list[Row]](), dict[str, float]()
+    only = options.only.split(",")
     relays = [guard for guard, _ in guards] + [peer for peer in others if peer.name != "mitmproxy"]
     for title, mode, unit, scale, more in (
         ("keep-alive requests through a passed tunnel, 32 connections", "keep", "req/s", 1.0, {}),
-        ("the same, each request unlike the one before", "unlike", "req/s", 1.0, {"mode": "keep", "paths": 64}),
+        ("the same, each request for another path", "unlike", "req/s", 1.0, {"mode": "keep", "paths": 64}),
+        (
+            "the same, each with other fields and a body",
+            "post",
+            "req/s",
+            1.0,
+            {"mode": "keep", "paths": 64, "post": 200},
+        ),
         (f"one body of {options.bulk >> 20} MB", "bulk", "MB/s", 1e6, {"bulk": options.bulk, "connections": 1}),
         ("new tunnels, 32 at once", "connect", "conn/s", 1.0, {}),
     ):
+        if mode not in only:
+            continue
         common = {"mode": mode, "port": plain, "seconds": seconds, **more}
         rows = [Row("direct", {**common, "host": "127.0.0.1"})]
         rows += [Row(proxy.name, {**common, "host": proxy.host, "proxy": proxy.port}, proxy) for proxy in relays]
@@ -121,8 +136,8 @@ def measure(
                 Row(f"{proxy.name}, who", {**common, "host": proxy.host, "proxy": port}, proxy)
                 for proxy, port in guards
             ]
-        found[mode] = table(title, unit, rows, options.rounds, scale)
-    for connections in (32, 1):
+        found[mode] = table(title, unit, rows, options.rounds * (BULK_ROUNDS if mode == "bulk" else 1), scale)
+    for connections in (32, 1) if "look" in only else ():
         common = {"mode": "keep", "host": "look.test", "port": secure, "seconds": seconds, "path": "/ok/1",
                   "connections": connections}  # fmt: skip
         rows = [Row("direct tls", {**common, "ca": root})]
@@ -138,7 +153,7 @@ def measure(
                     f"  the decision, 1,000 rules: {guard.decide_us:.1f} us, {share:.1%} of {guard.name}'s cpu",
                     flush=True,
                 )
-    for proxy, _ in guards:
+    for proxy, _ in guards if "hold" in only else ():
         argv = [sys.executable, "-m", "bench.net_load", "load", "--mode", "hold", "--connections", "2000", "--proxy",
                 str(proxy.port), "--host", "pass.test", "--port", str(plain)]  # fmt: skip
         with process(*argv) as (child, _):

@@ -30,7 +30,13 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            head, self.buffer = self.buffer[:end], self.buffer[end + 4 :]
+            head, rest = self.buffer[:end], self.buffer[end + 4 :]
+            if head.startswith(b"POST "):
+                size = int(head.rpartition(b"Content-Length: ")[2])
+                if len(rest) < size:
+                    return
+                rest = rest[size:]
+            self.buffer = rest
             if head.startswith(b"GET /big/"):
                 self.left = int(head.split(b" ")[1].removeprefix(b"/big/"))
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.left)
@@ -134,10 +140,19 @@ class Run:
         self.target = f"{self.host}:{self.port}".encode()
         path = f"/big/{self.bulk}" if self.mode == "bulk" else options.path
         paths = [path] if options.paths == 1 else [f"{path}/{number}" for number in range(options.paths)]
-        self.requests = [
-            f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nUser-Agent: bench\r\n\r\n".encode()
-            for path in paths
-        ]
+        if options.post:
+            self.requests = [
+                b"POST %s HTTP/1.1\r\nHost: %s\r\nX-Number: %d\r\nContent-Length: %d\r\n\r\n%s"
+                % (path.encode(), self.target, number, size, b"y" * size)
+                for number, (path, size) in enumerate(
+                    zip(paths, range(options.post, options.post + len(paths)), strict=True)
+                )
+            ]
+        else:
+            self.requests = [
+                b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n\r\n" % (path.encode(), self.target)
+                for path in paths
+            ]
         self.tls = ssl.create_default_context(cafile=options.ca) if options.ca else None
         self.count, self.lost, self.times, self.over, self.failed = 0, 0, [], False, ""
         self.done: asyncio.Future[None] | None = None
@@ -195,6 +210,9 @@ def main() -> None:
     parser.add_argument("--proxy-host", default="127.0.0.1")
     parser.add_argument("--path", default="/ok")
     parser.add_argument("--paths", type=int, default=1, help="different requests of a connection, one after the other")
+    parser.add_argument(
+        "--post", type=int, default=0, help="a body of so many bytes and more, and a field that differs"
+    )
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--bulk", type=int, default=256 << 20)

@@ -1,4 +1,5 @@
-"""The proxies that the network benchmark compares with, started: squid and tinyproxy from the system, mitmproxy from a place of its own.
+"""The proxies that the network benchmark compares with, started: squid and tinyproxy from the system, mitmproxy from a place of its own,
+and the floor: a relay in C that looks at nothing (`net_floor.c`), built where there is a compiler.
 
 mitmproxy pins other versions of our parts, so it lives in a virtual environment beside ours, made at the first run where a package
 registry can be reached (`$MITMDUMP` names another one).
@@ -16,7 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_os.effects.native import COMPILERS
+
 GUARD_CORE, LOAD_CORE = 1, 0
+FLOOR = "floor"
 MITMPROXY = "mitmproxy==11.0.2"
 """The last one for Python 3.11."""
 MITM_VENV = Path(__file__).parent.parent / ".venv-mitmproxy"
@@ -81,6 +85,17 @@ def mitmdump(*, install: bool) -> str | None:
         shutil.rmtree(MITM_VENV, ignore_errors=True)
         print(f"{MITMPROXY} cannot be installed here: {error}")
     return shutil.which(str(MITM_VENV / "bin" / "mitmdump"))
+
+
+def floor(stack: ExitStack, folder: Path) -> list[Proxy]:
+    """Build and start the relay that looks at nothing; none without a compiler."""
+    compiler, program = next(filter(None, map(shutil.which, COMPILERS)), None), folder / "floor"
+    if compiler is None:
+        print("floor: no C compiler, left out")
+        return []
+    subprocess.run([compiler, "-O2", "-o", str(program), str(Path(__file__).with_name("net_floor.c"))], check=True)
+    child, line = stack.enter_context(process("taskset", "-c", str(GUARD_CORE), str(program)))
+    return [Proxy(FLOOR, int(line), [child.pid])]
 
 
 def peers(stack: ExitStack, folder: Path, *, install: bool) -> list[Proxy]:
