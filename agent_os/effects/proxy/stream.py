@@ -1,8 +1,7 @@
 """A byte stream over a wire that can be read by pull or by push, and wrapped in TLS in mid-course.
 
 May not: judge anything, or hold more than the named bounds. Pull (`more`, `take`) serves handshakes and requests,
-push (`pour_into`) serves relays with no task and no copy in between. TLS runs over memory buffers, so that bytes
-already read (a peeked ClientHello) can be fed in, on asyncio and on uvloop alike. Rules of this file: reading stops
+push (`pour_into`) serves relays with no task and no copy in between. TLS is `tls.py`'s. Rules of this file: reading stops
 when READ_HIGH_BYTES lie unread or when the other side of a relay cannot write; where a meter is set, no byte passes
 that it was not charged for.
 """
@@ -10,7 +9,6 @@ that it was not charged for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -18,8 +16,9 @@ from typing import Any, Final, Protocol
 from agent_os.core.errors import EffectError
 from agent_os.effects.proxy.limits import READ_HIGH_BYTES, SPLICE_FROM_BYTES, WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from agent_os.effects.proxy.meter import Meter
+from agent_os.effects.proxy.tls import Tls
 
-_PLAIN_BYTES: Final = 64 * 1024
+_SOME_BYTES: Final = 64 * 1024
 
 
 class StreamClosedError(EffectError):
@@ -47,9 +46,9 @@ class Stream(asyncio.Protocol):
     """One side of a flow."""
 
     __slots__ = (
-        *("_buffer", "_drain", "_eof", "_handshake", "_incoming", "_loop", "_opened", "_outgoing", "_paused"),
+        *("_buffer", "_drain", "_eof", "_loop", "_opened", "_paused"),
         *("_poured_into", "_sink", "_source", "_tls", "_waiter", "_write_paused", "active", "broken", "lost"),
-        *("lent", "meter", "on_bulk", "on_eof", "on_lost", "on_spent", "received", "sent", "tls_failure", "transport"),
+        *("lent", "meter", "on_bulk", "on_eof", "on_lost", "on_spent", "received", "sent", "transport"),
         "truncated",
     )
 
@@ -63,10 +62,7 @@ class Stream(asyncio.Protocol):
         self._sink: Callable[[bytes], None] | None = None
         self._source: Stream | None = None
         self._poured_into: Stream | None = None
-        self._tls: ssl.SSLObject | None = None
-        self._incoming: ssl.MemoryBIO | None = None
-        self._outgoing: ssl.MemoryBIO | None = None
-        self._handshake: asyncio.Future[None] | None = None
+        self._tls: Tls | None = None
         self._eof = self._paused = self._write_paused = False
         self.lost = self.broken = self.active = self.truncated = False
         self.on_eof: Callable[[], None] | None = None
@@ -79,7 +75,6 @@ class Stream(asyncio.Protocol):
         self.received = self.sent = 0
         self.lent: Lent | None = None
         """Set while another process takes the bytes from the socket; they are not in `received` yet."""
-        self.tls_failure = ""
 
     # ---- asyncio calls these -------------------------------------------------------------------------------------
 
@@ -96,7 +91,7 @@ class Stream(asyncio.Protocol):
             data = data[: self.metered(len(data))]
         self.received += len(data)
         if self._tls is not None:
-            data = self._decrypt(data)
+            data = self._decrypted(self._tls, data)
             if not data:
                 return
         if self._sink is not None:
@@ -112,7 +107,7 @@ class Stream(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._tls is not None and not self._eof:
             self.truncated = True
-        self._fail_handshake("peer closed during the tls handshake")
+        self._not_shaken()
         self._ended()
         return True
 
@@ -121,7 +116,7 @@ class Stream(asyncio.Protocol):
         self.broken = exc is not None
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
-        self._fail_handshake("peer closed during the tls handshake")
+        self._not_shaken()
         if self.broken:
             self.on_eof = None  # a break is no end: passed on as one, the other side would take a part for the whole
         self._ended()
@@ -132,6 +127,10 @@ class Stream(asyncio.Protocol):
         self._sink = self._source = self._poured_into = None
         if on_lost is not None:
             on_lost()
+
+    def _not_shaken(self) -> None:
+        if self._tls is not None:
+            self._tls.fail(StreamClosedError("peer closed during the tls handshake"))
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -187,7 +186,7 @@ class Stream(asyncio.Protocol):
             del buffer[:count]
         return data
 
-    async def some(self, most: int = _PLAIN_BYTES) -> bytes:
+    async def some(self, most: int = _SOME_BYTES) -> bytes:
         """Return the next bytes, at most `most`; empty at the end."""
         if not self._buffer:
             await self.more()
@@ -241,12 +240,11 @@ class Stream(asyncio.Protocol):
         if self._tls is None:
             self.transport.write(data)
             return
-        try:
-            self._tls.write(data)
-        except ssl.SSLError as error:
-            self._tls_broke(error)
-            return
-        self._flush()
+        self._tls.write(data)
+        if self._tls.failure:
+            self._tls_broke(self._tls)
+        else:
+            self._flush(self._tls)
 
     async def drain(self) -> None:
         """Wait until the peer takes bytes again. Raises StreamClosedError when it is gone."""
@@ -271,10 +269,9 @@ class Stream(asyncio.Protocol):
     def close(self) -> None:
         """Close after queued bytes have been sent."""
         if self.transport is not None and not self.lost and not self.transport.is_closing():
-            if self._tls is not None and self._handshake is None:
-                with contextlib.suppress(ssl.SSLError, ValueError):
-                    self._tls.unwrap()
-                self._flush()
+            if self._tls is not None:
+                self._tls.end()
+                self._flush(self._tls)
             self.transport.close()
 
     def break_off(self) -> None:
@@ -341,93 +338,51 @@ class Stream(asyncio.Protocol):
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, once started."""
-        return self._tls
+        return self._tls.session if self._tls is not None else None
+
+    @property
+    def tls_failure(self) -> str:
+        """What broke TLS, in words."""
+        return self._tls.failure if self._tls is not None else ""
 
     async def start_tls(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
         """Wrap the stream from here on; buffered bytes are taken as the peer's first. Raises StreamClosedError."""
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
-        shaken = self._handshake = self._loop.create_future()
-        if self._buffer:
-            self._incoming.write(self.take())
+        shaken: asyncio.Future[None] = self._loop.create_future()
+        tls = self._tls = Tls(context, shaken, server_side=server_side, server_hostname=server_hostname)
+        early = self.take()
         if self._paused:
             self.resume()
-        self._step_handshake()
+        self._buffer += self._decrypted(tls, early)
         if self._eof:
-            self._fail_handshake("peer closed before the tls handshake")
+            tls.fail(StreamClosedError("peer closed before the tls handshake"))
         await shaken
 
-    def _step_handshake(self) -> None:
-        try:
-            self._tls.do_handshake()  # type: ignore[union-attr]
-        except ssl.SSLWantReadError:
-            self._flush()
-            return
-        except (ssl.SSLError, ssl.CertificateError, OSError) as error:
-            self._flush()  # the alert
-            self.tls_failure = _why(error)
-            self._fail_handshake(self.tls_failure)
-            return
-        self._flush()
-        waiter, self._handshake = self._handshake, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _fail_handshake(self, why: str) -> None:
-        waiter, self._handshake = self._handshake, None
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(StreamClosedError(why))
-            waiter.exception()  # seen, even when nobody waits any more
-
-    def _decrypt(self, data: bytes) -> bytes:
-        self._incoming.write(data)  # type: ignore[union-attr]
-        if self._handshake is not None:
-            self._step_handshake()
-            if self._handshake is not None or self.tls_failure:
-                return b""
-        pieces = []
-        try:
-            while piece := self._tls.read(_PLAIN_BYTES):  # type: ignore[union-attr]
-                pieces.append(piece)
-            self._after(pieces)  # an empty read: close_notify
-            return b""
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self._after(pieces)
-            return b""
-        except ssl.SSLError as error:
-            self._tls_broke(error)
-            return b""
-        self._flush()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _after(self, pieces: list[bytes]) -> None:
-        """Deliver the last bytes, then the end that close_notify announced."""
-        if pieces:
-            data = b"".join(pieces)
-            if self._sink is not None:
-                self._sink(data)
+    def _decrypted(self, tls: Tls, data: bytes) -> bytes:
+        """Return what bytes of the wire say; an end or a break that stands in them is told."""
+        shaking = tls.shaking
+        data = tls.feed(data)
+        self._flush(tls)  # an alert too
+        if tls.failure:
+            if shaking:
+                tls.fail(StreamClosedError(tls.failure))
             else:
+                self._tls_broke(tls)
+        elif tls.over:
+            if self._sink is None:
                 self._buffer += data
-        self._ended()
+            elif data:
+                self._sink(data)
+            self._ended()
+            return b""
+        return data
 
-    def _flush(self) -> None:
-        outgoing = self._outgoing
-        if outgoing is not None and outgoing.pending and not self.lost and not self.transport.is_closing():
-            self.transport.write(outgoing.read())
+    def _flush(self, tls: Tls) -> None:
+        if (data := tls.outgoing()) and not self.lost and not self.transport.is_closing():
+            self.transport.write(data)
 
-    def _tls_broke(self, error: Exception) -> None:
-        self.tls_failure = _why(error)
+    def _tls_broke(self, tls: Tls) -> None:
         self.truncated = True
-        self._flush()
+        self._flush(tls)
         self.abort()
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate does not verify: {error.verify_message}"
-    reason = getattr(error, "reason", None)
-    return f"tls failed: {str(reason).lower().replace('_', ' ')}" if reason else "tls failed"
