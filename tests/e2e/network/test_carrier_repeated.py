@@ -65,6 +65,8 @@ async def test_a_lent_request_in_pieces_or_with_another_behind_it_comes_back(wor
     await until(lambda: not repeating(world))
     assert (await ask(client, HEAD[9:]))[0] == 200
     assert upstream.text == HEAD * (len(upstream.text) // len(HEAD))
+    client.close()
+    await world.stop()
     upstream, client = await repeated(world, HEAD)
     client.send(HEAD + HEAD.replace(b"a.test", b"evil.test"))
     await client.rest()
