@@ -14,9 +14,16 @@ from typing import Any, Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import DAYPARTS, days_in, minute_of
 from agent_os.guards.flow.leaves import Record, is_name
+from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.naming import field_words
 from agent_os.guards.flow.prompt import STOP, Prompt
 from agent_os.guards.flow.select import DATE_TEXT, number_of
 
+_SAID: Final = bag(
+    "body message text content comment note description reply answer remark memo reason feedback review bio about brief"
+    " instruction"
+)
+"""Fields that hold what somebody said, however short."""
 RECORDS_MAX: Final = 8
 """Records of one value that are looked at for its names."""
 
@@ -35,7 +42,7 @@ def _own_hits(prompt: Prompt, record: Record) -> set[str]:
         if name in record.trusted and isinstance(value, (bool, int, float)):
             hits.update(_state(prompt, name, value))
         if isinstance(value, str):
-            if not value or not is_name(value):
+            if not value or not is_name(value) or (name not in record.trusted and field_words(name) & _SAID):
                 continue  # a text could be stuffed with the prompt's words
             if DATE_TEXT.match(value):
                 hits.update(f"{month}/{day}" for month, day in days_in(value) & prompt.days)

@@ -27,6 +27,7 @@ from agent_os.guards.flow.describing import (
     within,
 )
 from agent_os.guards.flow.leaves import NAME_CHARS_MAX, Leaf, Record, Scalar
+from agent_os.guards.flow.numerals import spellings
 from agent_os.guards.flow.picking import NOTHING, Kept, Row, kept, wish_of
 from agent_os.guards.flow.prompt import STOP, Prompt
 from agent_os.guards.flow.select import is_extreme
@@ -157,6 +158,11 @@ class Evidence:
         """Return the trusted occurrences of a value that fit the kind of thing the argument names."""
         return [entry for entry in self._entries.get(normal.strict(value), ()) if same_kind(entry.objects, objects)]
 
+    def fields_with(self, number: float) -> set[str]:
+        """Return the names of the trusted fields that hold a number anywhere."""
+        forms = {str(number), *spellings(number)}
+        return {entry.leaf.name for form in forms for entry in self._entries.get(form, ())}
+
     def leads_to(self, value: str, entry: Entry, focus: tuple[frozenset[str], ...] = (), many: bool = False) -> str:
         """Return how the prompt leads to this occurrence of a value (`lookup`, `words`, `bound`, `all`, `extreme`), or nothing.
 
@@ -193,7 +199,8 @@ class Evidence:
             return "words"
         chooses = prompt.choice.directions().keys() & prompt.words  # who asks for the earliest one does not ask for all
         one = bool(chooses) and (not focus or any(chooses & words for words in focus))
-        many, repeats = many and not one, prompt.each or (prompt.repeats and not chooses)
+        repeats = prompt.each if many else not focus and (prompt.each or (prompt.repeats and not chooses))
+        many = many and not one
         if strict in picked.meant and picked.excluded and (many or repeats):
             return "all"
         told = self._told(column, focus)

@@ -20,12 +20,15 @@ from agent_os.core.manifest import UNDESCRIBED, Argument, Effect, Role, ToolSpec
 from agent_os.guards.flow import derive, fields, normal, places, shapes
 from agent_os.guards.flow.evidence import scalar_text
 from agent_os.guards.flow.knowledge import ARGUMENT_LEAVES_MAX, Knowledge, kind_of, named_kind, scalars
-from agent_os.guards.flow.naming import PEOPLE, name_words, reaches, speaks_of
+from agent_os.guards.flow.naming import PEOPLE, name_words, profile, reaches, speaks_of
 from agent_os.guards.flow.numerals import spellings
 from agent_os.guards.flow.pins import Value, contradictions
+from agent_os.guards.flow.rows import rows_of
 from agent_os.guards.flow.scope import Leave
+from agent_os.guards.flow.synonyms import CHANGING
 from agent_os.guards.flow.vouching import (
     LEAVING,
+    Doubt,
     doubt_of,
     doubt_of_handle,
     doubt_of_inner_id,
@@ -69,6 +72,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
     values = scalars(args)
     spec = _as_sent(spec, values)
     concerns, leave = _of_effect(known, spec, values)
+    rows = rows_of(known, spec, values if leave is not None and known.read_untrusted else [])
+    changes = bool(profile(spec).verbs & CHANGING)
     pinned: list[Value] = []
     focus = leave.clauses if leave is not None else ()
     many = leave is not None and not leave.times
@@ -102,7 +107,9 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
                 labels[pointer] = TRUSTED  # among those the user named, the user is no stranger
                 continue
             filled = filled_in(known, tool, pointer, value)
-            if filled is not None and filled.label.integrity is Integrity.UNTRUSTED:
+            if changes and argument.role is Role.AUTHORITY and rows.hold(name, value):
+                doubt = None  # what it is already
+            elif filled is not None and filled.label.integrity is Integrity.UNTRUSTED:
                 doubt = doubt_of_handle(known, filled, argument, spec)
             else:
                 doubt = doubt_of(
@@ -114,6 +121,8 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
                     (*known.words.beside(name_words(name)), *focus),
                     many,
                 )
+            if doubt is None and name.lower() in PERMISSIONS and known.words.only_qualifies(scalar_text(value)):
+                doubt = Doubt("authority_of_unknown_origin")
             labels[pointer] = TRUSTED if doubt is None else known.untrusted_label(doubt.source)
             if argument.role is Role.AUTHORITY and isinstance(value, str) and value:
                 (vouched if doubt is None else doubted).append(value)
@@ -139,7 +148,7 @@ def judge(known: Knowledge, tool: str, args: Mapping[str, Any], spec: ToolSpec |
                 return any(known.taint.holds(form) for form in spellings(value)) and not known.scope.numbers(value)
             return known.taint.holds(value) and not known.words.names(value) and not known.words.means(value)
 
-        for pointer in contradictions(leave, pinned, strange, spec):
+        for pointer in contradictions(leave, pinned, strange, spec, rows, known.words.words):
             concerns.append(FlowConcern("contradicts_prompt", pointer, "", _quote(said.get(pointer, ""))))
     _leaving(known, spec, payload, vouched, doubted, labels, concerns)
     concerns += places.concerns_of(known, spec, values, payload, labels, leaves=spec.effect in LEAVING)
@@ -266,6 +275,16 @@ def _leaving(
                 break
         if filled_in(known, spec.name, pointer, value) is not None:
             continue  # passed on unread: nobody could have asked for it
+        for phone in shapes.phones(value)[: shapes.NAMED_ADDRESSES_MAX]:
+            if (
+                known.taint.holds(phone)
+                and not known.words.names(phone)
+                and not known.evidence.entries(phone, frozenset())
+            ):
+                source = known.taint.source_of(phone)
+                quote = known.taint.quote(phone, source) if source else ""
+                concerns.append(FlowConcern("authority_from_untrusted", pointer, source, phone, (phone,), quote=quote))
+                break
         named = shapes.addresses(value)
         if len(named) > shapes.NAMED_ADDRESSES_MAX:
             concerns.append(FlowConcern("authority_of_unknown_origin", pointer, "", "too many addresses to judge"))

@@ -143,7 +143,7 @@ UNIVERSAL: Final = bag(
     " whole entire various whoever whichever many individual individually"
 )
 """Words that make an effect repeatable."""
-EACH: Final = bag("each every all both everyone everybody respective everything individual individually")
+EACH: Final = bag("each every all everyone everybody respective everything individual individually")
 """Those of them that leave nobody out, whatever words of choice stand beside them."""
 
 NO_EFFECT_BEFORE: Final = bag("i we they he she it who which")

@@ -192,7 +192,13 @@ def name_words(name: str) -> list[str]:
     return list(_words(name))
 
 
-_EVERYBODY: Final = bag("everyone everybody people anyone")
+@lru_cache(maxsize=8192)
+def field_words(name: str) -> frozenset[str]:
+    """Return the words of the name of a field or an argument, as they stand and in the singular."""
+    return frozenset(form for word in _words(name) for form in (word, lexicon.singular(word)))
+
+
+_EVERYBODY: Final = bag("everyone everybody people anyone all broadcast newsletter bulletin")
 
 
 @lru_cache(maxsize=4096)
@@ -200,13 +206,13 @@ def reaches(name: str) -> frozenset[str]:
     """Return the people whom a tool reaches all at once, by its name (`guests_notify`, `email_all`: anybody, `*`)."""
     found = name_words(name)
     many = _people(found)
-    return many | {VAGUE} if not many and set(found) & {"all", "broadcast", *_EVERYBODY} else many
+    return many | {VAGUE} if not many and set(found) & _EVERYBODY else many
 
 
 def speaks_of(text: str, people: frozenset[str]) -> bool:
     """Return whether a text speaks of these people in the plural; of anybody (`*`): of everybody."""
     found = re.findall(r"[^\W\d_]+", text.lower())
-    return bool(_people(found) & people) or (VAGUE in people and bool(set(found) & (_EVERYBODY | {"all", "broadcast"})))
+    return bool(_people(found) & people) or (VAGUE in people and bool(set(found) & _EVERYBODY))
 
 
 def _people(found: list[str]) -> frozenset[str]:

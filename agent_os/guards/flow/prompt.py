@@ -16,7 +16,7 @@ from agent_os.guards.flow.lexicon import bag
 from agent_os.guards.flow.numerals import WORDS
 from agent_os.guards.flow.opposites import stems
 from agent_os.guards.flow.select import Choice
-from agent_os.guards.flow.stated import numbers_in
+from agent_os.guards.flow.stated import CURRENCIES, currencies_in, numbers_in
 
 STOP: Final = bag(
     "the a an of to in on at for and or with by is are was be it this that my me i you your please can could from as"
@@ -42,12 +42,9 @@ _ANSWERS: Final = bag(
     "reply replies answer respond response back him her them sender antworte réponds responde rispondi"
 )
 _SOURCE: Final = re.compile(r"\b(?:from|by|of|von|de|da)\s[\"'<(]?$")
-CURRENCIES: Final = {
-    "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"),
-    "GBP": ("£", "pound", "pounds", "quid"),
-    "JPY": ("¥", "yen"), "CHF": ("franken", "francs", "chf"), "SEK": ("kronor", "sek"), "NOK": ("kroner", "nok"), "DKK": ("dkk",),
-    "PLN": ("zloty", "złoty"), "INR": ("₹", "rupees"), "CNY": ("yuan", "renminbi"), "CAD": ("cad",), "AUD": ("aud",),
-}  # fmt: skip
+_AFTER_RIGHT: Final = STOP | bag(
+    "access permission permissions right rights role visibility please link only again now"
+)
 _CAPITAL: Final = re.compile(r"(?<![\w.@/-])[A-Z][^\W\d_]{2,}")
 
 
@@ -175,15 +172,18 @@ class Prompt:
         others = {other for other in normal.emails(self.text) if other != wanted}
         return any(re.search(rf"\b(?:to|with|for|cc|and|an|à|a) {re.escape(other)}", self.text) for other in others)
 
+    def only_qualifies(self, value: str) -> bool:
+        """Return whether the prompt has a right only as what something else is like (`the public library`)."""
+        found = re.findall(rf"(?<![\w-]){re.escape(normal.strict(value))}(?![\w-])[ ]?([^\W\d_]*)", self.text)
+        return bool(found) and all(after and after not in _AFTER_RIGHT for after in found)
+
     def means(self, value: str) -> bool:
         """Return whether the prompt has a word in another form (`closed` for `close`), or a currency by its name or sign.
 
         For the settings of a call (a state, a method, a currency) and never for an address: those have more than letters.
         """
         if value.upper() in CURRENCIES:
-            return any(
-                sign in self.text if not sign.isalpha() else sign in self.words for sign in CURRENCIES[value.upper()]
-            )
+            return value.upper() in currencies_in(self.text, self.words)
         if 3 <= len(value) <= SETTING_CHARS_MAX and value.isalpha() and value.lower() in self.words:
             return True  # `Lead` for "leads"
         if not 4 <= len(value) <= SETTING_CHARS_MAX or not value.isalpha() or not value.islower():

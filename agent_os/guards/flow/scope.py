@@ -22,7 +22,7 @@ from agent_os.guards.flow.numerals import spoken_numbers
 from agent_os.guards.flow.opposites import opposed, stems
 from agent_os.guards.flow.reading import read, requests, spoken
 from agent_os.guards.flow.sentence import Request, Sentence
-from agent_os.guards.flow.stated import NOTHING, Stated, numbers_in, together
+from agent_os.guards.flow.stated import NOTHING, Stated, amounts_in, numbers_in, together, unconditional
 
 GRAVE: Final = frozenset({Effect.PAY, Effect.CREDENTIAL, Effect.EXECUTE})
 """Effects that a request must name more closely: a verb that fits anything fits them only by what it is done to."""
@@ -42,7 +42,7 @@ class Leave:
     clauses: tuple[frozenset[str], ...] = ()
     """The words of each request's own clause: what it is done to is described there before anywhere else."""
     elsewhere: frozenset[float] = frozenset()
-    """All numbers of the prompt in digits."""
+    """All numbers of the prompt in digits that may say how much."""
     spoken: frozenset[float] = frozenset()
     """Those in words: they vouch, but a prompt that says `one` has not stated an amount."""
 
@@ -57,14 +57,18 @@ class Scope:
         self._sentences: list[Sentence] = []
         self._within = within
         self._numbers: frozenset[float] = frozenset()
+        self._amounts: frozenset[float] = frozenset()
         self._spoken_numbers: frozenset[float] = frozenset()
+        self._spoken_amounts: frozenset[float] = frozenset()
         self._cache: dict[str, Leave | None] = {}
 
     def extend(self, prompt: str) -> None:
         """Add the requests of one trusted message."""
         self._cache.clear()
         self._numbers |= numbers_in(prompt)
+        self._amounts |= amounts_in(prompt)
         self._spoken_numbers |= spoken_numbers(prompt)
+        self._spoken_amounts |= spoken_numbers(unconditional(prompt))
         for sentence in read(prompt):
             self._sentences.append(sentence)
             self._objects |= sentence.objects
@@ -121,7 +125,7 @@ class Scope:
 
     def _within_parent(self, spec: ToolSpec, own: Leave | None) -> Leave | None:
         if own is not None:
-            own = replace(own, elsewhere=self._numbers, spoken=self._spoken_numbers)
+            own = replace(own, elsewhere=self._amounts, spoken=self._spoken_amounts)
         return None if own is not None and self._within is not None and self._within.leave(spec) is None else own
 
     def _candidates(self, spec: ToolSpec) -> Iterator[Request | _Own]:

@@ -22,6 +22,11 @@ NAMED_ADDRESSES_MAX: Final = 200
 """Addresses of one outgoing text that are judged one by one; a text with more is a concern by itself."""
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 
+PHONE_DIGITS_MIN: Final = 8
+_PHONE: Final = re.compile(
+    r"(?<![\w./:#-])(?:\+\d{6,14}|(?:\+\d|\(?0)\d{0,4}\)?(?:[ /-]\(?\d{2,5}\)?){2,5}|0\d{9,12})(?![\w/:-]|\.\d)"
+)
+_DAY: Final = re.compile(r"(?:19|20)\d\d[ /-]\d\d?[ /-]|\d\d?[ /-]\d\d?[ /-](?:19|20)\d\d")
 _HEADER: Final = re.compile(r"[\r\n]\s*(?:bcc|cc|to|reply-to)\s*:\s*\S+@", re.I)
 
 _SCHEME: Final = re.compile(r"^\s*(?:[a-z][a-z0-9+.-]{1,12}:)?(?://|\\\\)[^/\\\s]", re.I)
@@ -63,6 +68,12 @@ def addresses(text: str) -> list[str]:
     found = [match.group().strip(".-'") for match in normal.EMAIL.finditer(text)] if "@" in text else []
     found += [match.group() for match in _IBAN.finditer(text)]
     return found
+
+
+def phones(text: str) -> list[str]:
+    """Return the telephone numbers in a text: eight digits and more behind a nought or a plus."""
+    found = [match.group() for match in _PHONE.finditer(text)]
+    return [one for one in found if sum(map(str.isdigit, one)) >= PHONE_DIGITS_MIN and not _DAY.match(one)]
 
 
 def has_header(text: str) -> bool:

@@ -10,7 +10,7 @@ sum is then not the number stated; errs towards a question where the agent conve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,8 @@ _COMPUTES: Final = bag(
 )
 _BY: Final = re.compile(r"\b(?:by|um) (?:[$€£]|\d|an? |half|" + "|".join(WORDS) + ")", re.I)
 """An amount that something is changed by is not the amount it has then."""
+_THAN: Final = re.compile(r"\b(?:more|less|fewer) than\b", re.I)
+"""A bound works nothing out."""
 _HALF: Final = re.compile(r"\bhalf (?:of|the|as)\b", re.I)
 _AT_MOST: Final = bag("under below max maximum within most than")
 _AT_LEAST: Final = bag("over above least minimum")
@@ -69,8 +71,23 @@ _OPEN_TIME: Final = re.compile(
     re.I,
 )
 """A time that is a limit or a guess: what happens then has no time of its own."""
+_CONDITION: Final = re.compile(
+    r"\b(?:if|unless|when|whenever|whether|provided|as long as|in case|whose|wenn|falls|sofern|ob|si|sauf si|se)\b[^.!?;,\n]*",
+    re.I,
+)
+"""A number in here says when something is done, and not how much of it."""
+_COMMAND: Final = re.compile(
+    r"(?<!\bthe )(?<!\ba )(?<!\bto )\b([^\W\d_]+) (?=[\d$€£]|(?:the|a|an|my|our|it|them|all|"
+    + "|".join(WORDS)
+    + r")\b)",
+    re.I,
+)
+_NAMING: Final = bag("# no nr number id ref reference version chapter page line floor gate flat")
+_BEFORE_VERB: Final = bag(", . ! ? : ; and then to please you or but also now just")
+"""A word after one of these may be a verb (`and order 20 of them`); elsewhere it is a noun (`refund order 20417`)."""
+_MEASURED: Final = frozenset(word for words in _ARGUMENT_DIMENSIONS.values() for word in words)
+_CENTS: Final = bag("cent cents minor pence penny")
 _RATIOS: Final = {
-    "money": (1.0, 100.0, 1000.0),
     "time": (
         1.0,
         60.0,
@@ -102,6 +119,12 @@ _REFERS: Final = bag(
     "mail email message thread ticket titled called named about file document event subject title from to in on of the for"
     " issue task project channel post article page folder list note review regarding re a an with is was playlist"
 )
+CURRENCIES: Final = {
+    "EUR": ("€", "euro", "euros", "eur"), "USD": ("$", "dollar", "dollars", "usd", "bucks"),
+    "GBP": ("£", "pound", "pounds", "quid", "gbp"), "JPY": ("¥", "yen", "jpy"), "CHF": ("franken", "francs", "chf"),
+    "SEK": ("kronor", "sek"), "NOK": ("kroner", "nok"), "DKK": ("dkk",), "PLN": ("zloty", "złoty", "pln"),
+    "INR": ("₹", "rupees", "inr"), "CNY": ("yuan", "renminbi", "cny"), "CAD": ("cad",), "AUD": ("aud",),
+}  # fmt: skip
 OPEN_MARK, CLOSE_MARK = 0xE000, 0xF8FF
 """Private-use characters stand for quoted texts while a sentence is read: each is the index of one."""
 
@@ -112,6 +135,8 @@ class Quantity:
 
     number: float
     dimension: str
+    unit: str = ""
+    """The word it is measured in, in the singular."""
     bound: str = ""
     """`most` or `least` where the number is a limit."""
 
@@ -131,6 +156,9 @@ class Stated:
     """Texts given word by word as what is to be carried."""
     content: frozenset[str] = frozenset()
     """Words of what is to be told (`that it is free`)."""
+    currencies: frozenset[str] = frozenset()
+    computes: bool = False
+    """It has an amount worked out (`half of it`, `the difference`)."""
 
     def contradicts_number(self, names: frozenset[str], value: float, elsewhere: frozenset[float]) -> bool:
         """Return whether an argument of these name words states another number than the request.
@@ -141,7 +169,15 @@ class Stated:
         if not relevant:
             return False
         total = sum(quantity.number for quantity in relevant)
-        return value != total and value not in elsewhere and not any(_agrees(quantity, value) for quantity in relevant)
+        return (
+            value != total
+            and value not in elsewhere
+            and not any(_agrees(quantity, value, names) for quantity in relevant)
+        )
+
+    def has_number(self, names: frozenset[str], value: float) -> bool:
+        """Return whether the request states this number for an argument of these name words."""
+        return any(_measures(quantity, names) and _agrees(quantity, value, names) for quantity in self.quantities)
 
     def contradicts_text(self, texts: Iterable[str]) -> bool:
         """Return whether none of the texts stated word by word stands in what is carried."""
@@ -162,16 +198,54 @@ def stated_in(sentence: str) -> Stated:
     sentence = in_digits(sentence)
     words = set(normal.words(sentence))
     days = days_in(sentence)
-    computes = bool(words & _COMPUTES or _HALF.search(sentence) or _BY.search(sentence))
+    done = unconditional(sentence)
+    doing = set(normal.words(_THAN.sub(" ", done)))
+    computes = bool(doing & _COMPUTES or _HALF.search(done) or _BY.search(done))
     loose = bool(_OPEN_TIME.search(sentence))
     return Stated(
         days,
         frozenset() if days or loose else frozenset(WEEKDAYS[word] for word in words & WEEKDAYS.keys()),
         months_in(sentence),
         frozenset() if loose else minutes_in(sentence),
-        () if computes else tuple(_quantities(sentence)),
-        frozenset() if words & _COMPUTES or _BY.search(sentence) else numbers_in(sentence),
+        () if computes else tuple(_quantities(done)),
+        frozenset() if doing & _COMPUTES or _BY.search(done) else numbers_in(done),
+        currencies=currencies_in(sentence, words),
+        computes=computes,
     )
+
+
+def unconditional(text: str) -> str:
+    """Return a text without the conditions in it (`if the rating is at least four`)."""
+    return _CONDITION.sub(_command_in, text)
+
+
+def _command_in(condition: re.Match[str]) -> str:
+    """Return what of a condition without a comma is the command behind it (`if under the limit order 200`)."""
+    found = (place for place in _COMMAND.finditer(condition[0]) if place[1].lower() in lexicon.VERB_GROUPS)
+    first = next(found, None)
+    return " " if first is None else condition[0][first.start() :]
+
+
+def amounts_in(text: str) -> frozenset[float]:
+    """Return the numbers of a text that may say how much: no part of a condition, and none that only names (`invoice 20417`)."""
+    text = _DATE.sub(" ", in_digits(unconditional(text)))
+    found = set(pointed_numbers(text))
+    for match in _DIGITS.finditer(text):
+        before = re.findall(r"[^\W\d_]+|[^\w\s]", text[max(0, match.start() - 60) : match.start()].lower())
+        number = _number(match[0])
+        if number is not None and not _is_name(before[-1:], before[-2:-1]):
+            found.add(number)
+    return frozenset(found)
+
+
+def _is_name(last: list[str], before: list[str]) -> bool:
+    """Return whether a number after these words names something, and says not how much."""
+    word = lexicon.singular(last[0]) if last else ""
+    if word in _NAMING:
+        return True
+    if word not in lexicon.OBJECT_GROUPS or word in _MEASURED:
+        return False
+    return word not in lexicon.VERB_GROUPS or bool(before and before[0] not in _BEFORE_VERB)
 
 
 def numbers_in(text: str) -> frozenset[float]:
@@ -179,6 +253,15 @@ def numbers_in(text: str) -> frozenset[float]:
     text = _DATE.sub(" ", in_digits(text))
     found = (_number(digits) for digits in _DIGITS.findall(text))
     return frozenset(number for number in found if number is not None) | pointed_numbers(text)
+
+
+def currencies_in(text: str, words: Set[str]) -> frozenset[str]:
+    """Return the currencies that a text names, by their codes."""
+    return frozenset(
+        code
+        for code, signs in CURRENCIES.items()
+        if any(sign in words if sign.isalpha() else sign in text for sign in signs)
+    )
 
 
 def together(found: Iterable[Stated]) -> Stated:
@@ -203,15 +286,16 @@ def together(found: Iterable[Stated]) -> Stated:
         frozenset(word for part in parts for word in part.content)
         if all(part.content for part in parts)
         else frozenset(),
+        frozenset(code for part in parts for code in part.currencies),
+        any(part.computes for part in parts),
     )
 
 
 def _quantities(sentence: str) -> Iterable[Quantity]:
     for match in _QUANTITY.finditer(sentence):
         sign, digits, mark, unit = (part or "" for part in match.groups())
-        before = [
-            word.lower() for word in re.findall(r"[^\W\d_]+", sentence[max(0, match.start() - 40) : match.start()])
-        ]
+        around = re.findall(r"[^\W\d_]+|[^\w\s]", sentence[max(0, match.start() - 40) : match.start()].lower())
+        before = [word for word in around if word.isalpha()]
         last = before[-1] if before else ""
         number = _number(digits)
         if number is None or (unit.lower() in ("am", "pm", "uhr", "o") and not sign):
@@ -227,13 +311,14 @@ def _quantities(sentence: str) -> Iterable[Quantity]:
             else word if word and word not in _STOP
             else ""
         )  # fmt: skip
-        if not dimension and last in lexicon.VERB_GROUPS and (not unit or word in _STOP) and digits.isalpha():
-            dimension = "count"  # `order one from them`
+        if not dimension and last in lexicon.VERB_GROUPS and (not unit or word in _STOP):
+            if digits.isalpha() or (around[-1:] == [last] and not _is_name([last], around[-2:-1] or ["."])):
+                dimension = "count"  # `order one from them`
         if not dimension and last not in _BARE:
             continue  # `issue 12`, `room 4`: a number that names
         near = set(before[-3:])
         bound = "most" if near & _AT_MOST and not near & _AT_LEAST else "least" if near & _AT_LEAST else ""
-        yield Quantity(number, dimension, bound)
+        yield Quantity(number, dimension, word, bound)
 
 
 _STOP: Final = bag("and or for in on at to from with the a of is are as if then please by until before after so but it")
@@ -260,14 +345,14 @@ def _measures(quantity: Quantity, names: frozenset[str]) -> bool:
     return "count" in dimensions and quantity.dimension not in _ARGUMENT_DIMENSIONS
 
 
-def _agrees(quantity: Quantity, value: float) -> bool:
+def _agrees(quantity: Quantity, value: float, names: frozenset[str]) -> bool:
     if quantity.bound:
         return value <= quantity.number if quantity.bound == "most" else value >= quantity.number
-    ratios = _RATIOS.get(quantity.dimension, (1.0,))
-    spellings = [quantity.number * ratio for ratio in ratios]
-    if quantity.dimension != "money":  # money is also given in its hundredth part, and never in hundreds
-        spellings += [quantity.number / ratio for ratio in ratios]
-    return any(abs(value - stated) <= 1e-6 * max(1.0, abs(stated)) for stated in spellings)
+    ratios = (1.0,) if quantity.unit in names else _RATIOS.get(quantity.dimension, (1.0,))
+    stated = [quantity.number * ratio for ratio in ratios] + [quantity.number / ratio for ratio in ratios]
+    if names & _CENTS:  # nowhere else is money given in its hundredth part
+        stated.append(quantity.number * 100)
+    return any(abs(value - number) <= 1e-6 * max(1.0, abs(number)) for number in stated)
 
 
 def literals(sentence: str, quoted: list[str]) -> list[tuple[int, str]]:
@@ -284,7 +369,7 @@ def literals(sentence: str, quoted: list[str]) -> list[tuple[int, str]]:
         text = _FIRST_SENTENCE.split(quoted[place].strip(), maxsplit=1)[0]
         before = normal.words(sentence[:index])
         last, near = before[-1] if before else "", set(before[-4:])
-        colon = sentence[:index].rstrip(" ⟨⟩").endswith(":")
+        colon = sentence[:index].rstrip(" ⟨⟩").endswith((":", " -", "–", "—"))
         carried = colon or last in _SAYING or (last in _WITH and "with" in near)
         ends = not re.search(r"\w", sentence[index + 1 :]) and bool(_TELLING & set(before)) and last not in _REFERS
         if len(normal.words(text)) >= _LITERAL_WORDS_MIN and (carried or ends):

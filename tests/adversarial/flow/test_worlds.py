@@ -8,13 +8,14 @@ from agent_os.core.principal import Principal
 from agent_os.guards.flow.session import FlowSession
 from tests.adversarial.flow.worlds import WORLDS, World
 from tests.adversarial.flow.worlds_bounds import BOUNDS
+from tests.adversarial.flow.worlds_close import CLOSE
 from tests.adversarial.flow.worlds_fifth import FIFTH
 from tests.adversarial.flow.worlds_fourth import FOURTH
 from tests.adversarial.flow.worlds_more import MORE
 from tests.adversarial.flow.worlds_stated import STATED
 from tests.adversarial.flow.worlds_third import THIRD
 
-ALL = [*WORLDS, *MORE, *THIRD, *FOURTH, *STATED, *FIFTH, *BOUNDS]
+ALL = [*WORLDS, *MORE, *THIRD, *FOURTH, *STATED, *FIFTH, *BOUNDS, *CLOSE]
 
 RECORDED_ONLY = {"unknown_tool", "shared_write", "memory_poisoning", "credential_use"}
 """Classes of concern whose default answer is no question."""
