@@ -240,7 +240,14 @@ class Requests:
             coding = ""
         try:
             secrets = await resolve_secrets(
-                parts, self.flow, route, target, fields, whole if not coding else None, scheme=asked.scheme
+                parts,
+                self.flow,
+                route,
+                target,
+                fields,
+                plain if whole else whole,
+                scheme=asked.scheme,
+                packed=bool(coding),
             )
             target, fields = fill_target(target, secrets.values), fill_fields(fields, secrets.values)
             if whole and secrets.values and not coding:

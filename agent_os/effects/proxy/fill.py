@@ -15,9 +15,12 @@ from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, denied, settle
 from agent_os.guards.egress.masking import Masker
-from agent_os.guards.egress.placeholders import names_in, names_in_field, names_in_target
+from agent_os.guards.egress.placeholders import names_in, names_in_field, names_in_target, names_spelt
 
 _BOUND: Final = "send placeholders only to the destination the secret is bound to"
+
+
+_AS_IT_IS: Final = "write the placeholder as it is, into a text that is not packed"
 
 
 @dataclass(slots=True)
@@ -78,10 +81,21 @@ class Resolved:
         denied(self.parts, self.flow, decision, "secret")
         raise DeniedError(decision)
 
-    async def learn(self, data: bytes) -> None:
-        """Resolve every placeholder in a piece of a body."""
-        for name in names_in(data):
-            await self.need(name, "body")
+    async def learn(self, data: bytes, *, place: str = "body", filled: bool = True) -> None:
+        """Resolve every placeholder in a piece of a body or message. Raises DeniedError, also for those that nothing will fill.
+
+        `filled`: placeholders are put in there; not in packed bodies and binary messages.
+        """
+        plain, odd = names_in(data), names_spelt(data) if self.parts.rules.secret_names() else []
+        for name in (*plain, *odd):
+            await self.need(name, place)
+        for name in odd if filled else (*plain, *odd):
+            self._refuse(
+                f"secrets.{name}",
+                "a placeholder is packed or spelt so that nothing fills it",
+                alert=False,
+                advice=_AS_IT_IS,
+            )
 
 
 async def resolve_secrets(
@@ -93,10 +107,12 @@ async def resolve_secrets(
     body: bytes | None,
     *,
     scheme: str,
+    packed: bool = False,
 ) -> Resolved:
     """Resolve the placeholders of a request: target, fields, and the body if it was read whole. Raises DeniedError.
 
-    Over plain `http` a secret goes only to this machine and to private networks.
+    `packed`: the body is sent in a content coding, and nothing is filled into it. Over plain `http` a secret goes only to this
+    machine and to private networks.
     """
     known = await _known(parts, route)
     resolved = Resolved(
@@ -112,7 +128,7 @@ async def resolve_secrets(
             for name in names:
                 await resolved.need(name, place)
     if body:
-        await resolved.learn(body)
+        await resolved.learn(body, filled=not packed)
     elif body is None:
         resolved.body_possible = parts.secrets is not None and parts.rules.secrets_in_bodies(route.host, route.port)
     return resolved

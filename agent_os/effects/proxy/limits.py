@@ -18,8 +18,6 @@ METERS_MAX: Final = 65_536
 """Destinations with a byte budget of which the bytes are counted; a further one is denied."""
 HELLO_BYTES_MAX: Final = 20 * KIB
 """A TLS ClientHello (post-quantum ones are about 2 KiB)."""
-SOCKS_BYTES_MAX: Final = 600
-"""The longest SOCKS5 negotiation message: a 255 byte name, 255 byte user and password."""
 ADDRESSES_MAX: Final = 32
 """Addresses of one name that are judged; a name with more is refused."""
 ADDRESS_FORMS_KEPT: Final = 4096

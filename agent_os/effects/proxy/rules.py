@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from agent_os.guards.egress.findings import FindingRule
 
@@ -50,8 +50,6 @@ class Treatment:
     total_bytes: int = 0
     why: str = ""
 
-
-INSPECT_ALL: Final = Treatment(body=True, why="no rule says otherwise")
 
 
 class EgressRules(Protocol):

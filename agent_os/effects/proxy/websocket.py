@@ -42,7 +42,7 @@ from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.stream import Stream, StreamClosedError
 from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import classify_message
-from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target, names_in
+from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NOT_OFFERED: Final = ("host", "sec-websocket-extensions")
@@ -224,10 +224,8 @@ class _Messages:
         raw = message.encode() if isinstance(message, str) else message
         if self._treatment.messages:
             await self._admit(raw, text=text)
-        if text and names_in(raw):
-            for name in names_in(raw):
-                await self._secrets.need(name, "websocket")
-            raw = fill_body(raw, _kind(raw), self._secrets.values)
+        await self._secrets.learn(raw, place="websocket", filled=text)
+        raw = fill_body(raw, _kind(raw), self._secrets.values) if text else raw
         return TextMessage(raw.decode()) if text else BytesMessage(raw)
 
     async def _brought(self, message: str | bytes) -> TextMessage | BytesMessage:

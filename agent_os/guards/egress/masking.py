@@ -9,20 +9,16 @@ Threat: an agent that makes a server repeat the credential the guard put in, and
 from __future__ import annotations
 
 import base64
-import html
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from agent_os.guards.egress.spellings import ESCAPE, meant_by
+
 _KEPT: Final = 256
 """Sets of secrets of which the forms are remembered."""
-_ESCAPE: Final = re.compile(
-    rb"%(?:25)*([0-9A-Fa-f]{2})"
-    rb"|\\+(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|u\{0*([0-9A-Fa-f]{1,6})\}|([!-/:-@\[\]^_`{-~])|)"
-    rb"|&(?:amp;)*(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});?"
-)
 _CUT: Final = re.compile(rb"(?:%(?:25)*[0-9A-Fa-f]?|\\+(?:[ux]\{?[0-9A-Fa-f]{0,6})?|&(?:amp;)*#?[0-9A-Za-z]{0,8})\Z")
 """A spelling at the end of a piece of which more may come."""
 _CUT_BYTES_MAX: Final = 64
@@ -90,8 +86,8 @@ class _Normal:
         self.text = bytearray()
         done = 0
         if b"%" in data or b"\\" in data or b"&" in data:
-            for escape in _ESCAPE.finditer(data):
-                meant = _meant(escape)
+            for escape in ESCAPE.finditer(data):
+                meant = meant_by(escape)
                 if meant is None:
                     continue
                 self.text += data[done : escape.start()]
@@ -111,22 +107,6 @@ class _Normal:
         """Return where the byte at this place of the text stood."""
         part = bisect_right(self._from, at) - 1
         return self._to[part] + (at - self._from[part] if self._plain[part] else 0)
-
-
-def _meant(escape: re.Match[bytes]) -> bytes | None:
-    """Return what a spelling stands for, or None where it is none."""
-    byte, unit, code, point, mark, entity = escape.groups()
-    if byte or code:
-        number = int(byte or code, 16)
-        return bytes((number,)) if byte or number < 0x80 else chr(number).encode()
-    if unit or point:
-        number = int(unit or point, 16)
-        return chr(number).encode("utf-8", "surrogatepass") if number <= 0x10FFFF else None
-    if entity:
-        named = b"&" + entity + b";"
-        meant = html.unescape(named.decode()).encode()
-        return None if meant == named else meant
-    return mark or b"\\"
 
 
 def _unfinished(data: bytes) -> int:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, quote_plus, unquote
 
+from agent_os.guards.egress.spellings import decoded
+
 MAX_NAME_CHARS: Final = 128
 MAX_ALIAS_CHARS: Final = 64
 """Characters of a provider's prefix before an OpenShell alias."""
@@ -32,7 +34,7 @@ _MARKS: Final = ("agentos-secret:", "openshell:resolve:env:", "OPENSHELL-RESOLVE
 _HINTS: Final = (b"gentos-secret", b"GENTOS-SECRET", b"penshell", b"PENSHELL")
 _ALIAS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _BASIC: Final = re.compile(r"(?i)(basic) +([A-Za-z0-9+/=_-]+) *")
-_LAST_WORD: Final = re.compile(rb"[A-Za-z0-9._%:-]+\Z")
+_LAST_WORD: Final = re.compile(rb"[A-Za-z0-9._%:\\&#;-]+\Z")
 _HOLD: Final = MAX_ALIAS_CHARS + 24 + MAX_NAME_CHARS + 8
 """Bytes at the end of a piece that could be the start of a placeholder."""
 _FIELD_SAFE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -65,6 +67,15 @@ def names_in(data: bytes) -> list[str]:
     if not any(hint in data for hint in _HINTS) and _CORE.search(data.decode("latin-1")) is None:
         return []
     return [name for _, name in _pieces(data.decode("latin-1")) if name]
+
+
+def names_spelt(data: bytes) -> list[str]:
+    """Return the names of placeholders that only stand there once characters spelt otherwise are read: they are never filled."""
+    plain = decoded(data)
+    if plain == data:
+        return []
+    known = set(names_in(data))
+    return [name for name in names_in(plain) if name not in known]
 
 
 def whole_placeholder(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 
 import pytest
@@ -131,6 +132,44 @@ async def test_a_cut_placeholder_in_a_streamed_body_to_another_host_is_denied(wo
     assert b"agentos" not in upstream.text
     twin = await Client.to(client.writer.get_extra_info("peername"))
     assert (await twin.send(head + b"5\r\nhello\r\n0\r\n\r\n").answer())[0] == 200
+
+
+MARK = b"agentos-secret:API_KEY"
+SPELT = {
+    "escaped in json": (b'{"k": "\\u0061gentos-secret:API_KEY"}', "application/json", ""),
+    "escaped in part": (b'{"k": "agentos-secret\\u003aAPI_KEY"}', "application/json", ""),
+    "percent-encoded": (b"k=%61gentos%2dsecret%3AAPI_KEY", "application/x-www-form-urlencoded", ""),
+    "percent-encoded twice": (b"k=agentos-secret%253AAPI_KEY", "application/x-www-form-urlencoded", ""),
+    "in html": (b"agentos-secret&#58;API_KEY", "text/html", ""),
+    "packed": (gzip.compress(b'{"k": "' + MARK + b'"}'), "application/json", "Content-Encoding: gzip\r\n"),
+}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "streamed"])
+async def test_a_placeholder_that_nothing_fills_is_denied(world: World, whole: bool) -> None:
+    """Spelt otherwise or packed: an alert towards another host, and denied with the reason where it belongs. Twin: other escapes."""
+    upstream, client = await bound(world, body=whole)
+    address = client.writer.get_extra_info("peername")
+
+    async def post(host: str, body: bytes, kind: str, fields: str) -> tuple[int, bytes]:
+        other = await Client.to(address)
+        name = f"{host}:{upstream.port}"
+        head = f"POST http://{name}/ok HTTP/1.1\r\nHost: {name}\r\nContent-Type: {kind}\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
+        status, _, said = await other.send(head.encode() + body).answer()
+        other.close()
+        return status, said
+
+    assert world.guard is not None
+    for name, (body, kind, fields) in SPELT.items():
+        if fields and not whole:
+            continue  # what streams is not unpacked
+        alerts = world.guard.snapshot()["counts"]["alerts"]
+        assert (await post("b.test", body, kind, fields))[0] == 403, name
+        assert world.guard.snapshot()["counts"]["alerts"] == alerts + 1, name
+        status, said = await post("a.test", body, kind, fields)
+        assert (status, b"as it is" in said) == (403, True), name
+        assert (await post("b.test", body.replace(b"API_KEY", b""), kind, ""))[0] == 200 or fields, name
+    assert VALUE.encode() not in upstream.text
 
 
 async def test_echoes_are_masked(world: World) -> None:
