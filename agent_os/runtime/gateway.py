@@ -22,6 +22,7 @@ from agent_os.core.ports import CANCELLED, Admission, Outcome, Pending
 from agent_os.effects.models.client import NOTHING, Providers, RefusedError, UnavailableError
 from agent_os.guards.models.neutral import Answer, Delta, Gathering, Request, Usage
 from agent_os.guards.models.openai import parse_embeddings
+from agent_os.guards.models.signed import SignedReasoning
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
 from agent_os.monitor.stopping import Cutting
@@ -43,6 +44,7 @@ class ModelGateway:
         self._inspection = Inspecting(lambda: monitor.policy, link_allowed)
         self._routes = Routes(lambda: monitor.policy, lambda: providers.endpoints)
         self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._signed = SignedReasoning()
 
     async def complete(self, request: Request, *, purpose: str = "gateway") -> Answer:
         """Return the answer to a request. Raises DeniedError, ActionError, EffectError."""
@@ -56,7 +58,8 @@ class ModelGateway:
                 self._answers.move_to_end(call.digest)
                 kept.append(held)
                 return Outcome(held.to_json(), usage=NOTHING)
-            answer = await self._providers.answer(call)
+            answer = await self._providers.answer(self._signed.sendable(action, call))
+            self._signed.learn(answer.reasoning, answer.signature)
             self._keep(call, answer)
             kept.append(answer)
             shown = self._inspection.stream()
@@ -106,7 +109,7 @@ class ModelGateway:
                 if not self._routes.downgraded(tries, aimed, error):
                     raise
                 continue
-            flow = self._flow(admission)
+            flow = self._flow(admission, action)
             started = False
             try:
                 async for delta in flow:
@@ -122,18 +125,19 @@ class ModelGateway:
             await self._pause(number, last)
         raise last
 
-    async def _flow(self, admission: Admission) -> AsyncIterator[Delta]:
+    async def _flow(self, admission: Admission, asked: ModelCall) -> AsyncIterator[Delta]:
         """Yield one admitted call's pieces, restored and defanged, and settle it however it ends."""
         final, whole = _call(admission.action), Gathering()
         failure = "broken-off"
         restorer, shown = _Restorer(self._monitor.session.privacy), self._inspection.stream()
         try:
-            async for delta in self._cut_if_halted(self._providers.stream(final)):
+            async for delta in self._cut_if_halted(self._providers.stream(self._signed.sendable(asked, final))):
                 whole.add(delta)
                 for restored in restorer.feed(delta):
                     for piece in shown.feed(restored):
                         yield piece
             failure = ""
+            self._signed.learn(*whole.reasoned)
             for restored in restorer.finish():
                 for piece in shown.feed(restored):
                     yield piece

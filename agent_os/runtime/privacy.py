@@ -156,7 +156,8 @@ def router_for(
     shelf = _Shelf(vault, f"privacy/{width}/{scope}", settings.keep if settings is not None else None)
     book = PseudonymBook(key or shelf.key(), scope=scope, realistic=realistic)
     book.load(shelf.entries)
-    return SessionRouter(book, local=local, keep=shelf.keep, kept=shelf.kept)
+    shared = width == "tenant" and realistic
+    return SessionRouter(book, local=local, keep=shelf.keep, kept=shelf.kept, shared=shared)
 
 
 class _Shelf:

@@ -185,8 +185,10 @@ def parse_answer(body: Any) -> Answer:
             if block["type"] == "text":
                 text += block["text"]
             elif block["type"] == "thinking":
+                signature = (
+                    "" if reasoning else str(block.get("signature", ""))
+                )  # two blocks in one fit neither signature
                 reasoning += block["thinking"]
-                signature = str(block.get("signature", ""))
             elif block["type"] == "tool_use":
                 calls.append(
                     {"id": str(block["id"]), "name": str(block["name"]), "args": parse_arguments(block["input"])}

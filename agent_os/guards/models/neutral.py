@@ -228,6 +228,11 @@ class Gathering:
         """Whether the model said that it has finished."""
         return bool(self._finish)
 
+    @property
+    def reasoned(self) -> tuple[str, str]:
+        """The reasoning so far and its signature; that of several blocks in one fits none of them."""
+        return "".join(self._reasoning), self._signature[0] if len(self._signature) == 1 else ""
+
     def add(self, delta: Delta) -> None:
         """Take one piece."""
         match delta.kind:

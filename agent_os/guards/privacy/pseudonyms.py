@@ -157,6 +157,36 @@ class PseudonymBook:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
 
 
+class SentBook:
+    """One session's view of a book that several users share: it gives back the stand-ins that the session sent, and no others.
+
+    Placeholders carry a keyed tag and cannot be guessed: they come back whoever sent them. A stand-in is one of few, and a user
+    who has a model say many would be given what others wrote.
+    """
+
+    def __init__(self, book: PseudonymBook) -> None:
+        self._book = book
+        self._sent: dict[str, None] = {}
+
+    def pseudonym(self, kind: str, original: str, *, avoid: str = "") -> str:
+        """Return the pseudonym of a value, which this session may restore from now on."""
+        text = self._book.pseudonym(kind, original, avoid=avoid)
+        if text in self._book.surrogates:
+            self._sent[text] = None
+        return text
+
+    def original(self, pseudonym: str) -> str | None:
+        """Return what a placeholder, or a stand-in that was sent, stands for."""
+        if pseudonym not in self._sent and not PLACEHOLDER.fullmatch(pseudonym):
+            return None
+        return self._book.original(pseudonym)
+
+    @property
+    def surrogates(self) -> Collection[str]:
+        """The stand-ins that were sent."""
+        return self._sent.keys()
+
+
 def name_parts(name: str) -> list[str]:
     """Return the parts of a person's name without titles and initials, folded."""
     parts = [part.casefold() for part in _SPELLED.findall(name)]

@@ -18,7 +18,7 @@ from agent_os.core.decision import Obligation
 from agent_os.core.errors import EffectError
 from agent_os.core.facts import Finding
 from agent_os.guards.privacy.content import replaced, texts_of
-from agent_os.guards.privacy.pseudonyms import LITERAL, PLACEHOLDER, PseudonymBook
+from agent_os.guards.privacy.pseudonyms import LITERAL, PLACEHOLDER, PseudonymBook, SentBook
 from agent_os.guards.privacy.spans import resolve
 
 REDACT, PSEUDONYMISE, LOCAL_ONLY = "redact", "pseudonymise", "local-only"
@@ -42,7 +42,7 @@ def rewrite(
     action: Action,
     findings: Sequence[Finding],
     obligations: Sequence[Obligation],
-    book: PseudonymBook,
+    book: PseudonymBook | SentBook,
     *,
     local: tuple[str, str] | None = None,
     produced: Callable[[str], bool] = lambda _text: False,
@@ -101,7 +101,9 @@ def _strictest(finding: Finding, tasks: Iterable[Obligation]) -> str:
     return best
 
 
-def rewrite_text(text: str, chosen: Sequence[tuple[Finding, str]], book: PseudonymBook, *, shield: bool = True) -> str:
+def rewrite_text(
+    text: str, chosen: Sequence[tuple[Finding, str]], book: PseudonymBook | SentBook, *, shield: bool = True
+) -> str:
     """Return one text with findings replaced; `shield` puts look-alikes of placeholders behind placeholders.
 
     That holds for real placeholders of this book too: someone else may have planted one, and it must come back as the
@@ -169,11 +171,11 @@ def _united(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def pseudonymise(text: str, findings: Sequence[Finding], book: PseudonymBook) -> str:
+def pseudonymise(text: str, findings: Sequence[Finding], book: PseudonymBook | SentBook) -> str:
     """Return a text with every finding behind a pseudonym; `restore_text` is its inverse."""
     return rewrite_text(text, [(item, PSEUDONYMISE) for item in findings], book)
 
 
-def redact(text: str, findings: Sequence[Finding], book: PseudonymBook) -> str:
+def redact(text: str, findings: Sequence[Finding], book: PseudonymBook | SentBook) -> str:
     """Return a text with every finding cut out; there is no way back."""
     return rewrite_text(text, [(item, REDACT) for item in findings], book, shield=False)

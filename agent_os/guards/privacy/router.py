@@ -17,7 +17,7 @@ from agent_os.core.decision import Obligation
 from agent_os.core.facts import Finding
 from agent_os.guards.privacy.content import texts_of
 from agent_os.guards.privacy.joints import EDGE_CHARS, TAILS_MAX
-from agent_os.guards.privacy.pseudonyms import Entry, PseudonymBook
+from agent_os.guards.privacy.pseudonyms import Entry, PseudonymBook, SentBook
 from agent_os.guards.privacy.restore import StreamRestorer, restore_tree
 from agent_os.guards.privacy.rewrite import rewrite
 
@@ -35,9 +35,12 @@ class SessionRouter:
         local: tuple[str, str] | None = None,
         keep: Callable[[Sequence[Entry]], None] | None = None,
         kept: Callable[[], Awaitable[None]] | None = None,
+        shared: bool = False,
     ) -> None:
-        """`keep` stores issued pseudonyms and may return before they are stored; `kept` waits until they are."""
+        """`shared`: the book is that of several users, and a stand-in that can be guessed is restored only where this session
+        put it out. `keep` stores issued pseudonyms and may return before they are stored; `kept` waits until they are."""
         self._book, self._local, self._keep, self._kept = book, local, keep, kept
+        self._view = SentBook(book) if shared else book
         self._produced: OrderedDict[bytes, None] = OrderedDict()
         self._tails: OrderedDict[str, tuple[str, Mapping[str, str], Mapping[str, str]]] = OrderedDict()
 
@@ -73,7 +76,7 @@ class SessionRouter:
 
     def rewrite(self, action: Action, findings: Sequence[Finding], obligations: Sequence[Obligation]) -> Action:
         """Return the action with redact, pseudonymise and local-only carried out; raises EffectError where it cannot."""
-        changed = rewrite(action, findings, obligations, self._book, local=self._local, produced=self._is_produced)
+        changed = rewrite(action, findings, obligations, self._view, local=self._local, produced=self._is_produced)
         if changed is not action:
             for text in texts_of(changed).values():
                 if "[" in text:
@@ -90,11 +93,11 @@ class SessionRouter:
         """Return a value that comes back from an action, with the originals of this scope put back."""
         if not len(self._book) or not isinstance(action, _ANSWERING):
             return value
-        return restore_tree(value, self._book)
+        return restore_tree(value, self._view)
 
     def stream(self, *, escape: str = "none") -> StreamRestorer:
         """Return a restorer for one stream that comes back (`json` for partial arguments of a tool call)."""
-        return StreamRestorer(self._book, escape="json" if escape == "json" else "none")
+        return StreamRestorer(self._view, escape="json" if escape == "json" else "none")
 
     async def aclose(self) -> None:
         """Wait until every pseudonym that was issued is stored; the session ends."""

@@ -6,7 +6,7 @@ import pytest
 
 from agent_os.core.errors import EffectError
 from agent_os.guards.privacy import checks, pseudonyms
-from agent_os.guards.privacy.pseudonyms import PseudonymBook
+from agent_os.guards.privacy.pseudonyms import PseudonymBook, SentBook
 from agent_os.guards.privacy.restore import StreamRestorer, restore_text, restore_tree
 from agent_os.guards.privacy.surrogates import marked_iban
 
@@ -150,3 +150,14 @@ def test_one_account_in_two_spellings_is_one_number_and_each_comes_back_as_it_wa
     assert first != second
     assert (book.original(first), book.original(second)) == (plain, spaced)
     assert book.pseudonym("IBAN_CODE", "FR1420041010050500013M02606").startswith("[IBAN_CODE_2_")
+
+
+def test_a_stand_in_comes_back_only_to_the_session_that_sent_it() -> None:
+    """ATTACK: with one book for a tenant, a user has a model say every stand-in; placeholders come back to all."""
+    book = PseudonymBook(KEY, realistic=True)
+    ana, bo = SentBook(book), SentBook(book)
+    stand_in, placeholder = ana.pseudonym("PERSON", "Maria Schmidt"), ana.pseudonym("US_SSN", "123-45-6789")
+    said = f"{stand_in} {placeholder}"
+    assert restore_text(said, ana) == "Maria Schmidt 123-45-6789"
+    assert restore_text(said, bo) == f"{stand_in} 123-45-6789"
+    assert bo.pseudonym("PERSON", "Maria Schmidt") == stand_in and restore_text(stand_in, bo) == "Maria Schmidt"
