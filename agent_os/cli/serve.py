@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,16 +31,23 @@ def serve(
         typer.Option("--new-token", metavar="USER", help="Print a token for a user and its row for --callers."),
     ] = None,
     tenant: Annotated[str, typer.Option(help="The tenant of --new-token.")] = "default",
+    agent: Annotated[str, typer.Option(help="The agent of --new-token.")] = "",
+    starts: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its first day (UTC).")] = None,
+    expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its last day (UTC).")] = None,
+    may: Annotated[
+        list[str] | None, typer.Option(help="What it opens: models, metrics, all-metrics, approvals.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print where it listens as one line of JSON.")] = False,
 ) -> None:
     """Serve the model gateway: /v1/chat/completions, /v1/messages, /v1/embeddings and /v1/models; and /v1/approvals.
 
     Callers show the token that is printed (or $AGENTOS_SERVE_TOKEN) as their API key. What agents ask is answered with the
     approver's token (or $AGENTOS_APPROVER_TOKEN), as the user who runs this: never give it to an agent. Ctrl-C ends it;
-    SIGHUP reads the policy files again and puts them in force for every caller, whole or not at all.
+    SIGHUP reads the policy files and the callers' file again and puts them in force for every caller, whole or not at all.
     """
     if new_token is not None:
-        _print_token(new_token, tenant, as_json=json_)
+        since, until = (day.date() if day is not None else None for day in (starts, expires))
+        _print_token(new_token, tenant, agent, since, until, may or (), as_json=json_)
         return
     if not policy:
         raise typer.BadParameter("name a policy with a `models:` section", param_hint="--policy")
@@ -67,7 +76,7 @@ def serve(
             approver_token=approver,
             callers=known,
         )
-        asks = Asks(lambda: serving.reload(policy), lambda line: typer.echo(f"agentos: {line}", err=True))
+        asks = Asks(lambda: serving.reload(policy, callers), lambda line: typer.echo(f"agentos: {line}", err=True))
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         loop.add_signal_handler(signal.SIGHUP, asks.ask)
         for number in (signal.SIGTERM, signal.SIGINT):  # also where whoever started it had an interrupt ignored
@@ -97,10 +106,12 @@ def serve(
         typer.echo("stopped", err=True)
 
 
-def _print_token(user: str, tenant: str, *, as_json: bool) -> None:
+def _print_token(
+    user: str, tenant: str, agent: str, starts: date | None, expires: date | None, may: Sequence[str], *, as_json: bool
+) -> None:
     from agent_os.runtime.serving.callers import new_token  # noqa: PLC0415
 
-    token, row = new_token(user, tenant)
+    token, row = new_token(user, tenant, agent=agent, starts=starts, expires=expires, may=may)
     if as_json:
         typer.echo(json.dumps({"token": token, "row": row}))
         return

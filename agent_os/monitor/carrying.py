@@ -48,6 +48,8 @@ class Flight:
     """What the agent must be told beside the outcome: that a person changed what it asked for."""
     prices: Prices | None = None
     """What models cost when it was admitted: a call is settled and billed at these, whatever is in force at its end."""
+    began: float = 0.0
+    """By the monotonic clock; what it took is settled where a budget counts seconds."""
 
 
 async def carry_out(
@@ -79,6 +81,9 @@ async def close(
     """Settle what was reserved, label the outcome, keep and record it; returned is what the caller may have."""
     if flight.prices is not None and isinstance(action, ModelCall):
         outcome = replace(outcome, usage=flight.prices.used(action, outcome.usage))
+    if any("seconds" in units for units in flight.taken.values()):
+        took = max(0.0, ports.clock.monotonic() - flight.began)
+        outcome = replace(outcome, usage={**outcome.usage, "seconds": took})
     if flight.taken or session.allowance is not None:
         await reserving.settle(ports, session, action, flight.reference, flight.taken, outcome)
     outcome = await outcomes.received(ports, needs, session, action, outcome)

@@ -269,7 +269,9 @@ class Monitor:
                 await attempt.spend(judged, taken, discharge)
             admission = await attempt.intend(judged, taken, key, discharge, prices)
             footing = Footing.of(judged, discharge)
-            self._flights[attempt.reference] = Flight(attempt.reference, footing, taken, key, discharge.note(), prices)
+            self._flights[attempt.reference] = Flight(
+                attempt.reference, footing, taken, key, discharge.note(), prices, self._ports.clock.monotonic()
+            )
             await self._confirm(key)
             return admission
         except DeniedError:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from agent_os.policy.schema.models import Budget
 
 UNITS: Final = ("tokens", "usd", "calls", "bytes", "seconds", "steps")
+SECONDS_RESERVED: Final = 1.0
+"""What is reserved of a budget of seconds: how long an effect takes is known at its end, and then counted in full."""
 _SPENDERS: Final = frozenset({"model.call", "tool.call", "net.request"})
 
 
@@ -106,13 +108,13 @@ class BudgetsSection:
         return True
 
     def _amounts(self, budget: _Budget, action: Action) -> dict[str, float]:
-        needs: dict[str, float] = {}
+        needs = {"seconds": SECONDS_RESERVED}
         if isinstance(action, ModelCall):
-            needs = self._prices.reserved(action)
+            needs |= {**self._prices.reserved(action), "steps": 1.0}
         elif isinstance(action, ToolCall):
-            needs = {"calls": 1.0}
+            needs["calls"] = 1.0
         elif isinstance(action, NetRequest):
-            needs = {"bytes": float(action.size)}
+            needs["bytes"] = float(action.size)
         return {unit: amount for unit, amount in needs.items() if unit in budget.limits and amount > 0}
 
 

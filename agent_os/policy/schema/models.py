@@ -160,8 +160,11 @@ class Budget(Part):
     usd: Amount | None = Field(default=None, description="US dollars.")
     calls: Amount | None = Field(default=None, description="Calls of models and tools.")
     bytes: Amount | None = Field(default=None, description="Bytes sent out.")
-    seconds: Amount | None = Field(default=None, description="Wall time.")
-    steps: Amount | None = Field(default=None, description="Steps of an agent.")
+    seconds: Amount | None = Field(
+        default=None,
+        description="Wall time of calls and requests: a second is reserved for each, what it took is counted at its end.",
+    )
+    steps: Amount | None = Field(default=None, description="Steps of an agent: calls of models.")
     tier: list[Text] | Text | None = Field(default=None, description="Only calls of these tiers.")
     model: list[Text] | Text | None = Field(default=None, description="Only calls of these models; globs.")
     tool: list[Text] | Text | None = Field(default=None, description="Only calls of these tools; globs.")

@@ -19,7 +19,7 @@ import hmac
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -70,6 +70,10 @@ class Callers:
         """Return the callers of a server with one token."""
         return Callers({digest(token): Caller(principal, frozenset({"models", "metrics", "all-metrics"}))})
 
+    def take(self, other: Callers) -> None:
+        """Know whom another knows instead: a file that was read again. A credential that is not in it opens nothing more."""
+        self._tokens, self._oidc, self._claims = other._tokens, other._oidc, other._claims
+
     async def who(self, headers: Mapping[str, str]) -> Caller | None:
         """Return who shows these headers (names in lower case), or None. Raises EffectError where nobody can tell."""
         shown = headers.get("x-api-key", "")
@@ -112,10 +116,22 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def new_token(user: str, tenant: str) -> tuple[str, str]:
-    """Return a fresh token and its row for the callers' file."""
+def new_token(
+    user: str,
+    tenant: str,
+    *,
+    agent: str = "",
+    starts: date | None = None,
+    expires: date | None = None,
+    may: Sequence[str] = (),
+) -> tuple[str, str]:
+    """Return a fresh token and its row for the callers' file. Raises EffectError for a row that would not load."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
     row = f'[[token]]\nsha256 = "{digest(token)}"\nuser = {_quoted(user)}\ntenant = {_quoted(tenant)}\n'
+    row += f"agent = {_quoted(agent)}\n" if agent else ""
+    row += "".join(f"{name} = {day}\n" for name, day in (("starts", starts), ("expires", expires)) if day is not None)
+    row += f"may = [{', '.join(map(_quoted, may))}]\n" if may else ""
+    _token("--new-token", tomllib.loads(row)["token"][0])
     return token, row
 
 

@@ -23,7 +23,7 @@ from agent_os.runtime.reload import load_candidate
 from agent_os.runtime.sdk import AgentOS
 from agent_os.runtime.serving.api import Api
 from agent_os.runtime.serving.approvals import ApprovalApi
-from agent_os.runtime.serving.callers import Callers, same
+from agent_os.runtime.serving.callers import Callers, load_callers, same
 from agent_os.runtime.serving.people import People, Person
 from agent_os.runtime.serving.sessions import Sessions
 from agent_os.runtime.serving.stops import StopApi
@@ -46,6 +46,7 @@ class Serving:
     sessions: Sessions
     server: Server
     hooks: HookApi
+    callers: Callers
     token: str
     approver_token: str = ""
 
@@ -54,11 +55,20 @@ class Serving:
         """The root of the API, without `/v1`."""
         return f"http://127.0.0.1:{self.server.port}"
 
-    async def reload(self, sources: Sequence[str]) -> str:
-        """Put the present content of the policy's files in force for every caller at once; return what that meant.
+    async def reload(self, sources: Sequence[str], callers: Path | None = None) -> str:
+        """Put the present content of the policy's files, and of the callers' file, in force for every caller at once; return what
+        that meant.
 
         Raises AgentOSError: nothing has changed. Calls under way end under the policy they were decided by.
         """
+        fresh = await asyncio.to_thread(load_callers, callers) if callers is not None else None
+        said = await self._reload_policy(sources)
+        if fresh is None:
+            return said
+        self.callers.take(fresh)
+        return f"{said}; the callers are those of {callers}"
+
+    async def _reload_policy(self, sources: Sequence[str]) -> str:
         monitor = self.session.monitor
         audit, now = monitor.ports.audit, monitor.ports.clock.now()
         said = {"time": now, "session": monitor.principal.session, "before": monitor.policy.digest}
@@ -123,7 +133,7 @@ async def start_serving(
     except BaseException:
         await session.__aexit__(None, None, None)
         raise
-    return Serving(session, sessions, server, hooks, chosen, approving)
+    return Serving(session, sessions, server, hooks, known, chosen, approving)
 
 
 def _metrics(session: AgentOS) -> Metrics | None:

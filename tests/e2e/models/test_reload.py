@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from agent_os.runtime.serving.callers import new_token
 from tests.e2e.models.providers import Provider, openai_reply, provider
 from tests.e2e.models.serving import records
 
@@ -26,12 +27,12 @@ MAIL = "jane.roe@corp.example"
 class Served:
     """A running `agentos serve`."""
 
-    def __init__(self, folder: Path, text: str) -> None:
+    def __init__(self, folder: Path, text: str, *words: str) -> None:
         self.folder, self.file, self.lines = folder, folder / "p.yaml", list[str]()
         (folder / "ws").mkdir()
         self.file.write_text(text)
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "agent_os", "serve", "--policy", str(self.file), "--port", "0", "--json"],
+            [sys.executable, "-m", "agent_os", "serve", "--policy", str(self.file), "--port", "0", "--json", *words],
             cwd=folder / "ws", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "AGENTOS_STATE": str(folder / "state"), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -56,12 +57,12 @@ class Served:
             time.sleep(0.02)
         raise AssertionError(f"{expected!r} was not said: {self.lines}")
 
-    def ask(self, content: str = "hi", model: str = "m") -> tuple[int, Any]:
+    def ask(self, content: str = "hi", model: str = "m", token: str = "") -> tuple[int, Any]:
         """Call the gateway; return the status and the answer's text, or the body of a refusal."""
         answer = httpx.post(
             self.said["url"] + "/v1/chat/completions",
             json={"model": model, "messages": [{"role": "user", "content": content}]},
-            headers={"authorization": f"Bearer {self.said['token']}"},
+            headers={"authorization": f"Bearer {token or self.said['token']}"},
             timeout=20,
         )
         body = answer.json()
@@ -69,8 +70,8 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, text: str) -> Iterator[Served]:
-    served = Served(folder, text)
+def serve(folder: Path, text: str, *words: str) -> Iterator[Served]:
+    served = Served(folder, text, *words)
     try:
         yield served
     finally:
@@ -135,3 +136,23 @@ def test_a_gateway_keeps_its_policy_whole_when_a_candidate_cannot_hold(tmp_path:
         assert served.ask()[0] != 200
         assert served.ask(model="other") == (200, "served")
     assert len(records(tmp_path, "policy.refused")) == len(bad)
+
+
+def test_callers_come_and_go_without_a_restart(tmp_path: Path) -> None:
+    """A token that is gone from the callers' file opens nothing after SIGHUP, a new one does, who stays is not disturbed; a file that
+    does not load changes neither callers nor policy.
+    """
+    file = tmp_path / "callers.toml"
+    (stays, row), (goes, old), (comes, new) = (new_token(name, name) for name in ("acme", "bolt", "cato"))
+    file.write_text(row + old)
+    with (
+        provider(lambda asked: openai_reply("served", asked)) as near,
+        serve(tmp_path, policy(near), "--callers", str(file)) as served,
+    ):
+        assert [served.ask(token=token)[0] for token in (stays, goes, comes)] == [200, 200, 401]
+        file.write_text(row + new + "tenat = 1")
+        served.reload(policy(near, models="other"), "unknown key")
+        assert [served.ask(token=token)[0] for token in (stays, goes, comes)] == [200, 200, 401]
+        file.write_text(row + new)
+        served.reload(policy(near), "the callers are those of")
+        assert [served.ask(token=token)[0] for token in (stays, goes, comes)] == [200, 401, 200]

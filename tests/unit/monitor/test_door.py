@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import time
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -409,6 +410,16 @@ async def test_a_budget_is_reserved_before_and_denied_when_spent(open_desk: Open
     )
     assert len(desk.calls) == 3
     assert sum(isinstance(result, DeniedError) for result in results) == 7
+
+
+async def test_a_budget_of_seconds_counts_what_effects_took(open_desk: Open) -> None:
+    """A second is reserved for an effect and what it took is counted; the next that does not fit any more is denied."""
+    desk = await open_desk(BUDGETED.replace("calls: 3", "seconds: 1.005"))
+    desk.during = lambda: time.sleep(0.01)
+    assert await desk.call("send", to="ana", amount=1)
+    with pytest.raises(DeniedError, match="not enough seconds"):
+        await desk.call("send", to="ana", amount=2)
+    assert len(desk.calls) == 1
 
 
 class Stuck:

@@ -74,3 +74,11 @@ def test_a_call_that_is_not_aimed_is_reserved_at_the_dearest() -> None:
     assert prices.most(call("")) == prices.most(call("unpriced")) == (150.0, 150.0)
     assert prices.most(call("own")) == (0.0, 0.0)
     assert prices.dearest_tier() == "medium"
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("steps", 1.0), ("seconds", 1.0), ("calls", 1.0), ("tokens", 150.0)])
+def test_every_unit_of_a_budget_is_reserved(unit: str, amount: float) -> None:
+    """A call of a model takes of each unit that a budget may name; `bytes` are those of requests."""
+    policy = Policy.parse(f"{HOUSE}\nbudgets: [{{per: user, window: day, {unit}: 1000}}]")
+    (reserve,) = [each for each in decide(policy, call()).obligations if each.kind == "reserve"]
+    assert reserve.params["amounts"] == {unit: amount}
