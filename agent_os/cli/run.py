@@ -103,6 +103,8 @@ def run(
         typer.echo(f"agentos: left out: {quoted(path)}", err=True)
     if ended.reason:
         typer.echo(f"agentos: the run was ended: {ended.reason}", err=True)
+    if ended.advice:
+        typer.echo(f"agentos: {ended.advice}", err=True)
     _status(
         status,
         {

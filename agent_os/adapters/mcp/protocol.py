@@ -109,7 +109,7 @@ class Client:
         return _line({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     def feed(self, data: bytes) -> list[Answer]:
-        """Take bytes that arrived. Raises EffectError for lines that are too long or no JSON-RPC, and for talk without answers."""
+        """Take bytes that arrived. Raises EffectError for lines too long or no JSON-RPC, and talk without answers."""
         self._unasked += len(data)
         # empty lines without end cost no turn each
         self._buffer += data if self._buffer else data.lstrip()

@@ -40,6 +40,7 @@ _HINTS: Final = {
 class Ended:
     """How a run ended. `returncode` as a shell shows it (128 + signal); `reason` is set when we ended it.
 
+    `advice` says which line of a policy would change that, for the person.
     `network_tried`: something inside asked for a name or an address, and the sandbox had no network.
     """
 
@@ -50,6 +51,7 @@ class Ended:
     max_rss_bytes: int = 0
     wall_seconds: float = 0.0
     network_tried: bool = False
+    advice: str = ""
 
 
 class ProgramError(EffectError):

@@ -47,12 +47,15 @@ class PrivateRoot:
         self.grants: dict[str, bool] = {}
         self.links: dict[str, str] = {}
         self.extra: list[Mount] = []
+        self.absent: list[str] = []
 
     def build(self) -> tuple[Mount, ...]:
         conf = self.confinement
         self._grant(conf.read_only, writable=False)
         self._grant(self.options.read_only, writable=False)
         self._grant(conf.read_write, writable=True)
+        if self.absent:
+            self.notes.append(f"granted, but not there: {', '.join(self.absent)}")
         if conf.include_workdir:
             self.grants[self.workspace] = True
         # INVARIANT: where one path is granted both ways, an explicit read-only wins (deny inside allow).
@@ -108,7 +111,7 @@ class PrivateRoot:
                 continue
             fact = self.host.path(path)
             if fact.kind == "missing":
-                self.notes.append(f"{path}: does not exist here, nothing to grant")
+                self.absent.append(path)
                 continue
             if self._planted(path):
                 continue

@@ -45,7 +45,7 @@ from agent_os.runtime.sandbox.prepare import (
     prepare,
     run_interactive,
 )
-from agent_os.runtime.sandbox.told import NOT_FOUND, of_guard, of_missing_program, of_no_network, tell
+from agent_os.runtime.sandbox.told import NOT_FOUND, of_end, of_guard, of_missing_program, of_no_network, tell
 from agent_os.runtime.state import State, state_directory
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ async def _supervised(
         if ended.network_tried and ended.returncode:
             for line in of_no_network(named):
                 tell(line)
-        return ended
+        own = bool(request.wall_seconds or request.output_bytes)  # a limit that the person set needs no advice
+        return ended if own and ended.reason else replace(ended, advice=of_end(ended, prepared.plan, request.argv))
     finally:
         if live is not None:
             await live.aclose()

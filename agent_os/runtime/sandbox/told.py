@@ -7,11 +7,14 @@ lines say which rule it met and the command or the policy line that changes it. 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from agent_os.effects.sandbox.running import Ended
 from agent_os.guards.confine import SandboxPlan
 from agent_os.guards.confine.inputs import within
 
@@ -21,6 +24,17 @@ if TYPE_CHECKING:
 DENIALS_SHOWN_MAX: Final = 5
 """Kinds of denials of the network guard that are shown at the end of a run."""
 NOT_FOUND: Final = 127
+_LIMITS: Final = {
+    "wall-clock limit": "process.limits.wall_time",
+    "output limit": "process.limits.output",
+    "memory limit": "process.limits.memory",
+    "disk limit": "process.limits.disk (or filesystem_policy.quota)",
+}
+_SIGNALS: Final = {
+    128 + signal.SIGXFSZ: "filesystem_policy.max_file_bytes, the size of one file,",
+    128 + signal.SIGXCPU: "process.limits.cpu_time",
+}
+_MAKES_REPOSITORY: Final = re.compile(r"\bgit\b[^;&|]*\b(init|clone)\b")
 _PROGRAM_FOLDERS: Final = frozenset({"bin", "sbin", "Scripts"})
 
 
@@ -65,6 +79,20 @@ def of_no_network(policies: Sequence[str]) -> list[str]:
         f"the program asked for the network, and the policy ({named}) opens none: name hosts under network_policies, or",
         "         let `agentos run --observe -- ...` find out which it needs, then `agentos policy learn ... --observed`",
     ]
+
+
+def of_end(ended: Ended, plan: SandboxPlan, argv: Sequence[str]) -> str:
+    """Return what to say of a run that met a limit or a held name: the line of a policy that changes it. Empty: nothing."""
+    limit = _LIMITS.get(ended.reason) or _SIGNALS.get(ended.returncode, "")
+    if limit:
+        return f"to allow more: {limit} of the policy (what is in force: agentos run --plan)"
+    held = any(mount.hold and mount.target == f"{plan.workspace}/.git" for mount in plan.mounts)
+    if ended.returncode and held and _MAKES_REPOSITORY.search(" ".join(argv)):
+        return (
+            "no repository can be made at the root of the workspace by a program, its hooks would run with your rights: run"
+            " `git init` yourself, make it in a folder below, or let the name go: filesystem_policy: {protect_except: [.git]}"
+        )
+    return ""
 
 
 def of_missing_program(program: str, plan: SandboxPlan) -> str:
