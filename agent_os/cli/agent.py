@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from agent_os.runtime.agent import Heard
 
 LINE_CHARS_MAX: Final = 160
+_ASK: Final = re.compile(r"\bwaits for a person's approval (apr_[0-9a-f]+)")
 MARKS: Final = {"call": "  > ", "result": "  < ", "refused": "  ! "}
 
 
@@ -34,6 +37,9 @@ def agent(
     ask: Annotated[
         bool | None, typer.Option("--ask/--park", help="Ask at the terminal, or leave asks for `agentos approvals`.")
     ] = None,
+    session: Annotated[
+        str, typer.Option("--session", help="Go on as this session: what people answered to its asks holds.")
+    ] = "",
     json_: Annotated[bool, typer.Option("--json", help="Print each step as a line of JSON.")] = False,
 ) -> None:
     """Give the built-in agent a task under a policy (default: pack `baseline` and the model you name)."""
@@ -55,7 +61,14 @@ def agent(
         approver = _always
     elif ask or (ask is None and sys.stdin.isatty() and sys.stdout.isatty()):
         approver = _at_the_terminal
-    say = _json_line if json_ else _plain_line
+    waiting: set[str] = set()
+    session = session or f"agent-{secrets.token_hex(8)}"
+
+    def say(heard: Heard) -> None:
+        if heard.kind == "refused":
+            waiting.update(_ASK.findall(heard.text))
+        (_json_line if json_ else _plain_line)(heard)
+
     run_agent(
         task,
         model=named,
@@ -63,7 +76,11 @@ def agent(
         workspace=workspace,
         approver=approver,
         tell=say,
+        session=session,
     )
+    if waiting:
+        typer.echo(f"agentos: waits for a person: agentos approvals show {' '.join(sorted(waiting))}", err=True)
+        typer.echo(f"agentos: once answered: run the same with --session {session}", err=True)
 
 
 def _always(approval: Approval) -> tuple[bool, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -32,9 +33,10 @@ def print_explanation(explanation: Explanation) -> None:
         _say(f"  advice: {decision.advice}")
     if explanation.considered:
         _say("rules considered:")
-    for item in explanation.considered:
-        effect = item.effect or "rule"
-        _say(f"  {item.matched:<7} {effect:<5} {item.rule}  ({item.place})\n          {item.why}")
+    for (matched, effect, base, why), alike in groupby(explanation.considered, _kind_of):
+        rules = list(alike)
+        more = f" and {len(rules) - 1} more of {base}" if len(rules) > 1 else ""
+        _say(f"  {matched:<7} {effect or 'rule':<5} {rules[0].rule}{more}  ({rules[0].place})\n          {why}")
     for obligation in decision.obligations:
         _say(f"obligation: {obligation.kind} {json.dumps(dict(obligation.params))} by {obligation.rule}")
     _say(f"enforced in {explanation.enforced}")
@@ -44,6 +46,12 @@ def print_explanation(explanation: Explanation) -> None:
 
         for line in dumped(explanation.change).splitlines():
             _say(f"  {line}")
+
+
+def _kind_of(item: Any) -> tuple[str, str, str, str]:
+    """Return what rules have in common that are told in one line: the entries of one list of which the same is said."""
+    base, bracket, _ = item.rule.rpartition("[")
+    return item.matched, item.effect, base if bracket and item.rule.endswith("]") else item.rule, item.why
 
 
 def print_difference(found: Difference) -> None:

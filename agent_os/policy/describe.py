@@ -57,7 +57,8 @@ def _operators(test: Any) -> list[str]:
         if wanted is not None:
             words.append(word + _one_of(wanted))
     if test.under is not None:
-        words.append("under " + _one_of(test.under, bare=True))
+        whole = test.under in (".", "./")  # "under .." reads as the folder above
+        words.append("in the workspace" if whole else "under " + _one_of(test.under, bare=True))
     if test.glob is not None:
         words.append("like " + _one_of(test.glob, bare=True))
     if test.regex is not None:

@@ -215,11 +215,14 @@ def _advice(policy: Policy, action: Action, facts: Facts, matches: Sequence[Matc
     if given:
         return "; ".join(dict.fromkeys(given))
     for layer in layers:
-        for governed in layer.by_kind.get(action.kind, ()):
-            advise = getattr(governed.section, "advise", None)
-            if advise is not None and governed.grants:
+        granting = [each.section for each in layer.by_kind.get(action.kind, ()) if each.grants]
+        for section in granting:
+            together = getattr(section, "advise_all", None)  # what files say of one thing is told as one
+            advise = getattr(section, "advise", None)
+            if advise is not None:
                 try:
-                    text = str(advise(action, facts))
+                    alike = [each for each in granting if type(each) is type(section)]
+                    text = str(together(alike, action, facts) if together is not None else advise(action, facts))
                 except Exception:  # advice is a kindness: without it the denial stands
                     text = ""
                 if text:

@@ -65,7 +65,7 @@ class ToolsSection:
         self._found: dict[str, tuple[_Rule | _Rate, ...]] = {}
         self._allowed_names: list[str] = []
         self.may_allow = False
-        self._listing = ""
+        self._listings: dict[int, str] = {}
 
     def add(self, pattern: str, rule: _Rule | _Rate) -> None:
         """Add a compiled rule under a tool name or glob."""
@@ -116,11 +116,17 @@ class ToolsSection:
 
     def advise(self, action: Action, facts: Facts) -> str:
         """Say what would have been allowed for this tool, or which tools are."""
+        return self.advise_all((self,), action, facts)
+
+    @staticmethod
+    def advise_all(sections: Sequence[ToolsSection], action: Action, facts: Facts) -> str:
+        """Say it for the files of a layer together: what any of them allows of this tool, else which tools any allows."""
         if not isinstance(action, ToolCall):
             return ""
         words = [
             rule.words
-            for rule in self._find(action.target, action.tool)
+            for section in sections
+            for rule in section._find(action.target, action.tool)
             if isinstance(rule, _Rule) and rule.match.effect is Verdict.ALLOW
         ]
         conditions = [text for text in words if text]
@@ -128,12 +134,13 @@ class ToolsSection:
             return "this tool is allowed when " + ", or when ".join(conditions[:3])
         if words:
             return "this tool is allowed for other principals"
-        if not self._listing:  # made once: a denial must not cost more the more rules there are
-            names = sorted(dict.fromkeys(self._allowed_names))
+        kept = sections[0]._listings
+        if len(sections) not in kept:  # made once: a denial must not cost more the more rules there are
+            names = sorted({name for section in sections for name in section._allowed_names})
             more = f" and {len(names) - MAX_ADVISED} more" if len(names) > MAX_ADVISED else ""
             listed = "tools that are allowed: " + ", ".join(names[:MAX_ADVISED]) + more
-            self._listing = listed if names else "no tool is allowed"
-        return self._listing
+            kept[len(sections)] = listed if names else "no tool is allowed"
+        return kept[len(sections)]
 
 
 def _judge_rate(rule: _Rate, facts: Facts) -> Match:

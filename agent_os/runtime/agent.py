@@ -44,8 +44,11 @@ def run_agent(
     workspace: Path,
     approver: Callable[..., Any] | None = None,
     tell: Callable[[Heard], None] = lambda _: None,
+    session: str = "",
 ) -> str:
     """Give the built-in agent a task and return its last words.
+
+    `session` is an id by which a later run finds the answers to what this one asked.
 
     `model` is a LangChain name or chat model. Raises DeniedError when a model call is denied, EffectError for failures
     and when the agent takes more than STEPS_MAX steps.
@@ -53,8 +56,10 @@ def run_agent(
     from langgraph.errors import GraphRecursionError  # noqa: PLC0415
 
     last = ""
-    with AgentOS.open(policy, principal=local_user(), workspace=workspace, approver=approver) as session:
-        agent = _built(session, model)
+    with AgentOS.open(
+        policy, principal=local_user(), workspace=workspace, approver=approver, session=session
+    ) as opened:
+        agent = _built(opened, model)
         given = {"messages": [{"role": "user", "content": task}]}
         try:
             for update in agent.stream(given, {"recursion_limit": 2 * STEPS_MAX}, stream_mode="updates"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def model(asked: Asked) -> Reply:
 
 
 def test_the_agent_works_and_is_held(folder: Path) -> None:
-    """A real provider's client over HTTP: files in the workspace are read and written, outside is denied, an ask waits."""
+    """A real provider's client over HTTP: files in the workspace are read and written, outside is denied; an ask waits,
+    and the session it names goes on with the answer."""
     with provider(model) as cloud:
         ran = agentos(
             "agent", "Summarise the note.", "--model", "anthropic:claude-test", "--json", cwd=folder,
@@ -81,6 +83,16 @@ def test_the_agent_works_and_is_held(folder: Path) -> None:
     assert "http_request" not in offered
     waiting = agentos("approvals", "list", "--json", cwd=folder)
     assert "delete_file" in waiting.stdout
+    ask, session = re.findall(r"approvals show (\S+)|--session (\S+)", ran.stderr)
+    assert agentos("approvals", "approve", ask[0], "-y", cwd=folder).returncode == 0
+    with provider(model) as cloud:
+        again = agentos(
+            "agent", "Summarise the note.", "--model", "anthropic:claude-test", "--session", session[1], cwd=folder,
+            ANTHROPIC_BASE_URL=cloud.url, ANTHROPIC_API_KEY="not-a-key",
+        )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert not (folder / "note.txt").exists()
+    assert "waits for a person" not in again.stderr
 
 
 def test_yes_answers_asks_in_the_users_name(folder: Path) -> None:

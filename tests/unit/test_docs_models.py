@@ -72,6 +72,8 @@ def test_python_of_the_documents_compiles(name: str) -> None:
 
 def test_a_kind_at_its_own_address_has_a_key_by_name() -> None:
     """Where policy names no secret, the key that the provider's own clients take; at any other address none leaves."""
-    providers = "{a: {kind: openai, models: ['*']}, b: {kind: openai, base_url: 'https://llm.example/v1'}, c: {kind: ollama}}"
+    providers = (
+        "{a: {kind: openai, models: ['*']}, b: {kind: openai, base_url: 'https://llm.example/v1'}, c: {kind: ollama}}"
+    )
     found = endpoints_of(Policy.parse(f"version: 1\nmodels: {{providers: {providers}}}"))
     assert {name: endpoint.secret for name, endpoint in found.items()} == {"a": "OPENAI_API_KEY", "b": "", "c": ""}

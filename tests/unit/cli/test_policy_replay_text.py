@@ -46,3 +46,13 @@ def test_a_call_that_asks_is_told_with_its_values_and_quotes(tmp_path: Path) -> 
     assert "t2" not in done.output, "a trace whose calls are all allowed is only counted"
     assert "2 traces, 5 calls: 4 allowed, 1 ask, 0 denied" in done.output
     assert "\x1b" not in done.output
+
+
+def test_rules_of_one_list_are_explained_in_one_line(tmp_path: Path) -> None:
+    """Of twenty paths that do not match, one line is said; what matches stands by itself."""
+    paths = ", ".join(f"/data/{number}" for number in range(20))
+    (tmp_path / "p.yaml").write_text(f"version: 1\nfilesystem_policy: {{read_only: [{paths}], deny: [/data/3/x]}}\n")
+    action = json.dumps({"kind": "fs.read", "path": "/data/3/x"})
+    said = CliRunner().invoke(app, ["explain", str(tmp_path / "p.yaml"), "--action", action]).output
+    assert "filesystem_policy.read_only[0] and 18 more of filesystem_policy.read_only  (" in said
+    assert "filesystem_policy.read_only[3]  (" in said

@@ -148,3 +148,16 @@ def test_rules_without_a_protocol_are_held_all_the_same() -> None:
     wire = {"kind": "net.request", "host": "a.example", "port": 443, "binary": "/usr/bin/curl", "ancestors": []}
     asked = [decide(policy, Action.parse({**wire, "method": method, "path": "/ok"})) for method in ("GET", "POST")]
     assert [decision.verdict.value for decision in asked] == ["allow", "deny"]
+
+
+def test_advice_speaks_for_all_files_of_a_layer() -> None:
+    """A file of one tool does not hide what the pack it extends allows of another; the workspace is called that."""
+    from agent_os import Action, decide
+
+    packs = {"pack:base": ("tools: {read: {allow: {path: {under: .}}}, list: {allow: true}}", "base.yaml")}
+    policy = Policy.parse(
+        "extends: [pack:base]\ntools: {pay: {allow: true}}\n", resolve_pack=lambda name, _: packs[name]
+    )
+    wire = {"kind": "tool.call", "tool": "read", "args": {"path": "/etc/passwd"}}
+    assert decide(policy, Action.parse(wire)).advice == "this tool is allowed when path is in the workspace"
+    assert decide(policy, Action.parse({**wire, "tool": "x"})).advice == "tools that are allowed: list, pay, read"
