@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from agent_os.core.decision import Decision
 from agent_os.core.errors import AgentOSError, StoppedError
@@ -23,7 +23,15 @@ from agent_os.policy import Policy
 UNREADABLE = "runtime.stops-unreadable"
 LOOK_SECONDS: Final = 0.5
 """Between two looks, while a model answers, whether a person has stopped its agent."""
-__all__ = ["KILLED", "UNREADABLE", "Cutting", "stopped"]
+T = TypeVar("T")
+
+
+class _End:
+    """After the last piece."""
+
+
+_END: Final = _End()
+__all__ = ["KILLED", "UNREADABLE", "Cutting", "stopped", "unless_halted"]
 
 
 def stopped(ports: Ports, session: Session, policy: Policy) -> Decision | None:
@@ -83,3 +91,19 @@ class Cutting:
             self._stop = self._halted()
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def unless_halted(pieces: AsyncIterator[T], halted: Callable[[], Decision | None]) -> AsyncIterator[T]:
+    """Yield the pieces of an answer until there is none. Raises StoppedError once a person has stopped the agent."""
+    async with Cutting(halted) as cutting:
+        try:
+            while True:
+                async with cutting.waiting():
+                    piece = await anext(pieces, _END)
+                if isinstance(piece, _End):
+                    return
+                yield piece
+        finally:
+            close = getattr(pieces, "aclose", None)
+            if close is not None:
+                await close()

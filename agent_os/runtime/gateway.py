@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from agent_os.guards.models.openai import parse_embeddings
 from agent_os.guards.models.signed import SignedReasoning
 from agent_os.guards.privacy.stream import PieceRestorer
 from agent_os.monitor import Monitor
-from agent_os.monitor.stopping import Cutting
+from agent_os.monitor.stopping import unless_halted
 from agent_os.runtime.inspection import Inspecting
 from agent_os.runtime.model_routes import Aim, Routes, aim_of
 
@@ -131,7 +130,8 @@ class ModelGateway:
         failure = "broken-off"
         restorer, shown = _Restorer(self._monitor.session.privacy), self._inspection.stream()
         try:
-            async for delta in self._cut_if_halted(self._providers.stream(self._signed.sendable(asked, final))):
+            pieces = self._providers.stream(self._signed.sendable(asked, final))
+            async for delta in unless_halted(pieces, self._monitor.halted):
                 whole.add(delta)
                 for restored in restorer.feed(delta):
                     for piece in shown.feed(restored):
@@ -155,16 +155,6 @@ class ModelGateway:
         finally:
             settling = self._monitor.settle(admission, self._outcome(whole, failure, final, len(shown.kinds)))
             await asyncio.shield(asyncio.ensure_future(settling))
-
-    async def _cut_if_halted(self, pieces: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
-        """Yield a provider's pieces until there is none, or a person stops this agent. Raises StoppedError."""
-        async with aclosing(pieces), Cutting(self._monitor.halted) as cutting:  # type: ignore[type-var]
-            while True:
-                async with cutting.waiting():
-                    piece = await anext(pieces, None)
-                if piece is None:
-                    return
-                yield piece
 
     def _inspected(self, answer: Answer) -> Answer:
         shown = self._inspection.stream()

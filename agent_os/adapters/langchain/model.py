@@ -49,9 +49,10 @@ from agent_os.adapters.langchain.tracing import silence_tracing, without_tracers
 from agent_os.core import canonical
 from agent_os.core.action import Action, ModelCall
 from agent_os.core.decision import Decision, Verdict
-from agent_os.core.errors import ActionError, DeniedError, EffectError
+from agent_os.core.errors import ActionError, DeniedError, EffectError, StoppedError
 from agent_os.core.ports import Admission, Outcome, Pending
 from agent_os.guards.models.neutral import estimated_tokens
+from agent_os.monitor.stopping import unless_halted
 
 
 class GovernedModel(BaseChatModel):
@@ -164,6 +165,9 @@ class GovernedModel(BaseChatModel):
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
             for chunk in call.model.stream(call.messages, config={"callbacks": []}, **call.kwargs):
+                halt = self.session.monitor.halted()
+                if halt is not None:  # between two pieces: nothing cuts off what a thread waits for
+                    raise StoppedError(f"cut off: {halt.reason}")
                 for out in flow.feed(chunk):
                     if run_manager is not None:
                         run_manager.on_llm_new_token(shown_token(out), chunk=out)
@@ -194,7 +198,8 @@ class GovernedModel(BaseChatModel):
         flow = AnswerStream(self.session)
         try:
             call = self._call(cast("ModelCall", admission.action), action, messages, kwargs)
-            async for chunk in call.model.astream(call.messages, config={"callbacks": []}, **call.kwargs):
+            pieces = call.model.astream(call.messages, config={"callbacks": []}, **call.kwargs)
+            async for chunk in unless_halted(pieces, self.session.monitor.halted):
                 for out in flow.feed(chunk):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(shown_token(out), chunk=out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, SummarizationMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers.langchain import LangChainTracer
 from pydantic import BaseModel
 
 from agent_os import DeniedError, EffectError
 from agent_os.adapters.langchain import GovernedModel, ScriptedModel
 from agent_os.adapters.langchain.messages import neutral_messages, rewritten_messages
+from agent_os.core.errors import StoppedError
+from agent_os.runtime.audit import open_audit
 from tests.unit.adapters.langchain.sessions import MODELS, records, session
 
 TOOLS = "{read_file: {allow: true}}"
@@ -56,6 +60,40 @@ def test_every_way_to_call_a_model_goes_through_the_door(tmp_path: Path, way: st
                 text = model.batch(["hi"])[0].text
     assert text == "A longer answer in pieces."
     assert [record["type"] for record in records(tmp_path, "model.call")] == ["intent"]
+
+
+class Endless(ScriptedModel):
+    """Answers in pieces, and after the first of them never, or a piece a moment."""
+
+    async def _astream(self, *given: Any, **more: Any) -> AsyncIterator[Any]:
+        yield ChatGenerationChunk(message=AIMessageChunk(content="a"))
+        await asyncio.Event().wait()
+
+    def _stream(self, *given: Any, **more: Any) -> Iterator[Any]:
+        while True:
+            yield ChatGenerationChunk(message=AIMessageChunk(content="a"))
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_halt_cuts_off_a_streamed_answer(tmp_path: Path, way: str) -> None:
+    """Once a person has halted everything no more pieces come, and the call is settled as it was reserved."""
+    with session(tmp_path, TOOLS) as os:
+        model = os.model(Endless(script=["never"]))
+
+        async def drain() -> None:
+            async for _ in model.astream("hi"):
+                await os.stops.ahalt(by="lea", reason="odd")
+
+        def read() -> None:
+            for _ in model.stream("hi"):
+                os.stops.halt(by="lea", reason="odd")
+
+        ways = {"stream": read, "astream": lambda: asyncio.run(asyncio.wait_for(drain(), 30))}
+        with pytest.raises(StoppedError, match="odd"):
+            ways[way]()
+    reader = open_audit(environment={"AGENTOS_STATE": str(tmp_path / "state")})
+    (outcome,) = [record for record in reader.records() if record["type"] == "outcome"]
+    assert (outcome["ok"], outcome["usage"]["estimated"]) == (False, 1.0)
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream", "astream"])
