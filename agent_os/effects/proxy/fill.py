@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +21,8 @@ from agent_os.guards.egress.placeholders import names_in, names_in_field, names_
 _BOUND: Final = "send placeholders only to the destination the secret is bound to"
 
 
+LOOKED_INLINE_BYTES_MAX: Final = 64 * 1024
+"""A longer body is looked through beside the event loop."""
 _AS_IT_IS: Final = "write the placeholder as it is, into a text that is not packed"
 
 
@@ -86,16 +89,17 @@ class Resolved:
 
         `filled`: placeholders are put in there; not in packed bodies and binary messages.
         """
-        plain, odd = names_in(data), names_spelt(data) if self.parts.rules.secret_names() else []
-        for name in (*plain, *odd):
+        names, odd = names_in(data), await self._spelt(data)
+        for name in dict.fromkeys((*names, *odd)):
             await self.need(name, place)
-        for name in odd if filled else (*plain, *odd):
-            self._refuse(
-                f"secrets.{name}",
-                "a placeholder is packed or spelt so that nothing fills it",
-                alert=False,
-                advice=_AS_IT_IS,
-            )
+        for name in odd if filled else (*names, *odd):
+            reason = "a placeholder is packed or spelt so that nothing fills it"
+            self._refuse(f"secrets.{name}", reason, alert=False, advice=_AS_IT_IS)
+
+    async def _spelt(self, data: bytes) -> list[str]:
+        if not self.parts.rules.secret_names():
+            return []
+        return names_spelt(data) if len(data) < LOOKED_INLINE_BYTES_MAX else await asyncio.to_thread(names_spelt, data)
 
 
 async def resolve_secrets(

@@ -216,10 +216,9 @@ class Body:
         """Return the whole body. Raises HttpError (413) for more than `most` bytes."""
         if self._length > most:
             raise HttpError("body is larger than policy can inspect", 413)
-        pieces, size = [], 0
+        whole = bytearray()  # chunks of two bytes as objects would take twenty times their size
         while piece := await self.read():
-            size += len(piece)
-            if size > most:
+            if len(whole) + len(piece) > most:
                 raise HttpError("body is larger than policy can inspect", 413)
-            pieces.append(piece)
-        return b"".join(pieces)
+            whole += piece
+        return bytes(whole)

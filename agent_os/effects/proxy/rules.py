@@ -51,7 +51,6 @@ class Treatment:
     why: str = ""
 
 
-
 class EgressRules(Protocol):
     """The network side of one policy revision."""
 

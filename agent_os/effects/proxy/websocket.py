@@ -44,6 +44,8 @@ from agent_os.effects.proxy.upstream import UpstreamError
 from agent_os.guards.egress import classify_message
 from agent_os.guards.egress.placeholders import PlaceholderError, fill_body, fill_fields, fill_target
 
+PIECES_MAX: Final = 512
+"""Pieces of one message that are held before they are put together."""
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NOT_OFFERED: Final = ("host", "sec-websocket-extensions")
 _POLICY_VIOLATION, _TOO_BIG, _BAD_DATA = 1008, 1009, 1007
@@ -142,6 +144,15 @@ def _kind(raw: bytes) -> str:
     return "application/json" if raw[:1] in (b"{", b"[") else "text/plain"
 
 
+def _together(held: list[str | bytes], data: str | bytes | bytearray) -> list[str | bytes]:
+    """Return what is held of a message with one more piece; a message in a million pieces costs no more than in one."""
+    if data:  # frames without a byte are no pieces
+        held.append(data if isinstance(data, str) else bytes(data))
+    if len(held) < PIECES_MAX:
+        return held
+    return ["".join(held)] if isinstance(data, str) else [b"".join(held)]  # type: ignore[arg-type]
+
+
 class _Messages:
     """The two directions of one WebSocket."""
 
@@ -185,7 +196,7 @@ class _Messages:
                         if size > self._parts.limits.message_bytes:
                             self._end(_TOO_BIG, "message is too large")
                             return
-                        held.append(event.data if isinstance(event.data, str) else bytes(event.data))
+                        held = _together(held, event.data)
                         if not event.message_finished:
                             continue
                         message = "".join(held) if isinstance(event, TextMessage) else b"".join(held)  # type: ignore[arg-type]

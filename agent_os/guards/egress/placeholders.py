@@ -72,7 +72,7 @@ def names_in(data: bytes) -> list[str]:
 def names_spelt(data: bytes) -> list[str]:
     """Return the names of placeholders that only stand there once characters spelt otherwise are read: they are never filled."""
     plain = decoded(data)
-    if plain == data:
+    if plain is data:
         return []
     known = set(names_in(data))
     return [name for name in names_in(plain) if name not in known]

@@ -15,6 +15,10 @@ ESCAPE: Final = re.compile(
     rb"|&(?:amp;)*(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});?"
 )
 """One character in another spelling; `meant_by` says which."""
+_OF_WORDS: Final = re.compile(
+    rb"%(?:25){0,4}(?:[46][1-9A-Fa-f]|[57][0-9Aa]|2[Dd]|3[Aa])|\\(?:u00|u\{|x)[2-7]|&(?:amp;){0,4}(?:#|col|hyp|das)"
+)
+"""A letter, hyphen or colon in another spelling: texts that hold none of these hide no word."""
 
 
 def meant_by(escape: re.Match[bytes]) -> bytes | None:
@@ -34,7 +38,7 @@ def meant_by(escape: re.Match[bytes]) -> bytes | None:
 
 
 def decoded(data: bytes) -> bytes:
-    """Return bytes with every spelling resolved."""
-    if b"%" not in data and b"\\" not in data and b"&" not in data:
+    """Return bytes with every spelling resolved; the same object where no letter is spelt otherwise."""
+    if not any(sign in data for sign in (b"%", b"\\", b"&")) or _OF_WORDS.search(data) is None:
         return data
     return ESCAPE.sub(lambda escape: escape[0] if (meant := meant_by(escape)) is None else meant, data)

@@ -11,16 +11,19 @@ HTTP draft, Apollo automatic persisted queries.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from agent_os.policy.network.jsonrpc import BodyError, check_spelling, parse_json
 
 MAX_TOKENS: Final = 20_000
+MAX_DOCUMENT_CHARS: Final = 262_144
 MAX_DEPTH: Final = 128
 MAX_BATCH: Final = 64
 _IDS: Final = ("id", "documentId", "queryId", "doc_id")
 _MEMBERS: Final = frozenset({"query", "operationName", "variables", "extensions", *_IDS})
+_BRACKETS: Final = re.compile(r"[{}\[\]()]")
 _REPEATED: Final = frozenset(name.casefold() for name in _MEMBERS - {"variables"})
 Info = dict[str, Any]
 
@@ -158,13 +161,12 @@ def _document(text: str, name: str | None) -> Info:
 
 
 def _nesting(text: str) -> int:
+    if len(text) > MAX_DOCUMENT_CHARS or sum(map(text.count, "{[(")) > MAX_TOKENS:
+        raise BodyError("GraphQL document is too long")
     level = deepest = 0
-    for char in text:
-        if char in "{[(":
-            level += 1
-            deepest = max(deepest, level)
-        elif char in "}])":
-            level -= 1
+    for bracket in _BRACKETS.findall(text):
+        level += 1 if bracket in "{[(" else -1
+        deepest = max(deepest, level)
     return deepest
 
 

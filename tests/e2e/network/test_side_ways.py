@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from agent_os.effects.proxy import Treatment
+from agent_os.effects.proxy.websocket import PIECES_MAX, _together
 from tests.e2e.network.shapes import inspected, tunnel
 from tests.e2e.network.world import Client, Place, World, response
 
@@ -210,3 +211,34 @@ async def test_a_session_of_one_host_does_not_open_another(world: World) -> None
         assert (answer[:1] == b"\x16") is fine
         client.close()
     assert upstream.connections == before
+
+
+async def test_a_message_in_empty_pieces_holds_no_memory(world: World) -> None:
+    """ATTACK: a fragmented message with many frames that hold nothing; it arrives as what it says, and nothing is kept of them."""
+    got: list[str | bytes] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            got.append(message)
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        world.allow(Place("a.test", port, [("GET", "/ws"), ("WEBSOCKET_TEXT", "/ws")], Treatment()))
+        await world.start()
+        client = await Client.to(await world.listen())
+        client.send(
+            f"GET http://a.test:{port}/ws HTTP/1.1\r\nHost: a.test:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert (await client.head()).startswith(b"HTTP/1.1 101")
+        held: list[str | bytes] = []
+        for piece in ["", *"ab" * PIECES_MAX, ""]:
+            held = _together(held, piece)
+        assert len(held) < PIECES_MAX
+        assert "".join(map(str, held)) == "ab" * PIECES_MAX
+        client.send(frame(b"he", first=0x01) + frame(b"", first=0x00) * 50 + frame(b"llo", first=0x80))
+        async with asyncio.timeout(5):
+            while not got:
+                await asyncio.sleep(0.01)
+        client.close()
+    assert got == ["hello"]
