@@ -197,6 +197,7 @@ async def closed(box: Inside) -> None:
 
 async def test_pip_and_uv_install_from_an_allowed_index_only(world: World, tmp_path: Path) -> None:
     """They download over inspected https what policy lets them, and report the denial of the rest."""
+    pytest.importorskip("pip", reason="this environment has no pip")
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("demo.py", "x = 1\n")
@@ -222,8 +223,6 @@ async def test_pip_and_uv_install_from_an_allowed_index_only(world: World, tmp_p
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "--retries", "0", "-d"]
     where = ["--index-url", f"https://pypi.test:{upstream.port}/simple"]
     status, said = await box.run(*pip, str(tmp_path / "got"), *where, "demo")
-    if "No module named pip" in said:
-        pytest.skip("this environment has no pip")
     assert status == 0, said
     assert (tmp_path / "got" / name).read_bytes() == wheel.getvalue()
     status, said = await box.run(*pip, str(tmp_path / "not"), *where, "evil")
