@@ -40,7 +40,7 @@ class Ticket:
             future = loop.create_future()
             self.queue.expire_later(loop, future)
             self.future = future
-            self.queue.hurry(loop)
+            self.queue.hurry()
             # INVARIANT: the writer sets `done` and then reads `future`, we set `future` and then read `done`, so one of
             # the two sees the other and the future ends.
             if not self.done:
@@ -59,8 +59,7 @@ class Tickets:
         self._deadlines: dict[asyncio.AbstractEventLoop, _Deadlines] = {}
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._idle = self._soon = self._lingering = self._wanted = self._ended = False
-        self._alarm: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+        self._idle = self._soon = self._lingering = self._wanted = self._alarmed = self._ended = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,16 +70,12 @@ class Tickets:
         """Hand a ticket over."""
         self._waiting.append(ticket)
         # INVARIANT: the writer sets `_idle` and then looks for tickets, we put one and then read `_idle`.
-        if self._idle and self._alarm is None:
+        if self._idle and not self._alarmed:
             self._wake_soon()
 
-    def hurry(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody on this loop, which runs, waits for what was put."""
+    def hurry(self) -> None:
+        """Somebody waits for what was put."""
         self._wanted = True
-        alarm = self._alarm
-        if alarm is not None and alarm[0] is loop:  # a turn of the loop for nothing
-            alarm[1].cancel()
-            self._alarm = None
         # INVARIANT: the writer sets `_idle` or `_lingering` and then reads `_wanted`, we set `_wanted` and then read those.
         if self._idle or self._lingering:
             self._ring()
@@ -97,16 +92,16 @@ class Tickets:
         """
         if self._soon:
             try:
-                loop = asyncio.get_running_loop()
+                asyncio.get_running_loop().call_later(LINGER_SECONDS, self._alarm)
             except RuntimeError:
                 pass
             else:
-                self._alarm = (loop, loop.call_later(LINGER_SECONDS, self._alarmed))
+                self._alarmed = True
                 return
         self._ring()
 
-    def _alarmed(self) -> None:
-        self._alarm = None
+    def _alarm(self) -> None:
+        self._alarmed = False
         if self._idle and self._waiting:
             self._ring()
 
@@ -142,8 +137,7 @@ class Tickets:
         self._idle = True
         if not self._waiting and not self._ended:
             self._bell.acquire(timeout=-1 if timeout is None else timeout)
-        self._idle = False
-        self._alarm = None
+        self._idle = self._alarmed = False
         return bool(self._waiting)
 
     def _linger(self) -> None:
