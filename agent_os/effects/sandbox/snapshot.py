@@ -31,6 +31,7 @@ from agent_os.effects.sandbox.trees import (
     kind_of,
     lstat,
     lstat_at,
+    open_in,
     own,
     parent_of,
     remove,
@@ -131,7 +132,7 @@ class Snapshot:
             names.add(entry.name)
             path = f"{relative}/{entry.name}" if relative else entry.name
             info = entry.stat(follow_symlinks=False)
-            below = lstat(os.path.join(self.workspace, path)) if not opaque else None
+            below = lstat(self.workspace, path) if not opaque else None
             if _whiteout(info, entry.path):
                 if below is not None:
                     yield Change(path, "deleted", kind_of(below), 0, self._withheld(path, below))
@@ -150,7 +151,7 @@ class Snapshot:
             for name in sorted(os.listdir(hidden)) if os.path.isdir(hidden) and not os.path.islink(hidden) else []:
                 if name not in names:
                     path = f"{relative}/{name}"
-                    below = lstat(os.path.join(self.workspace, path))
+                    below = lstat(self.workspace, path)
                     if below is not None:
                         yield Change(path, "deleted", kind_of(below), 0, self._withheld(path, below))
 
@@ -164,18 +165,18 @@ class Snapshot:
                 continue
             start = size - len(rule.parts)
             repository = "/".join((*parts[:start], ".git"))
-            if rule.parts[0] == ".git" and start > 0 and not os.path.lexists(os.path.join(self.workspace, repository)):
+            if rule.parts[0] == ".git" and start > 0 and lstat(self.workspace, repository) is None:
                 continue  # a repository made below the workspace is one thing with its config
             return f"protected: {rule.why}"
-        if parts[0] == ".git" and not os.path.lexists(os.path.join(self.workspace, ".git")):
+        if parts[0] == ".git" and lstat(self.workspace, ".git") is None:
             return "protected: a repository made here could carry hooks"
         return ""
 
     def texts(self, path: str) -> tuple[str, str] | None:
         """Return (before, after) of a changed file, or None if either is too large or not text."""
         sides = []
-        for root in (Path(self.workspace), self.upper):
-            data = _read(root / path)
+        for folder in (self.workspace, str(self.upper)):
+            data = _read(folder, path)
             if data is None or b"\0" in data:
                 return None
             sides.append(data.decode("utf-8", errors="replace"))
@@ -197,7 +198,7 @@ class Snapshot:
         if not force:
             since = float(json.loads((self.folder / "meta.json").read_text())["created"])
             for change in taken:
-                below = lstat(os.path.join(self.workspace, change.path))
+                below = lstat(self.workspace, change.path)
                 if below is not None and change.type != "dir" and below.st_mtime > since:
                     raise EffectError(f"{change.path!r} was changed in the workspace as well: look at it, then --force")
         self._fits(taken)
@@ -220,7 +221,7 @@ class Snapshot:
         once: dict[int, int] = {}
         needed = 0
         for change in taken:
-            info = lstat(str(self.upper / change.path)) if change.type == "file" else None
+            info = lstat(str(self.upper), change.path) if change.type == "file" else None
             if info is not None:
                 once[info.st_ino] = room_of(info)
                 needed += room_of(info)
@@ -234,7 +235,7 @@ class Snapshot:
         """Keep what the changes replace; a folder that is only gone into is no replacement."""
         self._undo.begin()
         for change in taken:
-            existing = lstat(os.path.join(self.workspace, change.path))
+            existing = lstat(self.workspace, change.path)
             if (
                 change.type == "dir"
                 and change.change != "deleted"
@@ -323,11 +324,12 @@ def _attribute(path: Path, name: str) -> bytes | None:
         return None
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+def _read(folder: str, path: str) -> bytes | None:
+    """Return a text to compare; behind a link a program planted lies nothing that belongs to a workspace."""
+    if lstat(folder, path) is None:
         return b""
+    try:
+        descriptor = open_in(folder, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agent_os.core.errors import EffectError
+from agent_os.effects.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 COPY_BYTES: Final = 1 << 20
 DEPTH_MAX: Final = 256
 """Folders within folders that are compared, kept, taken over and put back."""
 REMOVE_ROUNDS_MAX: Final = 100_000
 """Turns of a removal, one for each level: a program that goes on writing below must not hold it for ever."""
+_BENEATH: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Kind = Literal["file", "dir", "link", "special"]
 
@@ -35,12 +37,25 @@ def kind_of(info: os.stat_result) -> Kind:
     return "link" if stat.S_ISLNK(info.st_mode) else "special"
 
 
-def lstat(path: str) -> os.stat_result | None:
-    """Return the entry at a path, or None."""
+def open_in(folder: str, path: str, flags: int) -> int:
+    """Open what lies at a path below a folder; a link on the way is an error, like a path that leads out. Raises OSError."""
+    root = os.open(folder, DIRECTORY)
     try:
-        return os.lstat(path)
+        return openat2(root, path, flags, resolve=_BENEATH)
+    finally:
+        os.close(root)
+
+
+def lstat(folder: str, path: str) -> os.stat_result | None:
+    """Return the entry at a path below a folder, or None; behind a link there is nothing."""
+    try:
+        found = open_in(folder, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError:
         return None
+    try:
+        return os.fstat(found)
+    finally:
+        os.close(found)
 
 
 def lstat_at(parent: int, name: str) -> os.stat_result | None:

@@ -112,7 +112,7 @@ class UndoLog:
 
     def _mark(self, path: str) -> list[int]:
         """Return what changes when a path is changed: kind, size and time of the entry itself (a folder: its kind)."""
-        info = trees.lstat(os.path.join(self.workspace, path))
+        info = trees.lstat(self.workspace, path)
         if info is None:
             return []
         if stat.S_ISDIR(info.st_mode):

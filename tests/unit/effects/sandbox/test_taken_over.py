@@ -1,4 +1,4 @@
-"""How much a run may take of a disk, while it runs and when its changes are taken over."""
+"""How much a run may take of a disk, while it runs and when its changes are taken over; what of the host a diff shows."""
 
 from __future__ import annotations
 
@@ -81,3 +81,27 @@ def test_what_does_not_fit_changes_nothing(changes: Snapshot, monkeypatch: pytes
     with pytest.raises(EffectError, match="more than the workspace's disk has free"):
         changes.commit()
     assert os.listdir(changes.workspace) == []
+
+
+@pytest.mark.parametrize("link", ["d", "d/e"])
+def test_a_diff_shows_nothing_behind_a_link_in_the_workspace(changes: Snapshot, tmp_path: Path, link: str) -> None:
+    """ATTACK: one run leaves a link to the person's keys, the next puts a folder in its place: `diff` printed the keys.
+
+    Twin: a file that lies in the workspace is compared with what it was.
+    """
+    (tmp_path / "keys/e").mkdir(parents=True)
+    for name in ("keys/secret", "keys/e/secret"):
+        (tmp_path / name).write_text("SECRET of the host")
+    workspace = Path(changes.workspace)
+    if link == "d/e":
+        (workspace / "d").mkdir()
+    (workspace / link).symlink_to(tmp_path / "keys")
+    (workspace / "own").write_text("before")
+    (changes.upper / "d/e").mkdir(parents=True)
+    (changes.upper / "own").write_text("after")
+    for name in ("d/secret", "d/e/secret"):
+        (changes.upper / name).write_text("x")
+    found = {change.path: change.change for change in changes.changes()}
+    assert (found["d/secret"], found["d/e/secret"], found["own"]) == ("added", "added", "modified")
+    assert [changes.texts(name) for name in ("d/secret", "d/e/secret")] == [("", "x"), ("", "x")]
+    assert changes.texts("own") == ("before", "after")
