@@ -172,6 +172,10 @@ class Server:
         names = [name.decode("latin-1").lower() for name, _ in head.headers]
         if any(names.count(name) > 1 for name in _ONCE):
             raise h11.RemoteProtocolError("a credential is shown twice", error_status_hint=400)
+        if {"transfer-encoding", "content-length"} <= set(
+            names
+        ):  # a proxy in front may believe the other (RFC 9112, 6.1)
+            raise h11.RemoteProtocolError("its length is said twice", error_status_hint=400)
         headers = {name: value.decode("latin-1") for name, (_, value) in zip(names, head.headers, strict=True)}
         path, _, query = head.target.decode("latin-1").partition("?")
         request = HttpRequest(head.method.decode("latin-1"), path, headers, b"", query)

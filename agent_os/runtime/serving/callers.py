@@ -75,12 +75,14 @@ class Callers:
         self._tokens, self._oidc, self._claims = other._tokens, other._oidc, other._claims
 
     async def who(self, headers: Mapping[str, str]) -> Caller | None:
-        """Return who shows these headers (names in lower case), or None. Raises EffectError where nobody can tell."""
-        shown = headers.get("x-api-key", "")
+        """Return who shows these headers (names in lower case), or None, also for two credentials at once.
+
+        Raises EffectError where nobody can tell.
+        """
         scheme, _, value = headers.get("authorization", "").partition(" ")
-        if not shown and scheme.lower() == "bearer":
-            shown = value.strip()
-        if not shown:
+        bearer = value.strip() if scheme.lower() == "bearer" else ""
+        shown = headers.get("x-api-key", "") or bearer
+        if not shown or (bearer and bearer != shown):
             return None
         known = self._tokens.get(digest(shown))
         if known is not None:
