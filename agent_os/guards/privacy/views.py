@@ -16,9 +16,12 @@ import quopri
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
+
+from agent_os.guards.privacy.disguises import disguises, inflated
+from agent_os.guards.privacy.view import View, substituted
 
 VIEW_DEPTH_MAX: Final = 12
 VIEW_CHARS_MIN: Final = 1_000_000
@@ -34,25 +37,6 @@ _LOOKALIKES: Final = str.maketrans(
     "\u03b1\u03bf\u03bd\u03c1\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u2010\u2011\u2012\u2013\u2014\u2212\u00b7\u2024\u3002\uff0e",
     "aeopcxyijsdhABEKMHOPCTXISJaovpABEZHIKMNOPTYX------....",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A reading of a text. `starts[i]`..`ends[i]` is the range of the original that character `i` stands for."""
-
-    text: str
-    starts: Sequence[int]
-    ends: Sequence[int]
-    whole: bool = False
-    """The reading has no character map (Base64): any finding in it stands for the whole range."""
-    cut: bool = False
-    """There would be more to read here than the bounds allow: nobody knows what it says."""
-
-    def place(self, start: int, end: int) -> tuple[int, int]:
-        """Return the range of the original for a half-open range of the view."""
-        if self.whole:
-            return self.starts[0], self.ends[-1]
-        return self.starts[start], self.ends[end - 1]
 
 
 def views(text: str) -> Iterator[View]:
@@ -96,18 +80,16 @@ def _readings(text: str) -> Iterator[View]:
     if not text.isascii():
         yield from _plain_letters(text)
     if "%" in text:
-        yield from _substituted(text, _PERCENT, lambda value: urllib.parse.unquote(value, errors="strict"))
+        yield from substituted(text, _PERCENT, lambda value: urllib.parse.unquote(value, errors="strict"))
     if "&" in text:
-        yield from _substituted(text, _ENTITY, html.unescape)
+        yield from substituted(text, _ENTITY, html.unescape)
     if "\\" in text:
-        yield from _substituted(text, _ESCAPE, _unescape)
+        yield from substituted(text, _ESCAPE, _unescape)
     if "=" in text and _QUOTED_SIGN.search(text):
-        yield from _substituted(text, _QUOTED, lambda value: quopri.decodestring(value).decode("utf-8"))
+        yield from substituted(text, _QUOTED, lambda value: quopri.decodestring(value).decode("utf-8"))
     yield from _encoded(text)
     yield from _separated(text)
-    lowered = text.lower()
-    if len(lowered) == len(text):
-        yield from _spoken(lowered)
+    yield from disguises(text)
 
 
 # ---- characters -----------------------------------------------------------------------------------------------------
@@ -124,7 +106,7 @@ def _plain_letters(text: str) -> Iterator[View]:
             out.append(char)
             starts.append(place)
             continue
-        if _INVISIBLE.match(char):
+        if _INVISIBLE.match(char) or (out and unicodedata.combining(char) and out[-1] < "\x80"):
             changed = True
             continue
         plain = _plain(char, place in mixed)
@@ -171,7 +153,9 @@ _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,10});")
 _ESCAPE: Final = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\/)+")
 _QUOTED: Final = re.compile(r"(?:=[0-9A-F]{2})+|=\r?\n")
-_QUOTED_SIGN: Final = re.compile(r"(?i:quoted-printable|=\?utf-8\?q\?)|=C3=[89AB][0-9A-F]|=(?:3D|40|2E)(?![0-9A-Fa-f])")
+_QUOTED_SIGN: Final = re.compile(
+    r"(?i:quoted-printable|=\?utf-8\?q\?)|=C3=[89AB][0-9A-F]|=(?:3D|40|2E)(?![0-9A-Fa-f])|(?:=[0-9A-F]{2}){6}"
+)
 """What tells a text in quoted-printable (RFC 2045) from one with equals signs."""
 _ONE: Final = re.compile(r"\\u\{([0-9A-Fa-f]{1,6})\}|\\[uU]([0-9A-Fa-f]{8}|[0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|\\(/)")
 
@@ -182,36 +166,6 @@ def _unescape(value: str) -> str:
         return chr(int(code, 16)) if code and int(code, 16) <= 0x10FFFF else "/"
 
     return _ONE.sub(one, value)
-
-
-def _substituted(text: str, pattern: re.Pattern[str], change: Callable[[str], str]) -> Iterator[View]:
-    """The text with every match decoded; a decoded character stands for its share of the match."""
-    out: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    edge, changed = 0, False
-    for match in pattern.finditer(text):
-        value = match.group()
-        try:
-            plain = change(value)
-        except (ValueError, UnicodeDecodeError):
-            continue
-        if plain == value or not plain:
-            continue
-        changed = True
-        out.append(text[edge : match.start()])
-        starts.extend(range(edge, match.start()))
-        ends.extend(range(edge + 1, match.start() + 1))
-        share = len(value) / len(plain)
-        out.append(plain)
-        starts.extend(match.start() + int(index * share) for index in range(len(plain)))
-        ends.extend(match.start() + int((index + 1) * share) for index in range(len(plain)))
-        edge = match.end()
-    if changed:
-        out.append(text[edge:])
-        starts.extend(range(edge, len(text)))
-        ends.extend(range(edge + 1, len(text) + 1))
-        yield View("".join(out), starts, ends)
 
 
 # ---- Base64 and hex -------------------------------------------------------------------------------------------------
@@ -263,8 +217,11 @@ def _decoded(value: str) -> str:
 
 def _readable(data: bytes) -> str:
     """Return bytes as text where they are one: UTF-8 or UTF-16, almost all of it printable."""
+    data = inflated(data)
     if data.count(0) * 3 >= len(data) and len(data) % 2 == 0:
-        text = data.decode("utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be", "replace")
+        text = data.decode("utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be", "replace").lstrip(
+            "\ufeff"
+        )
     else:
         try:
             text = data.decode("utf-8")
@@ -320,22 +277,3 @@ def _separated(text: str) -> Iterator[View]:
                 continue
             if plain != value and plain.count("@") == 1:
                 yield View(plain, (said.start(),), (said.end(),), whole=True)
-
-
-_NUMBERS: Final = {
-    "zero": "0", "oh": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
-    "null": "0", "eins": "1", "zwei": "2", "drei": "3", "vier": "4", "f\u00fcnf": "5", "sechs": "6", "sieben": "7", "acht": "8", "neun": "9",
-}  # fmt: skip
-_SPOKEN: Final = re.compile(
-    r"(?<!\w)(?:" + "|".join(_NUMBERS) + r")(?:[ ,.-]{1,3}(?:" + "|".join(_NUMBERS) + r")){8,40}(?!\w)"
-)
-
-
-def _spoken(lowered: str) -> Iterator[View]:
-    """Digits written as words, nine or more in a row."""
-    if not ("one" in lowered or "two" in lowered or "zwei" in lowered or "eins" in lowered or "three" in lowered):
-        return
-    for match in _SPOKEN.finditer(lowered):
-        words = re.findall(r"[^\W\d_]+", match.group())
-        joined = "".join(_NUMBERS[word] for word in words)
-        yield View(joined, (match.start(),), (match.end(),), whole=True)

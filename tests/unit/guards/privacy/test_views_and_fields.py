@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 
 import pytest
 
@@ -29,6 +30,18 @@ def readings(text: str) -> list[str]:
         ("\u0430\u0440ple@corp.example", "apple@corp.example"),
         ("4.1.1.1.1.1.1.1.1.1.1.1", "411111111111"),
         ("four one one one one one one one one", "411111111"),
+        ("quatre un un un cinq six sept huit neuf", "411156789"),
+        ("cuatro-uno-dos-tres-seis-siete-ocho-nueve-cero", "412367890"),
+        ("pay 4111 1<b>1</b>11 1**1**11 1111", "4111 1111 1111 1111"),
+        ("ada@co<!-- x -->rp.example", "ada@corp.example"),
+        ("'4111 11' + '11 1111'", "4111 1111 1111"),
+        (r"\141\144\141\100\143\157\162\160", "ada@corp"),
+        ("card 41l1 1I11 11O1 1111", "4111 1111 1101 1111"),
+        ("".join(chr(0xE0000 + ord(char)) for char in "ada@corp"), "ada@corp"),
+        ("\u202eelpmaxe.proc@ada\u202c", "ada@corp.example"),
+        ("4\u03011\u03011\u03011", "4111"),
+        ("=61=64=61=40=63=6F", "ada@co"),
+        (base64.b64encode(gzip.compress(b"mail ada@corp.example now")).decode(), "ada@corp.example"),
     ],
 )
 def test_disguises_are_taken_off(text: str, value: str) -> None:
@@ -55,6 +68,7 @@ def test_nested_encodings_are_followed_ten_deep() -> None:
 def test_ordinary_text_has_no_readings() -> None:
     """BENIGN: prose and code without disguises cost nothing."""
     assert readings("The quick brown fox meets 3 others at noon. x = f(a, b)") == []
+    assert readings("<td>4539</td><td>1488</td> <b>Total</b> due, **bold** words; a un deux trois") == []
 
 
 def test_readings_are_bounded() -> None:
