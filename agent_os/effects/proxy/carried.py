@@ -8,6 +8,7 @@ from typing import Final
 
 from agent_os.core.ports import Admission
 from agent_os.effects.proxy import answers, front, http1
+from agent_os.effects.proxy.accepting import Accepting
 from agent_os.effects.proxy.carrier import SECURE, Carrier, ends_of
 from agent_os.effects.proxy.flows import Flow
 from agent_os.effects.proxy.identity import ForeignPeerError, ListenerIdentity, NotHashedError, Peer
@@ -17,7 +18,6 @@ from agent_os.effects.proxy.parts import Parts
 from agent_os.effects.proxy.route import Route, addresses_of, route_meter
 from agent_os.effects.proxy.rules import Treatment
 from agent_os.effects.proxy.upstream import ATTEMPTS_MAX
-from agent_os.effects.proxy.wire import Accepting
 from agent_os.guards.egress import split_head
 
 HEADS_KEPT: Final = 1024

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from agent_os.core.errors import EffectError
 from agent_os.core.ports import Clock, Door, Resolver
 from agent_os.effects.models.client import Providers
+from agent_os.effects.proxy.accepting import Accepting
 from agent_os.effects.proxy.authority import CertificateAuthority, UpstreamContexts
 from agent_os.effects.proxy.carriage import Carriage, Known
 from agent_os.effects.proxy.carried import Served
@@ -36,7 +37,6 @@ from agent_os.effects.proxy.parts import GuardRevision, Inference, Parts
 from agent_os.effects.proxy.rules import EgressRules
 from agent_os.effects.proxy.stream import Stream
 from agent_os.effects.proxy.upstream import CorporateProxy
-from agent_os.effects.proxy.wire import Accepting
 from agent_os.effects.unix_names import short_name
 
 CARRIER_VARIABLE: Final = "AGENTOS_CARRIER"

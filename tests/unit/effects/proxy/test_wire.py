@@ -162,7 +162,7 @@ STARVED = """
 import asyncio, resource, socket, sys
 from tests.unit.effects.proxy.test_wire import Ear
 from agent_os.effects.proxy.stream import Stream
-from agent_os.effects.proxy.wire import Accepting
+from agent_os.effects.proxy.accepting import Accepting
 async def main():
     ears = []
     def ear():
