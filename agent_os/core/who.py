@@ -13,7 +13,7 @@ from functools import lru_cache
 
 
 def person(name: str) -> str:
-    """Return by what a person is told from others: a name in capitals, full-width letters or with a space at its end is the same."""
+    """Return by what a person is told from others: capitals, full-width letters and spaces around a name make nobody else."""
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
