@@ -133,7 +133,8 @@ async def _tried(host: HostFacts) -> tuple[dict[str, bool], str, Layer]:
         found: dict[str, bool] = json.loads(done.stdout)
         return found, "", row
     except EnforcementError as error:
-        return {}, str(error), row
+        told = all(name in host.missing for name in error.missing)  # its own row says the cause and what to do
+        return {}, f"not tried without {', '.join(error.missing)}" if told else str(error), row
     except (AgentOSError, OSError, ValueError) as error:
         return {}, f"{type(error).__name__}: {error}", row
     finally:
@@ -149,10 +150,12 @@ def _layers(host: HostFacts, seen: Mapping[str, bool], failure: str) -> list[Lay
         ("ipc-namespace", "ipc"), ("uts-namespace", "uts"), ("cgroup-namespace", "cgroup"),
     ):  # fmt: skip
         why = host.missing.get(name, failure)
-        rows.append(_row(name, seen.get(key), "a name space of its own", why, _namespace_fix(host)))
+        rows.append(
+            _row(name, seen.get(key), "a name space of its own", why, _fix(host, name, failure, _namespace_fix(host)))
+        )
     rows.append(_row("private-root", seen.get("private_root"), "only what the policy names exists inside", failure))
     rows.append(_row("seccomp", seen.get("seccomp"), "system call filter loaded and tried", host.missing.get("seccomp", failure),
-                     "a kernel with CONFIG_SECCOMP_FILTER"))  # fmt: skip
+                     _fix(host, "seccomp", failure, "a kernel with CONFIG_SECCOMP_FILTER")))  # fmt: skip
     rows.append(_landlock(host, seen.get("landlock"), failure))
     rows.append(_row("capabilities", seen.get("capabilities"), "all sets empty, bounding set too", failure))
     rows.append(_row("no-new-privileges", seen.get("no_new_privs"), "set-user-id programs gain nothing", failure))
@@ -179,6 +182,11 @@ def _row(name: str, good: bool | None, detail: str, why: str, fix: str = "") -> 
     return Layer(name, "missing", why or "the probe inside found it open", fix)
 
 
+def _fix(host: HostFacts, name: str, failure: str, fix: str) -> str:
+    """What mends a row is said where that row itself fails, not where another one kept it from being tried."""
+    return fix if name in host.missing or not failure else ""
+
+
 def _namespace_fix(host: HostFacts) -> str:
     if host.root:
         return "in a container: start it with user name spaces allowed (a seccomp profile that lets clone)"
@@ -188,7 +196,8 @@ def _namespace_fix(host: HostFacts) -> str:
 def _landlock(host: HostFacts, good: bool | None, failure: str) -> Layer:
     if not good:
         return Layer("landlock", "missing", host.missing.get("landlock", failure or "the probe inside found it open"),
-                     "Linux 5.13 or later with landlock among the LSMs (boot parameter lsm=landlock,…)")  # fmt: skip
+                     _fix(host, "landlock", failure if host.landlock_abi else "",
+                          "Linux 5.13 or later with landlock among the LSMs (boot parameter lsm=landlock,…)"))  # fmt: skip
     gained = [
         what
         for abi, what in (

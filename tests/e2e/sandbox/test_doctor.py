@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,33 @@ def test_what_is_missing_is_named_with_what_it_takes() -> None:
         for row in rows.values()
         if row.state == "enforced" and row.name in ("seccomp", "private-root", "no-way-out")
     ]
+
+
+def test_a_machine_without_user_namespaces_is_told_once(tmp_path: Path) -> None:
+    """Where the kernel gives no user name space (a hardened system, a container) every layer is missing, only the row at fault says
+    what mends it, and nothing runs.
+    """
+    command = f"{sys.executable} -m agent_os"
+    script = f"echo 0 > /proc/sys/user/max_user_namespaces && {command} doctor --json; echo $? >&2; {command} run -- touch ran; echo $? >&2"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", script],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if not done.stdout:
+        pytest.skip(f"no name space of this test's own: {done.stderr[-200:]}")
+    found = json.loads(done.stdout)
+    said = done.stderr.splitlines()
+    assert found["sandbox"] is False and said[0] == "5" and said[-1] == "125" and not (tmp_path / "ran").exists()
+    rows = {row["layer"]: row for row in found["layers"]}
+    assert "max_user_namespaces" in rows["user-namespace"]["detail"] and rows["user-namespace"]["fix"]
+    for name in ("private-root", "seccomp", "landlock", "network-namespace", "no-way-out"):
+        assert (rows[name]["state"], rows[name]["detail"], rows[name]["fix"]) == (
+            "missing",
+            "not tried without user-namespace",
+            "",
+        )
