@@ -43,7 +43,7 @@ _PEOPLE: Final = bag("people person guest adult child kid seat participant atten
 _ARGUMENT_DIMENSIONS: Final = {
     "money": bag(
         "amount total price sum payment budget fee rent salary cost tip bid donation credit refund charge fare value cents"
-        " limit cap money"
+        " limit cap money bonus commission deposit allowance wage payout expense penalty tax duty"
     ),
     "time": bag(
         "minute hour duration day week length night second month year term period minutes hours days nights weeks"
