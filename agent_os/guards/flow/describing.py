@@ -6,6 +6,7 @@ is compared by size or state is read from trusted fields alone. Errs towards not
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -148,22 +149,19 @@ def within(hit: str, words: frozenset[str]) -> bool:
     return hit in words or (hit[:1] == "=" and words.issuperset(normal.words(hit)))
 
 
-def clear_winner(described: Mapping[Any, set[str]], wanted: Any) -> bool:
-    """Return whether one description scores above all others; a word counts the more the fewer candidates share it."""
-    if wanted not in described:
-        return False
+def winner_of(described: Mapping[Any, set[str]]) -> Any:
+    """Return whose description scores above all others, or None; a word counts the more the fewer candidates share it."""
     spread: Counter[str] = Counter()
     for hits in described.values():
         spread.update(hits)
     total = len(described)
-
-    def score(hits: set[str]) -> float:
-        return sum(1.0 / spread[word] for word in hits if spread[word] < total or total == 1)
-
-    own = score(described[wanted])
-    if own <= 0:
-        return False
-    return all(score(hits) < own for name, hits in described.items() if name != wanted)
+    scores = {
+        name: math.fsum(1.0 / spread[word] for word in hits if spread[word] < total or total == 1)
+        for name, hits in described.items()
+    }
+    best = max(scores.values(), default=0.0)
+    found = [name for name, score in scores.items() if score == best] if best > 0 else []
+    return found[0] if len(found) == 1 else None
 
 
 _LETTERS: Final = frozenset({"email", "message"})

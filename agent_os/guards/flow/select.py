@@ -81,11 +81,17 @@ def _directions(words: tuple[str, ...]) -> dict[str, str]:
 
 
 def is_extreme(value: Any, table: Mapping[str, Mapping[Any, float]], choice: Choice) -> bool:
-    """Return whether `value` has the extreme number that some word of choice asks for, in a field that can answer it.
+    """Return whether `value` has the extreme number that some word of choice asks for, in a field that can answer it."""
+    return value in extremes(table, choice)
+
+
+def extremes(table: Mapping[str, Mapping[Any, float]], choice: Choice) -> frozenset[Any]:
+    """Return the values with the extreme number that some word of choice asks for, in a field that can answer it.
 
     `table` is field -> value -> number. A field whose name stands beside the word (`the most likes`, `the lowest bidder`)
     answers before any other.
     """
+    found: set[Any] = set()
     for word, direction in choice.directions().items():
         beside = _beside(word, choice.words)
         named = [field for field in table if alike(_field_words(field), beside)]
@@ -96,9 +102,9 @@ def is_extreme(value: Any, table: Mapping[str, Mapping[Any, float]], choice: Cho
         ]:
             numbers = table[field]
             best = (max if direction == "most" else min)(numbers.values())
-            if numbers[value] == best and len(set(numbers.values())) > 1:
-                return True
-    return False
+            if len(set(numbers.values())) > 1:
+                found.update(value for value, number in numbers.items() if number == best)
+    return frozenset(found)
 
 
 def _beside(word: str, words: tuple[str, ...]) -> frozenset[str]:
