@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,10 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for line in EXPECTED[name]:
         assert line in done.stdout
+
+
+def test_each_example_says_what_it_shows() -> None:
+    """examples/README.md has a row for each program and folder there, and for nothing else."""
+    rows = set(re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", (ROOT / "examples/README.md").read_text(encoding="utf-8"), re.M))
+    there = {path.name + "/" * path.is_dir() for path in (ROOT / "examples").iterdir() if path.name[0] not in "_."}
+    assert rows == there - {"README.md"}
