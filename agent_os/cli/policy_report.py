@@ -66,6 +66,8 @@ def print_difference(found: Difference) -> None:
         _say(f"         {rules[0]} -> {rules[1]}")
     for rule in found.rules_added:
         _say(f"rule added:   {rule}")
+    for rule in found.rules_changed:
+        _say(f"rule changed: {rule}")
     for rule in found.rules_removed:
         _say(f"rule removed: {rule}")
     total = sum(found.counts.values())

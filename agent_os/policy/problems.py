@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent_os.core import canonical
 from agent_os.core.errors import Problem
-from agent_os.policy.reader import Document, join
+from agent_os.policy.reader import Document, join, leads_on, value_at
 
 MAX_PROBLEMS: Final = 200
 _SHOWN_CHARS_MAX: Final = 60
@@ -125,7 +125,7 @@ def _named(annotation: Any) -> bool:
 
 def _mended(path: str, kind: str, context: Mapping[str, Any], document: Any) -> str:
     """Return how the value at a path is to be written, as far as it can be told; nothing that may be a secret is shown."""
-    found, value = _at(document, path)
+    found, value = value_at(document, path)
     key = path.rpartition(".")[2]
     if path.startswith("secrets.") and isinstance(value, str):
         return "a value is never written here: {from: env, destinations: [api.example.com]}"
@@ -180,21 +180,11 @@ def _nearest_of(text: str, context: Mapping[str, Any]) -> str:
     return f"did you mean {begun[0]!r}?" if len(begun) == 1 else ""
 
 
-def _at(value: Any, path: str) -> tuple[bool, Any]:
-    """Return whether something stands at a key path of a document, and what."""
-    for part in re.findall(r"[^.\[\]]+|\[\d+\]", path):
-        key: Any = int(part[1:-1]) if part.startswith("[") else part
-        if not _leads_on(value, key):
-            return False, None
-        value = value[key]
-    return bool(path), value
-
-
 def _spoken_of(said: str, path: str, document: Any) -> tuple[str, str] | None:
     """Return the key path that a validator's words begin with, whole, and the rest of them, if it stands in the document."""
     first, _, rest = said.partition(" ")
     deeper = f"{path}.{first}"
-    return (deeper, rest) if re.fullmatch(r"[\w.\[\]-]+", first) and _at(document, deeper)[0] else None
+    return (deeper, rest) if re.fullmatch(r"[\w.\[\]-]+", first) and value_at(document, deeper)[0] else None
 
 
 def _lower(message: str) -> str:
@@ -210,19 +200,13 @@ def _locate(location: tuple[int | str, ...], value: Any) -> tuple[str, list[int 
     """
     path, rest = "", []
     for index, key in enumerate(location):
-        if _leads_on(value, key):
+        if leads_on(value, key):
             path, value = join(path, key), value[key]
         elif index == len(location) - 1:
             rest.append(key)
     if rest and isinstance(value, Mapping) and rest[0] in value:
         rest = []
     return path, rest or [location[-1]] if location else []
-
-
-def _leads_on(value: Any, key: int | str) -> bool:
-    if isinstance(value, Mapping):
-        return isinstance(key, str) and key in value
-    return isinstance(value, list) and isinstance(key, int) and key < len(value)
 
 
 def _known_keys(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:

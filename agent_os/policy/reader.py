@@ -51,6 +51,27 @@ class Document:
         line, column = self.positions.get(path, (0, 0))
         return Place(self.file, line, column)
 
+    def at(self, path: str) -> tuple[bool, Any]:
+        """Return whether something stands at a key path, and what."""
+        return value_at(self.value, path)
+
+
+def value_at(value: Any, path: str) -> tuple[bool, Any]:
+    """Return whether something stands at a key path of a value, and what."""
+    for part in re.findall(r"[^.\[\]]+|\[\d+\]", path):
+        key: Any = int(part[1:-1]) if part.startswith("[") else part
+        if not leads_on(value, key):
+            return False, None
+        value = value[key]
+    return bool(path), value
+
+
+def leads_on(value: Any, key: int | str) -> bool:
+    """Return whether a key or index stands in a value."""
+    if isinstance(value, Mapping):
+        return isinstance(key, str) and key in value
+    return isinstance(value, list) and isinstance(key, int) and key < len(value)
+
 
 def join(path: str, key: str | int) -> str:
     """Return the path of a key below another."""

@@ -81,6 +81,9 @@ def check_policy(policy: Policy, known: Known | None = None) -> list[Finding]:
                 found.append(Finding(name, severity, unit.document.place(path), path, message, fix))
                 if len(found) >= MAX_FINDINGS:
                     break
+        for unit, (name, severity, path, message, fix) in deadrules.widened(layer.units):
+            if not (unit.pack and unit.pack.startswith("pack:")):
+                found.append(Finding(name, severity, unit.document.place(path), path, message, fix))
     for compiled in policy.compiled:
         for items in compiled.by_kind.values():
             for governed in items:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from agent_os.policy.compile import Unit
@@ -31,6 +31,25 @@ def allowing_tools(units: Iterable[Unit]) -> list[str]:
         for name, tool in (unit.file.tools or {}).items()
         if tool.allow not in (None, False) or any(rule.allow not in (None, False) for rule in tool.rules)
     ]
+
+
+def widened(units: Sequence[Unit]) -> Iterator[tuple[Unit, Raw]]:
+    """Yield a file's conditions on a tool that another file of the layer allows without them: what either allows is allowed."""
+    for unit in units:
+        for name, tool in (unit.file.tools or {}).items():
+            if not isinstance(tool.allow, dict) or not tool.allow:
+                continue
+            for other in units:
+                theirs = (other.file.tools or {}).get(name)
+                if other is unit or theirs is None or theirs.allow in (None, False) or theirs.allow == tool.allow:
+                    continue
+                whose = other.pack or other.document.file
+                text = f"adds to what {whose} allows of {name}: what either allows is allowed"
+                yield (
+                    unit,
+                    ("allow-adds", "note", f"tools.{name}.allow", text, "to narrow it: `deny`, or a layer of its own"),
+                )
+                break
 
 
 def _tools(unit: Unit, allowing: Collection[str]) -> Iterator[Raw]:

@@ -59,6 +59,8 @@ class Difference:
     unknown: int = 0
     rules_added: list[str] = field(default_factory=list)
     rules_removed: list[str] = field(default_factory=list)
+    rules_changed: list[str] = field(default_factory=list)
+    """Rules, and sets of `data:`, that stand in both and say something else."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form, as `agentos policy diff --json` prints it."""
@@ -70,6 +72,7 @@ class Difference:
             "not_evaluable": self.unknown,
             "rules_added": self.rules_added,
             "rules_removed": self.rules_removed,
+            "rules_changed": self.rules_changed,
         }
 
 
@@ -78,6 +81,7 @@ def diff(old: Policy, new: Policy, seen: Iterable[Seen], *, workspace: str = "/w
     found = Difference(
         rules_added=[rule for rule in new.rules if rule not in old.origins],
         rules_removed=[rule for rule in old.rules if rule not in new.origins],
+        rules_changed=_changed(old, new),
     )
     for item in seen:
         if item.wire is None:
@@ -101,3 +105,20 @@ def diff(old: Policy, new: Policy, seen: Iterable[Seen], *, workspace: str = "/w
         if len(found.changes) < MAX_SHOWN:
             found.changes.append(change)
     return found
+
+
+def _changed(old: Policy, new: Policy) -> list[str]:
+    """Return the rules of both that are written otherwise, and the sets of data that hold something else."""
+    rules = [rule for rule in old.rules if rule in new.origins and _written(old, rule) != _written(new, rule)]
+    before, after = _data(old), _data(new)
+    return rules + [f"data.{name}" for name in before if name in after and before[name] != after[name]]
+
+
+def _written(policy: Policy, rule: str) -> list[Any]:
+    origin = policy.origins[rule]
+    units = [unit for unit in policy.layers[origin.layer].units if unit.pack == origin.pack]
+    return [unit.document.at(origin.path) for unit in units]
+
+
+def _data(policy: Policy) -> dict[str, Any]:
+    return {name: value for layer in policy.layers for unit in layer.units for name, value in unit.data.items()}

@@ -161,3 +161,12 @@ def test_advice_speaks_for_all_files_of_a_layer() -> None:
     wire = {"kind": "tool.call", "tool": "read", "args": {"path": "/etc/passwd"}}
     assert decide(policy, Action.parse(wire)).advice == "this tool is allowed when path is in the workspace"
     assert decide(policy, Action.parse({**wire, "tool": "x"})).advice == "tools that are allowed: list, pay, read"
+
+
+def test_conditions_that_only_add_to_a_packs_are_noted() -> None:
+    """A lower bound beside a pack's higher one narrows nothing, which its author may not know."""
+    packs = {"pack:base": ("tools: {pay: {allow: {n: {max: 50}}}}", "base.yaml")}
+    policy = Policy.parse(
+        "extends: [pack:base]\ntools: {pay: {allow: {n: {max: 5}}}}\n", resolve_pack=lambda name, _: packs[name]
+    )
+    assert [item.path for item in check_policy(policy) if item.id == "allow-adds"] == ["tools.pay.allow"]

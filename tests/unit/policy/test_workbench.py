@@ -146,6 +146,13 @@ def test_diff_compares_behaviour() -> None:
     assert found.rules_removed == ["process.allow[0]", "process.deny[0]"]
 
 
+def test_diff_names_rules_that_say_something_else() -> None:
+    """A bound or a set of data that changed is named although no action at hand meets it; what is the same is not."""
+    text = "tools: {pay: {allow: {n: {max: %s}}}, read: {allow: true}}\ndata: {a: [%s], b: [1]}\n"
+    found = diff(Policy.parse(text % (5, 1)), Policy.parse(text % (50, 2)), ())
+    assert found.rules_changed == ["tools.pay.allow", "data.a"]
+
+
 def test_explain_says_why_each_rule_did_or_did_not_match() -> None:
     """Argument by argument, with the place of each rule and the least change."""
     policy = Policy.parse(POLICY, file="p.yaml")
