@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from agent_os.effects.pictures import worker
-from agent_os.guards.privacy.checks import iban_check_digits
+from agent_os.guards.privacy.accounts import iban_check_digits
 from agent_os.guards.privacy.pictures import shapes
 from agent_os.runtime.privacy import local_detector
 

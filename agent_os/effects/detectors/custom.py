@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from agent_os.core.errors import EffectError
 from agent_os.core.facts import Finding
-from agent_os.guards.privacy import checks
+from agent_os.guards.privacy import accounts, checks
 
 MATCHES_MAX: Final = 100_000
 CONTEXT_CHARS: Final = 80
 CONTEXT_BOOST: Final = 0.35
 _CHECKSUMS: Final[dict[str, Callable[[str], bool]]] = {
     "luhn": checks.luhn,
-    "iban": checks.iban,
+    "iban": accounts.iban,
     "mod97": lambda value: (number := checks.digits(value)) != "" and int(number) % 97 == 1,
     "mod11": lambda value: _mod11(checks.digits(value)),
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent_os.guards.privacy import checks
+from agent_os.guards.privacy import accounts, checks
 
 SCORE_MIN: Final = 0.4
 
@@ -38,7 +38,7 @@ _B = r"(?<![A-Za-z0-9])"
 _E = r"(?![A-Za-z0-9])(?!-\d)"
 
 NUMBERS: Final[tuple[Shape, ...]] = (
-    Shape("CREDIT_CARD", r"(?<![\w.+-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.0, checks.card, 0.95),
+    Shape("CREDIT_CARD", r"(?<![\w.+-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.0, accounts.card, 0.95),
     Shape("CREDIT_CARD", r"(?<![\w.+-])(?:\d[ -]?){11,18}\d(?![\w-])(?!\.\d)", 0.1, None, 0.0,
           "credit card|card number|card no|my card|kreditkart|kartennummer|carte de cr|num\u00e9ro de carte|mia carta|mi tarjeta|carte bancaire|tarjeta|carta di credito|numero carta|debit card|visa|"
           "mastercard|amex|cc |card ", 0.5),
@@ -73,7 +73,7 @@ NUMBERS: Final[tuple[Shape, ...]] = (
     Shape("TH_TNIN", r"(?<![\w.-])\d-?\d{4}-?\d{5}-?\d{2}-?\d(?![\w-])", 0.0, checks.th_id, 0.3, "thai|national id", 0.4),
     Shape("TR_NATIONAL_ID", r"(?<![\w.-])[1-9]\d{10}(?![\w.-])", 0.0, checks.tr_id, 0.4, "kimlik|tckn|turk", 0.4),
     Shape("US_NPI", r"(?<![\w.-])[12]\d{9}(?![\w.-])", 0.0, checks.npi, 0.1, "npi|national provider|provider id", 0.7),
-    Shape("ABA_ROUTING_NUMBER", r"(?<![\w.-])[0-3678]\d{8}(?![\w.-])", 0.0, checks.aba, 0.1, "routing|aba|rtn", 0.7),
+    Shape("ABA_ROUTING_NUMBER", r"(?<![\w.-])[0-3678]\d{8}(?![\w.-])", 0.0, accounts.aba, 0.1, "routing|aba|rtn", 0.7),
     Shape("US_BANK_NUMBER", r"(?<![\w.-])\d{8,17}(?![\w.-])", 0.05, None, 0.0,
           "bank account|account number|account no|account #|acct|kontonummer|konto|num\u00e9ro de compte|n\u00famero de cuenta|numero di conto|account:"
           "|checking|savings", 0.5),
@@ -83,11 +83,11 @@ NUMBERS: Final[tuple[Shape, ...]] = (
     Shape("MEDICAL_RECORD_NUMBER", r"(?<![\w.-])\d{5,12}(?![\w.-])", 0.05, None, 0.0,
           "mrn|medical record|patient id|patient number|patient no|chart number|patienten|fallnummer|dossier m\u00e9dical|historia cl\u00ednica", 0.6),
     Shape("HEALTH_INSURANCE_ID", r"(?<![\w.-])\d{8,12}(?![\w.-])", 0.05, None, 0.0, "member id|subscriber id|health insurance|health plan|policy number", 0.5),
-    Shape("IMEI", r"(?<![\w.-])\d{2}-?\d{6}-?\d{6}-?\d(?![\w-])", 0.0, checks.imei, 0.3, "imei|device", 0.6),
+    Shape("IMEI", r"(?<![\w.-])\d{2}-?\d{6}-?\d{6}-?\d(?![\w-])", 0.0, accounts.imei, 0.3, "imei|device", 0.6),
 )  # fmt: skip
 
 CODES: Final[tuple[Shape, ...]] = (
-    Shape("IBAN_CODE", r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{2,4}){2,8}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])", 0.0, checks.iban, 1.0),
+    Shape("IBAN_CODE", r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{2,4}){2,8}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])", 0.0, accounts.iban, 1.0),
     Shape("IBAN_CODE", r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])", 0.15, None, 0.0, "iban", 0.4),
     Shape("UK_NINO", r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D](?![A-Za-z0-9])", 0.0, checks.nino, 0.6,
           "national insurance|nino|ni number", 0.35),
@@ -137,12 +137,12 @@ CODES: Final[tuple[Shape, ...]] = (
           "vehicle|registration|plate|reg |vrn|dvla|car ", 0.5),
     Shape("LICENSE_PLATE", r"(?<![A-Za-z0-9])(?:[A-Z]{2}-\d{3}-[A-Z]{2}|[A-Z]{2} ?\d{3} ?[A-Z]{2}|\d{4} ?[BCDFGHJKLMNPRSTVWXYZ]{3}|[A-Z]{3}[- ]?\d{3,4}|\d[A-Z]{3}\d{3})(?![A-Za-z0-9])",
           0.1, None, 0.0, "plate|licence plate|plaque|immatriculation|matr\u00edcula|matricula|targa|kennzeichen|vehicle", 0.5),
-    Shape("VIN", r"(?<![A-Za-z0-9])[A-HJ-NPR-Z0-9]{17}(?![A-Za-z0-9])", 0.0, checks.vin, 0.7, "vin|vehicle|chassis|fahrgestell", 0.25),
+    Shape("VIN", r"(?<![A-Za-z0-9])[A-HJ-NPR-Z0-9]{17}(?![A-Za-z0-9])", 0.0, accounts.vin, 0.7, "vin|vehicle|chassis|fahrgestell", 0.25),
     Shape("MEDICAL_RECORD_NUMBER", r"(?<![A-Za-z0-9])(?:MRN|PAT|PT)[-:# ]{0,2}(?=[A-Z0-9]{0,9}\d)[A-Z0-9]{5,12}(?![A-Za-z0-9])", 0.6, None, 0.0, "patient|medical", 0.3),
     Shape("MEDICAL_RECORD_NUMBER", r"(?<![A-Za-z0-9])[A-Z]{1,3}-?\d{5,10}(?![A-Za-z0-9])", 0.05, None, 0.0, "mrn|medical record|patient id|patient number|chart", 0.6),
-    Shape("CRYPTO", r"(?<![A-Za-z0-9])(?:bc1|tb1|ltc1)[a-z0-9]{25,87}(?![A-Za-z0-9])", 0.0, checks.crypto_address, 0.95),
-    Shape("CRYPTO", r"(?<![A-Za-z0-9])[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}(?![A-Za-z0-9])", 0.0, checks.crypto_address, 0.95),
-    Shape("CRYPTO", r"(?<![A-Za-z0-9])0x[a-fA-F0-9]{40}(?![A-Za-z0-9])", 0.0, checks.crypto_address, 0.8),
+    Shape("CRYPTO", r"(?<![A-Za-z0-9])(?:bc1|tb1|ltc1)[a-z0-9]{25,87}(?![A-Za-z0-9])", 0.0, accounts.crypto_address, 0.95),
+    Shape("CRYPTO", r"(?<![A-Za-z0-9])[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}(?![A-Za-z0-9])", 0.0, accounts.crypto_address, 0.95),
+    Shape("CRYPTO", r"(?<![A-Za-z0-9])0x[a-fA-F0-9]{40}(?![A-Za-z0-9])", 0.0, accounts.crypto_address, 0.8),
     Shape("UK_POSTCODE", r"(?<![A-Za-z0-9])(?:GIR ?0AA|[A-PR-UWYZ](?:\d{1,2}|[A-HK-Y]\d|[A-HK-Y]\d\d|\d[A-Z]|[A-HK-Y]\d[A-Z]) \d[ABD-HJLNP-UW-Z]{2})(?![A-Za-z0-9])",
           0.3, None, 0.0, "postcode|post code|address|postal", 0.4),
 )  # fmt: skip

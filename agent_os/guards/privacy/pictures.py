@@ -20,7 +20,8 @@ from agent_os.core.action import Action
 from agent_os.core.errors import EffectError
 from agent_os.core.facts import Finding
 from agent_os.core.reading import READ, Line, Quad, Reading
-from agent_os.guards.privacy.checks import IBAN_LENGTHS, compact
+from agent_os.guards.privacy.accounts import IBAN_LENGTHS
+from agent_os.guards.privacy.checks import compact
 from agent_os.guards.privacy.content import FIELDS, escape
 from agent_os.policy.media import media
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent_os.guards.privacy.checks import compact, digits, iban_check_digits, luhn
+from agent_os.guards.privacy.accounts import iban_check_digits
+from agent_os.guards.privacy.checks import compact, digits, luhn
 
 ATTEMPTS_MAX: Final = 8
 IBAN_MARK: Final = "999990"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agent_os.guards.privacy import checks
+from agent_os.guards.privacy import accounts, checks
 
 GOOD = [
-    (checks.card, "4111 1111 1111 1111"),
-    (checks.card, "378282246310005"),
-    (checks.iban, "DE89 3704 0044 0532 0130 00"),
-    (checks.iban, "GB82WEST12345698765432"),
-    (checks.iban, "FR1420041010050500013M02606"),
+    (accounts.card, "4111 1111 1111 1111"),
+    (accounts.card, "378282246310005"),
+    (accounts.iban, "DE89 3704 0044 0532 0130 00"),
+    (accounts.iban, "GB82WEST12345698765432"),
+    (accounts.iban, "FR1420041010050500013M02606"),
     (checks.nhs, "943 476 5919"),
     (checks.es_nif, "12345678Z"),
     (checks.es_nif, "X1234567L"),
@@ -31,15 +31,15 @@ GOOD = [
     (checks.sg_nric, "S1234567D"),
     (checks.tr_id, "10000000146"),
     (checks.npi, "1234567893"),
-    (checks.aba, "021000021"),
+    (accounts.aba, "021000021"),
     (checks.dea, "AB1234563"),
-    (checks.vin, "1HGCM82633A004352"),
-    (checks.imei, "490154203237518"),
+    (accounts.vin, "1HGCM82633A004352"),
+    (accounts.imei, "490154203237518"),
     (checks.be_national, "85.07.30-033.28"),
     (checks.de_social, "65 170839 J 003"),
     (checks.de_health, "A123456780"),
-    (checks.base58check, "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"),
-    (checks.bech32, "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"),
+    (accounts.base58check, "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"),
+    (accounts.bech32, "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"),
     (checks.icao, "L898902C36"),
 ]  # fmt: skip
 
@@ -67,4 +67,4 @@ def test_social_security_numbers_never_issued(value: str) -> None:
 
 def test_iban_check_digits_make_a_valid_iban() -> None:
     """The computed check digits pass the check."""
-    assert checks.iban("DE" + checks.iban_check_digits("DE", "370400440532013000") + "370400440532013000")
+    assert accounts.iban("DE" + accounts.iban_check_digits("DE", "370400440532013000") + "370400440532013000")

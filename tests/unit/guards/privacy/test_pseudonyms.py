@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_os.core.errors import EffectError
-from agent_os.guards.privacy import checks, pseudonyms
+from agent_os.guards.privacy import accounts, pseudonyms
 from agent_os.guards.privacy.pseudonyms import PseudonymBook, SentBook
 from agent_os.guards.privacy.restore import StreamRestorer, restore_text, restore_tree
 from agent_os.guards.privacy.surrogates import marked_iban
@@ -85,7 +85,7 @@ def test_realistic_iban_is_valid_and_marked() -> None:
     book = PseudonymBook(KEY, realistic=True)
     for original in ("DE89370400440532013000", "GB82WEST12345698765432", "FR1420041010050500013M02606"):
         stand_in = book.pseudonym("IBAN_CODE", original)
-        assert checks.iban(stand_in)
+        assert accounts.iban(stand_in)
         assert marked_iban(stand_in)
         assert not marked_iban(original)
         assert restore_text(f"pay {stand_in}.", book) == f"pay {original}."
@@ -96,7 +96,7 @@ def test_realistic_stand_ins_are_nobody() -> None:
     book = PseudonymBook(KEY, realistic=True)
     assert book.pseudonym("EMAIL_ADDRESS", "ada@corp.test").endswith(".example")
     assert book.pseudonym("IP_ADDRESS", "10.1.2.3").rsplit(".", 1)[0] in ("192.0.2", "198.51.100", "203.0.113")
-    assert not checks.card(book.pseudonym("CREDIT_CARD", "4111111111111111"))
+    assert not accounts.card(book.pseudonym("CREDIT_CARD", "4111111111111111"))
 
 
 def test_realistic_names_restore_in_streams() -> None:
