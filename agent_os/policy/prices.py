@@ -101,11 +101,10 @@ class Prices:
         `usage` is the report by unit: `tokens`, `input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`.
         """
         if "tokens" not in usage:
-            answer = call.max_tokens or ANSWER_TOKENS_DEFAULT
-            into, out = self.most(call) if self._price.get(call.provider) is not None else (0.0, 0.0)
-            usd = (call.input_tokens * into + answer * out) / 1e6
-            counts = {"input_tokens": float(call.input_tokens), "output_tokens": float(answer)}
-            return {**usage, **counts, "tokens": float(call.input_tokens + answer), "usd": usd, ESTIMATED: 1.0}
+            most, sent = self.reserved(call), float(call.input_tokens)
+            counts = {"tokens": most["tokens"], "input_tokens": sent, "output_tokens": most["tokens"] - sent}
+            usd = most["usd"] if self._price.get(call.provider) is not None else 0.0  # nobody stated a price
+            return {**usage, **counts, "usd": usd, ESTIMATED: 1.0}
         price = self.of(call.provider)
         sent = usage.get("input_tokens", usage["tokens"])  # embeddings: nothing is answered in tokens
         answered = usage.get("output_tokens", 0.0)
