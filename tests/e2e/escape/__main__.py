@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unittest
 
 from agent_os.effects.native import COMPILERS
 
@@ -28,6 +29,8 @@ def main() -> None:
 def as_unprivileged(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run this project's Python as an ordinary user; the interpreter must be one that this user may read."""
     python = sys.executable if os.access(sys.executable, os.X_OK) and _open_to_all(sys.executable) else SYSTEM_PYTHON
+    if python == SYSTEM_PYTHON and _version(python) != "{}.{}".format(*sys.version_info[:2]):
+        raise unittest.SkipTest(f"an ordinary user may not read {sys.executable}, and {python} is of another version")
     path = os.pathsep.join([os.getcwd(), *(entry for entry in sys.path if entry.endswith("site-packages"))])
     command = [
         "setpriv",
@@ -40,6 +43,11 @@ def as_unprivileged(arguments: list[str], **options: object) -> subprocess.Compl
     ]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/tmp", "LANG": "C.UTF-8"}
     return subprocess.run(command, env=environment, check=False, text=True, **options)  # type: ignore[call-overload]
+
+
+def _version(python: str) -> str:
+    said = "import sys; print(*sys.version_info[:2], sep='.')"
+    return subprocess.run([python, "-c", said], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _open_to_all(path: str) -> bool:
