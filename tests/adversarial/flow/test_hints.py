@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from agent_os.adapters.mcp.pins import differences, pin
 from agent_os.adapters.mcp.protocol import ServerTool, parse_tools
 from agent_os.core.manifest import Effect
 from agent_os.guards.flow.derive import from_schema
-from agent_os.runtime.tool_servers.acceptance import accept
+from agent_os.runtime.tool_servers.acceptance import accept, as_shown
 from agent_os.runtime.tool_servers.records import ServerRecord
 from agent_os.runtime.tools_desk import _drafted
 
@@ -62,7 +63,8 @@ def test_hints_are_shown_and_pinned() -> None:
     assert "drafted as read" in _drafted(now)
     assert "drafted as write-shared" in _drafted(was)
     assert "says" not in _drafted(listed("get_report"))
-    record = accept(ServerRecord("srv", ["x"]), [was], "code", None)
+    seen = ServerRecord("srv", ["x"])
+    record = accept(replace(seen, shown=as_shown(seen, [was], "code")), [was], "code", None)
     assert differences(record.tools, [was], ("code", "code")) == []
     assert any("get_report.hints" in line for line in differences(record.tools, [now], ("code", "code")))
     assert pin(listed("get_report")) == pin(ServerTool("get_report", "x", {"type": "object"}))
