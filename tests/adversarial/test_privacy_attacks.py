@@ -293,3 +293,20 @@ def test_words_of_the_protocol_are_where_the_protocol_has_them() -> None:
     uuid = "3f2c9a10-8b1d-4a6e-9c55-0d7e1f2a3b4c"
     words = {"role": "tool", "tool_call_id": uuid, "content": [{"type": "text", "text": "fine"}]}
     assert found_in({"role": "assistant", "tool_calls": [{**call, "args": {"id": 7}}]}, words) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", True),
+        ("call_16C7e42F292c6912E7710c838347", False),
+        ("abc123XYZ", False),
+    ],
+)
+def test_an_id_of_a_call_is_read_unless_providers_make_such(name: str, told: bool) -> None:
+    """ATTACK: a key goes out as the id of a tool call; ids as providers make them are no content."""
+    call = {"id": name, "name": "look", "args": {}}
+    action = Action.parse(
+        {"kind": "model.call", "model": "m", "messages": [{"role": "assistant", "tool_calls": [call]}]}
+    )
+    assert (name in texts_of(action).values()) is told

@@ -40,6 +40,9 @@ _STRUCTURE: Final = frozenset({"role", "type", "id", "tool_call_id", "finish_rea
 _STRUCTURED: Final = re.compile(r"/messages/\d+(?:/(?:content|tool_calls)/\d+)*")
 """Where those members stand: a message, a part of one, a call. What a call's arguments say is content, `id` and `type` too."""
 STRUCTURE_CHARS_MAX: Final = 64
+ID_CHARS_MAX: Final = 24
+_ISSUED: Final = re.compile(r"(?:call|toolu|srvtoolu|chatcmpl|tool|fc|run|lc|msg|resp|rs)[-_]")
+"""How ids of calls begin that providers and libraries make; a longer one without it may be somebody's key."""
 INTEGER_MIN: Final = 10**6
 
 
@@ -82,6 +85,7 @@ def skipped(key: str, item: Any, pointer: str) -> bool:
         and item.replace("_", "").replace("-", "").isalnum()
         and any(map(str.isalpha, item))  # digits alone are a number of somebody's, whatever member they stand in
         and _STRUCTURED.fullmatch(pointer) is not None
+        and (len(item) <= ID_CHARS_MAX or _ISSUED.match(item) is not None)
     )
 
 
