@@ -1,6 +1,6 @@
 """The flow guard: untrusted text never becomes authority (docs/flow.md says what it does; this is where it is done).
 
-Every file is pure but for the state of its session, and imports those above it in this list.
+Every file is pure but for the state of its session.
 
 Words: `normal` (strict and loose spellings), `lexicon` (verbs and nouns in groups), `synonyms` and `opposites` (verbs that mean
 one thing, or undo each other), `numerals` and `days` (as people write them), `tongues`, `tongue_words` and `identifiers` (German,

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent_os.guards.flow import lexicon
 from agent_os.guards.flow.lexicon import bag
+from agent_os.guards.flow.naming import field_words
 
 _NONE: Final = re.compile(
     r"\b(?:no|without(?: any| an?)?|lacks?(?: an?)?|ohne|keine?n?|sans|sin|senza)\s+([^\W\d_]+)", re.I
@@ -46,7 +47,7 @@ def met(absent: frozenset[str], said: frozenset[str], empty: Mapping[str, frozen
     lacking = frozenset(
         name
         for name, fields in empty.items()
-        if any(_words(field) & absent or (free and _words(field) & _HELD) for field in fields)
+        if any(field_words(field) & absent or (free and field_words(field) & _HELD) for field in fields)
     )
     return lacking if len(lacking) < len(empty) else frozenset()
 
@@ -59,15 +60,14 @@ def enough(asked: Iterable[float], numbers: Mapping[str, Mapping[str, float]]) -
             name
             for name, fields in numbers.items()
             if all(
-                value >= number if _words(field) & _ENOUGH else value <= number if _words(field) & _AT_MOST else True
+                value >= number
+                if field_words(field) & _ENOUGH
+                else value <= number
+                if field_words(field) & _AT_MOST
+                else True
                 for field, value in fields.items()
             )
         )
         if 0 < len(fitting) < len(numbers):
             found.append(fitting)
     return found
-
-
-def _words(field: str) -> frozenset[str]:
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", field)
-    return frozenset(lexicon.singular(word) for word in re.split(r"[^a-z]+", spaced.lower()) if len(word) > 1)

@@ -19,9 +19,10 @@ from typing import Any, Final
 from agent_os.guards.flow import lexicon, normal
 from agent_os.guards.flow.days import MONTHS
 from agent_os.guards.flow.lexicon import bag
-from agent_os.guards.flow.naming import name_words
+from agent_os.guards.flow.naming import field_words
 from agent_os.guards.flow.numerals import WORDS
 from agent_os.guards.flow.select import DATE_TEXT, alike, number_of
+from agent_os.guards.flow.stated import number_in
 
 ROWS_MAX: Final = 5000
 """Rows of one column that are compared; where there are more and the prompt has a bound, all of them are asked about."""
@@ -212,7 +213,7 @@ def kept(wish: Wish, rows: Mapping[Any, Row]) -> Kept:
     for noun in wish.lacking:
         for key, (fields, trusted) in rows.items():
             for name in trusted:
-                if noun in _forms(name_words(name)):
+                if noun in field_words(name):
                     held[key] = held.get(key, True) and fields.get(name) in _EMPTY
     for words in wish.but:
         out = [key for key, row in rows.items() if words <= _said(row)]
@@ -229,8 +230,7 @@ def _bound(match: re.Match[str]) -> Bound | None:
     at = next((match.start(name) for name in ("below", "upto", "above", "from") if found.get(name)), match.start())
     if _DENIED.search(match.string[:at]):
         return None
-    digits = (found["number"] or "").lower()
-    number = float(WORDS[digits]) if digits in WORDS else _decimal(digits)
+    number = number_in(found["number"] or "")
     if number is None:
         return None
     number *= 1000 if found.get("kilo") else 1
@@ -293,14 +293,6 @@ def _seconds(moment: datetime.datetime) -> float:
     return (moment - datetime.datetime(1970, 1, 1)).total_seconds()
 
 
-def _decimal(digits: str) -> float | None:
-    plain = re.sub(r"[,' ](?=\d{3}(?:\D|$))", "", digits).replace(",", ".")
-    try:
-        return float(plain)
-    except ValueError:
-        return None
-
-
 def _attribute(bound: Bound, rows: Mapping[Any, Row]) -> str:
     """Return the one trusted field that a bound speaks of, or nothing."""
     numeric: set[str] = set()
@@ -313,7 +305,7 @@ def _attribute(bound: Bound, rows: Mapping[Any, Row]) -> str:
             elif number_of(value) is not None:
                 numeric.add(name)
     names = dated - numeric if bound.kind == "date" else numeric - dated
-    words = {name: _forms(name_words(name)) for name in names}
+    words = {name: field_words(name) for name in names}
     words = {
         name: said for name, said in words.items() if not said & _NO_ATTRIBUTE or said & bound.nouns - _NO_ATTRIBUTE
     }
@@ -353,5 +345,5 @@ def _said(row: Row) -> frozenset[str]:
         if isinstance(value, str):
             found |= _tokens(value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found |= {f"{value:g}", *_forms(name_words(name))}
+            found |= {f"{value:g}", *field_words(name)}
     return frozenset(found)

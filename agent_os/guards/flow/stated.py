@@ -232,7 +232,7 @@ def amounts_in(text: str) -> frozenset[float]:
     found = set(pointed_numbers(text))
     for match in _DIGITS.finditer(text):
         before = re.findall(r"[^\W\d_]+|[^\w\s]", text[max(0, match.start() - 60) : match.start()].lower())
-        number = _number(match[0])
+        number = number_in(match[0])
         if number is not None and not _is_name(before[-1:], before[-2:-1]):
             found.add(number)
     return frozenset(found)
@@ -251,7 +251,7 @@ def _is_name(last: list[str], before: list[str]) -> bool:
 def numbers_in(text: str) -> frozenset[float]:
     """Return every number in a text that is written in digits and no part of a date or a time."""
     text = _DATE.sub(" ", in_digits(text))
-    found = (_number(digits) for digits in _DIGITS.findall(text))
+    found = (number_in(digits) for digits in _DIGITS.findall(text))
     return frozenset(number for number in found if number is not None) | pointed_numbers(text)
 
 
@@ -297,7 +297,7 @@ def _quantities(sentence: str) -> Iterable[Quantity]:
         around = re.findall(r"[^\W\d_]+|[^\w\s]", sentence[max(0, match.start() - 40) : match.start()].lower())
         before = [word for word in around if word.isalpha()]
         last = before[-1] if before else ""
-        number = _number(digits)
+        number = number_in(digits)
         if number is None or (unit.lower() in ("am", "pm", "uhr", "o") and not sign):
             continue
         if mark.lower() == "k":
@@ -325,7 +325,8 @@ _STOP: Final = bag("and or for in on at to from with the a of is are as if then 
 _BARE: Final = bag("to at of quantity amount limit target")
 
 
-def _number(digits: str) -> float | None:
+def number_in(digits: str) -> float | None:
+    """Return the number that digits, with either mark for thousands, or a word stand for; None for neither."""
     word = digits.lower()
     if word in WORDS:
         return WORDS[word]
