@@ -26,7 +26,7 @@ demo: $(BASE)
 	$(BIN)/agentos demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist worksteal  # many tests wait for processes
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 A program in an empty network sees a name that does not resolve or an address without a route, and says so in its own words;
 nobody is asked and nothing is recorded, because nothing of ours is on the way. The kernel counts these attempts for each
-network name space. The file is opened while the sandbox runs, which keeps its counters readable after its end. It is for
-the person at the command line: nothing is decided by it.
+network name space. The launcher opens the file before the program starts, which keeps its counters readable after its end. It is
+for the person at the command line: nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ _TRIED: Final = frozenset({("Ip", "OutNoRoutes"), ("Udp", "NoPorts")})
 class Attempts:
     """The counters of one sandbox's network. `close` after reading; both are safe to call at any time."""
 
-    def __init__(self, pid: int) -> None:
-        try:
-            self._file = os.open(f"/proc/{pid}/net/snmp", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # it has ended already, or the kernel shows no such file: then nothing is known
-            self._file = -1
+    def __init__(self, counters: int) -> None:
+        """Take the open `/proc/<pid>/net/snmp` of a process inside."""
+        self._file = counters
 
     def any(self) -> bool:
         """Return whether something inside asked for a name or an address; False when it cannot be told."""

@@ -106,9 +106,9 @@ class Running:
     def _message(self, message: list[str], descriptors: list[int]) -> None:
         kind, *fields = message
         if kind == "started":
-            self.pid, self._pidfd = int(fields[0]), descriptors[0]
+            self.pid, self._pidfd, *counters = int(fields[0]), *descriptors
+            self._attempts = Attempts(counters[0]) if counters else None
             if self.plan.network.mode == "none":
-                self._attempts = Attempts(self.pid)
                 if not self.started.done():
                     self.started.set_result(None)
         elif kind == "listeners":
@@ -208,7 +208,7 @@ class Running:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        tried = self._attempts is not None and self._attempts.any()
+        tried = self.plan.network.mode == "none" and self._attempts is not None and self._attempts.any()
         if self._attempts is not None:
             self._attempts.close()
         if not self.ended.done():
