@@ -38,6 +38,16 @@ def _as_nobody(command: list[str]) -> list[str]:
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
 
 
+def _copied(programs: Path, base: Path) -> Path:
+    """Return the folder of a copy, with the libraries that the package keeps beside itself."""
+    package = programs.parents[1]
+    target = base / package.name / programs.parent.name
+    shutil.copytree(programs.parent, target)
+    for libraries in package.parent.glob(f"{package.name}.libs"):
+        shutil.copytree(libraries, base / libraries.name)
+    return target / "bin"
+
+
 @contextlib.contextmanager
 def postgres_server(certificate: Path | None) -> Iterator[int]:
     """Run a server; yields its port. `certificate` is a PEM file of certificate and key; without one there is no TLS."""
@@ -52,6 +62,8 @@ def postgres_server(certificate: Path | None) -> Iterator[int]:
     if os.geteuid() == 0:
         for path in (base, *base.iterdir()):
             os.chown(path, NOBODY, NOBODY)
+        if subprocess.run(_as_nobody(["test", "-x", str(programs / "initdb")]), check=False).returncode:
+            programs = _copied(programs, base)  # its folder is root's alone
     environment = {
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",

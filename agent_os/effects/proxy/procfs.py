@@ -7,6 +7,7 @@ itself (its command line) is used for the script of an interpreter only. Source:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from typing import Final
@@ -94,13 +95,19 @@ def held_by_another(pid: int, target: str, sandbox_pid: int) -> bool:
     """Whether a process of another program holds a socket too, of those that can have got it from `pid` or given it.
 
     In a sandbox these are all of its processes; on the machine itself, whose processes nobody guards against each other, the
-    parents and children of `pid`.
+    parents and children of `pid`. Whoever started this process is not asked: it could do as it likes with the guard.
     """
     name = exe_name(pid)
-    others = _parents(pid) + _descendants(pid)
+    others = [parent for parent in _parents(pid) if parent not in _started_by(os.getpid())] + _descendants(pid)
     if sandbox_pid:
         others += _descendants(_parent(sandbox_pid))
     return any(exe_name(other) != name and holds(other, target) for other in dict.fromkeys(others))
+
+
+@functools.lru_cache(maxsize=4)
+def _started_by(pid: int) -> frozenset[int]:
+    """A process and those that it descends from, as they were when it was first asked."""
+    return frozenset([pid, *_parents(pid)])
 
 
 def _descendants(pid: int) -> list[int]:
